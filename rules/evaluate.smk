@@ -9,11 +9,11 @@ rule evaluate:
     output:
         report(
             directory("results/{study}/{run}"),
-            patterns=["{shows}.pdf", "{shows}.md"],
+            patterns=["{file}.md"],
             caption="../report/result.rst",
-            category="{study}",
-            subcategory="results",
-            labels={"run": "{run}", "shows": "{shows}"},
+            category=REPORT.headings.category,
+            subcategory=partial(REPORT.headings.subcategory, "Model cards"),
+            labels=REPORT.headings.run_labels,
         ),
     params:
         folders=RUNS.replicates,
@@ -22,10 +22,11 @@ rule evaluate:
         settings=DATASETS.section("evaluate"),
         title=DATASETS.title,
         kind=DATASETS.kind,
+        titles=DATASETS.section("class_titles"),
     shell:
         "python {params.script:q} {params.folders:q} --index {input.index:q}"
         " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
-        " --title {params.title:q} --kind {params.kind:q}"
+        " --title {params.title:q} --kind {params.kind:q} --titles {params.titles:q}"
         " --out {output:q} --log {log:q}"
 
 
@@ -37,14 +38,7 @@ rule external:
         audit="data/{study}/audit.json",
         training=DATASETS.external_training,
     output:
-        report(
-            directory("external/{study}/{run}"),
-            patterns=["{shows}.pdf"],
-            caption="../report/result.rst",
-            category="{study}",
-            subcategory="external",
-            labels={"run": "{run}", "shows": "{shows}"},
-        ),
+        directory("external/{study}/{run}"),
     threads: workflow.cores or 1
     params:
         raw=DATASETS.raw,

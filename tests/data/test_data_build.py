@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_one_message(study: Path, dask: Dask, change: str) 
             message = "index.parquet does not exist"
         case _:
             (study / "index.parquet").write_bytes(b"PAR1")
-            message = "is no index"
+            message = "is not an index"
     with pytest.raises(MedscaleError, match=message):
         build(study, dask)
     assert not (study / "shards/meta.json").exists()

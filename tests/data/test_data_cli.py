@@ -74,7 +74,9 @@ def test_what_is_missing_and_odd_is_told(tmp_path: Path) -> None:
     assert [(c.split, c.label) for c in report.counts if not c.complete] == [("val", "normal")]
     assert says(report, "error") == "no metadata*.csv (patients)"
     notes = says(report, "note")
-    assert "left out, not an image by its name: 2, such as test.zip" in notes
+    assert (
+        "left out, not an image by its name: 1 .zip (such as test.zip), 1 .part (such as" in notes
+    )
     assert "nearly empty files: 1, such as train/1/BEH-5.png" in notes
     assert "unfinished downloads: 1, such as test/1/BEH-7.png.part" in notes
     assert "archives that may hold more: 1, such as test.zip" in notes
@@ -222,7 +224,9 @@ def token(home: Path) -> None:
 
 
 def test_each_download_belongs_to_a_source() -> None:
-    message = "no download for dataset kind 'folder'; there are for: isic2017, rsna, skin, smdg"
+    message = (
+        "dataset kind 'folder' has no download; kinds with a download: isic2017, rsna, skin, smdg"
+    )
     with pytest.raises(MedscaleError, match=message):
         download.find_download("folder")
 
@@ -233,7 +237,7 @@ def test_without_credentials_it_is_said_what_to_do(tmp_path: Path) -> None:
     assert "kaggle competitions download -c rsna-pneumonia-detection-challenge -p" in text
     assert "rules must be accepted" in text
     assert "~/.kaggle/kaggle.json" in text
-    assert "`kaggle` is not found" in text
+    assert "`kaggle` was not found" in text
     with pytest.raises(MedscaleError, match="cannot run here") as caught:
         fetch("rsna", tmp_path / "raw")
     assert "rules must be accepted" in str(caught.value)

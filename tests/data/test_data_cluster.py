@@ -113,7 +113,7 @@ def test_workers_without_the_package_are_one_message(lonely: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Dask(scheduler="slurm"), "say with dask.workers how many"),
+        (Dask(scheduler="slurm"), "set dask.workers"),
         (
             Dask(scheduler="slurm", workers=1, slurm={"cores": 1, "memory": "1GB", "nonsense": 1}),
             "dask.slurm is not",

@@ -115,7 +115,7 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("folder", {}, "no synthetic images for dataset kind 'folder'; there are for: "),
+        ("folder", {}, "dataset kind 'folder' has no synthetic images; kinds with a generator: "),
         ("smdg", {"unique": 3}, r"source\.options\.unique"),
         ("smdg", {"number": 3}, r"source\.options\.number"),
     ],

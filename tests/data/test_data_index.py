@@ -31,7 +31,7 @@ NOT_KNOWN = (
 
 
 def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
-    """What ``audit.read_all`` gives, without Dask."""
+    """What ``audit.inspect_all`` gives, without Dask."""
     return pd.DataFrame(
         [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
     )
@@ -125,7 +125,7 @@ def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
 
 
 def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
-    root = fundus_pytorch(tmp_path, each=6)
+    root = fundus_pytorch(tmp_path, per_class=6)
     shutil.rmtree(root / "train")
     for path in sorted(root.glob("*/*/*.png")):
         copy = root / "train" / path.parent.name / f"BEH-{1000 + int(path.stem.split('-')[1])}.png"
@@ -137,7 +137,7 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
     assert left_out["detail"].str.contains("leak between published splits").all()
     message = "24 images stand in two published splits: the published split would have leaked them."
     assert summary["notes"] == [
-        "48 images are there of the 17242 of the complete fundus-pytorch.",
+        "48 images are present of the 17242 of the complete fundus-pytorch.",
         NOT_KNOWN,
         message,
     ]
@@ -189,11 +189,11 @@ def test_patients_are_joined_however_many_images_they_share() -> None:
         {"sha256": [*shared, *shared, "f" * 64], "group": ["p"] * 256 + ["q"] * 256 + [None]}
     )
     rows["alike"] = pd.factorize(rows["sha256"])[0]
-    assert audit.grouped(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
+    assert audit.fill_groups(rows)["group"].tolist() == ["p"] * 512 + ["image:" + "f" * 16]
     copy = pd.DataFrame(
         {"sha256": ["a" * 64, "a" * 64, "b" * 64], "group": [None, "z", "z"], "alike": [0, 0, 1]}
     )
-    assert audit.grouped(copy)["group"].tolist() == ["z"] * 3
+    assert audit.fill_groups(copy)["group"].tolist() == ["z"] * 3
 
 
 def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:

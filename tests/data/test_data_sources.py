@@ -47,7 +47,7 @@ def test_fundus_pytorch_as_it_comes(tmp_path: Path) -> None:
     assert row["group"] is None
     assert reasons(inventory) == {
         "train/2/BEH-9.png": "class not in the study",
-        "train/0/Thumbs.db": "not an image by its name",
+        "train/0/Thumbs.db": "hidden file or folder",
     }
     check_complete(root, inventory)
 
@@ -145,7 +145,7 @@ def test_fundus_pytorch_takes_patients_from_the_parents_table(tmp_path: Path) ->
     ("text", "message"),
     [
         ("names,types\nA-1,0\n", "no column fundus"),
-        ("names,types,fundus\nA-1,0,a\nA-1,1,b\n", "A-1 stands in 2 rows"),
+        ("names,types,fundus\nA-1,0,a\nA-1,1,b\n", "A-1 occurs in 2 rows"),
         ("\0\x89PNG,,\n", "no column names"),
         ("", "cannot be read as a CSV"),
     ],
@@ -205,14 +205,18 @@ def test_class_folders_with_real_names(tmp_path: Path) -> None:
     (tmp_path / "Ba  Cellulitis/Thumbs.db").write_text("x")
     (tmp_path / "__MACOSX/Éruption").mkdir(parents=True)
     (tmp_path / "__MACOSX/Éruption/._x.JPEG").write_text("x")
+    (tmp_path / "Éruption/._x.JPEG").write_text("x")
+    (tmp_path / "Éruption/phone.HEIC").write_text("x")
     write(tmp_path / "stray.png", 9)
     inventory = folder(tmp_path)
     assert inventory.classes == ["Ba  Cellulitis", "Éruption"]
     assert sorted(inventory.rows["path"]) == sorted(names)
     assert reasons(inventory) == {
         "Éruption/notes.txt": "not an image by its name",
-        "Ba  Cellulitis/Thumbs.db": "not an image by its name",
-        "__MACOSX/Éruption/._x.JPEG": "hidden folder",
+        "Éruption/phone.HEIC": "image format that is not read",
+        "Ba  Cellulitis/Thumbs.db": "hidden file or folder",
+        "Éruption/._x.JPEG": "hidden file or folder",
+        "__MACOSX/Éruption/._x.JPEG": "hidden file or folder",
         "stray.png": "outside the class folders",
     }
     check_complete(tmp_path, inventory)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
 from medscale.data.settings import Split
-from medscale.data.split import SPLITS, assign, balanced
+from medscale.data.split import SPLITS, assign, balanced_rows
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
 
@@ -152,16 +152,16 @@ def test_balanced_classes_have_the_size_of_the_smallest(
 ) -> None:
     ordered = [f"c{number}" for number, count in enumerate(counts) for _ in range(count)]
     labels = pd.Series(data.draw(st.permutations(ordered)))
-    stay = balanced(labels, seed)
+    stay = balanced_rows(labels, seed)
     assert labels[stay].value_counts().to_dict() == {
         f"c{number}": min(counts) for number in range(len(counts))
     }
-    assert np.array_equal(stay, balanced(labels, seed))
+    assert np.array_equal(stay, balanced_rows(labels, seed))
 
 
 def test_balancing_chooses_at_random_by_the_seed() -> None:
     labels = pd.Series(["a"] * 100 + ["b"] * 50)
-    first, second = balanced(labels, 0), balanced(labels, 1)
+    first, second = balanced_rows(labels, 0), balanced_rows(labels, 1)
     assert first[100:].all()
     assert not np.array_equal(first, second)
     assert 15 <= first[:50].sum() <= 35  # not the first 50 by path

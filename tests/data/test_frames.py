@@ -15,7 +15,7 @@ from data_trees import class_tree, image_bytes, picture
 from medscale.base.files import sha256
 from medscale.config.sections import Preprocess, Source, Split
 from medscale.data.build import make_chunk
-from medscale.data.frames import chosen, file_of, read_frame
+from medscale.data.frames import file_of, frame_numbers, read_frame
 from medscale.data.images import decode
 from medscale.data.index import make_index, summarize
 from medscale.data.inspection import FACTS, inspect
@@ -99,7 +99,9 @@ def test_shards_hold_the_frames(tmp_path: Path, frames: str) -> None:
     images = list(rows[["path", "sha256", "width", "height"]].itertuples(index=False, name=None))
     settings = Preprocess(size=32)
     assert make_chunk(str(tmp_path), 0, "key", str(tmp_path / "raw"), images, settings) == 0
-    expected = [preprocess(decode(SCAN, frame=frame), settings) for frame in chosen(frames, 3)]
+    expected = [
+        preprocess(decode(SCAN, frame=frame), settings) for frame in frame_numbers(frames, 3)
+    ]
     assert np.array_equal(np.load(tmp_path / "images-00000.npy"), expected)
 
 
@@ -109,7 +111,7 @@ def test_a_file_whose_name_looks_like_a_frame_is_meant_itself(tmp_path: Path) ->
     assert read_frame(tmp_path / "x.png[2]") == (b"other", 0)
     assert read_frame(tmp_path / "x.png[3]") == (image_bytes(picture(1)), 2)
     assert (file_of("a/x.png[3]"), file_of("a/x[y].png")) == ("a/x.png", "a/x[y].png")
-    assert [chosen("middle", count) for count in (1, 2, 3, 4)] == [[0], [1], [1], [2]]
+    assert [frame_numbers("middle", count) for count in (1, 2, 3, 4)] == [[0], [1], [1], [2]]
 
 
 def test_dicom_files_without_an_ending_are_images(tmp_path: Path) -> None:

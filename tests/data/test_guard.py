@@ -16,7 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256
 from medscale.data import guard
 from medscale.data.build import make_chunk
-from medscale.data.decoding.dicom import inflated
+from medscale.data.decoding.dicom import inflate
 from medscale.data.images import TOO_LARGE, UNDECODABLE, UNREADABLE, Unreadable, decode
 from medscale.data.index import build_index
 from medscale.data.inspection import inspect
@@ -103,5 +103,5 @@ def test_a_shard_names_the_file_that_breaks_a_limit(tmp_path: Path) -> None:
 
 def test_a_deflated_dicom_file_is_the_same_when_it_is_inflated() -> None:
     plain = hostile.dicom(8, 8, bytes(range(64)))
-    assert inflated(plain) == plain
+    assert inflate(plain) == plain
     assert (decode(hostile.deflated(plain)) == decode(plain)).all()

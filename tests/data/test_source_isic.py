@@ -71,7 +71,7 @@ def test_the_archives_as_they_unpack(
     assert rows["group"].isna().all()
     by_reason = inventory.excluded["reason"].value_counts().to_dict()
     assert by_reason == {"superpixels, not a photograph": 18, "not an image by its name": 6}
-    assert any("18 images are there of the 2750" in note for note in inventory.notes)
+    assert any("18 images are present of the 2750" in note for note in inventory.notes)
     assert any(
         "Of the 18 images listed the age is known for 12, the sex for 9" in note
         for note in inventory.notes
@@ -244,7 +244,7 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
         ("image,melanoma,seborrheic_keratosis\n", "no column image_id"),
         (
             "image_id,melanoma,seborrheic_keratosis\nISIC_0001000,0.0,0.0\n",
-            "ISIC_0001000 stands twice",
+            "ISIC_0001000 occurs twice",
         ),
         ("", "cannot be read as a CSV"),
     ],

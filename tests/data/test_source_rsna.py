@@ -94,8 +94,8 @@ def test_the_download_as_it_comes(tmp_path: Path) -> None:
         "unlabelled test image": 2,
     }
     assert inventory.notes == [
-        "6 labelled images are there of the 26684 of the complete challenge.",
-        f"2 images are not in {MAPPING}: each is taken as a patient of its own.",
+        "6 labelled images are present of the 26684 of the complete challenge.",
+        f"2 images are not in {MAPPING}; each counts as a separate patient.",
     ]
 
 
@@ -183,7 +183,7 @@ def test_an_incomplete_download_names_what_and_how(tmp_path: Path, missing_file:
             LABELS,
             "n1,,,,,0",
             "n1,,,,,2",
-            "line 2, is no line of the challenge's table: patientId n1",
+            "line 2, is not a line of the challenge's table: patientId n1",
         ),
         (LABELS, "n1,,,,,0", "n1,,,,,1", "line 2"),
         (LABELS, "n1,,,,,0", "n1,1,2,3,4,0", "line 2"),

@@ -28,7 +28,7 @@ from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.data import boxes as data_boxes
-from medscale.data.boxes import SIDES, padded, relative
+from medscale.data.boxes import SIDES, pad, relative
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
@@ -207,7 +207,7 @@ def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_stu
         ([[200.0, 0.0, 5.0, 5.0]], "no area inside their image"),
         ([[0.0, 0.0, float("nan"), 5.0]], "no area"),
         ([[0.0, 0.0, 5.0]], "four numbers"),
-        (None, "no list of boxes"),
+        (None, "must hold lists of boxes"),
     ],
 )
 def test_a_wrong_box_is_named(box_list, says):
@@ -229,10 +229,10 @@ def test_padding_follows_the_order_of_the_images():
     table = pd.DataFrame(
         {"id": [5, 2, 5], "x": [0.1, 0.2, 0.3], "y": 0.0, "width": 0.1, "height": 0.1}
     )
-    out = padded(table, np.array([2, 3, 5]))
+    out = pad(table, np.array([2, 3, 5]))
     assert out.shape == (3, 2, 4)
     assert out[:, :, 0].tolist() == [pytest.approx([0.2, 0]), [0, 0], pytest.approx([0.1, 0.3])]
-    assert padded(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
+    assert pad(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
 
 
 # Flips
@@ -586,7 +586,7 @@ def test_boxes_of_another_index_are_refused(detection_study, toy, tmp_path):
         split=detection_study.index["split"].replace({"val": "test", "test": "val"})
     )
     write_parquet(tmp_path / "index.parquet", other_index)
-    with pytest.raises(MedscaleError, match="are of no image of that split"):
+    with pytest.raises(MedscaleError, match="belong to no image of that split"):
         localize([toy["ddp_2cpu_yolov8n"]], tmp_path / "index.parquet", resamples=10)
 
 

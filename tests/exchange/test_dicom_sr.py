@@ -54,7 +54,7 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     assert report.SeriesDescription == dicom_sr.RESEARCH
 
     (group,) = groups(report)
-    finding = dicom_sr.coded(expected.probabilities, [STATED])[expected.label]
+    finding = dicom_sr.class_codes(expected.probabilities, [STATED])[expected.label]
     assert group.finding_type == finding
     (probability,) = group.get_measurements(name=codes.DCM.Probability)
     assert probability.value == pytest.approx(expected.probability)
@@ -125,7 +125,7 @@ def test_other_formats_end_in_one_message_before_the_prediction(
     command = ["predict", str(result), str(tmp_path / "a.png"), "--sr", str(tmp_path / "sr")]
     invocation = CliRunner().invoke(cli.main, command)
     assert isinstance(invocation.exception, MedscaleError)
-    assert "--sr is for DICOM images; of another format:" in str(invocation.exception)
+    assert "--sr needs DICOM images, but these have another format:" in str(invocation.exception)
     assert "a.png" in str(invocation.exception)
     assert not (tmp_path / "sr").exists()
 
@@ -138,9 +138,9 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
         dicom_sr.headers([("no.dcm", tmp_path / "no.dcm")])
     for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", f"glaucoma=S:1:{'x' * 65}"):
         with pytest.raises(MedscaleError, match="write CLASS=SCHEME:VALUE:MEANING"):
-            dicom_sr.coded(["normal", "glaucoma"], [code])
+            dicom_sr.class_codes(["normal", "glaucoma"], [code])
     with pytest.raises(MedscaleError, match="longer than the 64 characters"):
-        dicom_sr.coded(["x" * 65])
+        dicom_sr.class_codes(["x" * 65])
     image = get_testdata_file("CT_small.dcm")
     twice = [("/a/x.dcm", image), ("/b/x.dcm", image)]
     with pytest.raises(MedscaleError, match=r"several images are named x\.dcm"):
@@ -155,8 +155,8 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
 
 def test_private_codes_are_those_of_every_study_and_differ() -> None:
     first, second = (
-        dicom_sr.coded(names)["melanoma"] for names in (["melanoma"], ["a", "melanoma"])
+        dicom_sr.class_codes(names)["melanoma"] for names in (["melanoma"], ["a", "melanoma"])
     )
     assert first == second
     assert (first.scheme_designator, first.meaning) == ("99MEDSCALE", "melanoma")
-    assert len({c.value for c in dicom_sr.coded(["a b", "a_b", "A b"]).values()}) == 3
+    assert len({c.value for c in dicom_sr.class_codes(["a b", "a_b", "A b"]).values()}) == 3

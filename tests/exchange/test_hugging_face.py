@@ -175,7 +175,7 @@ def test_other_files_and_damaged_weights_are_refused(
 ) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
-    with pytest.raises(MedscaleError, match="holds files that are no published model"):
+    with pytest.raises(MedscaleError, match="holds other files than a published model"):
         publish(result, tmp_path / "home")
     assert (tmp_path / "home" / "letter.txt").read_text() == "dear"
     copy = tmp_path / "copy"

@@ -100,13 +100,13 @@ def test_faults_are_named_before_anything_is_written(
 ) -> None:
     copy = tmp_path / "results" / "glaucoma" / "serial_1cpu"
     shutil.copytree(result, copy)
-    with pytest.raises(MedscaleError, match=r"history\.csv does not exist; .* is tracked where"):
+    with pytest.raises(MedscaleError, match=r"history\.csv does not exist; track .* in the study"):
         exchange.track([result, copy], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match=r"has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
-    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+    with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result)
-    with pytest.raises(MedscaleError, match="is no file store of MLflow"):
+    with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result / "summary.json")
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"need mlflow.*pip install 'medscale\[exchange\]'"):
@@ -120,7 +120,7 @@ def test_a_result_that_was_evaluated_again_is_a_further_run(result: Path, tmp_pa
     file = tmp_path / "study" / "runs" / "glaucoma" / "serial_1cpu" / "seed1" / "history.csv"
     history = pd.read_csv(file)
     long = pd.concat([history] * 20).assign(epoch=range(1, 20 * len(history) + 1))
-    assert long.size > exchange.MOST_METRICS
+    assert long.size > exchange.MAX_METRICS
     long.to_csv(file, index=False)
     exchange.track([copy], store)
     (first, *_) = [run for run in runs(store) if run.info.run_name.endswith("seed 1")]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.advice import (
     recommendation,
-    speaker,
+    representative,
     speedup_of,
     superlinear,
     verdict,
@@ -153,7 +153,7 @@ def test_a_speedup_above_the_number_of_devices_is_called_that():
 
 def test_published_series_and_what_cannot_be_compared():
     assert set(published("glaucoma")) == {"ddp_cpu", "ddp_gpu", "ddp_amp_gpu", "ddp_amp_mp_gpu"}
-    assert published("glaucoma")["ddp_gpu"].held == "per_device"
+    assert published("glaucoma")["ddp_gpu"].constant_batch == "per_device"
     assert [p.run for p in published("skin")["ddp_gpu"].points] == ["ddp_1gpu", "ddp_4gpu"]
     without_law = speedup_of(published("skin")["ddp_gpu"], "GPUs")
     assert without_law.endswith(" GPUs (efficiency 0.84)")
@@ -218,15 +218,15 @@ def test_strong_and_weak_scaling_are_told_apart():
         point("ddp_2gpu", 2.0, batch=64),
         point("ddp_4gpu", 1.0, batch=128),
     ]
-    assert strong.held == "global"
-    assert gather(weak)[0].held == "per_device"
-    assert gather([*weak[:2], point("ddp_4gpu", 1.0, batch=64)])[0].held == "other"
+    assert strong.constant_batch == "global"
+    assert gather(weak)[0].constant_batch == "per_device"
+    assert gather([*weak[:2], point("ddp_4gpu", 1.0, batch=64)])[0].constant_batch == "other"
     pipeline = [
         point("serial_amp_1gpu", 4.0),
         point("ddp_amp_mp_2gpu", 3.0),
         point("ddp_amp_mp_4gpu", 2.0, batch=64),
     ]
-    assert gather(pipeline)[0].held == "per_device"
+    assert gather(pipeline)[0].constant_batch == "per_device"
 
 
 def test_intervals_over_replicates_stand_in_the_table():
@@ -242,7 +242,7 @@ def test_intervals_over_replicates_stand_in_the_table():
     [
         (
             (8.0, 4.4, 2.4),
-            "All 4 GPUs of the largest run are worth using: their efficiency is 0.83",
+            "The 4 GPUs of the largest run are worth using: their efficiency is 0.83",
         ),
         (
             (8.0, 4.4, 4.2),
@@ -251,7 +251,7 @@ def test_intervals_over_replicates_stand_in_the_table():
         ),
         (
             (8.0, 9.0, 9.5),
-            "Use one device. The efficiency of 2 GPUs is 0.44, below one half",
+            "Use one device. The efficiency of 2 GPUs is 0.44, below one half with its interval",
         ),
     ],
 )
@@ -263,7 +263,7 @@ def test_recommendations_follow_from_the_rules(times_, begins):
         ]
     )
     assert recommendation(series[0], "GPUs").startswith(begins)
-    assert speaker(series) is series[0]
+    assert representative(series) is series[0]
 
 
 def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
@@ -277,8 +277,12 @@ def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
     assert "the speedup of 1.01 is that of one replicate and has no interval" in alone
     slower = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])[0], "GPUs")
     assert slower.startswith(
-        "Use one device. The efficiency of 2 GPUs is 0.44 (one replicate, so no interval)"
+        "Whether 2 GPUs are worth using is not decided: their efficiency of 0.44 is that of one "
+        "replicate and has no interval"
     )
+    spread = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 7.4, 7.8)])[0]
+    assert "has a 95 % interval of 0." in recommendation(spread, "GPUs")
+    assert recommendation(spread, "GPUs").endswith("which includes one half.")
 
 
 def test_time_and_money_until_the_target():

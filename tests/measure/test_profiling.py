@@ -31,7 +31,7 @@ from medscale.measure.profiling.bottleneck import Numbers
 from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operator, of_range
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
-from medscale.measure.profiling.work import Work, counted
+from medscale.measure.profiling.work import Work, count_work
 from medscale.report.chapters import chapters_of
 from medscale.report.marks import mark
 from medscale.report.profiling.chapter import CHAPTER
@@ -240,7 +240,7 @@ def test_the_course_of_memory_keeps_its_extremes(count: int) -> None:
 def test_work_is_that_counted_by_hand() -> None:
     layer, images = nn.Conv2d(3, 8, 3, bias=False), torch.randn(2, 3, 10, 10)
     work = Work()
-    with counted(work):
+    with count_work(work):
         layer(images).view(-1).expand(5, -1).relu()
     forward = 2 * 2 * 8 * 8 * 8 * 3 * 3 * 3
     assert work.flops == {"convolution": forward}
@@ -250,7 +250,7 @@ def test_work_is_that_counted_by_hand() -> None:
         work.bytes["element-wise"] == (1 + 5) * results
     )  # what is expanded has the size of what it expands
     assert set(work.bytes) == {"convolution", "element-wise"}  # views and allocations are free
-    with counted(work):
+    with count_work(work):
         layer(images.requires_grad_()).sum().backward()
     assert work.flops == {"convolution": 3 * forward}
 

@@ -12,7 +12,7 @@ from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.sections import Evaluate
 from medscale.evaluate.assessment import assess
-from medscale.evaluate.external import fitted, shift
+from medscale.evaluate.external import shift, validation_fit
 from medscale.evaluate.replicates import Predictions
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
@@ -32,7 +32,7 @@ def make_external(folder: Path, result: Path, name: str) -> None:
         index,
         TWO,
         [1, 2],
-        fitted(inside.summary, inside.operating),
+        validation_fit(inside.summary, inside.operating),
         Evaluate(),
         resamples=100,
     )

@@ -70,7 +70,7 @@ def messages(*runs: str) -> list[tuple[str, str]]:
     config = load(ROOT / "config.yaml")
     plans = [plan(config, "melanoma", run, 1) for run in runs]
     graph = SimpleNamespace(config=config)
-    findings = preflight._devices(graph, plans, False)
+    findings = preflight._devices(graph, plans)
     return [(finding.level, finding.text) for finding in findings if finding.subject == "GPUs"]
 
 

@@ -60,7 +60,8 @@ OTHER_PROGRAMS = {
     "source": "the shell's",
     "python": "tests/serve/test_onnx_example.py runs predict_onnx.py",
     "pip": "asks a package index",
-    **dict.fromkeys(("squeue", "apptainer", "docker"), "needs a cluster or an image"),
+    **dict.fromkeys(("squeue", "sbatch", "sinfo", "sacctmgr"), "needs a cluster"),
+    **dict.fromkeys(("apptainer", "docker", "module"), "needs an image, or a cluster's modules"),
     **dict.fromkeys(("openssl", "chmod", "export", "dask", "$EDITOR"), "the user's own"),
     "curl": "needs a service: tests/serve/test_service.py sends such requests",
     "sed": "applies a recipe, as test_recipes.py does",
@@ -195,10 +196,13 @@ def test_targets_are_planned(options: tuple[str, ...], workspace: Path) -> None:
 def test_commands_that_are_not_planned_have_options_of_snakemake() -> None:
     from snakemake.cli import get_argument_parser
 
-    options = get_argument_parser()._option_string_actions
+    parser = get_argument_parser()
     for command in of("snakemake"):
         for part in words(command):
-            assert not part.startswith("-") or part in options, command
+            assert not part.startswith("-") or part in parser._option_string_actions, command
+        # An option of several values takes a target that stands after them as a value.
+        files = parser.parse_args(words(command)[1:]).configfile or []
+        assert all(file.suffix == ".yaml" for file in files), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -25,7 +25,7 @@ FAULT = "a fault of medscale itself"  # precedes a traceback in the log of a job
 QUIET_VARIABLE = "MEDSCALE_QUIET_JOBS"
 _SPACE = "free some space on this disk (df), or name another folder by workdir or TMPDIR"
 _RIGHTS = "make the folder writable, or name another one by workdir or TMPDIR"
-_KEPT = "finished outputs are kept"
+_RESUMPTION = "finished outputs are kept"
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # NumPy's text for a full disk
 _STORAGE = {
     errno.ENOSPC: ("No space left on device", _SPACE),
@@ -95,12 +95,12 @@ def storage_fault(error: BaseException) -> str | None:
     that of the system.
     """
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
-        return f"no space left on device; {_SPACE}, and start again: {_KEPT}"
+        return f"no space left on device; {_SPACE}, and start again: {_RESUMPTION}"
     number, name = getattr(error, "errno", None), getattr(error, "filename", None)
     for fault, (text, advice) in _STORAGE.items():
         if number == fault or text in str(error):
             place = f"{name}: " if name else ""
-            return f"{place}{text.lower()}; {advice}, and start again: {_KEPT}"
+            return f"{place}{text.lower()}; {advice}, and start again: {_RESUMPTION}"
     return None
 
 

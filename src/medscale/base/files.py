@@ -132,9 +132,9 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
     import pandas as pd  # imported here: it takes a second, which commands without tables save
 
     is_csv = Path(path).suffix == ".csv"
-    read: Any = pd.read_csv if is_csv else pd.read_parquet
+    reader: Any = pd.read_csv if is_csv else pd.read_parquet
     try:
-        table = read(path, **options)
+        table = reader(path, **options)
         return _map_texts(table, csv_text) if is_csv else table
     except (OSError, ValueError) as error:
         raise MedscaleError(f"{path} cannot be read ({error}); {remedy}") from None

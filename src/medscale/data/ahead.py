@@ -14,23 +14,23 @@ T = TypeVar("T")
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the host to a device; the host does not wait for the copy to a GPU."""
+    """Copy a tensor from the host to a device; the host does not wait for the copy to a GPU."""
     if device.type == "cuda":
-        values = values.pin_memory()  # a copy from other memory waits for the GPU
+        values = values.pin_memory()  # from other memory, the host would wait for the copy
     return values.to(device, non_blocking=True)
 
 
 def ahead(
     items: Iterator[T], stream: torch.cuda.Stream | None, tensors: Callable[[T], list[Tensor]]
 ) -> Iterator[T]:
-    """Yield items; on a GPU a thread makes the next item meanwhile, on a stream.
+    """Yield items; for a GPU, a thread prepares the next item on a stream at the same time.
 
-    On a CPU, where the host is the device, no item is made ahead.
+    On a CPU, where the host is the device, no item is prepared ahead.
 
     Args:
-        items: iterator that makes the items.
-        stream: the stream that items are made on; None on a CPU.
-        tensors: return the tensors of an item in the memory of the GPU.
+        items: iterator that prepares the items.
+        stream: the stream for the preparation; None on a CPU.
+        tensors: function that returns the tensors of an item in the memory of the GPU.
     """
     if stream is None:
         yield from items
@@ -50,5 +50,5 @@ def ahead(
             current = torch.cuda.current_stream()
             current.wait_event(ready)
             for tensor in tensors(batch[0]):
-                tensor.record_stream(current)  # its memory is not reused before this stream is done
+                tensor.record_stream(current)  # keeps its memory until this stream has used it
             yield batch[0]

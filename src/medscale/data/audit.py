@@ -16,8 +16,8 @@ from medscale.data.inspection import FACTS, Fact, fault, inspect
 from medscale.data.inventory import CONFLICT
 from medscale.data.settings import Limits, Source
 
-LARGEST = 256  # images a Dask task
-SMALLEST = 32  # images for which another local worker is started
+LARGEST = 256  # largest number of images of a Dask task
+SMALLEST = 32  # number of images for which another local worker is started
 AUDIT = ["path", "action", "reason", "detail"]  # columns of audit.csv
 
 # Values of the columns action and reason in audit.csv.
@@ -30,20 +30,23 @@ BALANCED = "balanced away"
 ODD_HEADER = "odd header"
 
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
-NO_PATIENT = "image:"  # begins the group's name of an image whose patient is not known
+NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient
 
 
 def inspect_safely(
-    limits: Limits, root: str, path: str, which: str, near_duplicates: bool
+    limits: Limits, root: str, path: str, frame_choice: str, near_duplicates: bool
 ) -> list[Fact]:
-    """Inspect a file in a process with limits, which a hostile file may end; on a Dask worker."""
+    """Inspect a file in a child process with limits, which a hostile file may crash.
+
+    It runs on a Dask worker. The arguments are those of ``inspection.inspect``.
+    """
     try:
-        return guard.call(limits, inspect, root, path, which, near_duplicates)
+        return guard.call(limits, inspect, root, path, frame_choice, near_duplicates)
     except Unreadable as error:
         return [fault(path, None, error)]
 
 
-def read_all(
+def inspect_all(
     connection: Client,
     root: Path,
     paths: list[str],
@@ -76,25 +79,25 @@ def clean(
     """Leave out unreadable files, conflicting labels and exact duplicates.
 
     Images with equal bytes and different labels are all left out. Of images with equal bytes and
-    label the first by path is kept. With ``published`` the first of each published split is kept,
-    since the published split is to be used as it is; ``leaks`` lists such images.
+    labels, the first by path is kept. With ``published``, the first of each published split is
+    kept, since the published split is used without changes; ``leaks`` lists such images.
 
     Args:
         rows: rows of an inventory with the columns ``FACTS``.
-        published: the study uses the published split.
-        near_duplicates: similar images share a group.
+        published: whether the study uses the published split.
+        near_duplicates: whether similar images share a group.
 
     Returns:
-        The remaining rows, ordered by path, with ``group`` filled (see ``grouped``) and with
-        ``alike``, a number that similar images share; and audit rows for the others.
+        The remaining rows, ordered by path, with ``group`` (see ``fill_groups``) and ``alike``, a
+        number that similar images share; and audit rows of the rows that were left out.
     """
     rows = rows.sort_values("path", ignore_index=True)
     unreadable = rows["_reason"].notna()
     faults = rows.assign(reason=rows["_reason"], detail=rows["_detail"])[unreadable]
     rows = rows[~unreadable].drop(columns=["_reason", "_detail"])
-    # Images with conflicting labels take part in the search: they can join others to a group.
+    # The search includes images with conflicting labels, since they can join images to a group.
     rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
-    rows = grouped(rows)
+    rows = fill_groups(rows)
     labels = rows.groupby("sha256")["label"].transform("nunique")
     conflicts = _conflicts(rows, labels > 1)
     rows = rows[labels == 1]
@@ -105,7 +108,7 @@ def clean(
 
 
 def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
-    """Return a number per row that files with equal bytes share, and similar images if wanted."""
+    """Return a number for each row, shared by equal files and, if requested, similar images."""
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
         return images
@@ -113,17 +116,17 @@ def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
     return lookalike.components(len(signatures), lookalike.pairs(signatures))[images]
 
 
-def grouped(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fill ``group`` so that images that must not be divided share it.
+def fill_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``group`` so that images which must stay in one split share it.
 
-    These are the images of a patient, and images with the same number ``alike``. Two patients that
-    share an image become one group, under the first of their names. An image without a known
+    These are the images of a patient, and images with the same number ``alike``. Two patients with
+    a common image become one group, which has the first of their names. An image without a known
     patient forms a group with its copies and similar images, named by a digest of one of them.
     """
     digests = NO_PATIENT + rows["sha256"].str[:16]
     names = rows["group"].astype(object).where(rows["group"].notna(), digests)
     group_codes, group_names = pd.factorize(names, sort=True)
-    # Link each group to the first group that shares an image with it; parts are connected groups.
+    # Link each group to the first group that has an image in common; parts are connected groups.
     first = np.full(rows["alike"].max() + 1 if len(rows) else 0, len(group_names), np.int64)
     np.minimum.at(first, rows["alike"], group_codes)
     links = np.column_stack([group_codes, first[rows["alike"]]])
@@ -136,9 +139,9 @@ def grouped(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def name_patients(rows: pd.DataFrame) -> pd.DataFrame:
-    """Fill ``patient`` by the files' headers, and ``group`` so that a patient's images share it.
+    """Fill ``patient`` from the files' headers, and ``group`` so that a patient's images share it.
 
-    A group (a lesion or an exam) whose images are of several patients joins these.
+    If a group (a lesion or an exam) has images of several patients, these share one group.
     """
     files = rows.drop_duplicates("path")
     numbers = [(header or {}).get("patient") for header in files["_header"]]
@@ -151,19 +154,20 @@ def name_patients(rows: pd.DataFrame) -> pd.DataFrame:
     part = lookalike.components(len(group_names) + len(owner_names), links)
     node = np.where(owners >= 0, len(group_names) + owners, groups)
     labels = [*map(str, group_names), *map(str, owner_names)]
-    # A part with a patient takes the patient's name, since these follow the names of groups.
+    # Names of patients follow the names of groups, so that they overwrite them in this dictionary.
     name_of_part = dict(zip(part, labels, strict=True))
     groups_of_rows = [name_of_part[part[number]] if number >= 0 else None for number in node]
     return rows.assign(patient=names, group=pd.Series(groups_of_rows, rows.index, dtype=object))
 
 
 def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Make metadata columns (age, sex, view) from the files' headers.
+    """Add metadata columns (age, sex, view) from the files' headers.
 
-    Columns of the dataset's own tables are not replaced. No column is made if no file has a header.
+    Columns of the dataset's own tables are not replaced. If no file has a header, none is added.
 
     Returns:
-        The rows without the column ``_header``, and audit rows (kept) of odd headers.
+        The rows without the column ``_header``, and audit rows (kept) for headers with a value that
+        is not plausible.
     """
     facts = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
     facts = facts.drop(columns="patient", errors="ignore")  # see ``name_patients``
@@ -173,8 +177,10 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         remarks = facts.pop("remark")
     new = facts.drop(columns=[name for name in facts if name in rows])
     rows = pd.concat([rows.drop(columns="_header"), new], axis=1)
-    odd = rows.assign(reason=ODD_HEADER, detail=remarks + "; taken as not known")[remarks.notna()]
-    return rows, audit_rows(odd, KEPT)
+    odd_headers = rows.assign(reason=ODD_HEADER, detail=remarks + "; taken as not known")[
+        remarks.notna()
+    ]
+    return rows, audit_rows(odd_headers, KEPT)
 
 
 def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -187,19 +193,19 @@ def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name the clusters of similar images.
 
     Args:
-        rows: ordered by path, with the numbers ``alike`` of ``clean``.
+        rows: rows ordered by path, with the numbers ``alike`` from ``clean``.
 
     Returns:
-        The rows with ``alike`` replaced by the path of the cluster's first image, None for an image
-        without similar ones; and audit rows (kept) for each image of a cluster but the first. An
-        image is similar to the first of its cluster, or to another image that is.
+        The rows with ``alike`` replaced by the path of the cluster's first image (None for an image
+        without similar images); and audit rows (kept) for each image of a cluster but the first.
+        The images of a cluster are linked to its first image by a chain of similar images.
     """
     clusters = rows.groupby("alike")
     several = clusters["sha256"].transform("nunique") > 1
     first = clusters[["path", "label"]].transform("first")
     rows = rows.assign(alike=first["path"].astype(object).where(several, None))
-    is_other = several & (rows["path"] != first["path"])
-    copies, first = rows[is_other], first[is_other]
+    is_copy = several & (rows["path"] != first["path"])
+    copies, first = rows[is_copy], first[is_copy]
     conflict = copies["label"] != first["label"]
     reason = np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE)
     detail = "looks like " + first["path"] + (", which is " + first["label"]).where(conflict, "")
@@ -219,8 +225,8 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
 def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
     """Return audit rows of images with conflicting labels.
 
-    The detail names a similar image in another published split, unless that of equal bytes is in
-    another one already.
+    The detail names an image with the same bytes. If that image is not in another published split,
+    the detail also names a similar image that is.
     """
     conflicts = rows[is_conflict]
     table = _same_bytes(rows, conflicts, CONFLICT)
@@ -232,31 +238,38 @@ def _conflicts(rows: pd.DataFrame, is_conflict: pd.Series) -> pd.DataFrame:
     details: list[str] = []
     for number, _, split in conflicts[columns].itertuples(index=False, name=None):
         detail = table["detail"].iloc[len(details)]
-        others = [pair for pair in by_cluster.get(number, []) if split and pair[1] != split]
-        if others and LEAK_PUBLISHED not in detail:
-            path, other = others[0]
-            detail += f"; looks like {path}: {LEAK_PUBLISHED} ({other}, {split})"
+        similar_files = [pair for pair in by_cluster.get(number, []) if split and pair[1] != split]
+        if similar_files and LEAK_PUBLISHED not in detail:
+            path, other_split = similar_files[0]
+            detail += f"; looks like {path}: {LEAK_PUBLISHED} ({other_split}, {split})"
         details.append(detail)
     return table.assign(detail=details)
 
 
-def _same_bytes(kept: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
+def _same_bytes(candidates: pd.DataFrame, left_out: pd.DataFrame, reason: str) -> pd.DataFrame:
     """Return audit rows that name another file with the same bytes.
 
-    The detail gives label and published split of the other file where they differ; a file with
-    another label is preferred.
+    The detail gives label and published split of the other file if they differ. Of several files,
+    one with another label is preferred.
     """
     by_digest: dict[str, list[Any]] = {}
-    for row in kept[kept["sha256"].isin(left_out["sha256"])].itertuples():
+    for row in candidates[candidates["sha256"].isin(left_out["sha256"])].itertuples():
         by_digest.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():
-        same = [other for other in by_digest[str(row.sha256)] if other.path != row.path]
-        other = next((other for other in same if other.label != row.label), same[0])
-        label = f", which is {other.label}" if other.label != row.label else ""
-        splits = [str(r.split_published) for r in (other, row) if r.split_published is not None]
+        equal_files = [
+            equal_file for equal_file in by_digest[str(row.sha256)] if equal_file.path != row.path
+        ]
+        equal_file = next(
+            (equal_file for equal_file in equal_files if equal_file.label != row.label),
+            equal_files[0],
+        )
+        label = f", which is {equal_file.label}" if equal_file.label != row.label else ""
+        splits = [
+            str(r.split_published) for r in (equal_file, row) if r.split_published is not None
+        ]
         leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if len(set(splits)) == 2 else ""
-        details.append(f"same bytes as {other.path}{label}{leak}")
+        details.append(f"same bytes as {equal_file.path}{label}{leak}")
     return audit_rows(left_out.assign(reason=reason, detail=details), EXCLUDED)
 
 

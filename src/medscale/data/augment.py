@@ -24,20 +24,20 @@ from medscale.engine.plan import Augment
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 FLIP_CODES = {(True, False): 1, (False, True): 0, (True, True): -1}  # OpenCV's code of (x, y)
-NOISE_LENGTH = 2**20  # normal random numbers; each sample's noise is a window of them
+NOISE_LENGTH = 2**20  # length of a sequence of normal random numbers; noise is a window of it
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Random changes of n samples; row i depends on sample i alone."""
+    """Random changes of n samples; row i depends only on sample i."""
 
-    # float32, shape n,2,3: pixel (x, y) of the result is ``matrix @ (x, y, 1)`` of the image
+    # float32, shape n,2,3: pixel (x, y) of the result is pixel ``matrix @ (x, y, 1)`` of the image
     matrix: Tensor
     brightness: Tensor  # factor on intensities, float32, shape n
-    contrast: Tensor  # factor on their distance from the image's mean, float32, shape n
+    contrast: Tensor  # factor on the distance of intensities from their mean, float32, shape n
     gamma: Tensor  # exponent of intensities in [0, 1], float32, shape n
     noise: Tensor  # standard deviation of normal noise (white is 1), float32, shape n
-    start: Tensor  # first of the random numbers of the sample's noise, int64, shape n
+    start: Tensor  # position of the window of random numbers for the noise, int64, shape n
 
     def to(self, device: torch.device) -> Changes:
         """Return the changes on another device."""
@@ -48,15 +48,15 @@ class Changes:
 class Augmenter:
     """Crops, augments and normalizes uint8 images for a network.
 
-    Changes are drawn on the host and applied on the device of the images: on the CPU by OpenCV
-    image by image, on other devices by PyTorch to the whole batch. The two differ by rounding (the
-    CPU rounds to uint8 after the geometric change). Order: crop, rotation and flips in one bilinear
-    resampling with mirrored borders (without resampling if all changes are shifts and flips);
-    gamma; brightness; contrast around the changed mean of the image; noise; clipping.
+    Changes are drawn on the host and applied on the device of the images: on the CPU by OpenCV, one
+    image at a time; on other devices by PyTorch, a whole batch at a time. The results differ by
+    rounding, since the CPU rounds to uint8 after the geometric change. The order is: crop, rotation
+    and flips in one bilinear resampling with mirrored borders (without resampling if all changes
+    are shifts and flips); gamma; brightness; contrast around the changed mean; noise; clipping.
 
-    For classes with fewer training images than the mean class size, all strengths are multiplied by
-    ``settings.minority`` (class-aware augmentation). A flip is most random at probability 0.5, so
-    the factor raises it to 0.5 at most.
+    Classes with fewer training images than the mean class size have all strengths multiplied by
+    ``settings.minority`` (class-aware augmentation). This raises the probability of a flip to 0.5
+    at most, at which flips are most random.
     """
 
     settings: Augment  # strengths of the changes
@@ -70,8 +70,8 @@ class Augmenter:
 
         Args:
             epoch: number of the epoch.
-            ids: the samples, int64, shape n.
-            labels: their classes, int64, shape n.
+            ids: ids of the samples, int64, shape n.
+            labels: class codes of the samples, int64, shape n.
             size: height and width of the images.
         """
         s = self.settings
@@ -96,19 +96,19 @@ class Augmenter:
     def neutral(self, count: int, size: tuple[int, int]) -> Changes:
         """Return changes that only crop the middle of images of height and width ``size``."""
         side = self.side(size)
-        one, zero = np.ones(count), np.zeros(count)
+        ones, zeros = np.ones(count), np.zeros(count)
         middle = (
-            zero + size[1] // 2 - side[1] // 2 + side[1] / 2,
-            zero + size[0] // 2 - side[0] // 2 + side[0] / 2,
+            zeros + size[1] // 2 - side[1] // 2 + side[1] / 2,
+            zeros + size[0] // 2 - side[0] // 2 + side[0] / 2,
         )
-        matrix = _matrix(zero, one, one, (zero + side[1], zero + side[0]), middle, side)
-        same = _tensor(one)
+        matrix = _matrix(zeros, ones, ones, (zeros + side[1], zeros + side[0]), middle, side)
+        factor = _tensor(ones)
         return Changes(
-            matrix, same, same, same, _tensor(zero), torch.zeros(count, dtype=torch.int64)
+            matrix, factor, factor, factor, _tensor(zeros), torch.zeros(count, dtype=torch.int64)
         )
 
     def side(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return height and width of the network's input for images of that height and width."""
+        """Return height and width of the network's input for images of ``size`` (height, width)."""
         return (
             size
             if self.settings.crop is None
@@ -120,7 +120,7 @@ class Augmenter:
 
         Args:
             images: uint8, shape n,H,W,C.
-            changes: on the device of the images.
+            changes: changes of the images, on their device.
             training: False skips noise and resampling, which ``neutral`` changes do not need.
 
         Returns:
@@ -143,7 +143,7 @@ class Augmenter:
 
     @property
     def _exact(self) -> bool:
-        """All geometric changes are flips and shifts by whole pixels."""
+        """Whether all geometric changes are flips and shifts by whole pixels."""
         crop = self.settings.crop
         return not self.settings.rotate and (crop is None or crop.mode == "random")
 
@@ -189,9 +189,7 @@ class Augmenter:
             result, source, changes.matrix.numpy(), tables.numpy(), strict=True
         ):
             part = (
-                _shifted(image, place, height, width)
-                if exact
-                else _warped(image, place, height, width)
+                _shift(image, place, height, width) if exact else _warp(image, place, height, width)
             )
             cv2.LUT(part, tone[None], target)
         return torch.from_numpy(result).permute(0, 3, 1, 2)
@@ -216,8 +214,8 @@ class Augmenter:
 
         Args:
             values: shape n,….
-            changes: of the n images.
-            mean: means of the images, shape n.
+            changes: changes of the n images.
+            mean: mean intensity of each image, shape n.
         """
         shape = (-1, *[1] * (values.dim() - 1))
         gamma, brightness, contrast = (
@@ -232,24 +230,24 @@ class Augmenter:
     def _noise(self, start: Tensor, like: Tensor) -> Tensor:
         """Return normal random numbers in the shape of ``like`` (n,C,h,w).
 
-        Each sample takes a window of one long row, which is faster than drawing new numbers.
+        Each sample has a window of one long sequence, which is faster than drawing new numbers.
         """
-        each = max(like[0:1].numel(), 1)
-        if self._row.get("row") is None or len(self._row["row"]) != NOISE_LENGTH + each:
+        values_per_image = max(like[0:1].numel(), 1)
+        if self._row.get("row") is None or len(self._row["row"]) != NOISE_LENGTH + values_per_image:
             numbers = torch.from_numpy(
                 np.random.default_rng(self.seed).standard_normal(NOISE_LENGTH, np.float32)
             )
-            self._row["row"] = numbers.repeat(each // NOISE_LENGTH + 2)[: NOISE_LENGTH + each].to(
-                like.device
-            )
-        windows = self._row["row"].unfold(0, each, 1)[start]
+            self._row["row"] = numbers.repeat(values_per_image // NOISE_LENGTH + 2)[
+                : NOISE_LENGTH + values_per_image
+            ].to(like.device)
+        windows = self._row["row"].unfold(0, values_per_image, 1)[start]
         return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(
             0, 3, 1, 2
         )
 
     @cached_property
     def _row(self) -> dict[str, Tensor]:
-        """Cache of the row of random numbers, repeated so that each window fits into it."""
+        """Cache of the sequence of random numbers, repeated so that each window fits into it."""
         return {}
 
 
@@ -289,8 +287,14 @@ def _matrix(
     centre: tuple[np.ndarray, np.ndarray],
     side: tuple[int, int],
 ) -> Tensor:
-    """Return ``Changes.matrix``: a part (width, height) around a centre, turned and flipped, fills
-    ``side`` (height, width).
+    """Return ``Changes.matrix``, which maps a turned and flipped part of an image to the result.
+
+    Args:
+        angle: rotation in radians, shape n.
+        flip_x, flip_y: -1 for a flip, otherwise 1, shape n.
+        part: width and height of the part in pixels, each of shape n.
+        centre: x and y of the part's centre in pixels, each of shape n.
+        side: height and width of the result in pixels.
     """
     across, down = part[0] / side[1] * flip_x, part[1] / side[0] * flip_y
     cos, sin = np.cos(angle), np.sin(angle)
@@ -302,7 +306,7 @@ def _matrix(
     return _tensor(np.concatenate([linear, shift[..., None]], -1))
 
 
-def _shifted(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+def _shift(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
     """Flip and shift an image by whole pixels, without resampling; shape height,width,C."""
     flips = matrix[0, 0] < 0, matrix[1, 1] < 0
     left = round(float(matrix[0, 2])) - (width - 1 if flips[0] else 0)
@@ -311,22 +315,22 @@ def _shifted(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> 
     return cv2.flip(part, FLIP_CODES[flips]) if any(flips) else np.ascontiguousarray(part)
 
 
-def _warped(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+def _warp(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resample an image bilinearly with mirrored borders; shape height,width,3.
 
-    It is converted to four channels, on which OpenCV is faster.
+    The computation has four channels, for which OpenCV is faster than for three.
     """
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-    moved = cv2.warpAffine(
-        four, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
+    rgba = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(
+        rgba, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
     )
-    return cv2.cvtColor(moved, cv2.COLOR_RGBA2RGB)
+    return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
 
 
 @lru_cache(64)
 def _constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return numbers as a tensor; they are copied to a device once, since the host waits for it."""
+    """Return numbers as a tensor; the copy to a device, for which the host waits, happens once."""
     return torch.tensor(values, device=device)
 
 

@@ -16,22 +16,24 @@ SIDES = ["x", "y", "width", "height"]
 def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     """Return all boxes of an index as shares of their images' sides.
 
-    For detection, images are stretched to squares, which keeps these shares. Parts of a box outside
-    the image are cut off. Raises MedscaleError if there is no such column, or a box is invalid or
-    outside its image.
+    For detection, images are stretched to squares, which does not change these shares. Parts of a
+    box outside the image are cut off.
 
     Args:
-        index: with ``id, width, height`` and ``boxes``: for each image a list of ``[x, y, width,
-            height]`` in pixels of the original frame, x and y of the top left corner; empty for an
-            image without boxes.
-        index_file: the index's file, for messages.
+        index: index with ``id, width, height`` and ``boxes``: for each image a list of ``[x, y,
+            width, height]`` in pixels of the original frame, with x and y of the top left corner;
+            empty for an image without boxes.
+        index_file: path of the index, for messages.
 
     Returns:
-        One row per box: ``id`` and ``x, y, width, height`` in [0, 1].
+        One row for each box: ``id`` and ``x, y, width, height`` in [0, 1].
+
+    Raises:
+        MedscaleError: when the index has no boxes, or a box is invalid or outside its image.
     """
     if "boxes" not in index.columns:
         raise MedscaleError(
-            f"{index_file} has no column `boxes`: detection needs a source with boxes"
+            f"{index_file} has no column `boxes`; detection needs a dataset kind with boxes"
         )
     try:
         counts = [len(boxes) for boxes in index["boxes"]]
@@ -39,7 +41,8 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
         pixels = np.array(boxes).reshape(-1, 4)
     except (TypeError, ValueError):
         raise MedscaleError(
-            f"{index_file}: `boxes` is no list of boxes of four numbers x, y, width, height"
+            f"{index_file}: `boxes` must hold lists of boxes, each of four numbers x, y, width, "
+            "height; correct the source's table of boxes"
         ) from None
     ids = np.repeat(index["id"].to_numpy(np.int64), counts)
     sizes = np.repeat(index[["width", "height"]].to_numpy(np.float64), counts, axis=0)
@@ -47,11 +50,12 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     corners = corners.clip(0, 1)
     sides = corners[:, 2:] - corners[:, :2]
     valid = np.isfinite(pixels).all(axis=1) & (pixels[:, 2:] > 0).all(axis=1)
-    wrong = ~(valid & (sides > 0).all(axis=1))
-    if wrong.any():
+    is_invalid = ~(valid & (sides > 0).all(axis=1))
+    if is_invalid.any():
         raise MedscaleError(
-            f"{index_file}: {int(wrong.sum())} boxes have no area inside their image (first: id "
-            f"{ids[wrong][0]}, {pixels[wrong][0].tolist()}); correct the source's table of boxes"
+            f"{index_file}: {int(is_invalid.sum())} boxes have no area inside their image (first: "
+            f"id {ids[is_invalid][0]}, {pixels[is_invalid][0].tolist()}); correct the source table "
+            "of boxes"
         )
     shares = np.hstack([corners[:, :2], sides])
     return pd.DataFrame({"id": ids, **dict(zip(SIDES, shares.T, strict=True))})
@@ -60,22 +64,23 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
 def read(shards: Shards) -> pd.DataFrame:
     """Return the boxes of a shard set, in the form of ``relative``.
 
-    Raises MedscaleError if it was made without boxes.
+    Raises:
+        MedscaleError: when the shard set has no boxes.
     """
     try:
         return pd.read_parquet(shards.folder / BOXES)
     except (OSError, ValueError) as error:
         raise MedscaleError(
-            f"{shards.folder} was made without boxes ({error}); delete it and run again"
+            f"{shards.folder} has no boxes ({error}); delete it and run again"
         ) from None
 
 
-def padded(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
+def pad(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
     """Return boxes by image, padded with zeros.
 
     Args:
-        boxes: as given by ``relative``.
-        ids: the images, int64, shape N.
+        boxes: result of ``relative``.
+        ids: ids of the images, int64, shape N.
 
     Returns:
         float32, shape N,M,4; M is the largest number of boxes of an image, at least 1. Padding has

@@ -1,4 +1,4 @@
-"""Makes shards from an index: Dask workers preprocess chunks; finished chunks are kept."""
+"""Preparation of shards from an index: Dask workers preprocess chunks; finished chunks are kept."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from medscale.data.index import INDEX_COLUMNS
 from medscale.data.limits import chunk_size
 from medscale.data.prepare import IndexedImage, read_image
 from medscale.data.settings import LIMITS, Dask, Limits, Preprocess
-from medscale.data.shards import BOXES, HASHING, META, ROWS, chunk_name, seal, write_chunk
+from medscale.data.shards import BOXES, HASH_THREADS, META, ROWS, chunk_name, seal, write_chunk
 from medscale.data.versions import versions
 
-# the arguments of make_chunk
+# Arguments of ``make_chunk``.
 Work = tuple[str, int, str, str, list[IndexedImage], Preprocess, Limits]
 IMAGE = ["path", "sha256", "width", "height"]
 
@@ -44,20 +44,24 @@ def build_shards(
     """Preprocess the images of an index into a shard set, in the order of their ids.
 
     Each chunk has a key file with the digest of its inputs (preprocessing, code, libraries, SHA-256
-    of each image). A chunk is kept if its key still holds, after an interruption as well, and is
-    made again or removed otherwise. The bytes do not depend on the number of workers. Raises
-    MedscaleError if the index or an image is missing, or an image has changed since it was indexed.
+    of each image). Chunks with a valid key are kept, also after an interruption; others are
+    computed again or removed. The bytes do not depend on the number of workers.
 
     Args:
-        index: the file index.parquet.
-        raw: the raw folder.
+        index: path of index.parquet.
+        raw: folder of the raw images.
         settings: the preprocessing.
-        dask: where chunks are made.
+        dask: settings of the Dask workers.
         out: folder of the shard set.
-        limits: of decoding an image; they change no byte of a shard.
-        with_boxes: write the boxes of the index as shares of the images' sides (boxes.parquet).
-        siblings: other shard sets, such as of the same images with another split; their chunks are
-            linked where the keys agree.
+        limits: limits for decoding an image; they change no byte of a shard.
+        with_boxes: whether to write the boxes of the index as shares of the images' sides
+            (boxes.parquet).
+        siblings: other shard sets, such as those of the same images with another split. Their
+            chunks are linked if the keys agree.
+
+    Raises:
+        MedscaleError: when the index or an image is missing, or an image has changed since it was
+            indexed.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
@@ -65,12 +69,16 @@ def build_shards(
     work = chunks(table, raw, settings, out, size, limits)
     keys = [key for _, _, key, *_ in work]
     out.mkdir(parents=True, exist_ok=True)
-    todo = [work[number] for number in _link_chunks(out, siblings, keys, _clear_stale(out, keys))]
-    log.info("%d of %d chunks are finished already", len(work) - len(todo), len(work))
-    if todo:
+    pending = [
+        work[number] for number in _link_chunks(out, siblings, keys, _clear_stale(out, keys))
+    ]
+    log.info("%d of %d chunks are finished already", len(work) - len(pending), len(work))
+    if pending:
         decoding = limits, read_image
-        with client(dask, make_chunk, decoding=decoding, tasks=len(todo), folder=raw) as connection:
-            for _ in run_all(connection, make_chunk, todo, "preprocessing chunks", dask.workers):
+        with client(
+            dask, make_chunk, decoding=decoding, tasks=len(pending), folder=raw
+        ) as connection:
+            for _ in run_all(connection, make_chunk, pending, "preprocessing chunks", dask.workers):
                 pass
     rows = table[["id", "label", "split", "group", *_scalar_metadata(table)]]
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
@@ -110,12 +118,12 @@ def make_chunk(
     settings: Preprocess,
     limits: Limits = LIMITS,
 ) -> int | MedscaleError:
-    """Make one chunk and then its key file; runs on a Dask worker.
+    """Write one chunk and then its key file; runs on a Dask worker.
 
-    Images are decoded in a process with limits, which a hostile file may end.
+    Images are decoded in a child process with limits, which a hostile file may crash.
 
     Returns:
-        The chunk's number, or the error that ends the work (see ``run_all``).
+        The chunk's number, or the error that ends the work (see ``cluster.run_all``).
     """
     try:
         pixels = [read_safely(limits, raw, image, settings) for image in images]
@@ -128,26 +136,31 @@ def make_chunk(
 
 
 def read_safely(limits: Limits, raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
-    """Call ``read_image`` in a process with limits; raise MedscaleError for a file beyond them."""
+    """Call ``read_image`` in a child process with limits.
+
+    Raises:
+        MedscaleError: for a file that exceeds them.
+    """
     try:
         return guard.call(limits, read_image, raw, image, settings)
     except Unreadable as error:
         raise MedscaleError(
-            f"{Path(raw, image[0])} breaks a limit ({error}); see source.limits"
+            f"{Path(raw, image[0])} exceeds a limit ({error}); raise source.limits, or index again"
         ) from None
 
 
 def read_index(path: Path) -> pd.DataFrame:
     """Return the index in the order of its ids.
 
-    Raises MedscaleError if the file is missing or is no index.
+    Raises:
+        MedscaleError: when the file is missing, or is not an index.
     """
     if not path.is_file():
-        raise MedscaleError(f"{path} does not exist; make it first: snakemake data")
+        raise MedscaleError(f"{path} does not exist; create it first: snakemake data")
     try:
         return pd.read_parquet(path).sort_values("id", ignore_index=True)
     except (OSError, ValueError, KeyError) as error:
-        raise MedscaleError(f"{path} is no index ({error}); delete it and run again") from None
+        raise MedscaleError(f"{path} is not an index ({error}); delete it and run again") from None
 
 
 def _recipe(settings: Preprocess) -> dict[str, Any]:
@@ -169,8 +182,8 @@ def _key_file(out: Path, number: int) -> Path:
 
 
 def _clear_stale(out: Path, keys: list[str]) -> list[int]:
-    """Remove all but the finished chunks from a folder; return the numbers of the others."""
-    with ThreadPoolExecutor(HASHING) as threads:  # hashing releases the interpreter's lock
+    """Remove all files but finished chunks; return the numbers of the chunks to compute."""
+    with ThreadPoolExecutor(HASH_THREADS) as threads:  # hashing releases the interpreter's lock
         finished = list(threads.map(lambda item: _is_finished(out, *item), enumerate(keys)))
     keep = {
         file
@@ -201,7 +214,7 @@ def _link_chunk(out: Path, number: int, key: str, key_file: Path | None) -> bool
     try:
         os.link(key_file.with_suffix(".npy"), out / chunk_name(number))
         os.link(key_file, _key_file(out, number))
-    except OSError:  # removed meanwhile, or a file system without links
+    except OSError:  # the file was removed, or the file system has no links
         return False
     return _is_finished(out, number, key)
 

@@ -32,22 +32,22 @@ from medscale.data.versions import versions
 
 CONNECT_S = 10
 WORKER_S = 60
-SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler that a job has started
-CERTIFICATES = "MEDSCALE_DASK_TLS"  # environment variable: private folder of its key, certificate
+SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler of a running job
+CERTIFICATES = "MEDSCALE_DASK_TLS"  # environment variable: folder of its key and certificate
 KEY, CERTIFICATE = "key.pem", "certificate.pem"
-AHEAD = 512  # most tasks at the scheduler at a time: more than any cluster has workers
-LARGEST = 8  # calls a task, for calls that take some milliseconds or more
+AHEAD = 512  # limit of tasks at the scheduler; above the number of workers of any cluster
+LARGEST = 8  # calls of a task, for calls of some milliseconds or more
 
 DASK_SETTINGS = {
-    # Dask's supervision of workers (a profile every 10 ms, a tick every 20 ms) took a tenth of
-    # their time: bench/workers.py.
+    # Dask's monitoring (a profile every 10 ms, a tick every 20 ms) took a tenth of the workers'
+    # time (bench/workers.py).
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.scheduler.active-memory-manager.start": False,
     "distributed.worker.memory.terminate": False,
     "distributed.nanny.pre-spawn-environ": guard.ENVIRONMENT,
-    # Pages of the HTTP servers, which Dask starts with or without its dashboard: none.
+    # The HTTP servers, which Dask starts even without its dashboard, have no pages.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
     "distributed.nanny.http.routes": [],
@@ -56,15 +56,15 @@ DASK_SETTINGS = {
 }
 
 
-# Limits, and the function that decodes a file in a worker's child process (``guard.call``)
+# Limits of the child processes of workers, and the function that they call (``guard.call``).
 Decoding = tuple[Limits, Callable[..., Any]]
 
 
 class WarmUp(WorkerPlugin):
-    """Warms a worker up before its first task, and limits BLAS to one thread.
+    """Prepares a worker for its first task: imports modules, and limits BLAS to one thread.
 
-    One thread per worker, since the workers fill the cores. The plugin carries the functions that
-    the worker will call: unpickling them imports their modules.
+    One thread is enough, since there are as many workers as cores. The plugin contains the
+    functions that the worker will call, since unpickling them imports their modules.
     """
 
     name = "medscale-warm-up"
@@ -89,22 +89,23 @@ def client(
     tasks: int | None = None,
     folder: Path | None = None,
 ) -> Iterator[Client]:
-    """Yield a Dask client with warmed-up workers, and stop afterwards what was started for it.
-
-    Raises MedscaleError if the scheduler does not answer or has no workers, or if the workers lack
-    the package, have other versions of it, or do not see the folder.
+    """Yield a Dask client with prepared workers, and stop its processes afterwards.
 
     Args:
-        settings: the section ``dask`` of the configuration.
+        settings: section ``dask`` of the configuration.
         functions: functions that the workers will call; their modules are imported beforehand.
-        decoding: limits and function of the child processes that the workers will use.
-        tasks: number of tasks; no more local workers are started.
-        folder: a folder that every worker must see, such as the raw images.
+        decoding: limits and function of the workers' child processes.
+        tasks: number of tasks, which limits the number of local workers.
+        folder: folder that every worker must see, such as that of the raw images.
+
+    Raises:
+        MedscaleError: when the scheduler does not answer or has no workers, or when the workers
+            lack the package, have other versions, or do not see the folder.
     """
     with (
         dask.config.set(DASK_SETTINGS),
-        _started(settings, tasks) as address,
-        _connected(address) as connection,
+        _start_cluster(settings, tasks) as address,
+        _connect(address) as connection,
     ):
         if settings.scheduler != "local":
             _await_worker(connection, settings)
@@ -126,19 +127,23 @@ def run_all(
 ) -> Iterator[Any]:
     """Call ``function`` on the workers for each tuple of arguments; yield results as they arrive.
 
-    A worker's function returns a MedscaleError instead of raising it: Dask would log a raised error
-    as a crash. It is raised here.
+    The function returns a MedscaleError instead of raising it, since Dask would log it as a crash.
+    This process raises it.
 
     Args:
-        connection: to a scheduler with workers.
+        connection: client of a scheduler with workers.
         function: the function to call.
-        arguments: the arguments of each call.
+        arguments: arguments of each call.
         title: title of the progress messages; empty for none.
         workers: expected number of workers, if they do not all start at once.
-        largest: most calls a task; the calls of a lost worker's task are repeated.
+        largest: largest number of calls of a task. If a worker is lost, the calls of its task are
+            repeated.
+
+    Raises:
+        MedscaleError: when a call returns one, or a worker or the scheduler dies.
     """
-    running = len(connection.scheduler_info(n_workers=-1)["workers"])
-    sizes = _task_sizes(len(arguments), max(running, workers or 0), largest)
+    worker_count = len(connection.scheduler_info(n_workers=-1)["workers"])
+    sizes = _task_sizes(len(arguments), max(worker_count, workers or 0), largest)
     try:
         with closing(_results(connection, function, arguments, sizes)) as results:
             for result in track(results, title, len(arguments)):
@@ -148,7 +153,7 @@ def run_all(
     except (KilledWorker, CancelledError, CommClosedError) as error:
         raise MedscaleError(
             f"{title}: a Dask worker or the scheduler died ({type(error).__name__}), often for "
-            "lack of memory; start again with fewer workers (dask.workers), finished chunks are "
+            "lack of memory; start again with fewer workers (dask.workers): finished chunks are "
             "kept"
         ) from None
 
@@ -171,24 +176,25 @@ def _results(
         connection.map(call, batches[start : start + AHEAD // 2], pure=False)
         for start in range(0, len(batches), AHEAD // 2)
     )
-    done = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
+    completed = as_completed(chain(*islice(parts, 2)), loop=connection.loop, with_results=True)
     try:
-        for future, results in done:
+        for future, results in completed:
             del future  # so that the scheduler can forget the task
-            if done.count() <= AHEAD // 2:
-                done.update(next(parts, []))
+            if completed.count() <= AHEAD // 2:
+                completed.update(next(parts, []))
             yield from results
     finally:
-        if done.futures:
-            connection.cancel(list(done.futures))
+        if completed.futures:
+            connection.cancel(list(completed.futures))
 
 
 def _task_sizes(calls: int, workers: int, largest: int) -> list[int]:
     """Return the number of calls of each task; sizes decrease from at most ``largest`` to one.
 
-    A task costs the scheduler 5 ms however short it is, so tasks hold several calls; the last tasks
-    are small, so that all workers end together. Each task takes a share of the remaining calls:
-    guided self-scheduling (Polychronopoulos and Kuck 1987).
+    A task costs the scheduler 5 ms, however short it is, so that a task contains several calls. The
+    last tasks are small, so that all workers end at about the same time. Each task has a share of
+    the remaining calls: guided self-scheduling (Polychronopoulos & Kuck, IEEE Transactions on
+    Computers 1987).
     """
     sizes: list[int] = []
     while calls > 0:
@@ -208,7 +214,7 @@ def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -
 
 
 @contextmanager
-def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
+def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     """Yield a running cluster (local, SLURM) or the address of one."""
     if settings.scheduler == "local":
         cores = len(os.sched_getaffinity(0))
@@ -236,39 +242,41 @@ def _started(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
 
 @contextmanager
 def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None]:
-    """Run a scheduler in this process whose workers are SLURM jobs, for the time of the context.
+    """Run a scheduler in this process whose workers are SLURM jobs, until the context ends.
 
-    Its address and the folder of its certificates are in the environment, for this process and for
-    those that it starts. The folder is below the working folder, which the workers' nodes see too.
-    The jobs end with the context. Raises MedscaleError if the settings are not accepted, or there
-    is no sbatch.
+    Environment variables hold its address and the folder of its certificates, for this process and
+    its children. The folder is below the working folder, which the workers' nodes also see. The
+    jobs end with the context.
 
     Args:
-        settings: the section ``dask``; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
-        python: the command that starts Python on the workers' nodes, such as ``apptainer exec IMAGE
-            python``; None for this Python.
+        settings: section ``dask``; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
+        python: command that starts Python on the workers' nodes, such as ``apptainer exec IMAGE
+            python``; None: this Python.
+
+    Raises:
+        MedscaleError: when the settings are not accepted, or sbatch is missing.
     """
     from dask_jobqueue import SLURMCluster
 
     if settings.workers is None:
         raise MedscaleError(
-            "dask.scheduler is slurm: say with dask.workers how many workers to ask for"
+            "dask.scheduler is slurm, but the number of workers is not set; set dask.workers"
         )
     with (
         dask.config.set(DASK_SETTINGS),
         scratch(".dask-tls-", Path.cwd()) as folder,
     ):
         # Jobs inherit the environment, from which Dask reads its configuration.
-        inherited = dask.config.serialize(dask.config.global_config)
-        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = inherited
+        dask_config = dask.config.serialize(dask.config.global_config)
+        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask_config
         write_certificate(folder)
         page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
-        encrypted = {
+        encryption = {
             "security": security_of(str(folder)),
             "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
         }
         try:
-            cluster = SLURMCluster(**{"python": python, **settings.slurm, **encrypted})
+            cluster = SLURMCluster(**{"python": python, **settings.slurm, **encryption})
             cluster.scale(settings.workers)
         except (ValueError, TypeError, OSError, RuntimeError) as error:
             raise MedscaleError(
@@ -304,9 +312,9 @@ def security_of(folder: str) -> Security:
 
 
 @contextmanager
-def _connected(address: str | Any) -> Iterator[Client]:
+def _connect(address: str | Any) -> Iterator[Client]:
     try:
-        # For a scheduler that runs already Dask reads its own settings (distributed.comm.tls).
+        # For the scheduler of a user, Dask reads its own settings (distributed.comm.tls).
         folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
         security = None if folder is None else security_of(folder)
         connection = Client(address, timeout=CONNECT_S, set_as_default=False, security=security)
@@ -321,7 +329,7 @@ def _connected(address: str | Any) -> Iterator[Client]:
 
 
 def _await_worker(connection: Client, settings: Dask) -> None:
-    """Wait for the first worker: SLURM may keep jobs waiting, so without a limit for SLURM."""
+    """Wait for the first worker; without a time limit for SLURM, whose jobs may wait long."""
     log.info("waiting for a Dask worker of %s", settings.scheduler)
     try:
         connection.wait_for_workers(1, timeout=None if settings.scheduler == "slurm" else WORKER_S)
@@ -343,7 +351,7 @@ def _warm_up(connection: Client, plugin: WarmUp) -> None:
 
 
 def _check_versions(connection: Client) -> None:
-    """Refuse workers whose code or libraries could give other bytes than those of this process."""
+    """Check that the workers' code and libraries compute the same bytes as this process."""
     expected = versions()
     for worker, actual in connection.run(versions).items():
         differences = [

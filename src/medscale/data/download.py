@@ -17,11 +17,11 @@ from medscale.data.kind import Download, kind_names, load_kind
 
 TOKEN = "~/.kaggle/kaggle.json"  # noqa: S105 (a path, not a token)
 NO_TOKEN = (
-    "Kaggle wants a token: sign in at kaggle.com, Settings, API, create a token, and put the file "
-    f"at {TOKEN} (chmod 600), or set KAGGLE_USERNAME and KAGGLE_KEY"
+    "Kaggle requires a token: sign in at kaggle.com, create a token in Settings, API, and put the "
+    f"file at {TOKEN} (chmod 600), or set KAGGLE_USERNAME and KAGGLE_KEY"
 )
-NO_KAGGLE = "the program `kaggle` is not found: install it with pip (package kaggle)"
-NO_CURL = "neither curl nor wget is found: install one of them"
+NO_KAGGLE = "the program `kaggle` was not found: install it with pip (package kaggle)"
+NO_CURL = "neither curl nor wget was found: install one of them"
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Kaggle(Download):
 
     @property
     def rules(self) -> str:
-        """Terms that a person must accept on the web page first."""
+        """Terms that must first be accepted on the web page."""
         page = f"https://www.kaggle.com/competitions/{self.slug}/rules"
         return f"its rules must be accepted once, signed in, at {page}" if self.competition else ""
 
     def missing(self) -> list[str]:
-        """Return what this machine lacks for the download."""
+        """Return the programs and credentials that this machine lacks."""
         missing = [] if shutil.which("kaggle") else [NO_KAGGLE]
         environment = bool(os.environ.get("KAGGLE_USERNAME") and os.environ.get("KAGGLE_KEY"))
         has_token = environment or Path(TOKEN).expanduser().is_file()
@@ -72,7 +72,7 @@ class Archives(Download):
         return [["curl", *options, *target, self.start + names]]
 
     def missing(self) -> list[str]:
-        """Return what this machine lacks for the download."""
+        """Return the programs that this machine lacks."""
         return [] if shutil.which("curl") or shutil.which("wget") else [NO_CURL]
 
 
@@ -84,25 +84,26 @@ def command_line(download: Download) -> str:
 def find_download(kind: str) -> Download:
     """Return the download of a dataset kind.
 
-    Raises MedscaleError if there is none, such as for a person's own images.
+    Raises:
+        MedscaleError: when the kind has no download, such as ``folder``.
     """
     download = load_kind(kind).download
     if download is None:
         names = ", ".join(name for name in kind_names() if load_kind(name).download)
         raise MedscaleError(
-            f"there is no download for dataset kind {kind!r}; there are for: {names}"
+            f"dataset kind {kind!r} has no download; kinds with a download: {names}"
         )
     return download
 
 
 def instructions(kind: str, folder: Path) -> str:
-    """Return the steps that bring a dataset into ``folder``: prerequisites and command lines."""
+    """Return the steps of a download into ``folder``: prerequisites and command lines."""
     download = find_download(kind)
     lines = [f"first: {step}" for step in [*download.missing(), download.rules] if step]
     lines += [shlex.join(line) for line in download.commands(folder)]
     lines.append(
-        f"then unzip what came into {folder}: `medscale data fetch {kind} --run` does both, and "
-        "checks"
+        f"then unzip the files in {folder}: `medscale data fetch {kind} --run` downloads, unzips "
+        "and checks"
     )
     return "\n".join(lines)
 
@@ -110,10 +111,12 @@ def instructions(kind: str, folder: Path) -> str:
 def fetch(kind: str, folder: Path) -> None:
     """Download a dataset and unpack it into ``folder``.
 
-    Files are collected in a hidden folder next to ``folder`` and renamed at the end, so that the
-    raw folder is complete or absent. After an interruption the same call resumes the download.
-    Raises MedscaleError if the folder holds files, a program or a token is missing, a command
-    fails, an archive is damaged, or the disk is too small for its contents.
+    Files are collected in a hidden folder next to ``folder``, which is renamed at the end, so that
+    the raw folder is complete or absent. After an interruption the same call resumes the download.
+
+    Raises:
+        MedscaleError: when the folder holds files, a program or a token is missing, a command
+            fails, an archive is damaged, or the disk is too small for its contents.
     """
     download = find_download(kind)
     if missing := download.missing():
@@ -121,20 +124,21 @@ def fetch(kind: str, folder: Path) -> None:
         raise MedscaleError(f"the download of {kind} cannot run here:\n  " + "\n  ".join(steps))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise MedscaleError(
-            f"{folder} already holds files: see `medscale data check {kind} {folder}`, or empty it"
+            f"{folder} already holds files; check them: `medscale data check {kind} {folder}`, or "
+            "empty the folder"
         )
     partial = _partial_folder(folder)
     try:
         partial.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MedscaleError(f"{partial} cannot be made: {error.strerror}") from None
+        raise MedscaleError(f"{partial} cannot be created: {error.strerror}") from None
     for line in download.commands(partial):
         log.info("%s", shlex.join(line))
         if subprocess.run(line).returncode != 0:
             hint = f"; {download.rules}" if download.rules else ""
             raise MedscaleError(
-                f"the download failed, see above: {shlex.join(line)}{hint}. The same command goes "
-                "on"
+                f"the download failed, see above: {shlex.join(line)}{hint}. The same `medscale` "
+                "command resumes it"
             )
     archives = sorted(partial.glob("*.zip"))
     for archive in archives:
@@ -164,8 +168,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             free = shutil.disk_usage(folder).free
             if size > free:
                 raise MedscaleError(
-                    f"{archive} needs {size / 1e9:.1f} GB unpacked, {folder} has {free / 1e9:.1f} "
-                    "GB free: free some"
+                    f"{archive} needs {size / 1e9:.1f} GB unpacked, but {folder} has only "
+                    f"{free / 1e9:.1f} GB free; free some space"
                 )
             log.info("unpacking %s, %.1f GB", archive.name, size / 1e9)
             file.extractall(folder)

@@ -19,13 +19,15 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     """List external images by the classes of a study.
 
     The folder's class names are matched without regard to capitals, spaces and punctuation;
-    ``source.labels`` matches further names. Images of other classes are left out, and the notes say
-    which classes are missing. Raises MedscaleError where no class of the folder is one of the
-    study, and as ``scan``.
+    ``source.labels`` matches further names. Images of other classes are left out, and the notes
+    name missing classes.
 
     Args:
-        source: kind and path of the folder, as a study has them.
+        source: kind and path of the folder.
         classes: classes of the study in their order.
+
+    Raises:
+        MedscaleError: when no class of the folder matches a class of the study, or ``scan`` fails.
     """
     inventory = scan(source, None, fewest=1)
     names = match_classes(inventory.classes, classes, source.labels)
@@ -62,9 +64,15 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
 def match_classes(
     names: Sequence[str], classes: Sequence[str], labels: dict[str, str]
 ) -> dict[str, str]:
-    """Return the study's class by a folder's class name; names without one are left out.
+    """Return the study's class for each class name of a folder; names without a match are left out.
 
-    Raises MedscaleError where ``labels`` names a class that the folder or the study does not have.
+    Args:
+        names: class names of the folder.
+        classes: classes of the study.
+        labels: class of the study by class name of the folder, for names that do not match.
+
+    Raises:
+        MedscaleError: when ``labels`` names a class that the folder or the study does not have.
     """
     if unknown := [name for name in labels if name not in names]:
         raise MedscaleError(
@@ -75,10 +83,10 @@ def match_classes(
             f"labels names the class {absent[0]!r}; the study has: {', '.join(classes)}"
         )
     keys = [_key(name) for name in classes]
-    # Of classes that differ by punctuation alone, only the exact name matches.
+    # If several classes differ only by punctuation, a name must match exactly.
     by_key = {key: name for key, name in zip(keys, classes, strict=True) if keys.count(key) == 1}
-    matched = {name: name if name in classes else by_key.get(_key(name)) for name in names}
-    return {name: ours for name, ours in (matched | labels).items() if ours is not None}
+    class_of = {name: name if name in classes else by_key.get(_key(name)) for name in names}
+    return {name: ours for name, ours in (class_of | labels).items() if ours is not None}
 
 
 def _key(name: str) -> str:

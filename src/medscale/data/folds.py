@@ -1,7 +1,7 @@
-"""Folds of a cross-validation: which fold tests an image, and the splits of each fold.
+"""Folds of a cross-validation: the test fold of each image, and the splits of each fold.
 
-The index holds them as columns: ``fold`` (from 1), and ``split_fold_<n>`` with the split of each
-image in fold n. Images are stored once, whatever the number of folds.
+The index has the columns ``fold`` (from 1) and ``split_fold_<n>``, the split of each image in fold
+n. Images are stored once for any number of folds.
 """
 
 from __future__ import annotations
@@ -15,40 +15,43 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 
 FOLD, PREFIX = "fold", "split_fold_"
-# Returns the splits train and val of the rows that a fold does not test.
+# Function that divides the rows which a fold does not test into train and val.
 Divide = Callable[[pd.DataFrame], pd.Series]
 
 
 def is_of_folds(column: object) -> bool:
-    """Return whether a column of the index says which fold tests an image, or a fold's split."""
+    """Return whether a column of the index holds the fold of images, or the split of a fold."""
     return column == FOLD or str(column).startswith(PREFIX)
 
 
-def divide(rows: pd.DataFrame, folds: int, seed: int, divide_rest: Divide) -> pd.DataFrame:
+def divide(rows: pd.DataFrame, folds: int, seed: int, divide_others: Divide) -> pd.DataFrame:
     """Divide images into folds of whole groups, stratified by class.
 
-    The folds are those of ``sklearn.model_selection.StratifiedGroupKFold``: each group, those of
-    the most unequal classes first, goes to the fold where the shares of the classes stay closest.
-
-    Raises MedscaleError if a class has fewer groups than there are folds, or the index has columns
-    of the names that folds take.
+    The folds are those of ``sklearn.model_selection.StratifiedGroupKFold``. Groups with the most
+    unequal classes are assigned first, each to the fold in which the shares of the classes stay
+    closest to each other.
 
     Args:
-        rows: ``label, group``, a row for each image, in the order of the index.
+        rows: ``label, group``, one row for each image, in the order of the index.
         folds: number of folds k.
-        seed: determines the order of equal groups.
-        divide_rest: divides the images that a fold does not test into train and val.
+        seed: seed for the order of equal groups.
+        divide_others: function that divides the images which a fold does not test into train and
+            val.
 
     Returns:
         Columns ``fold`` (int64, 1 to k) and ``split_fold_<n>`` for each fold.
+
+    Raises:
+        MedscaleError: when a class has fewer groups than there are folds, or the images have
+            columns with the names that folds take.
     """
-    if taken := [str(name) for name in rows if is_of_folds(name)]:
+    if reserved := [str(name) for name in rows if is_of_folds(name)]:
         raise MedscaleError(
-            f"the images have a column {taken[0]!r}, which split.folds writes itself; rename it in "
-            "the table of the images"
+            f"the images have a column {reserved[0]!r}, a name that split.folds reserves; rename "
+            "it in the table of the images"
         )
     _check_groups(rows, folds)
-    # Imported here, since it takes seconds, and each training imports this module.
+    # Imported here, since the import takes seconds and each training imports this module.
     from sklearn.model_selection import StratifiedGroupKFold
 
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -58,8 +61,8 @@ def divide(rows: pd.DataFrame, folds: int, seed: int, divide_rest: Divide) -> pd
         fold[test] = number
     columns = {FOLD: pd.Series(fold, index=rows.index)}
     for number in range(1, folds + 1):
-        rest = divide_rest(rows[fold != number])
-        columns[f"{PREFIX}{number}"] = rest.reindex(rows.index, fill_value="test").astype(object)
+        parts = divide_others(rows[fold != number])
+        columns[f"{PREFIX}{number}"] = parts.reindex(rows.index, fill_value="test").astype(object)
     return pd.DataFrame(columns)
 
 
@@ -69,9 +72,10 @@ def count(rows: pd.DataFrame) -> int:
 
 
 def of_fold(rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:
-    """Return the rows with the column ``split`` of a fold; None leaves the rows as they are.
+    """Return the rows with the splits of a fold as ``split``; None returns them unchanged.
 
-    Raises MedscaleError where the rows have no such fold.
+    Raises:
+        MedscaleError: when the rows have no such fold.
     """
     if fold is None:
         return rows
@@ -84,27 +88,29 @@ def of_fold(rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:
 
 
 def check(index: pd.DataFrame) -> None:
-    """Refuse an index whose folds leak: each image is tested once, and a group by one fold.
+    """Check that each image is tested once, and that no group is in two splits of a fold.
 
-    In no fold may a group stand in two splits. Without folds nothing is checked. Raises
-    MedscaleError, naming fold and group.
+    Without folds there is nothing to check.
+
+    Raises:
+        MedscaleError: when the folds leak; the message names fold and group.
     """
     if not count(index):
         return
-    tested = np.zeros(len(index), np.int64)
+    test_counts = np.zeros(len(index), np.int64)
     for fold in range(1, count(index) + 1):
         split = index[f"{PREFIX}{fold}"]
-        tested += (split == "test").to_numpy()
+        test_counts += (split == "test").to_numpy()
         splits = split.groupby(index["group"]).nunique()
         if (splits > 1).any():
             raise MedscaleError(
                 f"fold {fold} has images of the group {splits.idxmax()!r} in {splits.max()} "
                 "splits, so its scores would be too good; make the index again: snakemake data"
             )
-    if (tested != 1).any():
+    if (test_counts != 1).any():
         raise MedscaleError(
-            f"{int((tested != 1).sum())} images are not tested by exactly one fold; make the index "
-            "again: snakemake data"
+            f"{int((test_counts != 1).sum())} images are not tested by exactly one fold; make the "
+            "index again: snakemake data"
         )
 
 
@@ -117,10 +123,10 @@ def test_to_train(index: pd.DataFrame) -> float:
 def _check_groups(rows: pd.DataFrame, folds: int) -> None:
     """Raise MedscaleError if a class has fewer groups than there are folds."""
     groups = rows.groupby("label", observed=True)["group"].nunique()
-    few = groups[groups < folds]
-    if len(few):
-        listed = ", ".join(f"{name!r} has {number}" for name, number in few.items())
+    small_classes = groups[groups < folds]
+    if len(small_classes):
+        counts_text = ", ".join(f"{name!r} has {number}" for name, number in small_classes.items())
         raise MedscaleError(
-            f"split.folds is {folds}, but a class has fewer groups (patients or clusters of "
-            f"near-duplicates): {listed}; set a smaller split.folds, or add images"
+            f"split.folds is {folds}, but a class has fewer groups (patients, or clusters of "
+            f"near-duplicates) than that: {counts_text}; set a smaller split.folds, or add images"
         )

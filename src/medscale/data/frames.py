@@ -1,4 +1,4 @@
-"""Files of several frames or pages: which frames are used, and how the index names them."""
+"""Files with several frames or pages: selection of frames, and their names in the index."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ FIRST, MIDDLE, ALL = "first", "middle", "all"  # values of source.frames
 SEVERAL = "several frames"  # reason of the audit's row
 
 
-def chosen(which: str, count: int) -> list[int]:
-    """Return the numbers, from 0, of the frames that are used of ``count``.
+def frame_numbers(choice: str, count: int) -> list[int]:
+    """Return the numbers, from 0, of the selected frames of a file with ``count`` frames.
 
-    Of an even number the middle is the first of the second half.
+    The middle of an even number of frames is the first of the second half.
+
+    Args:
+        choice: ``FIRST``, ``MIDDLE`` or ``ALL``.
+        count: number of frames.
     """
-    if which == ALL:
+    if choice == ALL:
         return list(range(count))
-    return [count // 2 if which == MIDDLE else 0]
+    return [count // 2 if choice == MIDDLE else 0]
 
 
 def frame_digest(sha256: str, frame: int) -> str:
-    """Return the digest of a frame from the SHA-256 of its file; the first frame has the file's."""
+    """Return the digest of a frame: the file's SHA-256, changed for frames after the first."""
     return hashlib.sha256(f"{sha256} frame {frame}".encode()).hexdigest() if frame else sha256
 
 
 def read_frame(path: str | Path) -> tuple[bytes, int]:
     """Return the bytes of a file and the number, from 0, of the frame that ``path`` names.
 
-    The index names a frame other than a file's only or first one as ``scan.dcm[2]``, counted from
-    1. A file that has such a name is meant itself.
+    The index names frames after the first as ``scan.dcm[2]``, counted from 1. If a file of such a
+    name exists, the path means that file.
 
     Raises:
-        Unreadable: as ``images.read_bytes``.
+        Unreadable: see ``images.read_bytes``.
     """
     match = FRAME.fullmatch(str(path))
     if match is None or Path(path).exists():
@@ -53,21 +57,21 @@ def file_of(path: str) -> str:
 
 
 def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Name the frames of files that have several, and keep all frames of a file in one group.
+    """Name the frames of files with several frames, and keep all frames of a file in one group.
 
     Args:
-        rows: an image a row, with ``path`` of its file, ``sha256`` and ``group``, the number of the
-            frame in ``_frame`` and of the file's frames in ``_frames``.
+        rows: one row for each image: ``path`` of the file, ``sha256``, ``group``, ``_frame``
+            (number of the frame, from 0) and ``_frames`` (number of frames of the file).
 
     Returns:
-        The rows without ``_frame`` and ``_frames``, each path that of its frame; frames of a file
-        whose patient is not known share a group. And a row for each file of several frames with
+        The rows without ``_frame`` and ``_frames``; ``path`` names the frame, and frames of a file
+        without a known patient share a group. Second, one row for each file with several frames:
         ``path`` (of the file) and ``detail``.
     """
-    import pandas as pd  # takes 0.3 s, for which processes that decode need not wait
+    import pandas as pd  # imported here: it takes 0.3 s, which decoding processes save
 
     several = rows["_frames"] > 1
-    every = rows.duplicated("path", keep=False)
+    has_all = rows.duplicated("path", keep=False)
     files = rows[several & ~rows.duplicated("path")]
     notes = pd.DataFrame(
         {
@@ -77,17 +81,17 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
                 if whole
                 else f"{'first' if frame == 0 else f'number {frame + 1}'} of {count} frames is used"
                 for frame, count, whole in zip(
-                    files["_frame"], files["_frames"], every[files.index], strict=True
+                    files["_frame"], files["_frames"], has_all[files.index], strict=True
                 )
             ],
         }
     )
-    alone = every & rows["group"].isna()
+    is_unknown = has_all & rows["group"].isna()
     file_digest = rows.groupby("path")["sha256"].transform("first")
-    named = every | (rows["_frame"] > 0)
+    is_named = has_all | (rows["_frame"] > 0)
     number = (rows["_frame"] + 1).astype(int).astype(str)
     rows = rows.assign(
-        group=rows["group"].where(~alone, "image:" + file_digest.astype(str).str[:16]),
-        path=rows["path"].where(~named, rows["path"] + "[" + number + "]"),
+        group=rows["group"].where(~is_unknown, "image:" + file_digest.astype(str).str[:16]),
+        path=rows["path"].where(~is_named, rows["path"] + "[" + number + "]"),
     )
     return rows.drop(columns=["_frame", "_frames"]), notes

@@ -1,7 +1,7 @@
-"""Decoding of files in a child process with limits, so that a hostile file ends the child alone.
+"""Decoding of files in a child process with limits, so that a hostile file crashes only the child.
 
 A Dask worker has one child for each thread that decodes, and sends it one call at a time through
-pipes. A child that dies is replaced, and the file that it read is reported as undecodable.
+pipes. A child that dies is replaced, and its file is reported as undecodable.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from medscale.data.settings import Limits
 
 LENGTH = struct.Struct("<Q")  # number of a message's bytes, sent before the message
 ENVIRONMENT = {
-    # By default, glibc returns freed memory to the system at once, which then zeroes the pages of
-    # the next image again: a quarter of the time (bench/workers.py).
+    # By default, glibc returns freed memory to the system at once, which then zeroes the pages for
+    # the next image. This took a quarter of the time (bench/workers.py).
     "MALLOC_TRIM_THRESHOLD_": str(2**28),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
     "OMP_NUM_THREADS": "1",
@@ -39,7 +39,7 @@ class Child:
     """A process that answers calls within limits."""
 
     def __init__(self, limits: Limits) -> None:
-        """Start the process; its modules are loaded meanwhile."""
+        """Start the process; it loads its modules while this process continues."""
         self.limits, self._owner = limits, os.getpid()
         path = os.pathsep.join(folder for folder in sys.path if folder)
         # -P: modules of the working folder, which may hold files of other users, are not imported.
@@ -54,7 +54,7 @@ class Child:
 
     @property
     def is_alive(self) -> bool:
-        """Whether this process can call it; a fork of its owner shares its pipes and cannot."""
+        """Whether the child runs and belongs to this process (a fork only shares its pipes)."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def ask(self, request: Any) -> tuple[bool, Any]:
@@ -70,7 +70,7 @@ class Child:
         return cast("tuple[bool, Any]", _receive(self._answers))
 
     def close(self) -> int:
-        """End the process; return its exit status, or minus the signal that has ended it."""
+        """End the process; return its exit status, or the negative number of the ending signal."""
         if self._owner != os.getpid():
             return 0
         with suppress(BrokenPipeError):
@@ -84,23 +84,23 @@ def call(
     limits: Limits,
     function: Callable[Parameters, Result],
     *arguments: Parameters.args,
-    **named: Parameters.kwargs,
+    **keywords: Parameters.kwargs,
 ) -> Result:
     """Call a function of a module in this thread's child process and return its result.
 
     Args:
-        limits: of the child.
-        function: decodes one file; result and exceptions can be pickled.
-        arguments: of the function.
-        named: further arguments of the function.
+        limits: limits of the child.
+        function: function that decodes one file; its result and exceptions can be pickled.
+        arguments: positional arguments of the function.
+        keywords: keyword arguments of the function.
 
     Raises:
-        Unreadable: the file takes more memory or time than is allowed, or ended the process.
-        Exception: as the function.
+        Unreadable: when the file needs more memory or time than the limits, or the child crashes.
+        Exception: any exception of the function.
     """
     child = _take(limits)
     try:
-        succeeded, result = child.ask((function, arguments, named))
+        succeeded, result = child.ask((function, arguments, keywords))
     except EOFError:
         raise _fault(child.close(), limits) from None
     _idle.append(child)
@@ -110,7 +110,7 @@ def call(
 
 
 def warm_up(limits: Limits, function: Callable[..., Any]) -> None:
-    """Start a child process and have it import what a function needs."""
+    """Start a child process that imports the modules of a function."""
     call(limits, _load, function)
 
 
@@ -140,16 +140,16 @@ def _fault(status: int, limits: Limits) -> Unreadable:
 def _work(limits: Limits) -> None:
     """Answer calls until the parent closes its pipe; runs in the child."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not be among the answers
-    bounds.limit_process(limits.most_pixels, limits.seconds)
+    os.dup2(2, 1)  # output of libraries goes to stderr, since the parent reads answers from stdout
+    bounds.limit_process(limits.max_pixels, limits.seconds)
     while True:
         try:
-            function, arguments, named = _receive(requests)
+            function, arguments, keywords = _receive(requests)
         except EOFError:
             return
         try:
             bounds.start_clock()
-            answer: tuple[bool, Any] = True, function(*arguments, **named)
+            answer: tuple[bool, Any] = True, function(*arguments, **keywords)
         except MemoryError:
             answer = False, Unreadable(TOO_LARGE, bounds.NO_MEMORY)
         except Exception as error:  # raised again by the parent

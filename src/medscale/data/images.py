@@ -1,4 +1,4 @@
-"""Reading one image file: its format by content, its fault if any, its pixels as RGB uint8."""
+"""Reading of one image file: format by content, faults, and pixels as RGB uint8."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_bytes(path: str | Path) -> bytes:
     """Return all bytes of a file.
 
     Raises:
-        Unreadable: the system does not give them (no permission, a broken link, a disk error).
+        Unreadable: when the file cannot be read (no permission, a broken link, a disk error).
     """
     try:
         return Path(path).read_bytes()
@@ -50,10 +50,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def is_named_image(path: Path) -> bool:
-    """Whether a file is an image by its name, or DICOM by its preamble.
+    """Return whether a file is an image by its name, or a DICOM file by its preamble.
 
-    The preamble is read where a name has no ending or a number as its ending, as on DICOM media
-    (PS3.10) and in exports named by UID; and of Siemens' ``.ima``.
+    The preamble is read for names without an ending or with a number as ending, which occur on
+    DICOM media (PS3.10) and in exports named by UID, and for Siemens' ``.ima``.
     """
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
@@ -80,26 +80,26 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
     """Decode an image file's bytes to uint8 RGB of shape H,W,3.
 
-    Grey and palette images become RGB, CMYK is converted; alpha is dropped (the recorded colour is
-    kept, also where it is transparent); samples of other than 8 bits are scaled by their full range
-    (of 16 bits 65535 becomes 255, rounded); the recorded orientation is applied. DICOM: see
+    Grey, palette and CMYK images are converted to RGB. Alpha is dropped; transparent pixels keep
+    their recorded colour. Samples of other than 8 bits are scaled by their full range (of 16 bits,
+    65535 becomes 255) and rounded. The recorded orientation is applied. For DICOM see
     ``medscale.data.decoding.dicom``.
 
     Args:
-        data: the file's bytes.
+        data: bytes of the file.
         reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster;
             other formats are decoded at full size.
-        frame: number of the frame or page, from 0, where a file has several.
+        frame: number of the frame or page, from 0.
 
     Raises:
-        Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and what the
-            file has; unreadable as well if decoding would take too long, see ``structure.check``.
+        Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and a detail.
+            A file whose decoding would take too long is unreadable, too (``structure.check``).
     """
     kind = _kind(data)
     structure.check(data, kind)
     if kind == "jpeg":
         return jpeg.decode(data, reduce)
-    # The libraries for DICOM and TIFF take long to import and most studies need neither.
+    # The libraries for DICOM and TIFF take long to import, and most studies need neither.
     if kind == "dicom":
         from medscale.data.decoding import dicom
 
@@ -119,7 +119,7 @@ def frame_count(data: bytes) -> int:
     """Return the number of frames or pages of an image file; a JPEG and a BMP have one.
 
     Raises:
-        Unreadable: where the headers do not tell.
+        Unreadable: when the headers are damaged.
     """
     kind = _kind(data)
     if kind == "dicom":
@@ -137,7 +137,7 @@ def frame_count(data: bytes) -> int:
 
 
 def header(data: bytes) -> dict[str, Any] | None:
-    """Return facts of the patient in a file's headers: of DICOM ``dicom_facts``, otherwise None."""
+    """Return facts of the patient in a DICOM file's headers (``dicom_facts``), otherwise None."""
     if kind_of(data) != "dicom":
         return None
     from medscale.data.decoding import dicom

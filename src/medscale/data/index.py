@@ -1,6 +1,6 @@
-"""Makes the index: lists, reads, audits and divides a study's raw images.
+"""Creation of the index: lists, reads, audits and divides a study's raw images.
 
-Every file is either in index.parquet or in audit.csv with the reason why it is left out.
+Every file is in index.parquet, or in audit.csv with the reason for leaving it out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ BOXES = pa.list_(pa.list_(pa.float64()))
 TEXT_COLUMNS = [
     *("path", "split", "split_published", "group", "patient", "sha256", "source", "alike"),
 ]
-FEW_IMAGES = 10  # a class with fewer, of which the audit left some out, gets a note
+FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
 # Columns of every index, in this order; the dataset's metadata follow.
 INDEX_COLUMNS = [
     *("id", "path", "label", "split", "split_published", "group", "patient"),
@@ -43,26 +43,27 @@ INDEX_COLUMNS = [
 def build_index(
     source: Source, division: Split, classes: list[str] | None, dask: Dask, out: Path
 ) -> pd.DataFrame:
-    """Make a study's index; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
-
-    Raises MedscaleError if the raw folder, a class or a split lacks images.
+    """Create a study's index; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
     Args:
         source: kind and path of the raw folder.
-        division: how the images are divided into splits.
-        classes: the study's classes in order; None for the classes of the dataset.
-        dask: where the images are read.
+        division: settings of the division into splits.
+        classes: the study's classes in order; None: the classes of the dataset.
+        dask: settings of the Dask workers that read the images.
         out: the study's data folder.
 
     Returns:
         The index.
+
+    Raises:
+        MedscaleError: when the raw folder, a class or a split has no images.
     """
     if division.mode == "external" and classes is not None:
         inventory = external_inventory(source, classes)
     else:
         inventory = scan(source, classes)
     if division.mode == "published":
-        split.check_listed(inventory.rows, division)  # before the images are read, which takes long
+        split.check_listed(inventory.rows, division)  # first, since reading the images takes long
     root = Path(str(source.path)).resolve()
     paths = inventory.rows["path"].tolist()
     log.info(
@@ -76,7 +77,7 @@ def build_index(
     with client(
         dask, audit.inspect_safely, decoding=decoding, tasks=tasks, folder=root
     ) as connection:
-        facts = audit.read_all(
+        facts = audit.inspect_all(
             connection, root, paths, source, dask.workers, division.near_duplicates
         )
     index, left_out = make_index(inventory, facts, division)
@@ -91,17 +92,18 @@ def build_index(
 def make_index(
     inventory: Inventory, facts: pd.DataFrame, division: Split
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the index and the audit table (see docs/files.md for both).
-
-    Raises MedscaleError if a class or a split is left without images.
+    """Return the index and the audit table, which docs/files.md describes.
 
     Args:
-        inventory: the raw folder's inventory.
-        facts: a row per image with the columns ``audit.FACTS``.
-        division: how the images are divided into splits.
+        inventory: inventory of the raw folder.
+        facts: one row for each image with the columns ``inspection.FACTS``.
+        division: settings of the division into splits.
+
+    Raises:
+        MedscaleError: when a class or a split has no images after the audit.
     """
     published = division.mode == "published"
-    # The user's columns of metadata may have the names of temporary columns.
+    # Metadata columns of the user may have the same names as temporary columns.
     shadowed = {name: f"\0{name}" for name in inventory.rows if str(name).startswith("_")}
     rows = inventory.rows.rename(columns=shadowed).assign(patient=inventory.patient_names)
     rows = rows.merge(facts, on="path", validate="one_to_many")
@@ -114,19 +116,19 @@ def make_index(
     parts = [audit_rows(inventory.excluded, EXCLUDED), unusable, several_frames]
     if published:
         has_split = rows["split_published"].notna()
-        removed = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
-        parts.append(audit_rows(removed, EXCLUDED))
+        left_out_rows = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
+        parts.append(audit_rows(left_out_rows, EXCLUDED))
         rows = rows[has_split].reset_index(drop=True)
     if division.mode != "external":  # external images can lack classes
         _check_classes(rows, inventory.classes, pd.concat(parts))
     if division.balance:
-        rows, removed = _balance(rows, division.seed)
-        parts.append(removed)
+        rows, left_out_rows = _balance(rows, division.seed)
+        parts.append(left_out_rows)
     rows, odd_headers = audit.from_headers(rows)
     rows, similar = audit.look_alikes(rows)
     if division.folds is None:
         rows["split"] = split.assign(rows, division)
-    else:  # readers of one division take that of the first fold
+    else:  # code that needs one division uses that of the first fold
         rows = pd.concat([rows, split.assign_folds(rows, division)], axis=1)
         rows["split"] = rows[f"{folds.PREFIX}1"]
     parts += [odd_headers, similar, audit.leaks(rows, "split", audit.LEAK)]
@@ -134,7 +136,7 @@ def make_index(
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)
     rows = rows.rename(columns={new: name for name, new in shadowed.items()})
-    return _typed(rows, inventory.classes), left_out
+    return _with_types(rows, inventory.classes), left_out
 
 
 def summarize(
@@ -142,30 +144,29 @@ def summarize(
 ) -> dict[str, Any]:
     """Return the counts and notes of audit.json.
 
-    ``found`` counts files (each frame if all frames are used), and entries of a table whose file is
-    missing; ``counts_published`` counts the images of the published split before copies are
-    removed.
+    ``found`` counts files (or frames, if all frames are used), and entries of a table without a
+    file. ``counts_published`` counts the images of the published split before copies are removed.
     """
     excluded = left_out[left_out["action"] == EXCLUDED]
-    kept = left_out[left_out["action"] == KEPT]
+    kept_rows = left_out[left_out["action"] == KEPT]
     published = inventory.rows[inventory.rows["split_published"].notna()]
     similar = _count_look_alikes(index)
-    # Without another origin the names of patients are those of ``audit.name_patients``.
+    # If no column or pattern names the patients, ``audit.name_patients`` did.
     origin = inventory.patients or patients.HEADERS
     patient_counts = patients.summary(index["patient"], origin)
     counts = _cross_table(index, "split", inventory.classes)
-    of_files = [
+    file_notes = [
         *_note_on_headers(patient_counts),
-        *_note_on_frames(kept),
+        *_note_on_frames(kept_rows),
         *_note_on_limits(excluded),
         *_note_on_look_alikes(similar),
     ]
-    notes = [*inventory.notes, *of_files]
+    notes = [*inventory.notes, *file_notes]
     if division.mode != "external":  # external images are not divided
         notes = [
             *inventory.notes,
             *_notes_on_patients(index, inventory, patient_counts),
-            *of_files,
+            *file_notes,
             *_notes_on_published_split(index, left_out, division),
             *_note_on_folds(index, division),
             *_notes_on_leaks(index, division),
@@ -181,7 +182,7 @@ def summarize(
         "patients": patient_counts,
         "near_duplicates": similar if division.near_duplicates else None,
         "by_reason": _count(excluded["reason"]),
-        "kept_by_reason": _count(kept["reason"]),
+        "kept_by_reason": _count(kept_rows["reason"]),
         "classes": inventory.classes,
         "counts": counts,
         "counts_published": _cross_table(published, "split_published", inventory.classes)
@@ -196,7 +197,7 @@ def summarize(
 def _notes_on_patients(
     index: pd.DataFrame, inventory: Inventory, counts: dict[str, Any]
 ) -> list[str]:
-    """Return notes on unknown patients, and on names that may be those of patients."""
+    """Return notes on unknown patients, and on file names that may contain patients."""
     is_known = counts["state"] == patients.KNOWN
     return [
         *([] if is_known else [patients.sentence(counts)]),
@@ -219,7 +220,7 @@ def _notes_on_conflicts(left_out: pd.DataFrame) -> list[str]:
 def _notes_on_small_classes(
     counts: dict[str, dict[str, int]], inventory: Inventory, left_out: pd.DataFrame
 ) -> list[str]:
-    """Return notes on classes that the audit made small, and that lack images in a split."""
+    """Return notes on classes with few images after the audit, or without images in a split."""
     notes = []
     labels = inventory.rows.set_index("path")["label"]
     excluded = left_out[(left_out["action"] == EXCLUDED) & left_out["path"].isin(labels.index)]
@@ -227,9 +228,11 @@ def _notes_on_small_classes(
     for name, row in counts.items():
         reasons = excluded.loc[label_of == name, "reason"]
         if sum(row.values()) < FEW_IMAGES and len(reasons):
-            listed = ", ".join(f"{reason} {count}" for reason, count in _count(reasons).items())
+            reason_text = ", ".join(
+                f"{reason} {count}" for reason, count in _count(reasons).items()
+            )
             notes.append(
-                f"Class {name} has only {sum(row.values())} images left (left out: {listed})."
+                f"Class {name} has only {sum(row.values())} images left (left out: {reason_text})."
             )
         notes += [
             f"Class {name} has no images in {part}, so that nothing can be estimated for it there."
@@ -249,24 +252,24 @@ def _note_on_headers(counts: dict[str, Any]) -> list[str]:
     ]
 
 
-def _note_on_frames(kept: pd.DataFrame) -> list[str]:
-    """Return a note on files with several frames or pages, where there are any."""
-    several = kept.loc[kept["reason"] == SEVERAL, "detail"]
+def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
+    """Return a note on files with several frames or pages, if there are any."""
+    several = kept_rows.loc[kept_rows["reason"] == SEVERAL, "detail"]
     if several.empty:
         return []
-    every = int(several.str.startswith("all").sum())
-    used = "all are used as images of one patient" if every else "one of each is used"
-    return [f"{len(several)} files have several frames or pages: {used} (source.frames)."]
+    count_all = int(several.str.startswith("all").sum())
+    statement = "all are used as images of one patient" if count_all else "one of each is used"
+    return [f"{len(several)} files have several frames or pages: {statement} (source.frames)."]
 
 
 def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
-    """Return a note on files that take more than is allowed, where there are any."""
-    broken = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
-    if not broken:
+    """Return a note on files that exceed the limits, if there are any."""
+    count = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
+    if not count:
         return []
-    verb = "file takes" if broken == 1 else "files take"
+    verb = "file takes" if count == 1 else "files take"
     return [
-        f"{broken} {verb} more pixels, memory or time than is allowed (source.limits), or end the "
+        f"{count} {verb} more pixels, memory or time than is allowed (source.limits), or end the "
         "process that decodes them."
     ]
 
@@ -299,7 +302,7 @@ def _notes_on_published_split(
 
 
 def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
-    """Return a note on the folds, where there are any."""
+    """Return a note on the folds, if there are any."""
     if division.folds is None:
         return []
     sizes = index[folds.FOLD].value_counts()
@@ -327,17 +330,17 @@ def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
 
 
 def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Cut each class to the size of the smallest; return the kept rows, and audit rows."""
-    keep = split.balanced(rows["label"], seed)
+    """Reduce each class to the size of the smallest; return the rows, and audit rows."""
+    keep = split.balanced_rows(rows["label"], seed)
     counts = rows["label"].value_counts()
     smallest = f"{counts.min()} of {counts.idxmin()}"
     detail = rows["label"].map(lambda label: f"{counts[label]} images of {label}, {smallest}")
-    removed = rows.assign(reason=audit.BALANCED, detail=detail)[~keep]
-    return rows[keep].reset_index(drop=True), audit_rows(removed, EXCLUDED)
+    left_out_rows = rows.assign(reason=audit.BALANCED, detail=detail)[~keep]
+    return rows[keep].reset_index(drop=True), audit_rows(left_out_rows, EXCLUDED)
 
 
 def _count_look_alikes(index: pd.DataFrame) -> dict[str, int]:
-    """Count the clusters of similar images, also those of several labels or patients."""
+    """Count the clusters of similar images, and those with several labels or patients."""
     clusters = index.groupby("alike")
     several = clusters[["label", "patient"]].nunique() > 1
     sizes = clusters.size()
@@ -362,8 +365,8 @@ def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
     return [f"{counts['images']} images look like another ({'; '.join(details)})."]
 
 
-def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
-    """Return the index with its columns in order and of their types."""
+def _with_types(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Return the index with its columns in their order and types."""
     metadata = [name for name in rows.columns if name not in (*INDEX_COLUMNS, *COLUMNS)]
     label = pd.Categorical(rows["label"], categories=classes, ordered=True)
     table = rows.assign(id=range(len(rows)), label=label)[[*INDEX_COLUMNS, *metadata]]
@@ -372,7 +375,7 @@ def _typed(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
 
 
 def _schema(index: pd.DataFrame) -> pa.Schema:
-    """Return the index's Parquet schema; without it, boxes that are all empty have no type."""
+    """Return the index's Parquet schema, since a column of empty boxes would have no type."""
     schema = pa.Schema.from_pandas(index, preserve_index=False)
     position = schema.get_field_index("boxes")
     return schema if position < 0 else schema.set(position, pa.field("boxes", BOXES))
@@ -384,7 +387,7 @@ def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFram
         reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
         raise MedscaleError(
             f"class {', '.join(map(repr, empty))} has no usable images left (left out: "
-            f"{reasons or 'nothing'}); add images, or name the classes that you want with `classes`"
+            f"{reasons or 'nothing'}); add images, or name the study's classes with `classes`"
         )
 
 

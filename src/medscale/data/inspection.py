@@ -1,4 +1,4 @@
-"""Inspection of one image file for the audit: digest, size, headers, signature, or its fault."""
+"""Inspection of one image file for the audit: digest, size, headers, signature, or a fault."""
 
 from __future__ import annotations
 
@@ -23,40 +23,43 @@ FACTS = [
 
 
 def inspect(
-    root: str, path: str, which: str = frames.FIRST, near_duplicates: bool = True
+    root: str, path: str, frame_choice: str = frames.FIRST, near_duplicates: bool = True
 ) -> list[Fact]:
-    """Read and decode the frames of an image file that are used.
+    """Read and decode the selected frames of an image file.
 
     Args:
         root: the raw folder.
-        path: a file's path below it.
-        which: the frames that are used of a file with several (``source.frames``).
-        near_duplicates: similar images are searched, which needs a signature of each.
+        path: path of the file below it.
+        frame_choice: frames to select if the file has several (``source.frames``).
+        near_duplicates: whether to compute the signature, which the search for similar images
+            needs.
 
     Returns:
         A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
-        pixels as displayed (EXIF applied); reason and detail if the file gives no pixels; the facts
-        in the headers of a DICOM file; the signature, None without a search; the frame's number;
-        and the number of the file's frames.
+        pixels as displayed (EXIF applied); reason and detail if the file cannot be decoded; the
+        facts in the headers of a DICOM file; the signature, or None; the frame's number; and the
+        number of the file's frames.
     """
     sha256 = None
     try:
         data = read_bytes(Path(root, path))
         sha256 = hashlib.sha256(data).hexdigest()
         count, facts = frame_count(data), header(data)
-        numbers = frames.chosen(which, count)
+        numbers = frames.frame_numbers(frame_choice, count)
         bounds.start_clock(len(numbers))
         frame_facts: list[Fact] = []
         for frame in numbers:
             pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
             size, digest = (width, height), frames.frame_digest(sha256, frame)
-            packed = signature(pixels) if near_duplicates else None
-            frame_facts.append((path, digest, *size, None, None, facts, packed, frame, count))
+            packed_signature = signature(pixels) if near_duplicates else None
+            frame_facts.append(
+                (path, digest, *size, None, None, facts, packed_signature, frame, count)
+            )
         return frame_facts
     except Unreadable as error:
         return [fault(path, sha256, error)]
 
 
 def fault(path: str, sha256: str | None, error: Unreadable) -> Fact:
-    """Return the ``FACTS`` of a file that gives no pixels."""
+    """Return the ``FACTS`` of a file that cannot be decoded."""
     return (path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)

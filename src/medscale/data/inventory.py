@@ -1,4 +1,4 @@
-"""The inventory of a raw folder: its images with labels, and the files left out with the reason."""
+"""The inventory of a raw folder: images with labels, and files that are left out with reasons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ SPLITS = {  # the package's name of each split by the name of its folder
 NO_IMAGE_NAME = "not an image by its name"
 NOT_A_FILE = "not a regular file"
 BAD_NAME = "name is not UTF-8"
-HIDDEN = "hidden folder"
+HIDDEN = "hidden file or folder"
+UNREAD_FORMAT = "image format that is not read"
 NO_FOLDER = "outside the class folders"
 NOT_LISTED = "not listed"
 NO_FILE = "listed but missing"
@@ -45,28 +46,28 @@ Excluded = tuple[str, str, str]  # path, reason, detail
 
 @dataclass(frozen=True)
 class Inventory:
-    """A raw folder as its file names and tables describe it; no image has been opened."""
+    """The contents of a raw folder by its file names and tables; no image has been opened."""
 
-    # one row per image: ``path`` (relative to the raw folder, with /), ``label``,
-    # ``split_published`` (train, val, test or None), ``group`` (images that belong together, mostly
-    # those of a patient, or None), ``source`` (name of the source set), and metadata columns
+    # one row for each image: ``path`` (relative to the raw folder, with /), ``label``,
+    # ``split_published`` (train, val, test or None), ``group`` (images that must share a split,
+    # mostly those of a patient, or None), ``source`` (name of the source set), and metadata columns
     rows: pd.DataFrame
     # ``path, reason, detail`` of each file that is left out, and of each table entry whose file is
     # missing
     excluded: pd.DataFrame
     classes: list[str]  # class names in the study's order
     notes: list[str] = field(default_factory=list)  # sentences for the reader of the paper
-    # where the names of patients in ``group`` come from, such as ``column patient of index.csv``;
-    # None if groups are no patients, but copies of an image or lesions
+    # origin of the names of patients in ``group``, such as ``column patient of index.csv``; None if
+    # groups are not patients, but lesions or copies of an image
     patients: str | None = None
     # PatientID in the headers of DICOM files names the patients if no column or expression does
     reads_headers: bool = False
-    # sentences that hold only while the patients are not known
+    # notes that apply only if the patients are not known
     patient_notes: list[str] = field(default_factory=list)
 
     @property
     def patient_names(self) -> pd.Series:
-        """The patient of each row; None where it is not known."""
+        """The patient of each row; None if it is not known."""
         groups = self.rows["group"]
         return groups if self.patients is not None else pd.Series(None, groups.index, dtype=object)
 
@@ -76,17 +77,18 @@ class Inventory:
         text = patients.sentence(counts)
         if counts["state"] == patients.KNOWN:
             return True, [f"{text} From: {counts['from']}"]
-        notes = list(self.patient_notes)
-        if self.patients is None and self.reads_headers and self.rows["path"].map(is_dicom).any():
-            notes.append(
-                "The index will read PatientID in the headers of the DICOM files; unless it is "
-                "missing or a placeholder, it is the patient."
+        dicom = self.rows["path"].map(is_dicom)
+        if self.patients is None and self.reads_headers and dicom.any():
+            headers = (
+                "The patients are read from PatientID in the headers of the DICOM files when the "
+                "index is made; where it is missing or a placeholder, they are not known."
             )
-        return False, [text, *notes]
+            return False, [headers] if dicom.all() else [text, headers, *self.patient_notes]
+        return False, [text, *self.patient_notes]
 
 
 def is_dicom(path: str) -> bool:
-    """Whether a listed image is a DICOM file by its name."""
+    """Return whether a listed image is a DICOM file by its name."""
     ending = PurePosixPath(path).suffix.lower()
     return ending in DICOM_ENDINGS or ending[1:].isdigit()
 
@@ -113,9 +115,16 @@ def make_inventory(
     patients: str | None = None,
     **more: Any,
 ) -> Inventory:
-    """Return the inventory, ordered by path; its columns exist without rows as well.
+    """Return the inventory, ordered by path; its columns exist even without rows.
 
-    ``more``: further fields of the inventory.
+    Args:
+        rows: results of ``image_row``.
+        excluded: path, reason and detail of each file that is left out.
+        classes: class names in the study's order.
+        notes: sentences for readers of the paper.
+        metadata: names of the metadata columns.
+        patients: origin of the names of patients, see ``Inventory.patients``.
+        more: further fields of the inventory.
     """
     table = pd.DataFrame(rows, columns=[*COLUMNS, *metadata]).sort_values("path", ignore_index=True)
     for column in COLUMNS:

@@ -1,7 +1,7 @@
-"""The contract of a dataset kind, and access to the kinds: each module of ``data/kinds`` is one.
+"""The interface of dataset kinds, and access to them: each module of ``data/kinds`` is a kind.
 
 The configuration names a kind by its module's name (``source.kind``). The module defines ``KIND``,
-a ``DatasetKind``; nothing else has to be changed to add a kind.
+a ``DatasetKind``. A new kind needs no other change.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from medscale.data.settings import Datasheet, Source
 
 ALL = "all"  # any split, or any class
+COLUMNS = ("table", "image", "label", "patient")  # settings of ``source`` for the user's own files
 
 
 class Download(Protocol):
-    """How a dataset is obtained from its publisher; implemented in ``medscale.data.download``."""
+    """The download of a dataset from its publisher; implemented in ``medscale.data.download``."""
 
     def commands(self, folder: Path | str = ".") -> list[list[str]]:
         """Return the command lines that download the dataset into ``folder``."""
@@ -59,22 +60,23 @@ class Edition:
 
 @dataclass(frozen=True)
 class DatasetKind:
-    """Everything that the package knows of one dataset kind."""
+    """The properties and functions of one dataset kind."""
 
-    # lists a raw folder without opening an image; see ``scan`` below
+    # function that lists a raw folder without opening an image; see ``scan`` below
     scan: Callable[[Source, list[str] | None], Inventory]
     datasheet: Datasheet  # the publisher's answers to the questions of the datasheet
     paper: str = ""  # LaTeX that completes the sentence "The dataset is ...", and further sentences
-    download: Download | None = None  # the official download; None for a person's own images
-    # contents of complete downloads; the first that matches a raw folder counts
+    download: Download | None = None  # the official download; None for a user's own images
+    # contents of complete downloads; the first that matches a raw folder applies
     editions: tuple[Edition, ...] = ()
     # allowed values of each entry of ``source.options``, the default first
     options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     # ``source.options`` with which ``medscale data check`` scans a raw folder
     check_options: Mapping[str, Any] = field(default_factory=dict)
-    # module of ``medscale.data.demo`` that generates synthetic images; None: there is none
+    # module of ``medscale.data.demo`` that generates synthetic images, if there is one
     demo: str | None = None
-    takes_patient: bool = False  # ``source.patient`` can name the patients
+    # ``source.table``, ``image``, ``label`` and ``patient`` describe the user's own files
+    takes_columns: bool = False
 
 
 @cache
@@ -100,7 +102,8 @@ def check_kind(name: str) -> None:
 def load_kind(name: str) -> DatasetKind:
     """Import and return a dataset kind.
 
-    Raises MedscaleError if there is no such kind.
+    Raises:
+        MedscaleError: when the kind does not exist.
     """
     check_kind(name)
     kind: DatasetKind = import_module(f"medscale.data.kinds.{name}").KIND
@@ -110,34 +113,36 @@ def load_kind(name: str) -> DatasetKind:
 def scan(source: Source, classes: list[str] | None, fewest: int = 2) -> Inventory:
     """List a study's raw images; only names and tables are read, which takes seconds.
 
-    Raises MedscaleError if the kind is unknown, an option is wrong, the raw folder is missing or
-    incomplete, or the classes do not fit.
-
     Args:
-        source: the study's section ``source``, with its path set.
-        classes: the study's classes in order; None for the classes of the dataset.
-        fewest: smallest number of classes that is accepted.
+        source: section ``source`` of the study, with a path.
+        classes: the study's classes in order; None: the classes of the dataset.
+        fewest: smallest accepted number of classes.
+
+    Raises:
+        MedscaleError: when the kind is unknown, an option is wrong, the raw folder is missing or
+            incomplete, or the classes do not fit.
     """
     kind = load_kind(source.kind)
     unknown = [name for name in source.options if name not in kind.options]
-    wrong = [] if source.synthetic else unknown  # a synthetic source has its generator's options
-    wrong += [
+    mistakes = [] if source.synthetic else unknown  # a synthetic source has its generator's options
+    mistakes += [
         f"{name}: {source.options[name]}"
         for name, allowed in kind.options.items()
         if name in source.options and source.options[name] not in allowed
     ]
-    if wrong:
+    if mistakes:
         allowed = [f"{k}: {' | '.join(map(str, v))}" for k, v in kind.options.items()]
         raise MedscaleError(
             f"dataset kind {source.kind} has {'the option ' if allowed else 'no options'}"
-            f"{', '.join(allowed)}; found in source.options: {', '.join(wrong)}"
+            f"{', '.join(allowed)}; found in source.options: {', '.join(mistakes)}"
         )
     defaults = {name: allowed[0] for name, allowed in kind.options.items()}
     source = source.model_copy(update={"options": defaults | source.options})
-    if source.patient is not None and not kind.takes_patient:
+    columns = [name for name in COLUMNS if getattr(source, name) is not None]
+    if columns and not kind.takes_columns:
         raise MedscaleError(
-            f"source.patient is for the kind folder: the kind {source.kind} reads the patients "
-            "that its publisher names"
+            f"source.{columns[0]} is for the kind folder: the kind {source.kind} reads the files "
+            "of its publisher"
         )
     names = None if classes is None else [normalize("NFC", name) for name in classes]
     inventory = kind.scan(source, names)

@@ -1,4 +1,4 @@
-"""Lists the files of a raw folder by name, and reads the tables that come with a dataset."""
+"""Listing of the files of a raw folder by name, and reading of a dataset's tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,22 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data.images import is_named_image
-from medscale.data.inventory import BAD_NAME, HIDDEN, NO_IMAGE_NAME, NOT_A_FILE, Excluded
+from medscale.data.inventory import (
+    BAD_NAME,
+    HIDDEN,
+    NO_IMAGE_NAME,
+    NOT_A_FILE,
+    UNREAD_FORMAT,
+    Excluded,
+)
+
+MADE_BY_SYSTEMS = ("__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
+# Endings of images in formats that are not read: of phones, cameras, scanners of slides, volumes.
+UNREAD = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".svs", ".ndpi", ".mrxs"),
+    *(".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz"),
+)
 
 
 class Listing:
@@ -31,7 +46,11 @@ class Listing:
     """
 
     def __init__(self, root: Path) -> None:
-        """List ``root``; raise MedscaleError if a folder in it cannot be read."""
+        """List ``root``.
+
+        Raises:
+            MedscaleError: when a folder in it cannot be read.
+        """
         self.root = root
         self.images: list[str] = []
         self.excluded: list[Excluded] = []
@@ -39,14 +58,16 @@ class Listing:
         for path, fault in sorted(_walk(root, "", directories, set())):
             if fault is not None:
                 self.excluded.append((path, *fault))
-            elif _hidden(path):
+            elif _is_hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
-            elif not is_named_image(root / path):
-                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
-            else:
+            elif is_named_image(root / path):
                 self.images.append(path)
+            elif path.lower().endswith(UNREAD):
+                self.excluded.append((path, UNREAD_FORMAT, "convert it to PNG, JPEG or DICOM"))
+            else:
+                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
         self._children: dict[str, list[str]] = {}
-        for directory in sorted(PurePosixPath(d) for d in directories if not _hidden(f"{d}/x")):
+        for directory in sorted(PurePosixPath(d) for d in directories if not _is_hidden(f"{d}/x")):
             self._children.setdefault(str(directory.parent), []).append(directory.name)
         self._image_folders = {dirname(image) or "." for image in self.images}
         self.base = self._unwrap()
@@ -97,11 +118,12 @@ class Listing:
 def list_folder(root: Path | None, expected: str) -> Listing:
     """List a raw folder.
 
-    Raises MedscaleError if it is missing, not a folder, or cannot be read.
-
     Args:
         root: the folder.
-        expected: the expected contents and how to obtain them, for error messages.
+        expected: expected contents and their source, for messages.
+
+    Raises:
+        MedscaleError: when it is missing, is not a folder, or cannot be read.
     """
     if root is None:
         raise MedscaleError("the source has no path; set source.path in the configuration")
@@ -114,12 +136,23 @@ def list_folder(root: Path | None, expected: str) -> Listing:
 def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
-    Raises MedscaleError if it is not a CSV file in UTF-8, lacks a required column, has a column
-    twice, or has a line with more values than columns.
+    Values are separated by commas, or by the semicolons or tabs of the first line if it has no
+    comma (as spreadsheets write in countries with a decimal comma).
+
+    Raises:
+        MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
+            twice, or has a line with more values than columns.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
+            first = file.readline()
+            separator = next((mark for mark in ",;\t" if mark in first), ",")
+            file.seek(0)
+            lines = [line for line in csv.reader(file, delimiter=separator, strict=True) if line]
+    except UnicodeDecodeError as error:
+        raise MedscaleError(
+            f"{path} cannot be read as a CSV file in UTF-8: {error}; save it again as CSV UTF-8"
+        ) from None
     except (OSError, ValueError, csv.Error) as error:
         raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
     if not lines:
@@ -136,7 +169,7 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
 def _with_header(path: Path, lines: list[list[str]]) -> pd.DataFrame:
     """Return a table whose first line names the columns; values after the last must be empty.
 
-    Lines often end in a comma, of which pandas' reader makes another column or names of rows.
+    Lines often end in a comma, which pandas' reader turns into a further column or row names.
     """
     header = [name.strip() for name in lines[0]]
     while header and not header[-1]:
@@ -150,19 +183,20 @@ def _with_header(path: Path, lines: list[list[str]]) -> pd.DataFrame:
                 "a comma stands in quotation marks"
             )
     if repeated := sorted({name for name in header if name and header.count(name) > 1}):
-        raise MedscaleError(f"{path}: the column {', '.join(repeated)} is there twice")
+        raise MedscaleError(f"{path}: the column {', '.join(repeated)} occurs twice; rename one")
     names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
     rows = [(line + [""] * width)[:width] for line in lines[1:]]
     return pd.DataFrame(rows, columns=names, dtype=str)
 
 
 def normalized_path(path: str) -> str:
-    """Return a path in the form for comparing tables with folders: / separators, Unicode NFC."""
+    """Return a path in a form in which tables and folders can be compared: with /, in NFC."""
     return unicodedata.normalize("NFC", re.sub(r"^(\./|/)+", "", path.replace("\\", "/")))
 
 
-def _hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in dirname(path).split("/"))
+def _is_hidden(path: str) -> bool:
+    """Whether a file, or a folder that it is in, was made by an operating system or tool."""
+    return any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in path.split("/"))
 
 
 def _walk(

@@ -1,4 +1,4 @@
-"""Loads batches from memory-mapped shards: each sample exactly once an epoch.
+"""Loading of batches from memory-mapped shards: each sample exactly once in an epoch.
 
 The order of samples does not depend on the number of replicas.
 """
@@ -70,27 +70,31 @@ class Step:
 class Loader:
     """Yields one replica's share of a split, step by step.
 
-    An epoch's N images are divided into ``ceil(N / global_batch)`` steps, each step among the
-    replicas, and each share into ``accumulate`` micro-batches; in each division the sizes differ by
-    at most one. The order depends on (seed, epoch) alone, so that the steps hold the same images
-    for any number of replicas. Raises MedscaleError if the split has no images, or the global
-    batch is smaller than the number of replicas.
+    The N images of an epoch are divided into ``ceil(N / global_batch)`` steps, each step among the
+    replicas, and each share into ``accumulate`` micro-batches. In each division the sizes differ by
+    at most one. The order depends only on (seed, epoch), so that the steps have the same images for
+    any number of replicas.
 
     Args:
+        shards: shard set of the images.
         split: train, val or test.
         global_batch: largest number of images per step over all replicas.
         replicas: number of replicas that share each step.
         replica: number of this replica, from 0.
         accumulate: micro-batches per step.
-        seed: determines order and augmentation.
-        training: shuffle and augment, differently each epoch; otherwise the images come in the
-            order of the shards, without augmentation.
+        seed: seed of order and augmentation.
+        training: whether to shuffle and augment, differently in each epoch. Otherwise the images
+            are in the order of the shards, without augmentation.
         augment: settings of the augmentation, and the visible part of an image.
         metadata: features of all samples of the shards, float32, shape N,F; None without.
         device: device on which batches are augmented and yielded.
         channels_last: memory format of the images.
-        resident: keep the split in the device's memory; None does so on CUDA if half of the free
-            memory suffices.
+        resident: whether to keep the split in the device's memory; None: on CUDA, if half of the
+            free memory suffices.
+
+    Raises:
+        MedscaleError: when the split has no images, or the global batch is smaller than the number
+            of replicas.
     """
 
     def __init__(
@@ -113,7 +117,7 @@ class Loader:
         if global_batch < replicas:
             raise MedscaleError(
                 f"a global batch of {global_batch} cannot be shared by {replicas} replicas; "
-                "raise recipe.batch_size or ask for fewer devices"
+                "raise recipe.batch_size, or choose a run with fewer devices"
             )
         self._positions = shards.positions(split)
         if not len(self._positions):
@@ -144,7 +148,7 @@ class Loader:
 
     @property
     def smallest_share(self) -> int:
-        """Number of images of the smallest share of a step that a replica has."""
+        """Number of images of the smallest share of a step."""
         return self.images // self.steps() // self._replicas
 
     def shapes(self) -> dict[Shape, int]:
@@ -153,8 +157,8 @@ class Loader:
         The larger steps come first, as in an epoch.
         """
         steps = self.steps()
-        whole, larger = divmod(self.images, steps)
-        sizes = {whole + 1: larger, whole: steps - larger}
+        smaller, count_larger = divmod(self.images, steps)
+        sizes = {smaller + 1: count_larger, smaller: steps - count_larger}
         return {self._shape(size): count for size, count in sizes.items() if count}
 
     def _shape(self, size: int) -> Shape:
@@ -163,7 +167,7 @@ class Loader:
         return Shape(tuple(len(micro) for micro in micros), size)
 
     def blank(self, count: int) -> Batch:
-        """Return a batch of ``count`` images of zeros, in the size and memory format of others."""
+        """Return a batch of ``count`` images of zeros, in the size and memory format of images."""
         height, width, channels = self._shards.shape
         pixels = torch.zeros(
             count, *self._augmenter.side((height, width)), channels, device=self._device
@@ -172,12 +176,12 @@ class Loader:
         if self._metadata is not None:
             features = torch.zeros(count, self._metadata.shape[1], device=self._device)
         labels = torch.zeros(count, dtype=torch.int64, device=self._device)
-        return Batch(self._formatted(pixels), labels, torch.zeros(count).long(), features)
+        return Batch(self._in_memory_format(pixels), labels, torch.zeros(count).long(), features)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
-        """Yield the steps of an epoch from step ``start`` on, as after a restart.
+        """Yield the steps of an epoch from step ``start`` on, which is above 0 after a restart.
 
-        On a GPU, a thread prepares the next step meanwhile, on a stream of the loader.
+        For a GPU, a thread prepares the next step on a stream of the loader at the same time.
         """
         has_steps = start < self.steps()  # false after a restart at the very end of an epoch
         return ahead(
@@ -204,22 +208,22 @@ class Loader:
     def _read_ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
         """Yield the images (uint8, n,H,W,C) of each share on the device.
 
-        For CUDA, a thread reads the next share meanwhile.
+        For CUDA, a thread reads the next share at the same time.
         """
         if self._device.type != "cuda" or self._on_device is not None:
-            yield from map(self._read, shares)
+            yield from map(self._read_share, shares)
             return
         if not shares:  # a restart at the very end of an epoch
             return
         with ThreadPoolExecutor(1, "loader") as thread:
-            reads = [thread.submit(self._read, share) for share in shares[:1]]
+            reads = [thread.submit(self._read_share, share) for share in shares[:1]]
             for next_share in [*shares[1:], None]:
                 images = reads.pop().result()
                 if next_share is not None:
-                    reads.append(thread.submit(self._read, next_share))
+                    reads.append(thread.submit(self._read_share, next_share))
                 yield images.to(self._device, non_blocking=True)
 
-    def _read(self, share: np.ndarray) -> Tensor:
+    def _read_share(self, share: np.ndarray) -> Tensor:
         """Return a share from device memory, or from the shards (in pinned memory for CUDA)."""
         if self._on_device is not None:
             return self._on_device[upload(torch.from_numpy(share), self._device)]
@@ -228,7 +232,7 @@ class Loader:
 
     @cached_property
     def _on_device(self) -> Tensor | None:
-        """The whole split in device memory, if ``resident`` asks for it or it fits."""
+        """The whole split in device memory, if ``resident`` is set or the split fits."""
         size = self.images * int(np.prod(self._shards.shape))
         resident = self._resident
         if resident is None and self._device.type == "cuda":
@@ -250,7 +254,7 @@ class Loader:
             changes = self._augmenter.neutral(len(ids), (height, width))
         pixels = self._augmenter.apply(images, changes.to(self._device), training=self._training)
         columns = [
-            self._formatted(pixels),
+            self._in_memory_format(pixels),
             upload(torch.from_numpy(labels), self._device),
             torch.from_numpy(ids),
             *(
@@ -259,11 +263,11 @@ class Loader:
                 else [upload(self._metadata[torch.from_numpy(positions)], self._device)]
             ),
         ]
-        cuts = zip(
+        parts = zip(
             *(torch.tensor_split(column, self._accumulate) for column in columns), strict=True
         )
-        return [Batch(*cut) for cut in cuts]
+        return [Batch(*part) for part in parts]
 
-    def _formatted(self, pixels: Tensor) -> Tensor:
+    def _in_memory_format(self, pixels: Tensor) -> Tensor:
         form = torch.channels_last if self._channels_last else torch.contiguous_format
         return pixels.contiguous(memory_format=form)

@@ -1,4 +1,7 @@
-"""Encodes metadata columns of the index as features for a network; unknown has its own feature."""
+"""Encoding of metadata columns of the index as features of a network.
+
+Unknown values have a feature of their own.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ from medscale.base.section import Strict
 class Encoding(Strict):
     """The encoding of one column: numbers by ``mean`` and ``scale``, or words by ``words``.
 
-    A column of numbers gives two features: the value in standard deviations from the mean of the
-    known training values (0 if unknown), and 1 if the value is known. A column of words gives one
+    A column of numbers has two features: the value in standard deviations from the mean of the
+    known training values (0 if unknown), and 1 if the value is known. A column of words has one
     feature for each word of the training split, in alphabetical order, and one for all other
-    values: unknown, and words that are not in the training split.
+    values: unknown values, and words that are not in the training split.
     """
 
-    column: str
-    mean: float = 0.0
-    scale: float = Field(1.0, gt=0)
-    words: list[str] | None = None
+    column: str  # name of the column
+    mean: float = 0.0  # mean of the known training values
+    scale: float = Field(1.0, gt=0)  # their standard deviation
+    words: list[str] | None = None  # words of the training split; None for numbers
 
     @property
     def features(self) -> int:
@@ -35,13 +38,13 @@ class Encoding(Strict):
 
 
 def numbers(texts: Sequence[str | None]) -> tuple[Sequence[Any], list[str]]:
-    """Find the type of a column of a table: numbers if all values are, otherwise words.
+    """Convert a column of text to numbers if all its values are numbers.
 
-    Numbers with a leading zero, such as 007, are words: codes, whose zeros count.
+    Numbers with a leading zero, such as 007, are codes, and therefore words.
 
     Returns:
-        The values as floats (a missing value is NaN) or, unchanged, as words; and the words of a
-        column that is not of numbers alone because of them, if it has numbers as well.
+        The values as floats (NaN for a missing value), or unchanged if a value is a word. Second,
+        the words of a column that consists mostly of numbers, which may be mistakes.
     """
     values = [None if text is None else number(text) for text in texts]
     pairs = list(zip(texts, values, strict=True))
@@ -52,7 +55,7 @@ def numbers(texts: Sequence[str | None]) -> tuple[Sequence[Any], list[str]]:
 
 
 def number(text: str) -> float | None:
-    """Return the finite number that a text is, None if it is a word or a code such as 007."""
+    """Return a text as a finite number; None for a word, or a code such as 007."""
     digits = text.strip().lstrip("+-")
     if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
         return None
@@ -69,13 +72,14 @@ def encode(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
 
 
 def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
-    """Return the encoding of each column, fitted on the training split alone.
-
-    Raises MedscaleError for a column that is missing, or that has no value in the training split.
+    """Return the encoding of each column, fitted on the training split.
 
     Args:
-        rows: ``split`` and the columns, one row per sample.
+        rows: ``split`` and the columns, one row for each sample.
         columns: names of the columns.
+
+    Raises:
+        MedscaleError: for a column that is missing, or has no value in the training split.
     """
     if missing := [name for name in columns if name not in rows]:
         available = [c for c in rows.columns if c not in ("id", "label", "split", "group")]
@@ -89,7 +93,8 @@ def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
 def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | None:
     """Return the features of each row, float32, shape N,F; None without encodings.
 
-    Raises MedscaleError if a column of numbers has other values.
+    Raises:
+        MedscaleError: when a column of numbers has a value that is not a number.
     """
     if not encodings:
         return None
@@ -101,7 +106,7 @@ def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
     name = str(column.name)
     if training_values.empty:
         raise MedscaleError(
-            f"model.metadata: no training image has a value of {name!r}; leave it out"
+            f"model.metadata: no training image has a value of {name!r}; remove it from the list"
         )
     if pd.api.types.is_numeric_dtype(column):
         return Encoding(
@@ -131,9 +136,9 @@ def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
         try:
             values = column.astype("float64")  # reads texts of numbers as well
         except (TypeError, ValueError):
-            wrong = next(value for value in column if not _is_number(value))
+            faulty_value = next(value for value in column if not _is_number(value))
             raise MedscaleError(
-                f"metadata: {encoding.column} is {wrong!r}, where the network takes a number"
+                f"metadata: {encoding.column} is {faulty_value!r}, where the network takes a number"
             ) from None
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The patients of a study's images: their column or pattern, and how many are known.
+"""The patients of a study's images: the column or pattern that names them, and their number.
 
-Images of one patient must not stand on both sides of a split. A column that looks like a patient's
-is therefore used or refused, and a study whose patients are not known says so everywhere.
+Images of one patient must not be on both sides of a split. A column that looks like a patient's is
+therefore used or refused, and a study with unknown patients says so in all its outputs.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 
 State = Literal["known", "partly", "not known"]
 KNOWN: State = "known"
@@ -24,12 +25,12 @@ PARTLY: State = "partly"
 NOT_KNOWN: State = "not known"
 
 PATIENT = "patient"  # the documented column of index.csv, and the column of the index
-# Texts for a missing value that R, pandas, SQL and spreadsheets write.
+# Texts by which R, pandas, SQL and spreadsheets write a missing value.
 MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "nat", "#null!"))
-# Further texts that name no patient.
+# These and further texts that do not name a patient.
 NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
 
-# Texts in the place of a patient's number that programs for de-identification write.
+# Texts that programs for de-identification write instead of a patient's number.
 PLACEHOLDER = re.compile(
     r"(?:anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden|patient|test"
     r"|no[ _-]?(?:id|name)|x+|0+|\*+)",
@@ -40,42 +41,44 @@ HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients'
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
 _PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
 _PERSON = r"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
-# Normalized column names (``_normalized``) that name a patient.
+# Normalized column names (``_plain_name``) that name a patient.
 PERSONS = re.compile(
     rf"{_PREFIX}(?:{_PERSON}|(?:pat|pt){_IDENTIFIER}|pid|mrn)|[a-z0-9]*{_PERSON}{_IDENTIFIER}"
 )
-# Normalized column names of a part of a patient, whose images belong together as well.
+# Normalized column names of a part of a patient, whose images must also share a split.
 PARTS = re.compile(
     rf"{_PREFIX}(?:lesion|case|exam|examination|visit|study|series|accession|eye|specimen|biopsy)"
     rf"(?:instance)?{_IDENTIFIER}"
 )
 # The part of a file's name up to its first number, and a separator.
 NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
-FEWEST_PREFIXES = 2
+FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
+FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
-    """Return whether a cell holds no value; with ``name``, whether it names no patient."""
+    """Return whether a cell has no value; with ``name``, whether it does not name a patient."""
     return text is None or text.strip().lower() in (NO_NAME if name else MISSING)
 
 
 def patient_column(columns: Sequence[str], table: str) -> str | None:
     """Return the column that names patients, or parts of patients; None without such a column.
 
-    Raises MedscaleError when several columns look like a patient's.
-
     Args:
         columns: names of the columns of the table.
-        table: the table's name, for messages.
+        table: name of the table, for messages.
+
+    Raises:
+        MedscaleError: when several columns look like a patient's.
     """
     if PATIENT in columns:
         return PATIENT
     for pattern in (PERSONS, PARTS):
-        matches = [name for name in columns if pattern.fullmatch(_normalized(name))]
+        matches = [name for name in columns if pattern.fullmatch(_plain_name(name))]
         if len(matches) > 1:
             raise MedscaleError(
-                f"{table}: the columns {', '.join(matches)} each look like the patients; name the "
-                "column to read with source.patient"
+                f"{table}: each of the columns {', '.join(matches)} may name the patients; name "
+                "the right one with source.patient"
             )
         if matches:
             return matches[0]
@@ -84,39 +87,52 @@ def patient_column(columns: Sequence[str], table: str) -> str | None:
 
 def names_part(column: str) -> bool:
     """Return whether a column names a part of a patient, such as a lesion or an exam."""
-    name = _normalized(column)
+    name = _plain_name(column)
     return bool(PARTS.fullmatch(name)) and not PERSONS.fullmatch(name)
 
 
-def by_pattern(paths: Sequence[str], pattern: str) -> list[str | None]:
-    """Return the patient of each path by a regular expression; None where it does not match.
+def by_pattern(
+    paths: Sequence[str], pattern: str, setting: str = "patient", columns: Sequence[str] = ()
+) -> list[str | None]:
+    """Return the patient (or label) of each path by a regular expression; None without a match.
 
     The expression is searched in the file's name; one that contains ``/``, in the whole path. The
-    patient is the group ``patient``, the first group, or the whole match. Raises MedscaleError when
-    the expression is not valid, or matches no path.
+    value is the group of the setting's name, the first group, or the whole match.
+
+    Args:
+        paths: of the images, below the raw folder.
+        pattern: the expression.
+        setting: the setting in ``source`` that holds the expression: patient or label.
+        columns: of the table of images, in which the name may have been meant.
+
+    Raises:
+        MedscaleError: when the expression is not valid, or matches no path.
     """
+    hint = suggestion(pattern, columns)
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise MedscaleError(
-            f"source.patient {pattern!r} is neither a column of index.csv nor a regular "
-            f"expression: {error}"
+            f"source.{setting} {pattern!r} is neither a column of the table of images nor a "
+            f"regular expression: {error}; {hint}"
         ) from None
     texts = paths if "/" in pattern else [PurePosixPath(path).name for path in paths]
-    patients = [_patient(expression.search(text)) for text in texts]
-    if paths and not any(patients):
+    values = [_value(expression.search(text), setting) for text in texts]
+    if paths and not any(values):
         raise MedscaleError(
-            f"source.patient {pattern!r} is no column of index.csv, and as a regular expression "
-            f"it matches none of the {len(paths)} paths (first: {paths[0]})"
+            f"source.{setting} {pattern!r} is not a column of the table of images, and as a "
+            f"regular expression it matches none of the {len(paths)} paths "
+            f"(first: {paths[0]}); {hint}"
         )
-    return patients
+    return values
 
 
 def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
-    """Return the patient of each file by PatientID in its DICOM headers; None where not known.
+    """Return the patient of each file by PatientID in its DICOM headers; None if not known.
 
-    Names are digests, since results are published and hospitals' numbers must not be. Placeholders
-    are not known, nor is a number that all files share: a constant of a de-identification.
+    Names are digests, since results are published, and hospitals' numbers must not be. A
+    placeholder does not name a patient, nor does a number that all files share, which a
+    de-identification has written.
     """
     names = [
         None if is_missing(text, name=True) or PLACEHOLDER.fullmatch(str(text)) else str(text)
@@ -127,33 +143,67 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
     return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
 
 
-def _patient(match: re.Match[str] | None) -> str | None:
+def _value(match: re.Match[str] | None, setting: str) -> str | None:
     if match is None:
         return None
-    groups = match.groupdict().get("patient") or next(iter(match.groups()), match[0])
+    groups = match.groupdict().get(setting) or next(iter(match.groups()), match[0])
     return groups or None
 
 
-def note_on_prefixes(paths: Iterable[str]) -> list[str]:
-    """Return a note on names that share a prefix, or folders below a class, like patients' images.
+def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a note on common prefixes of file names, or on folders, which may be patients.
 
-    ``paths``: of images whose patients are not known.
+    Args:
+        rows: path and label of images without known patients.
     """
+    paths = [str(row["path"]) for row in rows]
+    return _note_on_prefixes(paths) or _note_on_folders(paths, {str(row["label"]) for row in rows})
+
+
+def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]:
+    """Return a note on the folders right above the images, or else on the first of each path."""
+    folders = [PurePosixPath(path).parts[:-1] for path in paths]
+    for place, expression in ((-1, "([^/]+)/[^/]+$"), (0, "^([^/]+)/")):
+        names = Counter(parts[place] for parts in folders if parts and parts[place] not in labels)
+        if len(names) >= FEWEST_FOLDERS:
+            return [
+                f"{names.total():,} images are in {len(names):,} folders such as {min(names)}: are "
+                f"these patients? Then set source.patient: '{expression}'"
+            ]
+    return []
+
+
+def _note_on_prefixes(paths: Sequence[str]) -> list[str]:
     prefixes = Counter(
         match[1] for path in paths if (match := NAME_PREFIX.match(PurePosixPath(path).stem))
     )
-    repeated = {prefix: count for prefix, count in prefixes.items() if count > 1}
-    if len(repeated) < FEWEST_PREFIXES:
+    shared_prefixes = {prefix: count for prefix, count in prefixes.items() if count > 1}
+    if len(shared_prefixes) < FEWEST_PREFIXES:
         return []
+    example = max(shared_prefixes, key=lambda prefix: (shared_prefixes[prefix], prefix))
     return [
-        f"{sum(repeated.values()):,} names repeat {len(repeated):,} prefixes such as "
-        f"{max(repeated, key=lambda prefix: (repeated[prefix], prefix))}: are these patients? "
-        "Then set source.patient."
+        f"{sum(shared_prefixes.values()):,} names repeat {len(shared_prefixes):,} prefixes such as "
+        f"{example}: are these patients? Then set source.patient: '{_expression(example)}'"
     ]
 
 
+def _expression(prefix: str) -> str:
+    """Return the regular expression of prefixes that differ from one in their last number."""
+    start, separator = prefix[:-1].rstrip("0123456789"), prefix[-1]
+    return rf"^{_escape(start)}(\d+){_escape(separator)}"
+
+
+def _escape(text: str) -> str:
+    """Return a text with the special signs of regular expressions escaped, and no others."""
+    return re.sub(r"[.^$*+?{}\[\]\\|()]", r"\\\g<0>", text)
+
+
 def state(patients: Iterable[Any] | None) -> State:
-    """Return whether the patients of the images are known; None is a table without patients."""
+    """Return whether the patients of the images are known.
+
+    Args:
+        patients: the patient of each image, missing if not known; None: no image has a patient.
+    """
     names = [] if patients is None else list(patients)
     named_images = sum(not pd.isna(name) for name in names)
     if not named_images:
@@ -165,8 +215,8 @@ def summary(names: pd.Series, origin: str | None) -> dict[str, Any]:
     """Return the entry ``patients`` of audit.json.
 
     Args:
-        names: the patient of each image; missing where it is not known.
-        origin: where the patients' names come from.
+        names: the patient of each image; missing if it is not known.
+        origin: origin of the patients' names, such as ``HEADERS``.
     """
     return {
         "state": state(names),
@@ -193,7 +243,7 @@ def sentence(counts: dict[str, Any]) -> str:
     return f"{text}."
 
 
-def _normalized(name: str) -> str:
+def _plain_name(name: str) -> str:
     """Return a column's name in lower case, without accents, spaces and punctuation."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]", "", plain.lower())

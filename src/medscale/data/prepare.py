@@ -1,4 +1,4 @@
-"""Decodes and preprocesses the bytes of one image file, for shards and for new images alike."""
+"""Decoding and preprocessing of one image file, for shards as well as for new images."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from medscale.data.settings import Preprocess
 IndexedImage = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 
 
-class Prepared(NamedTuple):
+class PreparedImage(NamedTuple):
     """A preprocessed image."""
 
     pixels: np.ndarray  # uint8 RGB, shape size,size,3
     width: int  # of the original as displayed, pixels
     height: int  # of the original as displayed, pixels
-    note: str | None = None  # the frame that was used, of a file with several frames or pages
+    note: str | None = None  # which frame was used, for a file with several frames or pages
 
 
 def from_file(
@@ -42,7 +42,7 @@ def from_file(
         uint8 RGB, shape size,size,3.
 
     Raises:
-        Unreadable: as ``images.decode``.
+        Unreadable: see ``images.decode``.
     """
     factor = reduction(*size, settings.size, settings.margin)
     return preprocess(decode(data, factor, frame), settings)
@@ -51,13 +51,13 @@ def from_file(
 def decode_reduced(
     data: bytes, size: int, margin: float = 1.0, frame: int = 0
 ) -> tuple[np.ndarray, int, int]:
-    """Decode a file whose size is not known; a large JPEG is decoded at a reduced scale.
+    """Decode a file of unknown size; a large JPEG is decoded at a reduced scale.
 
-    If a JPEG's header and its pixels disagree on the size, the pixels count, and are decoded whole.
+    If the size in a JPEG's header differs from that of its pixels, the whole image is decoded.
 
     Args:
         data: the file's bytes.
-        size: length that both sides must keep, pixels.
+        size: smallest length of both sides after decoding, in pixels.
         margin: see ``preprocess.reduction``.
         frame: number of the frame, from 0.
 
@@ -65,7 +65,7 @@ def decode_reduced(
         Pixels (uint8 RGB, shape H,W,3), and width and height of the whole image as displayed.
 
     Raises:
-        Unreadable: as ``images.decode``.
+        Unreadable: see ``images.decode``.
     """
     if header_size := jpeg_size(data):
         factor = reduction(*header_size, size, margin)
@@ -77,26 +77,27 @@ def decode_reduced(
     return pixels, width, height
 
 
-def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> Prepared:
-    """Decode and preprocess an image whose size is not known, such as a new one.
+def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> PreparedImage:
+    """Decode and preprocess an image of unknown size, such as a new image.
 
     Raises:
-        Unreadable: as ``images.decode``.
+        Unreadable: see ``images.decode``.
     """
     pixels, width, height = decode_reduced(data, settings.size, settings.margin, frame)
     count = frame_count(data)
     note = f"frame {frame + 1} of the file's {count} frames was used" if count > 1 else None
     whole = pixels.shape[:2] == (height, width)
     if whole and jpeg_size(data) and reduction(width, height, settings.size, settings.margin) > 1:
-        # The JPEG's header has a wrong size: decode at the scale at which shards are made.
-        return Prepared(from_file(data, settings, (width, height)), width, height)
-    return Prepared(preprocess(pixels, settings), width, height, note)
+        # The JPEG's header has a wrong size: decode it at the same scale as for shards.
+        return PreparedImage(from_file(data, settings, (width, height)), width, height)
+    return PreparedImage(preprocess(pixels, settings), width, height, note)
 
 
 def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
     """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
 
-    Raises MedscaleError if it cannot be read, or has changed since it was indexed.
+    Raises:
+        MedscaleError: when it cannot be read, or has changed since it was indexed.
     """
     path, expected, width, height = image
     try:

@@ -1,4 +1,4 @@
-"""Preprocesses an image before training: resize, CLAHE, gamma, median; uint8 RGB in and out."""
+"""Preprocessing of an image before training: resize, CLAHE, gamma, median."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
 def resize(image: np.ndarray, size: int, margin: float = 1.0) -> np.ndarray:
     """Resize to size x size; the aspect ratio changes, so that no part of the image is lost.
 
-    A large image is first shrunk by a whole factor (``reduction``), each pixel the mean of a
-    square, as a JPEG decoder does. The rest, mostly a factor below 2, is interpolated linearly.
-    This differs from averaging over areas of any size, which takes ten times as long, by up to 0.5
-    grey levels in the mean and 14 at most (``make bench-data``).
+    A large image is first reduced by a whole factor (``reduction``): each pixel is the mean of a
+    square, as in the reduced decoding of a JPEG. The remaining factor, mostly below 2, is
+    interpolated linearly. Averaging over areas of any size takes ten times as long; the results
+    differ by up to 0.5 grey levels in the mean, and by 14 at most (``make bench-data``).
     """
     height, width = image.shape[:2]
     factor = reduction(width, height, size, margin)
@@ -60,12 +60,12 @@ def middle_square(image: np.ndarray) -> np.ndarray:
 
 
 def reduction(width: int, height: int, size: int, margin: float = 1.0) -> int:
-    """Return the whole factor by which an image is shrunk first: 1, 2, 4 or 8.
+    """Return the whole factor by which an image is reduced first: 1, 2, 4 or 8.
 
-    A JPEG is shrunk by it while it is decoded. It is the largest factor that leaves both sides at
-    least ``margin`` x size. Against averaging over the whole decoded photograph, a JPEG (quality
-    92) differs by 0.6 grey levels in the mean and 20 at most with margin 1, by 0.2 and 4 with
-    margin 2 (``make bench-data``).
+    A JPEG is reduced by this factor during its decoding. It is the largest factor that leaves both
+    sides at least ``margin`` x size. The result differs from averaging over the whole photograph:
+    for a JPEG of quality 92, by 0.6 grey levels in the mean and 20 at most with margin 1, and by
+    0.2 and 4 with margin 2 (``make bench-data``).
     """
     side = min(width, height)
     return next((factor for factor in (8, 4, 2) if side >= margin * size * factor), 1)
@@ -74,7 +74,7 @@ def reduction(width: int, height: int, size: int, margin: float = 1.0) -> int:
 def clahe(image: np.ndarray, settings: Clahe) -> np.ndarray:
     """Equalize the lightness locally, with limited contrast (CLAHE, Zuiderveld 1994).
 
-    The lightness is L of CIE LAB; colours stay.
+    The lightness is L of CIE LAB; the colour components do not change.
     """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     equalize = cv2.createCLAHE(settings.clip_limit, (settings.tiles, settings.tiles))

@@ -1,6 +1,6 @@
 """Sections of the configuration that determine a study's images: source, split, preprocessing.
 
-They are here and not in ``config``, so that a change of any other section makes no image again.
+They are separate from ``config``, so that a change of another section processes no image again.
 """
 
 from __future__ import annotations
@@ -13,22 +13,28 @@ from medscale.base.section import FilePath, Pixels, Seed, Share, Strict
 
 
 class Limits(Strict):
-    """What decoding one image file may take; a file that takes more is left out by the audit."""
+    """Limits for decoding one image file; the audit leaves out files that exceed them."""
 
     megapixels: float = Field(
-        50, gt=0, le=1000, description="most pixels of an image; memory is limited to match"
+        50,
+        gt=0,
+        le=1000,
+        description="largest number of pixels of an image; the memory limit follows",
     )
     seconds: float = Field(
-        20, gt=0, le=3600, description="most computing time for a file (for each 100 of its frames)"
+        20,
+        gt=0,
+        le=3600,
+        description="limit of computing time for a file (for each 100 of its frames)",
     )
 
     @property
-    def most_pixels(self) -> int:
-        """Most pixels of an image."""
+    def max_pixels(self) -> int:
+        """Largest number of pixels of an image."""
         return int(self.megapixels * 10**6)
 
 
-LIMITS = Limits()  # of the service as well
+LIMITS = Limits()  # also the limits of the service
 
 
 class Source(Strict):
@@ -44,17 +50,34 @@ class Source(Strict):
     )
     frames: Literal["first", "middle", "all"] = Field(
         "first",
-        description="used frames of a file with several; all: each is an image of one patient",
+        description="frames to use of a file with several; all: each is an image of one patient",
     )
     limits: Limits = LIMITS
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+    table: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: CSV file with a line for each image, its path relative to the "
+        "folder; null: index.csv where there is one",
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: column of the table that names images; null: path",
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: column of the table with the class, or a regular expression for "
+        "the class in the images' names (in their paths, if it contains /); null: label, or the "
+        "name of the folder",
+    )
     patient: str | None = Field(
         None,
         min_length=1,
-        description="kind folder: the column of index.csv that names patients, or a regular "
+        description="kind folder: column of the table that names patients, or a regular "
         "expression for them in the images' names (in their paths, if it contains /)",
     )
-
     labels: dict[str, str] = Field(
         {},
         description="of external images: class of the study by the name that it has in this folder,"
@@ -70,7 +93,7 @@ class Source(Strict):
         return self
 
 
-FOLD_VALIDATION = 0.1  # share of the images for validation where folds are set and it is not
+FOLD_VALIDATION = 0.1  # default share of the validation images if folds are set
 
 
 class Split(Strict):
@@ -95,7 +118,7 @@ class Split(Strict):
         "a variant makes a variant of each value",
     )
     balance: bool = Field(
-        False, description="each class is cut, at random by `seed`, to the size of the smallest"
+        False, description="reduce each class, at random by `seed`, to the size of the smallest"
     )
     near_duplicates: bool = Field(
         True, description="images that look alike (perceptual hash) share a group"
@@ -115,14 +138,14 @@ class Split(Strict):
         ge=2,
         le=50,
         exclude_if=lambda folds: folds is None,
-        description="mode grouped: parts of a cross-validation; each is the test split once, with "
-        "networks of its own, and `test` is 1/folds (val: 0.1)",
+        description="mode grouped: number of folds of a cross-validation; each fold is the test "
+        "split once, for separate networks, and `test` is 1/folds (val: 0.1)",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _unstated_shares(cls, values: Any) -> Any:
-        """Fill in shares that are not stated, or null: with k folds the test split is 1/k."""
+        """Fill in missing shares and those that are null; with k folds the test share is 1/k."""
         if not isinstance(values, dict):
             return values
         names = ("train", "val", "test")
@@ -196,13 +219,13 @@ class Preprocess(Strict):
         1.0,
         ge=1,
         le=10_000,
-        description="first shrink to 1/2, 1/4 or 1/8 while both sides stay so many times size",
+        description="first reduce to 1/2, 1/4 or 1/8 if both sides stay at least margin x size",
     )
     chunk: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="images a shard chunk; null: as many as make 256 chunks, from 16 to 1024",
+        description="images of a chunk; null: a number for 256 chunks, between 16 and 1024",
     )
 
     @model_validator(mode="after")
@@ -235,7 +258,7 @@ class Dask(Strict):
     """Workers of preprocessing: processes here, a scheduler's address, or SLURM jobs."""
 
     workers: int | None = Field(
-        None, ge=1, description="null: one a core (local), required for slurm"
+        None, ge=1, description="null: one for each core (local); required for slurm"
     )
     scheduler: str = Field(
         "local", description="'local', 'slurm', or an address such as tls://host:8786"
@@ -244,12 +267,12 @@ class Dask(Strict):
         {}, title="SLURM", description="further arguments of dask-jobqueue's SLURMCluster"
     )
     dashboard: bool = Field(
-        False, description="Dask's page of progress at a free port, which anyone here can read"
+        False, description="Dask's progress page at a free port; all users of the machine see it"
     )
 
     @model_validator(mode="after")
     def _encrypted(self) -> Dask:
-        # Who reaches the port of a scheduler without TLS runs code as its user.
+        # Anyone who can connect to a scheduler without TLS can run code as its user.
         if "://" in self.scheduler and not self.scheduler.startswith("tls://"):
             raise ValueError(
                 f"scheduler {self.scheduler} is not encrypted, and would run anyone's code: start "

@@ -1,4 +1,4 @@
-"""Shard sets: preprocessed images in memory-mapped chunks, with labels and ids of the index."""
+"""Shard sets: preprocessed images in memory-mapped chunks, with the labels and ids of the index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medscale.data import folds
 META = "meta.json"
 ROWS = "rows.parquet"
 BOXES = "boxes.parquet"  # in shard sets for detection
-HASHING = 8  # threads that compute digests
+HASH_THREADS = 8  # threads that compute digests
 
 
 def chunk_name(number: int) -> str:
@@ -40,23 +40,25 @@ def seal(
     inputs: dict[str, Any],
     digests: list[str] | None = None,
 ) -> None:
-    """Write rows.parquet and then meta.json: a shard set without meta.json is unfinished.
-
-    Raises MedscaleError if the chunks hold another number of images than there are rows.
+    """Write rows.parquet and then meta.json, which marks a shard set as finished.
 
     Args:
-        folder: folder of the chunks, which are complete.
+        folder: folder of the finished chunks.
         rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
         inputs: preprocessing, versions and digests of the inputs, kept in meta.json.
-        digests: SHA-256 of the chunks in order; None to compute them.
+        digests: SHA-256 of the chunks in order; None: compute them.
+
+    Raises:
+        MedscaleError: when the number of images in the chunks differs from the number of rows.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
     images = sum(shape[0] for shape in shapes)
     if images != len(rows):
         raise MedscaleError(
-            f"{folder}: the chunks hold {images} images, the index {len(rows)} rows"
+            f"{folder}: the chunks have {images} images, but the index has {len(rows)} rows; "
+            "delete the folder and run again"
         )
     write_parquet(folder / ROWS, rows)
     parts = zip(files, shapes, digests or map(sha256, files), strict=True)
@@ -85,13 +87,14 @@ class Shards:
     def open(cls, folder: str | Path) -> Shards:
         """Open a shard set.
 
-        Raises MedscaleError if it is unfinished, or a chunk is missing or has another size than
-        when it was written.
+        Raises:
+            MedscaleError: when it is unfinished, or when a chunk is missing or has another number
+                of images than meta.json.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
             raise MedscaleError(
-                f"{folder} holds no finished shards ({META} is missing); make them first: "
+                f"{folder} has no finished shards ({META} is missing); create them first: "
                 "snakemake data"
             )
         shards = cls(folder, read_json(folder / META), pd.read_parquet(folder / ROWS))
@@ -106,13 +109,17 @@ class Shards:
     def verify(self, memory: Path | None = None) -> None:
         """Compare the digests of all files with those of meta.json.
 
-        ``memory``: file that remembers verified files by inode, size and time, which are not read
-        again; None to read all. Raises MedscaleError, naming the files that differ.
+        Args:
+            memory: file with inode, size and time of files that were verified before and are not
+                read again; None: read all files.
+
+        Raises:
+            MedscaleError: when files differ; the message names them.
         """
         states = {name: _state(self.folder / name) for name in self._digests()}
-        remembered = _remembered(memory)
-        unknown = [name for name, state in states.items() if remembered.get(name) != state]
-        with ThreadPoolExecutor(HASHING) as threads:  # hashing releases the interpreter's lock
+        verified = _verified_states(memory)
+        unknown = [name for name, state in states.items() if verified.get(name) != state]
+        with ThreadPoolExecutor(HASH_THREADS) as threads:  # hashing releases the interpreter's lock
             actual = threads.map(sha256, (self.folder / name for name in unknown))
             digests = dict(zip(unknown, actual, strict=True))
         meta = {key: value for key, value in self.meta.items() if key != "digest"}
@@ -124,14 +131,14 @@ class Shards:
         if damaged:
             raise MedscaleError(
                 f"{self.folder}: the content of {', '.join(damaged)} has changed since it was "
-                f"written; delete {META} there, and look at the disk: snakemake then makes what "
-                "is damaged again"
+                f"written; check the disk and delete {META} there: snakemake then computes the "
+                "damaged parts again"
             )
         if memory is not None and unknown:
             write_json(memory, states)
 
     def _digests(self) -> dict[str, str]:
-        """Return the expected SHA-256 by file; that of the rows is part of the set's digest."""
+        """Return the expected SHA-256 by file; that of the rows is only in the set's digest."""
         chunks = {chunk["file"]: chunk["sha256"] for chunk in self.meta["chunks"]}
         boxes = {BOXES: self.meta["boxes"]} if "boxes" in self.meta else {}
         return {**chunks, **boxes, ROWS: ""}
@@ -163,7 +170,8 @@ class Shards:
     def of_fold(self, fold: int | None) -> Shards:
         """Return the same images with the splits of a fold; None: with those of the index.
 
-        Raises MedscaleError where there is no such fold.
+        Raises:
+            MedscaleError: when the fold does not exist.
         """
         return replace(self, rows=folds.of_fold(self.rows, fold))
 
@@ -176,9 +184,9 @@ class Shards:
         images = np.empty((len(positions), *self.shape), np.uint8)
         chunk_of = np.searchsorted(self._ends, positions, side="right")
         for chunk in np.unique(chunk_of):
-            selected = np.flatnonzero(chunk_of == chunk)
+            places = np.flatnonzero(chunk_of == chunk)
             start = self._ends[chunk - 1] if chunk else 0
-            images[selected] = self._arrays[chunk][positions[selected] - start]
+            images[places] = self._arrays[chunk][positions[places] - start]
         return images
 
     @cached_property
@@ -199,7 +207,7 @@ class Shards:
 
 
 def _state(file: Path) -> list[int]:
-    """Return what changes when a file is replaced or written: device, inode, size and time."""
+    """Return device, inode, size and time of a file, which change if it is written or replaced."""
     try:
         status = file.stat()
     except OSError as error:
@@ -207,7 +215,7 @@ def _state(file: Path) -> list[int]:
     return [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns]
 
 
-def _remembered(memory: Path | None) -> dict[str, list[int]]:
+def _verified_states(memory: Path | None) -> dict[str, list[int]]:
     with suppress(MedscaleError, OSError):  # missing or damaged: everything is read again
         content = read_json(memory) if memory is not None else {}
         return content if isinstance(content, dict) else {}

@@ -1,4 +1,4 @@
-"""Divides images into train, val and test: by groups, at random, by source, or as published."""
+"""Division of images into train, val and test: by groups, at random, by source, or as published."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ SPLITS = ("train", "val", "test")
 def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
     """Return the split of each row; the same seed gives the same splits.
 
-    Raises MedscaleError if a split would be empty, a class would have no training images, or no
-    split is published.
+    The modes are:
+
+    - ``grouped``: whole groups, stratified by label;
+    - ``random``: single images, stratified by label;
+    - ``published``: ``split_published``. If it has no validation split, whole groups are taken from
+      the training split, in the proportion of the shares ``val`` and ``train``;
+    - ``source``: the groups of the held-out value are the test split; the other groups are divided
+      in the same proportion;
+    - ``external``: all images are test images.
 
     Args:
-        rows: ``label, group, split_published``, one row per image, in the order of the index.
-        settings: mode, shares and seed. ``grouped`` never divides a ``group`` and ``random``
-            divides image by image, both stratified by label; ``published`` takes
-            ``split_published``, and where no validation split is published, takes whole groups
-            from the training split in the proportion of the shares ``val`` and ``train``;
-            ``source`` tests on the groups of the held-out value, and divides the other groups in
-            the same proportion; ``external`` makes all images test images.
+        rows: ``label, group, split_published``, one row for each image, in the order of the index.
+        settings: mode, shares and seed.
+
+    Raises:
+        MedscaleError: when a split would be empty, a class would have no training images, or no
+            split is published.
     """
     if settings.mode == "external":
         return pd.Series("test", index=rows.index, dtype=object)
@@ -42,17 +48,20 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
     else:
         images = pd.Series(range(len(rows)), index=rows.index)
         groups = rows["group"] if settings.mode == "grouped" else images
-        divided = _divide(rows["label"], groups, shares, settings.seed)
-        splits = pd.Series(divided, index=rows.index, dtype=object)
+        names = _divide(rows["label"], groups, shares, settings.seed)
+        splits = pd.Series(names, index=rows.index, dtype=object)
     _check(rows["label"], splits)
     return splits
 
 
 def assign_folds(rows: pd.DataFrame, settings: Split) -> pd.DataFrame:
-    """Return the folds of each row and its split in each, see ``folds.divide``.
+    """Return the fold of each row and its split in each fold, see ``folds.divide``.
 
     The images that a fold does not test are divided into train and val by groups, in the proportion
-    of these shares. Raises MedscaleError as ``assign``, naming the fold.
+    of these shares.
+
+    Raises:
+        MedscaleError: see ``assign``; the message names the fold.
     """
     assert settings.folds is not None
     table = folds.divide(
@@ -70,16 +79,16 @@ def _without_test(rows: pd.DataFrame, settings: Split) -> pd.Series:
     """Divide images into train and val, by groups, in the proportion of these shares."""
     total = settings.train + settings.val
     shares = {"train": settings.train / total, "val": settings.val / total}
-    divided = _divide(rows["label"], rows["group"], shares, settings.seed)
-    return pd.Series(divided, index=rows.index, dtype=object)
+    names = _divide(rows["label"], rows["group"], shares, settings.seed)
+    return pd.Series(names, index=rows.index, dtype=object)
 
 
-def balanced(labels: pd.Series, seed: int) -> np.ndarray:
-    """Choose the images that remain when each class is cut to the size of the smallest.
+def balanced_rows(labels: pd.Series, seed: int) -> np.ndarray:
+    """Choose images so that each class has the size of the smallest.
 
     Args:
-        labels: class of each image, in the order of the index (by path): the choice depends on it.
-        seed: determines the choice; the choice within a class does not depend on other classes.
+        labels: class of each image, in the order of the index (by path), which affects the choice.
+        seed: seed of the choice; the choice within a class does not depend on other classes.
 
     Returns:
         bool, shape N.
@@ -94,7 +103,11 @@ def balanced(labels: pd.Series, seed: int) -> np.ndarray:
 
 
 def check_published(rows: pd.DataFrame) -> None:
-    """Raise MedscaleError if ``split_published`` lacks train or test."""
+    """Check that ``split_published`` has training and test images.
+
+    Raises:
+        MedscaleError: otherwise.
+    """
     published = set(rows["split_published"].dropna())
     if missing := [split for split in ("train", "test") if split not in published]:
         raise MedscaleError(
@@ -105,7 +118,7 @@ def check_published(rows: pd.DataFrame) -> None:
 
 
 def lacks_validation(rows: pd.DataFrame) -> bool:
-    """Return whether the published split has training and test images alone."""
+    """Return whether the published split has no validation images."""
     return not (rows["split_published"] == "val").any()
 
 
@@ -113,7 +126,10 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
     """Return ``test`` for each group with an image of the held-out value, and ``train`` otherwise.
 
     An image that shares a group (patient, near-duplicate) with the held-out images must not train
-    the network. Raises MedscaleError where no image has the value.
+    the network.
+
+    Raises:
+        MedscaleError: when no image has the value.
     """
     if settings.column not in rows:
         raise MedscaleError(
@@ -121,32 +137,36 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
             f"{', '.join(map(str, rows.columns))}"
         )
     values = rows[settings.column].astype(str)
-    selected = values == settings.held_out
-    if not selected.any():
+    is_held_out = values == settings.held_out
+    if not is_held_out.any():
         raise MedscaleError(
             f"split.held_out is {settings.held_out!r}, but no image has this {settings.column}; "
             f"there are: {', '.join(sorted(values.unique()))}"
         )
-    held_out = rows["group"].isin(set(rows.loc[selected, "group"]))
+    held_out = rows["group"].isin(set(rows.loc[is_held_out, "group"]))
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
 
 
 def check_listed(rows: pd.DataFrame, settings: Split) -> None:
-    """Raise MedscaleError if the listed images, before any is read, cannot be divided.
+    """Check, before any image is read, whether the listed images can be divided.
 
-    The audit can only leave out images and join groups, so that what fails here fails there.
+    The audit only leaves out images and joins groups, so that a division which fails here would
+    also fail after the audit.
 
     Args:
-        rows: those of an inventory.
-        settings: as for ``assign``.
+        rows: rows of an inventory.
+        settings: settings of the division.
+
+    Raises:
+        MedscaleError: when they cannot be divided.
     """
     if settings.mode == "source" and settings.column not in rows:
-        return  # headers of the images can have the column
+        return  # the headers of the images may have the column
     if settings.mode == "published":
         check_published(rows)
         rows = rows[rows["split_published"].notna()]
     if settings.balance:
-        rows = rows[balanced(rows["label"], settings.seed)]
+        rows = rows[balanced_rows(rows["label"], settings.seed)]
     rows = rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"]))
     if settings.folds is None:
         assign(rows, settings)
@@ -159,18 +179,18 @@ def _divide(
 ) -> np.ndarray:
     """Assign whole groups to splits so that each class has the configured shares.
 
-    In the order of decreasing size, each group goes to the split for which the chi-square distance
-    between actual and desired numbers of images per class and split grows least. For groups of one
-    image this is Webster's apportionment (Balinski & Young 1982), which for three splits stays
-    within one image a class of the desired share. Beforehand each class, rarest first, gives one of
-    its smallest groups to each split, so that it is in all three splits if it has three groups that
-    no rarer class has used.
+    First each class, the rarest first, gives one of its smallest groups to each split. It is then
+    in all three splits, if it has three groups that no rarer class has used. Then the other groups
+    follow in descending order of size. Each goes to the split for which the chi-square distance
+    between actual and desired numbers of images by class and split grows least. For groups of one
+    image this is Webster's apportionment (Balinski & Young 1982), which for three splits differs
+    from the desired share by less than one image of each class.
 
     Args:
         labels: class of each image, shape N.
         groups: group of each image, shape N.
         share_of: share of the images by split, in the order of ``SPLITS``.
-        seed: determines the order of groups of equal size.
+        seed: seed for the order of groups of equal size.
 
     Returns:
         Split names, shape N.
@@ -200,21 +220,21 @@ def _divide(
 def _first_groups(
     counts: np.ndarray, order: np.ndarray, splits: list[str]
 ) -> list[tuple[int, int]]:
-    """Return one group of each class for each split, rarest class first, smallest groups first.
+    """Return one group of each class for each split: rarest class first, smallest groups first.
 
-    Splits are served in the order train, test, val.
+    Each class gives a group to train first, then to test, then to val.
     """
     pairs: list[tuple[int, int]] = []
-    used: set[int] = set()
+    used_groups: set[int] = set()
     has_class = np.zeros((len(splits), counts.shape[1]), bool)
-    served = [splits.index(split) for split in ("train", "test", "val") if split in splits]
+    split_order = [splits.index(split) for split in ("train", "test", "val") if split in splits]
     for code in np.argsort((counts > 0).sum(0), kind="stable"):
-        free = [int(g) for g in order[::-1] if counts[g, code] and int(g) not in used]
-        for split in served:
+        free = [int(g) for g in order[::-1] if counts[g, code] and int(g) not in used_groups]
+        for split in split_order:
             if has_class[split, code] or not free:
                 continue
             group = free.pop(0)
-            used.add(group)
+            used_groups.add(group)
             pairs.append((group, split))
             has_class[split] |= counts[group] > 0
     return pairs

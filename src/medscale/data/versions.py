@@ -29,7 +29,7 @@ LIBRARIES = (  # that decode images, besides OpenCV
 def versions() -> dict[str, str]:
     """Return the versions of the libraries, and a digest of the package's code, by name.
 
-    Comments and docstrings are no part of the digest: editing them makes no image again.
+    The digest does not cover comments and docstrings, so that their changes process no image again.
     """
     folder = Path(__file__).parent
     files = [file for pattern in MODULES for file in sorted(folder.glob(pattern))]

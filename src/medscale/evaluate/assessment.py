@@ -214,9 +214,9 @@ def score_rows(
         names: name in metrics.csv, by metric.
     """
     rows = [
-        {"split": split, "metric": printed}
+        {"split": split, "metric": printed_name}
         | row([p[name] for p in points], [r[name] for r in resample_values], seeds)
-        for name, printed in names.items()
+        for name, printed_name in names.items()
     ]
     return pd.DataFrame(rows)
 
@@ -365,7 +365,7 @@ def _curves(
             curves["micro average"] = points(truth.ravel(), probabilities.ravel())
         rows |= {(name, str(seed)): curve for name, curve in curves.items() if curve is not None}
     for name in dict.fromkeys(name for name, _ in rows):
-        curves_of_seeds = [curve for (other, _), curve in rows.items() if other == name]
+        curves_of_seeds = [curve for (curve_name, _), curve in rows.items() if curve_name == name]
         rows[name, ""] = np.mean(curves_of_seeds, axis=0)
     columns = ["curve", "seed", *axes]
     parts = [

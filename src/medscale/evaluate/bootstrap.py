@@ -259,8 +259,8 @@ def _block(
     pairs = (positives * negatives).astype(np.float64)
     hits = np.concatenate([np.zeros_like(above[:1]), np.cumsum(above, axis=0)])
     hits = positives - hits[better]  # positive images that score as high or higher
-    kept = hits + (negatives - smaller)
-    precision = np.divide(hits, kept, out=np.zeros(kept.shape), where=kept > 0)
+    retrieved = hits + (negatives - smaller)
+    precision = np.divide(hits, retrieved, out=np.zeros(retrieved.shape), where=retrieved > 0)
     undefined, defined = np.full(len(pairs), np.nan), pairs > 0
     auroc = np.divide(wins, pairs, out=undefined.copy(), where=defined)
     average = np.divide((above * precision).sum(axis=0), positives, out=undefined, where=defined)

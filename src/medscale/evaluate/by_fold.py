@@ -151,16 +151,16 @@ def compare_folds(
     return pd.DataFrame(rows, columns=["run", "metric", "folds", "mean", "sd", "low", "high", "p"])
 
 
-def _same_folds(name: str, run: Predictions, other_name: str, other: Predictions) -> None:
+def _same_folds(name: str, run: Predictions, base_name: str, base_run: Predictions) -> None:
     """Raise MedscaleError unless two runs test the same images in the same folds."""
     if (
         run.folds is None
-        or other.folds is None
-        or not np.array_equal(run.ids, other.ids)
-        or not np.array_equal(run.folds, other.folds)
+        or base_run.folds is None
+        or not np.array_equal(run.ids, base_run.ids)
+        or not np.array_equal(run.folds, base_run.folds)
     ):
         raise MedscaleError(
-            f"{name} and {other_name} have different folds and cannot be compared by fold; train "
+            f"{name} and {base_name} have different folds and cannot be compared by fold; train "
             "both with the same split.folds and split.seed"
         )
 

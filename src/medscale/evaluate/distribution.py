@@ -29,8 +29,8 @@ def score_distribution(test: Predictions, classes: Sequence[str]) -> pd.DataFram
     tables = []
     for code in positive_classes(classes):
         positive = test.labels == code
-        other = classes[0] if len(classes) == 2 else REST
-        for name, part in ((other, ~positive), (classes[code], positive)):
+        other_name = classes[0] if len(classes) == 2 else REST
+        for name, part in ((other_name, ~positive), (classes[code], positive)):
             scores = test.probabilities[:, part, code]
             counts = np.histogram(scores.clip(0, 1), edges)[0] / len(test.probabilities)
             images = int(part.sum())

@@ -112,5 +112,5 @@ def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:
     columns = ["train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr", "seconds"]
     history = pd.concat([replicate.history for replicate in replicates], ignore_index=True)
     long = history.melt(id_vars="epoch", value_vars=columns, var_name="quantity")
-    grouped = long.groupby(["quantity", "epoch"], sort=True)["value"]
-    return grouped.agg(mean="mean", low="min", high="max", replicates="count").reset_index()
+    groups = long.groupby(["quantity", "epoch"], sort=True)["value"]
+    return groups.agg(mean="mean", low="min", high="max", replicates="count").reset_index()

@@ -44,7 +44,7 @@ def gaps(
     """
     draw_counts = draw_counts.astype(np.float64)  # once instead of in every product
     lines = []
-    for by, part, selected in parts(rows, settings):
+    for by, part, in_subgroup in parts(rows, settings):
         for row, code, positive_calls in calls(test, limits, classes):
             positive = test.labels == code
             head = {"by": by, "part": part, "class": row["class"], "wanted": row["wanted"]}
@@ -52,10 +52,10 @@ def gaps(
                 ("sensitivity", positive_calls, positive),
                 ("specificity", 1 - positive_calls, ~positive),
             ):
-                subgroup, complement = relevant & selected, relevant & ~selected
+                subgroup, complement = relevant & in_subgroup, relevant & ~in_subgroup
                 line = {"rate": name, "images": int(subgroup.sum())}
                 value, resample_values = rate(hits, subgroup, test.groups, draw_counts)
-                complement_value, complement_resampled = rate(
+                complement_value, complement_values = rate(
                     hits, complement, test.groups, draw_counts
                 )
                 has_enough = [
@@ -65,7 +65,7 @@ def gaps(
                 line |= _interval(
                     "gap",
                     value - complement_value,
-                    resample_values - complement_resampled,
+                    resample_values - complement_values,
                     all(has_enough),
                 )
                 lines.append(head | line)

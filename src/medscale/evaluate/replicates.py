@@ -253,11 +253,11 @@ def same_run(replicates: Sequence[Replicate]) -> None:
 
 def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any]:
     """Return the SHA-256 of the index, and of the predictions by name of the replicate."""
-    predicted = {
+    predictions = {
         replicate.plan.replicate: sha256(replicate.folder / "predictions.parquet")
         for replicate in replicates
     }
-    return {"index": index_digest(index), "predictions": predicted}
+    return {"index": index_digest(index), "predictions": predictions}
 
 
 def _probabilities(

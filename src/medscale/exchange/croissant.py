@@ -1,8 +1,7 @@
 """Metadata of a study's images in Croissant 1.1 (Akhtar et al., NeurIPS 2024) by mlcroissant.
 
-The index of the study is the distribution; the images stay where they are. Answers come from the
-datasheet, and an answer that is not known is left out, or said to be not known where a reader
-relies on it (the licence).
+The distribution is the study's index, without the images. Answers come from the datasheet. An
+unknown answer is left out, except for the licence, which is stated as unknown.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ INDEX, AUDIT, CROISSANT = "index.parquet", "audit.json", "croissant.json"
 IMAGES, CLASSES, SPLIT_NAMES = "images", "classes", "splits"  # record sets
 VERSION = "http://mlcommons.org/croissant/1.1"
 PARQUET = "application/x-parquet"
-OTHER = re.compile(r"[^A-Za-z0-9_.-]")  # characters that identifiers do not have here
+INVALID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")  # characters that identifiers do not have here
 SIDES = 4  # numbers of a box: x, y, width, height
 # Terms that Croissant 1.0 (section ML-specific features) gives to the splits.
 SPLIT_TERMS = {"train": "TrainingSplit", "val": "ValidationSplit", "test": "TestSplit"}
@@ -62,15 +61,16 @@ LIMITS = "The images do not suffice to validate a medical device."
 
 
 def write(study: str, settings: Study, folder: Path) -> Path:
-    """Write ``croissant.json`` into a study's data folder, validated, and return its path.
-
-    Raises MedscaleError when mlcroissant is not installed, when the folder has no index, or when
-    the metadata are not valid.
+    """Write a validated ``croissant.json`` into a study's data folder, and return its path.
 
     Args:
-        study: its name.
-        settings: its section of the configuration.
+        study: name of the study.
+        settings: the study's section of the configuration.
         folder: ``data/<study>`` with index.parquet and audit.json.
+
+    Raises:
+        MedscaleError: when mlcroissant is not installed, the folder has no index, or the metadata
+            are not valid.
     """
     require("Croissant metadata", "exchange", "mlcroissant")
     for name in (INDEX, AUDIT):
@@ -111,14 +111,14 @@ def describe(study: str, settings: Study, folder: Path) -> dict[str, Any]:
 
 
 def _index(ctx: mlc.Context, folder: Path) -> mlc.FileObject:
-    """Return the index as the file that the images' fields come from."""
+    """Return the index as the file from which the fields of the images are read."""
     import mlcroissant as mlc
 
     return mlc.FileObject(
         ctx=ctx,
         id=INDEX,
         name=INDEX,
-        description="One row for each image that is used; the images themselves are not passed on.",
+        description="One row for each image that is used; the images are not distributed.",
         content_url=INDEX,
         content_size=f"{(folder / INDEX).stat().st_size} B",
         encoding_formats=[PARQUET],
@@ -148,7 +148,7 @@ def _record_sets(ctx: mlc.Context, folder: Path) -> list[mlc.RecordSet]:
             ctx=ctx,
             id=IMAGES,
             name=IMAGES,
-            description="The images of the study, a record each.",
+            description="The images of the study, one record for each image.",
             key=[f"{IMAGES}/id"],
             fields=[
                 _field(ctx, name, identifier, types[name])
@@ -159,7 +159,7 @@ def _record_sets(ctx: mlc.Context, folder: Path) -> list[mlc.RecordSet]:
 
 
 def _enumeration(ctx: mlc.Context, name: str, rows: list[dict[str, str]]) -> mlc.RecordSet:
-    """Return a record set whose records stand in the metadata."""
+    """Return a record set whose records are part of the metadata."""
     import mlcroissant as mlc
 
     kinds = {"name": mlc.DataType.TEXT, "url": mlc.DataType.URL}
@@ -179,10 +179,10 @@ def _enumeration(ctx: mlc.Context, name: str, rows: list[dict[str, str]]) -> mlc
 
 
 def _identifiers(columns: Iterable[str]) -> dict[str, str]:
-    """Return a distinct identifier of each column, as Croissant takes them: without spaces."""
+    """Return a distinct identifier for each column, with valid characters for Croissant."""
     identifiers: dict[str, str] = {}
     for name in columns:
-        plain = candidate = OTHER.sub("_", name) or "_"
+        plain = candidate = INVALID_CHARACTERS.sub("_", name) or "_"
         number = 1
         while candidate in identifiers.values():
             number += 1
@@ -224,7 +224,7 @@ def _value_type(kind: pa.DataType) -> str:
 
 
 def _sentences(settings: Study, answers: Datasheet) -> str:
-    """Return the description: what the images are, and how they are obtained."""
+    """Return the description of the images, with the command of their download."""
     facts = [answers.name, answers.purpose, answers.instances]
     download = load_kind(settings.source.kind).download
     synthetic = (
@@ -261,7 +261,7 @@ def _responsible(settings: Study, answers: Datasheet, folder: Path) -> dict[str,
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence warnings of recommended answers that no datasheet has, such as dates."""
+    """Silence warnings about recommended fields that datasheets lack, such as dates."""
     logger = logging.getLogger("absl")
     level = logger.level
     try:

@@ -1,9 +1,9 @@
 """Predictions of DICOM images as DICOM Structured Reports (PS3.16, TID 1500) by highdicom.
 
 A report is a Comprehensive SR (PS3.3, A.35.3) with one measurement group: the most probable class
-as finding, the probability of each class as number, and the image as source. Of a detector each box
-is a further group with its region. Codes that a study has not named come from a private coding
-scheme (PS3.16, chapter 8).
+as finding, the probability of each class, and the image as source. For a detector, each box is a
+further group with its region. Classes without a given code have codes of a private coding scheme
+(PS3.16, chapter 8).
 """
 
 from __future__ import annotations
@@ -35,28 +35,31 @@ if TYPE_CHECKING:
 SCHEME = "99MEDSCALE"  # private coding schemes begin with 99 (PS3.16, 8.2)
 LONGEST_MEANING, LONGEST_VALUE = 64, 16  # characters of the value representations LO and SH
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-# Attributes of type 2: a file may leave them empty, and they are empty where a file lacks them.
+# Attributes of type 2, which may be empty; a missing attribute becomes an empty one.
 OPTIONAL = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"]
 OPTIONAL += ["StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"]
 RESEARCH = "Research only: not a medical device, not verified by a person"
 SERIES_NUMBER = 9000  # far from the numbers of a scanner's series
-LISTED = 5  # files that a message names
+MAX_LISTED = 5  # number of files in a message
 
 Codes = Mapping[str, "sr.CodedConcept"]
 
 
 def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
-    """Return the headers of DICOM images, which reports refer to.
+    """Return the headers of DICOM images, to which reports refer.
 
-    Raises MedscaleError that names files of other formats, or a file without its identity.
+    Raises:
+        MedscaleError: for files of other formats, or a file without the UIDs ``IDENTITY``; the
+            message names them.
     """
     require("DICOM reports", "exchange", "highdicom")
     files = [Path(file_of(str(image))).expanduser() for _, image in items]
     if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
-        listed = ", ".join(foreign[:LISTED])
-        more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
+        names = ", ".join(foreign[:MAX_LISTED])
+        more = f" and {len(foreign) - MAX_LISTED} more" if len(foreign) > MAX_LISTED else ""
         raise MedscaleError(
-            f"--sr is for DICOM images; of another format: {listed}{more}. Predict them without it"
+            f"--sr needs DICOM images, but these have another format: {names}{more}; predict them "
+            "without --sr"
         )
     return [_header(file) for file in files]
 
@@ -70,21 +73,24 @@ def write(
     codes: Sequence[str] = (),
     calibrated: bool = False,
 ) -> list[Path]:
-    """Write a report for each image that was predicted, and return the reports' paths.
+    """Write a report for each predicted image, and return the paths of the reports.
 
-    All reports are made before the first is written. Raises MedscaleError for a code that is not
-    valid, for a class whose name does not fit into a code, and for images of the same name.
+    All reports are created before the first is written.
 
     Args:
-        folder: of the reports, named by their images, such as ``scan.dcm.sr.dcm``.
+        folder: folder of the reports, which are named by their images, such as ``scan.dcm.sr.dcm``.
         predictor: the loaded run.
         items: the images.
-        evidence: their headers.
-        predictions: of the images, in the same order.
-        codes: ``CLASS=SCHEME:VALUE:MEANING`` in place of a private code.
-        calibrated: whether a fitted temperature gave the probabilities.
+        evidence: headers of the images, from ``headers``.
+        predictions: predictions of the images, in the same order.
+        codes: codes ``CLASS=SCHEME:VALUE:MEANING``, which replace private codes.
+        calibrated: whether the probabilities are calibrated by a fitted temperature.
+
+    Raises:
+        MedscaleError: for a code that is not valid, for a class whose name does not fit into a
+            code, and for images of the same name.
     """
-    concepts = coded(predictor.classes, codes)
+    concepts = class_codes(predictor.classes, codes)
     series: dict[str, str] = {}
     numbers: Counter[str] = Counter()
     paths = _paths(folder, [name for name, _ in items])
@@ -104,18 +110,19 @@ def write(
     return list(reports)
 
 
-def coded(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, sr.CodedConcept]:
-    """Return the code of each class: one of ``codes``, or a private one.
+def class_codes(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, sr.CodedConcept]:
+    """Return the code of each class: one of ``codes``, or a private code.
 
-    A private code is made from the class's name alone, so that all studies have the same.
+    A private code depends only on the class's name, so that all studies have the same code.
 
-    Raises MedscaleError for a code that is not valid, and for a name that is too long.
+    Raises:
+        MedscaleError: for a code that is not valid, and for a name that is too long.
     """
-    stated = dict(_stated(text, classes) for text in codes)
-    return {name: stated.get(name) or _private(name) for name in classes}
+    given_codes = dict(_parse_code(text, classes) for text in codes)
+    return {name: given_codes.get(name) or _private(name) for name in classes}
 
 
-def _stated(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept]:
+def _parse_code(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept]:
     from highdicom import sr
 
     name, _, code = text.partition("=")
@@ -183,7 +190,7 @@ def _content(
 
 
 def _measurements(prediction: Prediction) -> list[sr.Measurement]:
-    """Return the probabilities of an image, that of the finding first, or its number of boxes."""
+    """Return the probabilities of an image, the finding's first, or its number of boxes."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -212,7 +219,7 @@ def _region(
     algorithm: sr.AlgorithmIdentification,
     code: sr.CodedConcept,
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
-    """Return the group of a box: its outline in columns and rows of the image, its confidence."""
+    """Return the measurement group of a box: its outline in pixels, and its confidence."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
@@ -264,7 +271,7 @@ def _document(
     from highdicom.sr import ComprehensiveSR
 
     scheme = CodingSchemeIdentificationItem(
-        SCHEME, name="Classes of medscale; a code is made from its meaning"
+        SCHEME, name="Classes of medscale; a code is a digest of its meaning"
     )
     return ComprehensiveSR(
         evidence=[header],
@@ -280,12 +287,12 @@ def _document(
         coding_schemes=[scheme],
         series_description=RESEARCH,
         software_versions=medscale.__version__,
-        specific_character_set="ISO_IR 192",  # UTF-8, whatever names the classes have
+        specific_character_set="ISO_IR 192",  # UTF-8, for class names in any script
     )
 
 
 def _frames(header: pydicom.Dataset, image: Any) -> list[int] | None:
-    """Return the number, from 1, of the frame that was predicted; None for an image of one."""
+    """Return the number, from 1, of the predicted frame; None for an image with one frame."""
     if int(header.get("NumberOfFrames") or 1) == 1:
         return None
     match = FRAME.fullmatch(str(image))
@@ -301,7 +308,7 @@ def _dicom(file: Path) -> bool:
 
 
 def _header(file: Path) -> pydicom.Dataset:
-    """Read a file's header; attributes that may be empty and are missing become empty."""
+    """Read a file's header; missing attributes of ``OPTIONAL`` become empty."""
     try:
         header = pydicom.dcmread(file, stop_before_pixels=True)
         header.decode()
@@ -319,7 +326,7 @@ def _header(file: Path) -> pydicom.Dataset:
 
 
 def _paths(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return the path of each report: below the folder as its image was below its own."""
+    """Return the path of each report, with the relative path of its image below ``folder``."""
     parts = [PurePath(name) for name in names]
     relative = [
         path.name if path.is_absolute() or ".." in path.parts else str(path) for path in parts
@@ -332,7 +339,7 @@ def _paths(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def _device(predictor: Predictor) -> str:
-    """Return the UID of the networks in use as an observer: the same in all reports of them."""
+    """Return the UID of the observer; equal networks have the same UID in all reports."""
     digests = "".join(weights.sha256 for weights in predictor.weights)
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, digests).int}"
 

@@ -1,7 +1,8 @@
 """A result as a model folder of the Hugging Face Hub: card, weights and configuration.
 
-The folder is usable by ``medscale.load`` and passes the search for identifiers
-(``medscale.workflow.crate.scan``), or it is not made. It leaves the machine only on request.
+``medscale.load`` can read the folder. A search for identifiers
+(``medscale.workflow.crate.scan``) precedes its completion; if it finds any, no folder is written.
+Without a request nothing is uploaded.
 """
 
 from __future__ import annotations
@@ -35,18 +36,20 @@ if TYPE_CHECKING:
 CARD, README, CONFIG, WEIGHTS = "model_card.md", "README.md", "config.json", "model.safetensors"
 TASKS = {"classification": "image-classification", "detection": "object-detection"}
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-NAMED = "OWNER/NAME"
+REPOSITORY_FORM = "OWNER/NAME"
 # Identifiers of licences on the Hub; "unknown" is one of them.
 LICENCES = {"synthetic": "mit", "detection": "agpl-3.0", "other": "unknown"}
-# Names of metrics on the Hub; the others keep their own.
+# Names of metrics on the Hub; other metrics keep their names.
 METRICS = {"auroc": "roc_auc", "mcc": "matthews_correlation", "f1_macro": "f1"}
 MAIN = ("accuracy", "balanced_accuracy", "auroc", "map50")  # metrics that the text repeats
 WARNING = "> **Research only. Not a medical device**: not for diagnosis or treatment.\n"
-MARKED = "> **{mark}.** The figures show that the workflow works, and nothing about patients.\n"
+MARK_WARNING = (
+    "> **{mark}.** The figures show that the workflow works, and nothing about patients.\n"
+)
 USE = """## Use
 
-The folder is loaded by the Python package medscale, without code of the folder being run. Weights
-are those of seed {seed}, {chosen}; {alone}.
+The Python package medscale loads the folder and runs no code of it. The weights are those of seed
+{seed}, {selection}; {single_scores}.
 
 ```python
 import medscale
@@ -58,7 +61,7 @@ prediction = predictor.predict("image.png")  # a file, bytes, a PIL image or an 
 {lines}
 ```
 
-Images are prepared as for training; `config.json` says how, and lists the classes.
+Images are preprocessed as for training; `config.json` has the settings and the classes.
 {metadata}
 """
 LINES = {
@@ -82,20 +85,23 @@ def publish(
 ) -> list[str]:
     """Write a result as a model folder, upload it on request, and return lines for the user.
 
-    The folder is written whole or not at all. Raises MedscaleError when huggingface_hub is not
-    installed, the result is not complete, ``to`` holds other files, the folder would hold
-    identifiers of patients or machines, or the upload fails.
+    The folder is written completely or not at all.
 
     Args:
-        result: ``results/<study>/<run>``.
-        to: the new folder; an earlier one that this function made is replaced.
-        seed: of the replicate; None for the best on the validation split.
-        data: ``data/<study>``, whose names of patients and files are searched for; None for the
-            folder beside ``results``.
-        licence: the Hub's identifier; None for MIT of synthetic images, AGPL-3.0 of detectors, and
-            otherwise unknown.
-        datasets: the Hub's names of the training data.
-        upload: the repository ``OWNER/NAME`` to upload to; None for none.
+        result: result folder ``results/<study>/<run>``.
+        to: the new folder, which replaces an earlier one of this function.
+        seed: seed of the replicate; None: the best on the validation split.
+        data: folder ``data/<study>`` with the names of patients and files to search for; None: the
+            one next to ``results``.
+        licence: identifier of the licence on the Hub; None: MIT for synthetic images, AGPL-3.0 for
+            detectors, and otherwise unknown.
+        datasets: names of the training data on the Hub.
+        upload: repository ``OWNER/NAME`` for the upload; None: no upload.
+
+    Raises:
+        MedscaleError: when huggingface_hub is not installed, the result is not complete, ``to``
+            holds other files, the folder would contain identifiers of patients or machines, or the
+            upload fails.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
     record, summary = (
@@ -109,55 +115,67 @@ def publish(
         network(record, result, weights)  # refuses damaged weights
     licence = licence or _licence(record)
     with whole_folder(to) as new:
-        kept = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
-        for weights, copied in zip(networks, kept, strict=True):
-            shutil.copyfile(result / weights.file, new / copied.file)
-        published = record.model_copy(update={"replicates": kept, "chosen": kept[0].seed})
-        write_json(new / INFERENCE, published.model_dump(mode="json"))
-        write_json(new / CONFIG, _config(record, kept))
-        matter = _front_matter(record, summary, licence, datasets)
+        published_weights = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
+        for weights, copy in zip(networks, published_weights, strict=True):
+            shutil.copyfile(result / weights.file, new / copy.file)
+        published_record = record.model_copy(
+            update={"replicates": published_weights, "chosen": published_weights[0].seed}
+        )
+        write_json(new / INFERENCE, published_record.model_dump(mode="json"))
+        write_json(new / CONFIG, _config(record, published_weights))
+        front_matter = _front_matter(record, summary, licence, datasets)
         text = (result / CARD).read_text(encoding="utf-8")
-        alone = _alone(summary, kept[0].seed)
-        write_text(new / README, _readme(record, kept[0], matter, text, alone, upload or NAMED))
+        single_scores = _alone(summary, published_weights[0].seed)
+        write_text(
+            new / README,
+            _readme(
+                record,
+                published_weights[0],
+                front_matter,
+                text,
+                single_scores,
+                upload or REPOSITORY_FORM,
+            ),
+        )
         scan.refuse(scan.scan(new, [*names, scan.hosts([])]), str(to))
     lines = [f"{to}: {record.model.name} of {record.study}/{record.run}, licence {licence}", *note]
     return [*lines, _upload(to, upload)] if upload else lines
 
 
 def _check(to: Path, upload: str | None) -> None:
-    """Refuse a place with other files, and a repository without owner and name."""
+    """Check that ``to`` has no other files, and that the repository has owner and name."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         earlier = to / CONFIG
         if not earlier.is_file() or read_json(earlier).get("library_name") != "medscale":
-            raise MedscaleError(f"{to} holds files that are no published model; name another place")
+            raise MedscaleError(f"{to} holds other files than a published model; name a new folder")
     if upload is not None and not REPOSITORY.fullmatch(upload):
-        raise MedscaleError(f"--upload {upload!r}: name a repository of the Hub, {NAMED}")
+        raise MedscaleError(f"--upload {upload!r}: name a repository of the Hub, {REPOSITORY_FORM}")
 
 
 def _names(
     result: Path, record: Inference, data: Path | None
 ) -> tuple[list[scan.Names], list[str]]:
-    """Return the names that must not be published, and a line where a study's are not known."""
+    """Return the names that must not be published, and a line for the user if there are none."""
     folder = data or result.resolve().parents[2] / "data" / record.study
     if (folder / "index.parquet").is_file():
         return scan.names_of_studies([folder], file_names=False), []
     if data is not None:
         raise MedscaleError(f"{data} has no index.parquet; name the data folder of the study")
     return [], [
-        f"names of patients and files were not searched for: {folder} has no index; name it by"
-        " --data"
+        f"names of patients and files were not searched for, since {folder} has no index; name the "
+        "study's data folder by --data"
     ]
 
 
 def _licence(record: Inference) -> str:
-    """Return the identifier of the weights' licence as far as the result tells it."""
+    """Return the identifier of the weights' licence that follows from the result."""
     if record.task == "detection":  # ultralytics puts trained weights under its own licence
         return LICENCES["detection"]
     return LICENCES["synthetic" if record.marks["synthetic"] else "other"]
 
 
 def _file(weights: Weights, networks: Sequence[Weights]) -> str:
-    """Return the name of a network's weights; that of a fold keeps its own."""
+    """Return the file name of a network's weights; with several networks it does not change."""
     return WEIGHTS if len(networks) == 1 else weights.file
 
 
@@ -177,13 +195,13 @@ def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
         "image_mean": MEAN,
         "image_std": STD,
         "metadata": [encoding.column for encoding in record.metadata],
-        "temperature": _one_or_all([weights.temperature for weights in networks]),
+        "temperature": _single_or_list([weights.temperature for weights in networks]),
         "threshold": networks[0].threshold,
         "marks": dict(record.marks),
     }
 
 
-def _one_or_all(values: list[float | None]) -> Any:
+def _single_or_list(values: list[float | None]) -> Any:
     """Return the value of one network, or those of several in the order of inference.json."""
     return values[0] if len(values) == 1 else values
 
@@ -225,7 +243,7 @@ def _front_matter(
 
 
 def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return what a metric's value is, and its interval, in words."""
+    """Return a description of a metric's value and its interval."""
     count, over = len(summary["seeds"]), OVER[summary["patients"]]
     mean = f"mean of {count} replicates" if count > 1 else "one replicate"
     if score["low"] is None or score["high"] is None:
@@ -238,52 +256,50 @@ def _alone(summary: dict[str, Any], seed: int) -> str:
     number, metrics = summary["seeds"].index(seed), summary["metrics"]["test"]
     values = {name: metrics[name]["values"][number] for name in MAIN if name in metrics}
     words = NAMES | BOX_NAMES
-    listed = ", ".join(
+    values_text = ", ".join(
         f"{words[name]} {'not defined' if value is None else format(value, '.3f')}"
         for name, value in values.items()
     )
     if (folds := summary.get("folds")) is None:
-        return f"on the test images they alone have: {listed}"
+        return f"on the test images this network alone has: {values_text}"
     return (
         f"there is a network for each of {folds['count']} folds, and predictions are their mean; "
-        f"on images that they were not trained on, single networks have: {listed}"
+        f"on images that they were not trained on, single networks have: {values_text}"
     )
 
 
 def _readme(
     record: Inference,
     weights: Weights,
-    matter: ModelCardData,
+    front_matter: ModelCardData,
     card: str,
-    alone: str,
+    single_scores: str,
     repository: str,
 ) -> str:
     """Return README.md: front matter, warnings, the model card of the result, and use."""
     restrictions = mark([record.marks])
     columns = ", ".join(markdown_code(encoding.column) for encoding in record.metadata)
-    chosen = "the best on the validation images"
+    selection = "the best on the validation images"
     use = USE.format(
         seed=weights.seed,
-        chosen=chosen if weights.seed == record.chosen else "named by who published it",
-        alone=alone,
+        selection=selection if weights.seed == record.chosen else "named by who published it",
+        single_scores=single_scores,
         repository=repository,
         lines=LINES[record.task],
         metadata=f"The network also takes {columns}: `predict(image, metadata={{…}})`.\n"
         if columns
         else "",
     )
-    warning = (MARKED.format(mark=restrictions) + ">\n" if restrictions else "") + WARNING
-    terms = (
-        "The licence of the weights is not known: the terms of the training images can bind them.\n"
-    )
-    unknown = f"{terms}\n" if matter.license == LICENCES["other"] else ""
-    return f"---\n{matter.to_yaml()}\n---\n\n{warning}\n{unknown}{card.rstrip()}\n\n{use}"
+    warning = (MARK_WARNING.format(mark=restrictions) + ">\n" if restrictions else "") + WARNING
+    terms = "The licence of the weights is not known: the terms of the training images may apply.\n"
+    unknown = f"{terms}\n" if front_matter.license == LICENCES["other"] else ""
+    return f"---\n{front_matter.to_yaml()}\n---\n\n{warning}\n{unknown}{card.rstrip()}\n\n{use}"
 
 
 def _upload(folder: Path, repository: str) -> str:
-    """Upload a folder with the login of the Hub's own tools, and return a line for the user.
+    """Upload a folder with the login of the Hub's tools, and return a line for the user.
 
-    A new repository is private: who published it decides on the Hub who reads it.
+    A new repository is private, so that its owner decides on the Hub who can read it.
     """
     from huggingface_hub import HfApi
 
@@ -293,10 +309,10 @@ def _upload(folder: Path, repository: str) -> str:
         address = api.upload_folder(
             folder_path=folder, repo_id=repository, commit_message="Published by medscale"
         )
-    except Exception as error:  # of the Hub, and of the HTTP library that its version uses
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # the Hub's errors, and those of its HTTP library, which can change
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MedscaleError(
-            f"{folder} is complete, but was not uploaded to {repository}: {first}; log in with"
+            f"{folder} is complete, but was not uploaded to {repository}: {first_line}; log in with"
             " `hf auth login`, and publish it again"
         ) from None
     return f"uploaded: {address}; a new repository is private until its settings say otherwise"

@@ -1,7 +1,7 @@
 """Replicates of results as runs in a file store of MLflow, without a server or the network.
 
-A replicate is a run of the experiment named by its study: the plan as parameters, the history by
-epoch and the test metrics with their intervals as metrics, the model card as only artefact.
+Each replicate is a run of an experiment with the study's name. The plan becomes parameters; the
+history and the test metrics with their intervals become metrics; the model card is the artefact.
 """
 
 from __future__ import annotations
@@ -29,53 +29,55 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 CARD = "model_card.md"
-KEY = "medscale.replicate"  # tag: digest of the replicate and its metrics, which a run has once
+KEY = "medscale.replicate"  # tag with the digest of replicate and metrics, unique in a store
 TRASH = ".trash"  # a folder of each file store
 FINISHED = "FINISHED"  # a status of MLflow
-# MLflow 3 refuses its file store, and reports its use over the network, unless these say otherwise.
+# Without these variables, MLflow 3 refuses its file store and sends usage data over the network.
 ENVIRONMENT = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
-MOST_METRICS, MOST_PARAMETERS = 1000, 100  # that MLflow takes in a call
-LIMITS = ("mean", "low", "high")  # of a metric over the replicates
+MAX_METRICS, MAX_PARAMETERS = 1000, 100  # limits of MLflow for one call
+LIMITS = ("mean", "low", "high")  # mean of a metric over the replicates, and its interval
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """A replicate as MLflow records it."""
+class ReplicateRecord:
+    """The content of a run in MLflow, for one replicate."""
 
-    study: str
-    name: str
-    card: Path
-    started: int  # milliseconds since 1970
-    finished: int
-    parameters: dict[str, str]
-    tags: dict[str, str]
+    study: str  # name of the experiment
+    name: str  # name of the run: run and seed
+    card: Path  # the model card
+    start_ms: int  # start of the training, milliseconds since 1970
+    end_ms: int  # end of the training, milliseconds since 1970
+    parameters: dict[str, str]  # settings of the plan
+    tags: dict[str, str]  # origin and restrictions
     history: pd.DataFrame  # history.csv
     scores: dict[str, float]  # test metrics
 
 
 def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
-    """Record the replicates of results in a file store, and return the numbers of new and old runs.
+    """Record the replicates of results in a file store; return the numbers of new and old runs.
 
-    A replicate that the store has is left alone, so that a second call adds nothing. A run that an
-    interrupted call left unfinished is made again. All files are read before the first is written.
-
-    Raises MedscaleError when MLflow is not installed, or a file of a result or of its replicates is
-    missing, or ``store`` holds other files.
+    A replicate that is already in the store is not changed, so that a second call adds nothing. An
+    unfinished run of an interrupted call is recorded again. All files are read before the first is
+    written.
 
     Args:
-        folders: ``results/<study>/<run>``, beside which ``runs/<study>/<run>`` lies.
+        folders: result folders ``results/<study>/<run>``; ``runs/`` must be next to ``results/``.
         store: folder of the store, such as ``mlruns``.
+
+    Raises:
+        MedscaleError: when MLflow is not installed, a file of a result or of its replicates is
+            missing, or ``store`` holds other files.
     """
     require("MLflow stores", "exchange", "mlflow")
     store = store.expanduser().resolve()
     if store.exists() and not (store / TRASH).is_dir() and not _is_empty(store):
-        raise MedscaleError(f"{store} is no file store of MLflow; name another folder by --to")
+        raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
     replicates = [
         replicate for folder in folders for replicate in _replicates(evaluated_result(folder))
     ]
     client = _client(store)
-    added = sum(_record(client, replicate) for replicate in replicates)
-    return added, len(replicates) - added
+    new_runs = sum(_record(client, replicate) for replicate in replicates)
+    return new_runs, len(replicates) - new_runs
 
 
 def _is_empty(path: Path) -> bool:
@@ -91,7 +93,7 @@ def _client(store: Path) -> MlflowClient:
     return MlflowClient(tracking_uri=address, registry_uri=address)
 
 
-def _replicates(folder: Path) -> Iterator[Tracked]:
+def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
     """Yield the replicates of a result."""
     summary = read_json(folder / "summary.json")
     study, run = summary["study"], summary["run"]["name"]
@@ -101,17 +103,17 @@ def _replicates(folder: Path) -> Iterator[Tracked]:
         zip(summary["replicates"], environments, strict=True)
     ):
         files = runs / name
-        remedy = f"{folder} is tracked where it was made, beside the folder `runs` of its study"
+        remedy = f"track {folder} in the study's workdir, where `runs` is next to `results`"
         if not (files / "history.csv").is_file():
             raise MedscaleError(f"{files / 'history.csv'} does not exist; {remedy}")
         history, plan = read_table(files / "history.csv"), read_json(files / "spec.json")
         scores = _scores(summary, number)
-        yield Tracked(
+        yield ReplicateRecord(
             study=study,
             name=f"{run} {name.replace('seed', 'seed ').replace('_fold', ' fold ')}",
             card=folder / CARD,
-            started=_milliseconds(environment["started"]),
-            finished=_milliseconds(environment["finished"]),
+            start_ms=_milliseconds(environment["started"]),
+            end_ms=_milliseconds(environment["finished"]),
             parameters=dict(_flat(plan)),
             tags=_tags(summary, environment) | {KEY: digest([environment, scores])},
             history=history,
@@ -120,7 +122,7 @@ def _replicates(folder: Path) -> Iterator[Tracked]:
 
 
 def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
-    """Return origin and restrictions of a replicate; what is not known has no tag."""
+    """Return origin and restrictions of a replicate; an unknown value has no tag."""
     marks = summary["marks"]
     gpus = environment.get("gpus")
     values = {
@@ -138,7 +140,7 @@ def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[st
 def _scores(summary: dict[str, Any], number: int) -> dict[str, float]:
     """Return a replicate's test metrics, and mean and interval over all replicates.
 
-    With folds the metrics of a replicate are those that are computed by fold.
+    With folds, a replicate has only the metrics that are computed by fold.
     """
     metrics = summary["metrics"]["test"]
     by_replicate = summary["folds"]["metrics"] if "folds" in summary else metrics
@@ -148,7 +150,7 @@ def _scores(summary: dict[str, Any], number: int) -> dict[str, float]:
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def _record(client: MlflowClient, replicate: Tracked) -> bool:
+def _record(client: MlflowClient, replicate: ReplicateRecord) -> bool:
     """Record a replicate unless the store has it; return whether it is new."""
     from mlflow.entities import Metric, Param
 
@@ -159,26 +161,26 @@ def _record(client: MlflowClient, replicate: Tracked) -> bool:
             return False
         client.delete_run(earlier.info.run_id)
     run = client.create_run(
-        number, start_time=replicate.started, tags=replicate.tags, run_name=replicate.name
+        number, start_time=replicate.start_ms, tags=replicate.tags, run_name=replicate.name
     ).info.run_id
-    end = replicate.finished
+    end = replicate.end_ms
     metrics = [Metric(name, value, end, 0) for name, value in replicate.scores.items()]
     metrics += [Metric(*row) for row in _epochs(replicate)]
-    for start in range(0, len(metrics), MOST_METRICS):
-        client.log_batch(run, metrics[start : start + MOST_METRICS])
+    for start in range(0, len(metrics), MAX_METRICS):
+        client.log_batch(run, metrics[start : start + MAX_METRICS])
     parameters = [Param(name, value) for name, value in replicate.parameters.items()]
-    for start in range(0, len(parameters), MOST_PARAMETERS):
-        client.log_batch(run, params=parameters[start : start + MOST_PARAMETERS])
+    for start in range(0, len(parameters), MAX_PARAMETERS):
+        client.log_batch(run, params=parameters[start : start + MAX_PARAMETERS])
     client.log_artifact(run, str(replicate.card))
     client.set_terminated(run, FINISHED, end)
     return True
 
 
-def _epochs(replicate: Tracked) -> Iterator[tuple[str, float, int, int]]:
+def _epochs(replicate: ReplicateRecord) -> Iterator[tuple[str, float, int, int]]:
     """Yield name, value, time in milliseconds and epoch of each finite number of the history."""
     seconds = replicate.history["seconds"].cumsum()
-    for row, passed in zip(replicate.history.to_dict("records"), seconds, strict=True):
-        time, epoch = replicate.started + int(1000 * passed), int(row["epoch"])
+    for row, elapsed in zip(replicate.history.to_dict("records"), seconds, strict=True):
+        time, epoch = replicate.start_ms + int(1000 * elapsed), int(row["epoch"])
         for column, value in row.items():
             if column != "epoch" and math.isfinite(value):
                 yield tag(str(column)), float(value), time, epoch

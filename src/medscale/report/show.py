@@ -1,6 +1,6 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,19 @@ from rich.table import Table
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.base.log import plain
-from medscale.base.paths import SUMMARY, evaluated_result
+from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.evaluate.summary import one_line
 from medscale.report.marks import mark
-from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
+WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
+TOO_SMALL = "too few images"  # in place of a subgroup's interval
 POINTS = 10  # operating points that are shown
 
 
@@ -29,7 +31,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     Raises MedscaleError when it is no result folder.
     """
     folder = evaluated_result(folder)
-    summary = read_summary(folder)
+    summary, titles = read_summary(folder), _titles(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
@@ -57,10 +59,11 @@ def show(folder: str | Path) -> Iterator[str | Table]:
         yield "\nmean over folds, interval for other training images too (Nadeau & Bengio 2003)"
         yield _folds(folds)
     if left_out := summary.get("not_averaged"):
-        yield f"averages over classes leave out {plain(', '.join(left_out))}: {TOO_FEW}"
-    yield from _reference(folder, summary)
+        names = ", ".join(class_name(name, titles) for name in left_out)
+        yield f"averages over classes leave out {plain(names)}: {TOO_FEW}"
+    yield from _reference(folder, summary, titles)
     if "classes" in summary:
-        yield from _classification(summary)
+        yield from _classification(summary, titles)
     yield _speed(summary)
     environment = summary["environment"]
     changes = ", with changes" if environment["dirty"] else ""
@@ -85,7 +88,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def listing(folders: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each result folder: its path and its main metrics."""
     for folder in folders:
-        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_summary(folder)))}"
+        summary = read_summary(folder)
+        words, name = one_line(summary), summary["run"]["name"]
+        if folder.name == name:  # not twice
+            words = words.removeprefix(name).lstrip()
+        yield f"[bold]{plain(str(folder))}[/]: {plain(words)}"
 
 
 def _table(*columns: str) -> Table:
@@ -97,14 +104,14 @@ def _speed(summary: dict[str, Any]) -> str:
     unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     return (
         f"\nin {summary['format']}, {_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
-        f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
+        f"{timing['images_per_second']['mean']:,.0f} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )
 
 
 def _metrics(summary: dict[str, Any]) -> Table:
     names = NAMES | CALIBRATED | BOX_NAMES
-    table = _table("metric", "test", "95 % interval", "sd over seeds", "validation")
+    table = _table("metric", "test", "95 % interval", "seed sd", "val.")
     test, val = summary["metrics"]["test"], summary["metrics"].get("val", {})
     for metric in sorted(test, key=list(names).index):
         score = test[metric]
@@ -113,7 +120,8 @@ def _metrics(summary: dict[str, Any]) -> Table:
             _number(score[key], scale) for key in ("mean", "low", "high", "seed_sd")
         )
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
-        words = names[metric] + (" (%)" if scale == 100 else "")
+        words = names[metric].replace(WITH_TEMPERATURE, ", calibrated")
+        words += " (%)" if scale == 100 else ""
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
     return table
 
@@ -132,7 +140,7 @@ def _folds(folds: dict[str, Any]) -> Table:
     return table
 
 
-def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
+def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str]:
     """Yield a line on the study's linear reference, if it lies in the same working folder."""
     file = folder.resolve().parents[2] / "measured" / summary["study"] / "reference.json"
     if "classes" not in summary or not file.is_file():
@@ -141,43 +149,58 @@ def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
     auroc, most = linear["metrics"]["test"]["auroc"], linear["majority"]
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
-    share = f"{plain(most['class'])} is {_number(most['share'], 100)} % of the test images"
+    name = plain(class_name(most["class"], titles))
+    share = f"{name} is {_number(most['share'], 100)} % of the test images"
     yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
 
 
-def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
+def _titles(folder: Path) -> dict[str, str]:
+    """Return the titles of a result's classes; results of earlier versions have none."""
+    file = folder / INFERENCE
+    return dict(read_json(file).get("class_titles", {})) if file.is_file() else {}
+
+
+def _classification(summary: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str | Table]:
     yield ""
-    yield _classes(summary)
+    yield _classes(summary, titles)
     yield ""
-    names = ("sensitivity", "specificity", "ppv", "npv")
-    points = _table("class", "validation specificity", *names[:2], "PPV", "NPV", "prevalence")
     for row in summary["operating"][:POINTS]:
-        rates = []
-        for rate in names:
-            if rate not in row:  # results of earlier versions have no predictive values
-                rates.append("–")
-                continue
-            value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
-            rates.append(f"{value} % ({low} to {high})")
-        prevalence = _number(row.get("prevalence"), 100) + " %"
-        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates, prevalence)
-    yield points
+        yield from operating_point(row, titles)
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:
         if row["by"] != "all" and row["metric"] == "accuracy":
             mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
             name = plain(f"{row['by']}: {row['part']}")
-            groups.add_row(name, str(row["images"]), mean, f"{low} to {high}")
+            interval = f"{low} to {high}" if row["mean"] is not None else TOO_SMALL
+            groups.add_row(name, str(row["images"]), mean, interval)
     if groups.row_count:
         yield ""
         yield groups
     if (temperature := summary["calibration"]["temperature"]) is not None:
-        yield f"\ntemperature {temperature:.2f}, fitted on the validation images"
+        yield f"\ncalibrated: by the temperature {temperature:.2f}, fitted on the validation images"
 
 
-def _classes(summary: dict[str, Any]) -> Table:
+def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str]:
+    """Yield lines, of at most 80 letters for short names of classes, on an operating point."""
+
+    def rate(name: str) -> str:
+        if name not in row:  # results of earlier versions have no predictive values
+            return "–"
+        value, low, high = (_number(row[f"{name}{end}"], 100) for end in ("", "_low", "_high"))
+        return f"{value} % ({low} to {high})"
+
+    wanted = f"{100 * row['wanted']:g} %"
+    name = plain(class_name(row["class"], titles))
+    yield f"[bold]{name}[/], at a validation specificity of {wanted}"
+    yield f"  sensitivity {rate('sensitivity')}, specificity {rate('specificity')}"
+    prevalence = _number(row.get("prevalence"), 100)
+    yield f"  PPV {rate('ppv')}, NPV {rate('npv')} at prevalence {prevalence} %"
+
+
+def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
     """Return recall and the most frequent confusion of each class."""
-    classes, replicates = summary["classes"], len(summary["seeds"])
+    classes = [class_name(name, titles) for name in summary["classes"]]
+    replicates = len(summary["seeds"])
     table = _table("class", "images", "recall", "", "most often taken for")
     for code, (name, row) in enumerate(zip(classes, summary["confusion"], strict=True)):
         images = sum(row)
@@ -196,4 +219,4 @@ def _classes(summary: dict[str, Any]) -> Table:
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}"
+    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}".removesuffix(".")

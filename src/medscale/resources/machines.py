@@ -22,7 +22,9 @@ Millions = Annotated[float, unit("millions")]
 class Node(Strict):
     """One node of the cluster, or this machine."""
 
-    gpus: int = Field(4, ge=0, title="GPUs", description="cards of a node; more take more nodes")
+    gpus: int = Field(
+        4, ge=0, title="GPUs", description="GPUs of a node; runs with more take several nodes"
+    )
     cpus: int = Field(32, ge=1, title="CPUs", description="cores of a node")
     memory_mb: Annotated[int, unit("MB")] | None = Field(
         None, ge=1, title="Memory", description="largest request of a job; null: no limit"
@@ -63,7 +65,7 @@ class DeviceKind(Strict):
 
     title: str = Field(description="name in the paper")
     card: str | None = Field(
-        None, description="name by the driver, by which docs/gpu.csv has measured rates"
+        None, description="name by the driver; docs/gpu.csv has measured rates by it"
     )
     tflops: Teraflops = Field(gt=0, title="Speed", description="peak of fp32")
     tflops_tf32: Teraflops | None = Field(
@@ -126,12 +128,18 @@ class Network(Strict):
     share: float = Field(
         1.0, gt=0, description="factor on the device's share for this kind of layers"
     )
+    width: int | None = Field(
+        None,
+        ge=1,
+        description="option `width` of the counted network; of another width, operations and "
+        "parameters grow with its square, activations with itself",
+    )
 
 
 class Expected(Strict):
     """Expected images of a study that is not indexed yet."""
 
-    images: Annotated[int, unit("images")] = Field(ge=1, description="used, of all splits")
+    images: Annotated[int, unit("images")] = Field(ge=1, description="used images of all splits")
     mb_each: Megabytes = Field(gt=0, title="Size", description="size of a raw file")
     per_core: Annotated[float, unit("images/s")] = Field(
         gt=0, description="images that a core decodes and preprocesses"
@@ -196,7 +204,10 @@ class Cost(Strict):
         100, gt=0, title="Evaluation", description="time of a test image, class and seed"
     )
     report_us: Annotated[float, unit("µs")] = Field(
-        100, gt=0, title="Report", description="time of each image, besides a minute for figures"
+        100,
+        gt=0,
+        title="Report",
+        description="time of each image, in addition to a minute for figures",
     )
     rank_mb: Megabytes = Field(
         900,

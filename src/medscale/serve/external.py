@@ -15,11 +15,12 @@ from medscale.base.files import sha256
 from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
-from medscale.data.prepare import Prepared
+from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, assess
 from medscale.evaluate.external import copies, shift, validation_fit
 from medscale.evaluate.replicates import Predictions, read_index
+from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from medscale.serve import bundle
@@ -106,7 +107,8 @@ def evaluate_external(
         shift=shift(inside.summary, inside.resamples, assessment),
         predictions=_predictions(rows, class_probabilities, weights, training),
     )
-    return write_external(external, out, further or {})
+    with class_titles(predictor.inference.class_titles):
+        return write_external(external, out, further or {})
 
 
 def classification(result: Path) -> Inference:
@@ -157,8 +159,8 @@ def probabilities(
 
 
 def _readable(
-    batch: Sequence[tuple[Prepared, Facts] | Unreadable], raw: Path
-) -> Iterator[tuple[Prepared, Facts]]:
+    batch: Sequence[tuple[PreparedImage, Facts] | Unreadable], raw: Path
+) -> Iterator[tuple[PreparedImage, Facts]]:
     for image in batch:
         if isinstance(image, Unreadable):
             raise MedscaleError(f"an image of {raw} cannot be read any more: {image}")

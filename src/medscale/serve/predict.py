@@ -20,7 +20,7 @@ from medscale.base.log import track
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
-from medscale.data.prepare import Prepared
+from medscale.data.prepare import PreparedImage
 from medscale.engine.formats import number_format, use
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
@@ -52,6 +52,8 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     boxes: list[Box] | None = None  # of a detector, most confident first; otherwise None
     error: str | None = None  # why there is no prediction, or None
+    # metadata that the network takes and that are unknown of the image
+    unknown: list[str] = field(default_factory=list)
     note: str | None = None  # which frame of how many was used, or None for a file of one
 
     @property
@@ -171,7 +173,7 @@ class Predictor:
 
     def read_batches(
         self, images: Sequence[inputs.ImageInput], batch_size: int
-    ) -> Iterator[list[tuple[Prepared, Facts] | Unreadable]]:
+    ) -> Iterator[list[tuple[PreparedImage, Facts] | Unreadable]]:
         """Yield batches of prepared images, with the facts in their headers, in order.
 
         The next batch is decoded meanwhile. An image that cannot be read is its error.
@@ -185,7 +187,7 @@ class Predictor:
                 ]
                 yield [future.result() for future in reading]
 
-    def prepare(self, image: inputs.ImageInput) -> tuple[Prepared, Facts]:
+    def prepare(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts]:
         """Read one image: pixels preprocessed as for training, and the facts in its headers.
 
         Raises:
@@ -313,7 +315,7 @@ class Predictor:
             raise MedscaleError(f"no temperature was fitted for {self.name}")
         return torch.tensor(values, device=self.device)
 
-    def _read(self, image: inputs.ImageInput) -> tuple[Prepared, Facts] | Unreadable:
+    def _read(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts] | Unreadable:
         try:
             return self.prepare(image)
         except Unreadable as error:
@@ -322,7 +324,7 @@ class Predictor:
     def _predict_batch(
         self,
         names: list[str],
-        images: Sequence[tuple[Prepared, Facts] | Unreadable],
+        images: Sequence[tuple[PreparedImage, Facts] | Unreadable],
         facts: Sequence[Facts],
         calibrated: bool,
     ) -> list[Prediction]:
@@ -341,17 +343,20 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            results = self._results(
-                [prepared for prepared, _ in readable.values()],
-                [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()],
-                calibrated,
-            )
-            for (number, (prepared, _)), result in zip(readable.items(), results, strict=True):
-                predictions[number] = Prediction(names[number], note=prepared.note, **result)
+            known = [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()]
+            prepared = [item for item, _ in readable.values()]
+            results = self._results(prepared, known, calibrated)
+            for number, item, of_image, result in zip(
+                readable, prepared, known, results, strict=True
+            ):
+                unknown = inputs.unknown(of_image, self.inference.metadata)
+                predictions[number] = Prediction(
+                    names[number], unknown=unknown, note=item.note, **result
+                )
         return [predictions[number] for number in range(len(names))]
 
     def _results(
-        self, images: Sequence[Prepared], facts: Sequence[Facts], calibrated: bool
+        self, images: Sequence[PreparedImage], facts: Sequence[Facts], calibrated: bool
     ) -> list[dict[str, Any]]:
         """Return the fields ``boxes`` or ``probabilities`` of each image's prediction."""
         pixels = np.stack([image.pixels for image in images])

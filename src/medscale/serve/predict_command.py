@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from rich.table import Table
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain, track
 from medscale.base.paths import existing_image
-from medscale.data.patients import is_missing
+from medscale.report.names import class_name
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
 from medscale.serve.predict import Prediction, Predictor, load
@@ -31,29 +32,6 @@ def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor
     if not str(seed).isdecimal():
         raise MedscaleError(f"--seed is a number or 'all', not {seed!r}")
     return load(folder, int(str(seed)), device)
-
-
-def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
-    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
-
-    Raises MedscaleError when it is neither.
-    """
-    if text is None:
-        return None
-    if "=" not in text:
-        try:
-            # As text, since the network's encodings know which columns are numbers.
-            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
-        except (OSError, ValueError) as error:
-            raise MedscaleError(
-                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
-            ) from None
-    pairs = [part.split("=", 1) for part in text.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise MedscaleError(
-            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
-        )
-    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
 def named_images(images: Sequence[Path]) -> list[NamedImage]:
@@ -96,7 +74,9 @@ def facts(
         "seeds": [weights.seed for weights in predictor.weights],
         "calibrated": calibrated,
         "predictions": [
-            {"path": image.source, "label": image.label, **vars(image)} for image in predictions
+            {"path": image.source, "label": image.label, "title": _title(predictor, image)}
+            | vars(image)
+            for image in predictions
         ],
     }
 
@@ -114,14 +94,27 @@ def lines(
     yield plain(title)
     table = Table("image", "prediction", box=None, pad_edge=False)
     for prediction in predictions[:TABLE_ROWS]:
-        table.add_row(plain(prediction.source), _in_words(prediction))
+        table.add_row(plain(prediction.source), _in_words(predictor, prediction))
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     yield table
+    if note := sentence_on_unknown(predictions):
+        yield plain(note)
     if note := sentence_on_frames(predictions):
         yield plain(note)
     if csv is not None:
         yield f"{len(predictions)} images in {plain(str(csv))}"
+
+
+def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:
+    """Return a sentence on metadata that the network takes and did not get; empty without any."""
+    counts = Counter(column for prediction in predictions for column in prediction.unknown)
+    if not counts:
+        return ""
+    parts = [
+        f"{column} (of {count} of {len(predictions)} images)" for column, count in counts.items()
+    ]
+    return f"metadata that the network takes and that are unknown: {', '.join(parts)}"
 
 
 def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
@@ -137,7 +130,13 @@ def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
     )
 
 
-def _in_words(prediction: Prediction) -> str:
+def _title(predictor: Predictor, prediction: Prediction) -> str | None:
+    """Return the most probable class as readers see it; None for a detector or without an image."""
+    label = prediction.label
+    return None if label is None else class_name(label, predictor.inference.class_titles)
+
+
+def _in_words(predictor: Predictor, prediction: Prediction) -> str:
     if prediction.error is not None:
         return f"[red]{plain(prediction.error)}[/]"
     if (boxes := prediction.boxes) is not None:
@@ -147,9 +146,11 @@ def _in_words(prediction: Prediction) -> str:
         ]
         more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
         return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
+    titles = predictor.inference.class_titles
     ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
     best, *further = [
-        f"{plain(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]
+        f"{plain(class_name(name, titles))} {100 * value:.1f} %"
+        for name, value in ranking[:MOST_RESULTS]
     ]
     return ", ".join([f"[bold]{best}[/]", *further])
 

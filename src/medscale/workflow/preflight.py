@@ -14,24 +14,28 @@ import psutil
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import refuse_unwritable
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
+from medscale.data.check import left_out_sentences
 from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Split
 from medscale.engine.detect import extra
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, gpus, slurm
+from medscale.resources import cards, containers, cost, gpus, site
 from medscale.workflow.graph import Graph
 
 Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
+PARTS = ("train", "val", "test")  # that each class has images in
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 
 
@@ -71,10 +75,10 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images), *_devices(graph, plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
-        return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
-    return [*findings, _memory(graph, plans)]
+        return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
+    return [*findings, *_devices(graph, plans), _memory(graph, plans)]
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:
@@ -105,15 +109,38 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
     if is_external:
         return len(rows), findings
-    published = settings.split.mode == "published"
-    if not published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images"
-        findings.append(Finding("note", f"split of {name}", text))
-    try:
-        split.check_listed(rows, settings.split)
-    except MedscaleError as error:
-        findings.append(Finding("error", f"split of {name}", str(error)))
+    findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
+    findings += _split(inventory, settings.split, name)
     return len(rows), [*findings, *_patients(inventory, name)]
+
+
+def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
+    """Yield what the split of a study makes of the listed images."""
+    subject, rows = f"split of {name}", inventory.rows
+    counts, is_published = rows["label"].value_counts(), settings.mode == "published"
+    groups = rows["group"].where(rows["group"].notna(), rows["path"])
+    apart = groups.groupby(rows["label"]).nunique()
+    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        smallest = str(apart.idxmin())
+        text = (
+            f"class {smallest} has {counts[smallest]} images of {apart.min()} patients "
+            "or groups, so that it cannot be in training, validation and test: add images, or "
+            "leave it out of `classes`"
+        )
+        yield Finding("error", subject, text)
+    elif not is_published and counts.min() < FEW_IMAGES:
+        text = f"class {counts.idxmin()} has only {counts.min()} images"
+        yield Finding("note", subject, text)
+    if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
+        text = (
+            "the images come divided into train, val or test, and are divided anew; keep their "
+            "division by split: {mode: published}"
+        )
+        yield Finding("note", subject, text)
+    try:
+        split.check_listed(rows, settings)
+    except MedscaleError as error:
+        yield Finding("error", subject, str(error))
 
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
@@ -180,9 +207,11 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 
 def _cluster(graph: Graph) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
-    yield _attempt("SLURM", lambda: slurm.check(graph.config.cluster))
-    if shutil.which("apptainer") is None:
-        yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
+    yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
+    try:
+        containers.check_program()
+    except MedscaleError as error:
+        yield Finding("error", "Apptainer", str(error))
 
 
 def _disk(graph: Graph, images: dict[str, int]) -> Finding:
@@ -190,6 +219,10 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     folder = graph.workdir
     while not folder.exists():
         folder = folder.parent
+    try:
+        refuse_unwritable(graph.workdir / ".snakemake" / "locks")
+    except MedscaleError as error:
+        return Finding("error", "disk", str(error))
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
@@ -207,22 +240,25 @@ def _shard_bytes(settings: Study) -> int:
     return 3 * (settings.preprocess.size**2 + size**2)
 
 
-def _devices(graph: Graph, plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
+def _nodes(plans: list[RunPlan]) -> Finding:
+    """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
+    nodes = max(plan.nodes for plan in plans)
+    most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
+    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
+
+
+def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Compare the devices that the runs' names ask for with those of this machine."""
     cores, visible = len(os.sched_getaffinity(0)), cards.visible()
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
-    nodes = max(plan.nodes for plan in plans)
-    if on_cluster:
-        text = f"checked by SLURM: up to {nodes} node(s), {most} GPUs a node"
-        yield Finding("note", "devices", text)
-        return
     if most > len(visible):
         large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > len(visible)]
         runs = sorted({plan.run.name for plan in large})
         text = (
             f"{len(runs)} of the runs need up to {most} GPUs, this machine has {len(visible)}: "
-            f"{', '.join(runs[:4])} …; use --profile slurm on a cluster, or --profile demo, where "
-            "CPU processes stand in and everything says so"
+            f"{', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}; leave them out of `runs`, use "
+            "--profile slurm on a cluster, or scale demo (--profile demo, or `scale: demo` in your "
+            "file), where CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
     if most and visible:

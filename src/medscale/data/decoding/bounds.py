@@ -1,9 +1,9 @@
 """Bounds on one image file: pixels, frames, inflated bytes, memory, time.
 
 A small hostile file can take any amount of memory or time to decode. The service, the audit and
-the writing of shards decode in processes with these limits (``limit_process``); other processes
-have the bounds on pixels, frames and inflated bytes alone. The default limits are those of
-``data.settings.Limits``.
+the preparation of shards decode in processes with all these limits (``limit_process``). Other
+processes have only the bounds on pixels, frames and inflated bytes. The default limits are those
+of ``data.settings.Limits``.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import os
 import resource
 import signal
 
-FRAMES_PER_TURN = 100  # frames of a file that have, together, the time of one image
-MOST_FRAMES = 10_000  # frames of a file
-MOST_INFLATED = 2**28  # bytes of a deflated DICOM file's data set
-BYTES_PER_PIXEL = 40  # most memory that decoding needs: DICOM's look-up tables are in 64 bit
+FRAMES_PER_TURN = 100  # number of frames that share the time limit of one image
+MAX_FRAMES = 10_000  # frames of a file
+MAX_INFLATED = 2**28  # bytes of a deflated DICOM file's data set
+BYTES_PER_PIXEL = 40  # memory for decoding; the largest need is DICOM's look-up tables in 64 bit
 SPARE = 512 * 2**20  # bytes of memory for libraries and for the file
 NO_MEMORY = "decoding it takes more memory than an image of the allowed size needs"
 
-most_pixels = 2**30  # of a frame, in this process; OpenCV's own limit
-_seconds = 0.0  # of computing for a file in this process; 0: no limit
+max_pixels = 2**30  # pixels of a frame in this process; the default is OpenCV's own limit
+_seconds = 0.0  # computing time for a file in this process; 0: no limit
 
 
 def limit_process(pixels: int, seconds: float = 0) -> None:
-    """Limit this process, which decodes untrusted files, for the rest of its life.
+    """Limit this process, which decodes untrusted files, until it ends.
 
-    An allocation beyond the limit of memory fails, which Python reports as MemoryError. Call it
+    An allocation beyond the memory limit fails; Python raises MemoryError. Call this function
     before OpenCV is imported, which reads its own limit from the environment.
 
     Args:
-        pixels: most pixels of a frame; memory is limited to what so many pixels need.
-        seconds: of computing (not of waiting) for a file, see ``start_clock``; 0: no limit.
+        pixels: largest number of pixels of a frame; the memory limit follows from it.
+        seconds: computing time (without waiting) for a file, see ``start_clock``; 0: no limit.
     """
-    global most_pixels, _seconds
-    most_pixels, _seconds = pixels, seconds
+    global max_pixels, _seconds
+    max_pixels, _seconds = pixels, seconds
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(pixels)
     os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
     import cv2
@@ -48,9 +48,9 @@ def limit_process(pixels: int, seconds: float = 0) -> None:
 
 
 def start_clock(frames: int = 1) -> None:
-    """Start the clock of a file; SIGPROF ends the process when the time is over.
+    """Start the clock of a file; SIGPROF ends the process when its time is over.
 
-    Without a handler the signal also ends a decoder that runs no Python code.
+    The signal has no handler, so that it also ends a decoder in native code.
     """
     if _seconds:
         turns = -(-frames // FRAMES_PER_TURN)

@@ -1,7 +1,7 @@
-"""JPEG-LS, lossless and 12-bit JPEG in DICOM files: a plugin of pydicom that asks imagecodecs.
+"""JPEG-LS, lossless and 12-bit JPEG in DICOM files: a plugin of pydicom that uses imagecodecs.
 
-pydicom's own plugins for these transfer syntaxes need libraries under the GPL, or one for each.
-imagecodecs (BSD) has CharLS and libjpeg-turbo, and decodes TIFF for this package as well.
+pydicom's own plugins for these transfer syntaxes need libraries under the GPL, or several
+libraries. imagecodecs (BSD) contains CharLS and libjpeg-turbo, and also decodes TIFF here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ DECODER_DEPENDENCIES = dict.fromkeys((*JPEG_LS, *JPEG), (PLUGIN,))  # pydicom as
 
 
 def is_available(syntax: str) -> bool:
-    """Whether a transfer syntax is decoded here; pydicom asks when the plugin is added."""
+    """Return whether a transfer syntax is decoded here; pydicom calls this to add the plugin."""
     return syntax in DECODER_DEPENDENCIES
 
 
@@ -49,7 +49,8 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
     if runner.transfer_syntax in JPEG_LS:
         samples = imagecodecs.jpegls_decode(stream)
     else:
-        space = None if runner.samples_per_pixel == 1 else "RGB"  # the same twice: not converted
+        # Equal input and output colour spaces turn the conversion off.
+        space = None if runner.samples_per_pixel == 1 else "RGB"
         samples = imagecodecs.jpeg8_decode(stream, colorspace=space, outcolorspace=space)
     runner.set_option("bits_allocated", 8 * samples.dtype.itemsize)
     if samples.ndim == 3:
@@ -58,9 +59,10 @@ def decode_frame(stream: bytes, runner: DecodeRunner) -> bytes:
 
 
 def stream_size(stream: bytes) -> tuple[int, int] | None:
-    """Return width and height that a JPEG, JPEG-LS or JPEG 2000 stream gives in its own header.
+    """Return width and height in the header of a JPEG, JPEG-LS or JPEG 2000 stream.
 
-    Decoders allocate memory by it and not by the DICOM headers. None for other streams (RLE).
+    Decoders allocate memory by this size, and not by that of the DICOM headers. None for other
+    streams (RLE).
     """
     if start := JPEG_2000.match(stream):
         right, bottom, left, top = struct.unpack(">4I", start["size"])

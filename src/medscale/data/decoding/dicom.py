@@ -1,4 +1,4 @@
-"""DICOM images: a frame as uint8 RGB, as it is shown, and the patient's facts in the headers."""
+"""DICOM images: a frame as displayed, in uint8 RGB, and the patient's facts in the headers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from medscale.data.decoding.formats import (
     check_size,
 )
 
-OLDEST = 110  # years; a higher age is a typing error
+OLDEST = 110  # years; a higher age is taken as a typing error
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
 COLOUR = (  # pydicom converts all of these to RGB
     "RGB",
@@ -55,7 +55,7 @@ COLOUR = (  # pydicom converts all of these to RGB
 )
 SEXES = {"M": "male", "F": "female", "O": "other"}
 HEADERS = ["PatientAge", "PatientSex", "ViewPosition", "PatientID"]
-SIZE = ("Columns", "Rows", "SamplesPerPixel")  # a missing one is reported by pydicom
+SIZE = ("Columns", "Rows", "SamplesPerPixel")  # pydicom reports missing attributes
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -65,35 +65,35 @@ codecs.register()
 
 
 def decode(data: bytes, frame: int = 0) -> np.ndarray:
-    """Decode a frame of a DICOM file's bytes to uint8 RGB of shape H,W,3, as it is to be shown.
+    """Decode a frame of a DICOM file's bytes to uint8 RGB of shape H,W,3, as it is displayed.
 
-    Of grey values the rescale or modality table, then the first VOI table or window are applied
-    (DICOM PS3.3, C.11.1 and C.11.2). Without a VOI table or window, unsigned values of up to 8 bits
-    are taken as stored, others so that their own range becomes 0 to 255; padding (C.7.5.1.1.2) has
-    no part in that range and becomes black. MONOCHROME1 is inverted, so that air is dark. A palette
-    is applied, YCbCr converted.
+    Grey values pass through the rescale or the modality table, and then through the first VOI table
+    or window (DICOM PS3.3, C.11.1 and C.11.2). Without a VOI table or window, unsigned values of up
+    to 8 bits do not change, and the range of other values is scaled to 0 to 255. Padding
+    (C.7.5.1.1.2) does not count in that range and becomes black. MONOCHROME1 is inverted, so that
+    air is dark. Palettes are applied, and YCbCr is converted.
 
     Args:
-        data: the file's bytes.
+        data: bytes of the file.
         frame: number of the frame, from 0.
 
     Raises:
-        Unreadable: truncated; not an image (a DICOM object without pixels); unreadable, with
-            pydicom's message.
+        Unreadable: when the file is truncated, is not an image (a DICOM object without pixels), or
+            cannot be decoded, with pydicom's message.
     """
     dataset = _read(data)
     with _unreadable("the pixels", dataset):
         _check_pixels(dataset, len(data))
         width, height, samples = (int(dataset.get(name) or 1) for name in SIZE)
         check_size(width, height, samples)
-        return _shown(_frame(dataset, frame), dataset)
+        return _to_rgb(_frame(dataset, frame), dataset)
 
 
 def frame_count(data: bytes) -> int:
-    """Return the number of frames that the headers give.
+    """Return the number of frames in the headers.
 
     Raises:
-        Unreadable: as for ``decode``.
+        Unreadable: see ``decode``.
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     with _unreadable("the headers"):
@@ -108,12 +108,12 @@ def dicom_facts(data: bytes) -> dict[str, Any]:
 
     Returns:
         ``age`` in years (float), ``sex`` (male, female or other), ``view`` (such as PA or AP) and
-        ``patient`` (the recorded number), each None where it is not recorded; and ``remark``: why a
-        recorded age was not taken, or None. Ages are recorded as the standard's ``051Y`` or as a
-        bare ``51``.
+        ``patient`` (the recorded number), each None if it is not recorded; and ``remark``, the
+        reason for ignoring a recorded age, or None. Ages have the form ``051Y`` of the standard, or
+        are plain numbers such as ``51``.
 
     Raises:
-        Unreadable: as for ``decode``.
+        Unreadable: see ``decode``.
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=HEADERS)
     with _unreadable("the headers"):
@@ -123,16 +123,16 @@ def dicom_facts(data: bytes) -> dict[str, Any]:
     return facts | {"patient": patient or None, "remark": remark}
 
 
-def inflated(data: bytes) -> bytes:
-    """Return a DICOM file with its data set inflated where it is deflated (PS3.5, A.5).
+def inflate(data: bytes) -> bytes:
+    """Return a DICOM file with its data set inflated, if it is deflated (PS3.5, A.5).
 
-    pydicom would inflate it without a limit, and again at each read of the headers.
+    pydicom would inflate it without a limit, and again at each reading of the headers.
 
     Raises:
-        Unreadable: too large when inflated (``bounds.MOST_INFLATED``), truncated, or damaged.
+        Unreadable: when it exceeds ``bounds.MAX_INFLATED``, is truncated, or is damaged.
     """
-    deflated = str(DeflatedExplicitVRLittleEndian).encode()
-    if deflated not in data:
+    deflated_uid = str(DeflatedExplicitVRLittleEndian).encode()
+    if deflated_uid not in data:
         return data
     file = io.BytesIO(data)
     file.seek(PREAMBLE)
@@ -142,39 +142,40 @@ def inflated(data: bytes) -> bytes:
     start = file.tell()
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        content = stream.decompress(data[start:], bounds.MOST_INFLATED)
+        content = stream.decompress(data[start:], bounds.MAX_INFLATED)
     except zlib.error as error:
         raise Unreadable(UNREADABLE, f"the deflated DICOM file: {error}") from None
     if stream.unconsumed_tail:
-        most = f"{bounds.MOST_INFLATED // 2**20} MiB"
-        raise Unreadable(TOO_LARGE, f"a deflated DICOM file; at most {most} of it are inflated")
+        limit = f"{bounds.MAX_INFLATED // 2**20} MiB"
+        raise Unreadable(TOO_LARGE, f"a deflated DICOM file; at most {limit} of it are inflated")
     if not stream.eof:
         raise Unreadable(TRUNCATED, f"the deflated DICOM file ends after {len(data)} bytes")
-    plain = str(ExplicitVRLittleEndian).encode().ljust(len(deflated), b"\0")
-    return data[:start].replace(deflated, plain) + content
+    plain = str(ExplicitVRLittleEndian).encode().ljust(len(deflated_uid), b"\0")
+    return data[:start].replace(deflated_uid, plain) + content
 
 
 def _years(age: str) -> tuple[float | None, str | None]:
-    """Return an age in years, or why it is not taken."""
+    """Return an age in years and None, or None and the reason for ignoring it."""
     if not age:
         return None, None
     match = re.fullmatch(r"(\d{1,4})\s?([YMWD]?)", age)
     if match is None:
-        return None, f"PatientAge {age!r} is no age"
+        return None, f"PatientAge {age!r} is not an age"
     years = int(match[1]) / PER_YEAR[match[2] or "Y"]
     return (years, None) if years <= OLDEST else (None, f"PatientAge {age} is over {OLDEST} years")
 
 
 def _read(data: bytes, **options: Any) -> FileDataset:
     with _unreadable("the headers"):
-        return dcmread(io.BytesIO(inflated(data)), **options)
+        return dcmread(io.BytesIO(inflate(data)), **options)
 
 
 @contextmanager
 def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]:
-    """Turn the many classes that pydicom raises on damaged data into Unreadable, without warnings.
+    """Turn exceptions of pydicom on damaged data into Unreadable, and silence warnings.
 
-    With a dataset, the message names its transfer syntax.
+    pydicom raises exceptions of many classes. With a dataset, the message names its transfer
+    syntax.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,9 +193,13 @@ def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]
 
 
 def _check_pixels(dataset: FileDataset, size: int) -> None:
-    """Raise Unreadable where there are no pixels, or fewer bytes than their element's length."""
+    """Check that there are pixels, and all bytes of their element.
+
+    Raises:
+        Unreadable: otherwise.
+    """
     keyword = next((name for name in PIXELS if name in dataset), None)
-    if keyword is None:  # pydicom leaves out an element that the file's end cuts
+    if keyword is None:  # pydicom omits an element that is cut off by the end of the file
         kind = dataset.file_meta.get("MediaStorageSOPClassUID")
         if kind is None or "Image Storage" in kind.name:
             raise Unreadable(
@@ -213,7 +218,8 @@ def _check_pixels(dataset: FileDataset, size: int) -> None:
 def _frame(dataset: FileDataset, number: int) -> np.ndarray:
     """Return a frame's stored values, shape H,W or H,W,3.
 
-    pydicom decodes 8-bit JPEG by Pillow, which does not report libjpeg's warnings of lost data.
+    8-bit JPEG is decoded here, since pydicom uses Pillow, which does not report libjpeg's warnings
+    of lost data.
     """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_compressed:
@@ -223,54 +229,59 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
             check_size(*size)
     if syntax == JPEGBaseline8Bit or (syntax == JPEGExtended12Bit and dataset.BitsStored == 8):
         grey = jpeg.decode_grey(stream)
-        stored = (dataset.Rows, dataset.Columns, dataset.BitsAllocated, dataset.PixelRepresentation)
-        if grey is not None and (*grey.shape, 8, 0) == stored:
+        form_in_headers = (
+            dataset.Rows,
+            dataset.Columns,
+            dataset.BitsAllocated,
+            dataset.PixelRepresentation,
+        )
+        if grey is not None and (*grey.shape, 8, 0) == form_in_headers:
             return grey
     return pixel_array(dataset, index=number)
 
 
-def _shown(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
+def _to_rgb(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
     """Turn a frame's values, shape H,W or H,W,3, into uint8 RGB."""
     kind = str(dataset.PhotometricInterpretation)
     if kind in ("MONOCHROME1", "MONOCHROME2"):
         return np.repeat(_grey(frame, dataset, kind == "MONOCHROME1")[..., None], 3, axis=2)
     if kind == "PALETTE COLOR":
         colours = apply_color_lut(frame, dataset)[..., :3]
-        return _scaled(colours, 0, np.iinfo(colours.dtype).max)
+        return _scale(colours, 0, np.iinfo(colours.dtype).max)
     if kind in COLOUR:
-        return _scaled(frame, 0, 2 ** int(dataset.BitsStored) - 1)
+        return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
     raise Unreadable(
         UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
     )
 
 
-def _grey(frame: np.ndarray, dataset: FileDataset, inverted: bool) -> np.ndarray:
-    """Return grey values as shown, uint8; ``inverted``: the lowest value is white."""
+def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndarray:
+    """Return grey values as displayed, uint8; ``is_inverted``: whether the lowest is white."""
     padding = None
     values = apply_modality_lut(frame, dataset)
     if tables := dataset.get("VOILUTSequence"):
         high = 2 ** int(tables[0].LUTDescriptor[2]) - 1
-        grey = _scaled(apply_voi(values, dataset), 0, high)
+        grey = _scale(apply_voi(values, dataset), 0, high)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
-        grey = _scaled(apply_windowing(values, dataset), black, white)
-    elif _is_as_stored(frame, dataset):
-        grey = _scaled(frame, 0, 2 ** int(dataset.BitsStored) - 1)
-        inverted ^= float(dataset.get("RescaleSlope") or 1) < 0
+        grey = _scale(apply_windowing(values, dataset), black, white)
+    elif _has_full_range(frame, dataset):
+        grey = _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
+        is_inverted ^= float(dataset.get("RescaleSlope") or 1) < 0
     else:
         padding = _padding(frame, dataset)
         image = values[np.isfinite(values) & ~padding]
-        grey = _scaled(values, *(image.min(), image.max()) if image.size else (0, 0))
-    grey = 255 - grey if inverted else grey
+        grey = _scale(values, *(image.min(), image.max()) if image.size else (0, 0))
+    grey = 255 - grey if is_inverted else grey
     if padding is not None:
         grey[padding] = 0
     return grey
 
 
-def _is_as_stored(frame: np.ndarray, dataset: FileDataset) -> bool:
-    """Whether the stored values fill a range of up to 8 bits, which is shown as it is."""
-    eight = frame.dtype.kind == "u" and int(dataset.BitsStored) <= 8
-    return eight and not dataset.get("ModalityLUTSequence")
+def _has_full_range(frame: np.ndarray, dataset: FileDataset) -> bool:
+    """Return whether the stored values have a range of up to 8 bits, which is not scaled."""
+    has_8_bits = frame.dtype.kind == "u" and int(dataset.BitsStored) <= 8
+    return has_8_bits and not dataset.get("ModalityLUTSequence")
 
 
 def _padding(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
@@ -281,21 +292,21 @@ def _padding(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
             continue
         last = dataset.get(f"{prefix}PixelPaddingRangeLimit")
         low, high = sorted(
-            _as_stored(v, frame.dtype) for v in (first, first if last is None else last)
+            _to_dtype(v, frame.dtype) for v in (first, first if last is None else last)
         )
         return (frame >= low) & (frame <= high)
     return np.zeros(frame.shape, bool)
 
 
-def _as_stored(value: float, dtype: np.dtype) -> float:
-    """Bring a header's value to the pixels' type: many writers give the other sign's 16 bits."""
+def _to_dtype(value: float, dtype: np.dtype) -> float:
+    """Convert a header's value to the pixels' type; many writers give it with the other sign."""
     if dtype.kind == "f":
         return float(value)
     return int(np.array([int(value)], np.int64).astype(dtype)[0])
 
 
-def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Bring low to 0 and high to 255, rounded; uint8. A flat image becomes black."""
+def _scale(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Scale ``low`` to 0 and ``high`` to 255, rounded, uint8; a constant image becomes black."""
     low, high = float(low), float(high)  # the difference of small integers would overflow
     if values.dtype == np.uint8 and (low, high) == (0, 255):
         return values

@@ -1,4 +1,4 @@
-"""JPEG files: decoded at full or reduced size, and refused where libjpeg warns of lost data."""
+"""JPEG files: decoding at full or reduced size; files with lost data are refused."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from PIL import Image
 
 from medscale.data.decoding import raster
 from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, check_size
-from medscale.data.decoding.orientation import QUARTER_TURNED, exif_orientation, upright
+from medscale.data.decoding.orientation import QUARTER_TURNS, exif_orientation, upright
 
-EXIF_MARK, EXIF_WITHIN = b"Exif\0\0", 2**17  # the segment stands before the pixels
-# libjpeg's warnings (jerror.h) that the pixels are not those that were written. Others are of odd
-# headers or leave every pixel whole, as a few bytes before the end mark do, which cameras write.
+EXIF_MARK, EXIF_WITHIN = b"Exif\0\0", 2**17  # the segment precedes the pixels, within these bytes
+# libjpeg's warnings (jerror.h) of damaged pixels. Other warnings are about headers, or about a few
+# bytes before the end mark, which cameras write and which damage no pixel.
 DAMAGE = re.compile(r"premature end|corrupt jpeg data", re.IGNORECASE)
 EXTRA = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-EXTRA_BYTES = 64  # more at the end of the scan are a part of the image that was passed over
+EXTRA_BYTES = 64  # more bytes at the end of a scan are a part of the image that was skipped
 
 
 def decode(data: bytes, reduce: int = 1) -> np.ndarray:
-    """Decode a JPEG to uint8 RGB of shape H,W,3, turned as its EXIF data record.
+    """Decode a JPEG to uint8 RGB of shape H,W,3, with the orientation of its EXIF data applied.
 
-    The pixels are those of OpenCV, which uses the same library (libjpeg-turbo) but does not report
-    its warnings: data lost before the end mark would become grey.
+    The pixels equal those of OpenCV, which uses the same library (libjpeg-turbo). OpenCV does not
+    report the library's warnings, so that lost data would become grey.
 
     Args:
         data: the file's bytes.
         reduce: 1, 2, 4 or 8: decode at 1/reduce of the size, in the DCT.
 
     Raises:
-        Unreadable: truncated or unreadable, with libjpeg's words.
+        Unreadable: when the file is truncated or damaged, with libjpeg's message.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:  # a form that only OpenCV reads, or no JPEG at all
+    except ValueError:  # a variant that only OpenCV reads, or not a JPEG
         return raster.decode(data, "jpeg", reduce)
     check_size(width, height)
     sides = {"min_height": -(-height // reduce), "min_width": -(-width // reduce)}
@@ -60,18 +60,18 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 
 
 def decode_grey(data: bytes) -> np.ndarray | None:
-    """Decode a JPEG of one channel as stored, uint8 of shape H,W; None if it has several.
+    """Decode a JPEG of one channel to its stored values, uint8 of shape H,W.
 
-    Those of several channels are only checked for damage.
+    A JPEG of several channels is only checked for damage; the result is None.
 
     Raises:
-        Unreadable: truncated or unreadable, with libjpeg's words.
+        Unreadable: when the file is truncated or damaged, with libjpeg's message.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
         check_size(width, height)
         grey = space == "Gray"
-        # At 1/8 of its size a JPEG is checked as well as at its full size, in half the time.
+        # Decoding at 1/8 of the size detects the same damage in half the time.
         options = {"colorspace": "GRAY"} if grey else {"min_factor": 8}
         pixels = simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False, **options)
     except ValueError as error:
@@ -81,24 +81,24 @@ def decode_grey(data: bytes) -> np.ndarray | None:
 
 
 def size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height of a JPEG as it is shown, by its header; None if that fails."""
+    """Return width and height of a JPEG as displayed, from its header; None if that fails."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             width, height = image.size
-            turned = exif_orientation(image) in QUARTER_TURNED
-            return (height, width) if turned else (width, height)
+            is_turned = exif_orientation(image) in QUARTER_TURNS
+            return (height, width) if is_turned else (width, height)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
         return None
 
 
 def _check_damage(message: str, data: bytes) -> None:
-    """Raise Unreadable where libjpeg's message tells of lost or damaged data."""
+    """Raise Unreadable if libjpeg's message reports lost or damaged data."""
     extra = EXTRA.search(message)
     if not DAMAGE.search(message) or (extra and int(extra[1]) <= EXTRA_BYTES):
         return
-    cut = "premature end" in message.lower() or b"\xff\xd9" not in data[-1024:]
+    is_truncated = "premature end" in message.lower() or b"\xff\xd9" not in data[-1024:]
     raise Unreadable(
-        TRUNCATED if cut else UNREADABLE,
+        TRUNCATED if is_truncated else UNREADABLE,
         f"the jpeg data end early or are damaged (libjpeg: {message})",
     )
 
@@ -110,4 +110,4 @@ def _orientation(data: bytes) -> int:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return exif_orientation(image)
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
-        return 1  # damaged EXIF data turn nothing, as in OpenCV
+        return 1  # damaged EXIF data are ignored, as in OpenCV

@@ -1,4 +1,4 @@
-"""The orientation that a file's EXIF data or tags record, and how pixels are turned by it."""
+"""The orientation in a file's EXIF data or tags, and its application to pixels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 from PIL import Image
 
 ORIENTATION = 0x0112  # tag of EXIF and TIFF, values 1 to 8
-QUARTER_TURNED = (5, 6, 7, 8)  # values that swap width and height
+QUARTER_TURNS = (5, 6, 7, 8)  # values that swap width and height
 
 
 def exif_orientation(image: Image.Image) -> int:
-    """Return the orientation in an open file's EXIF data, 1 (upright) where none is recorded."""
+    """Return the orientation in an open file's EXIF data; 1 (upright) if none is recorded."""
     if not (exif := image.info.get("exif")):
         return 1
     fields = Image.Exif()
@@ -20,8 +20,8 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn and mirror pixels, shape H,W,…, as an orientation demands (EXIF 2.32, 4.6.4)."""
-    if orientation in QUARTER_TURNED:
+    """Turn and mirror pixels, shape H,W,…, according to an orientation (EXIF 2.32, 4.6.4)."""
+    if orientation in QUARTER_TURNS:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):  # stored from the bottom
         pixels = pixels[::-1]

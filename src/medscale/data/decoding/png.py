@@ -1,4 +1,4 @@
-"""PNG files: each checksum is checked; plain files are decoded by the faster of two libraries."""
+"""PNG files: all checksums are checked; plain files are decoded by the faster of two libraries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from medscale.data.decoding import raster
 from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, check_size
 
 NOT_PLAIN = {b"tRNS", b"eXIf", b"acTL"}  # transparency, orientation, animation
-MANY_PIXELS = 2**28  # more is left to OpenCV, which refuses a billion
+MANY_PIXELS = 2**28  # larger images are left to OpenCV, which refuses 2**30 pixels
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -29,8 +29,8 @@ def decode(data: bytes) -> np.ndarray:
 def plain_size(data: bytes, chunks: set[bytes]) -> tuple[int, int] | None:
     """Return height and width of a plain PNG, None for any other.
 
-    Plain is 8 bits, RGB, not interlaced, with no chunk that changes its colours or turns it. By far
-    most files are plain; kornia-rs decodes them to the same pixels as OpenCV in half the time.
+    A plain PNG has 8 bits, RGB, no interlacing, and no chunk that changes colours or orientation.
+    Most files are plain; kornia-rs decodes them to the same pixels as OpenCV, in half the time.
     """
     if b"IHDR" not in chunks or chunks & NOT_PLAIN:
         return None
@@ -47,26 +47,26 @@ def _plain(data: bytes, size: tuple[int, int]) -> np.ndarray:
 
 
 def chunk_names(data: bytes) -> set[bytes]:
-    """Return the names of a PNG's chunks (ISO/IEC 15948, 5.3) after checking each checksum.
+    """Return the names of a PNG's chunks (ISO/IEC 15948, 5.3) after checking all checksums.
 
-    Decoders report damage less clearly.
+    The decoders report damage less clearly.
 
     Raises:
-        Unreadable: a checksum is wrong, or the file ends early.
+        Unreadable: when a checksum is wrong, or the file ends early.
     """
-    at, names = 8, set[bytes]()
-    while at + 12 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, at)
-        end = at + 12 + length
+    position, names = 8, set[bytes]()
+    while position + 12 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
         if end > len(data):
             break
-        checksum = zlib.crc32(memoryview(data)[at + 4 : end - 4])
+        checksum = zlib.crc32(memoryview(data)[position + 4 : end - 4])
         if checksum != struct.unpack_from(">I", data, end - 4)[0]:
             raise Unreadable(
-                UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {at} is wrong"
+                UNREADABLE, f"the checksum of the PNG chunk {name!r} at byte {position} is wrong"
             )
         names.add(name)
         if name == b"IEND":
             return names
-        at = end
+        position = end
     raise Unreadable(TRUNCATED, f"the PNG ends after {len(data)} bytes without its end mark")

@@ -1,4 +1,4 @@
-"""Formats that OpenCV decodes to uint8 RGB, and later frames of animations, by Pillow."""
+"""Decoding by OpenCV to uint8 RGB, and of later frames of animations by Pillow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from medscale.data.decoding.formats import (
 from medscale.data.decoding.orientation import exif_orientation, upright
 
 OPENCVS_LIMITS = "CV_IO_MAX_IMAGE_"  # in the message on an image of too many pixels
-REDUCED = {
+REDUCTION_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
@@ -43,16 +43,16 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
     """
     try:
         image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), REDUCED[reduce] | cv2.IMREAD_ANYDEPTH | flags
+            np.frombuffer(data, np.uint8), REDUCTION_FLAGS[reduce] | cv2.IMREAD_ANYDEPTH | flags
         )
     except cv2.error as error:
         if OPENCVS_LIMITS in error.err:
             raise too_many_pixels(f"a {kind} image of too many pixels") from None
         raise Unreadable(UNREADABLE, f"the {kind} decoder: {error.err}") from None
     if image is None:
-        ended = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
+        has_end = kind != "jpeg" or b"\xff\xd9" in data[-1024:]
         raise Unreadable(
-            UNREADABLE if ended else TRUNCATED, f"the {kind} data end early or are damaged"
+            UNREADABLE if has_end else TRUNCATED, f"the {kind} data end early or are damaged"
         )
     if image.dtype == np.uint16:
         image = to_uint8(image, 16)
@@ -62,10 +62,10 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
 
 
 def webp(data: bytes) -> np.ndarray:
-    """Decode a WebP; its EXIF is read by Pillow, since OpenCV misses one that repeats the mark.
+    """Decode a WebP; Pillow reads its EXIF data, since OpenCV misses those with a repeated mark.
 
     Raises:
-        Unreadable: as ``decode``.
+        Unreadable: see ``decode``.
     """
     pixels = decode(data, "webp", flags=cv2.IMREAD_IGNORE_ORIENTATION)
     if b"EXIF" not in data:
@@ -74,7 +74,7 @@ def webp(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             return upright(pixels, exif_orientation(image))
     except (OSError, ValueError, SyntaxError, struct.error):
-        return pixels  # damaged EXIF data turn nothing, as in a JPEG
+        return pixels  # damaged EXIF data are ignored, as in a JPEG
 
 
 def frame_count(data: bytes) -> int:
@@ -87,14 +87,14 @@ def frame_count(data: bytes) -> int:
         with Image.open(io.BytesIO(data)) as image:
             return check_frames(int(getattr(image, "n_frames", 1)))
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return 1  # damaged after the first frame, which is decoded without it
+        return 1  # the damage follows the first frame, which can be decoded
 
 
 def later_frame(data: bytes, kind: str, frame: int) -> np.ndarray:
-    """Decode a frame of an animation as it is shown, its predecessors below it; uint8 RGB.
+    """Decode a frame of an animation as displayed, on top of earlier frames; uint8 RGB.
 
     Raises:
-        Unreadable: unreadable.
+        Unreadable: when the frame cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

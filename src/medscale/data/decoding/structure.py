@@ -1,8 +1,8 @@
-"""Limits on the structure of image files, checked before anything is decoded.
+"""Limits on the structure of image files, which are checked before decoding.
 
-The time for an image usually follows from its pixels and bytes. A hostile file can make it far
-longer: each scan of a progressive JPEG passes over all pixels, and parsers take microseconds for
-each of millions of empty parts. Scans and parts are counted here without decoding.
+The time to decode an image usually depends on its pixels and bytes. A hostile file can make it far
+longer: each scan of a progressive JPEG covers all pixels, and parsers take microseconds for each of
+millions of empty parts. This module counts scans and parts without decoding.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from medscale.data.decoding.formats import UNREADABLE, Unreadable, check_frames
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
 
-# libjpeg writes 10 scans of a progressive JPEG; mozjpeg, which searches for the best, about 20.
-MOST_SCANS = 50
-# A file with more parts than this must have as many bytes a part, on average, as ``PARTS`` says:
-# small animations have small parts and large files have many, but no file has many small parts.
+# libjpeg writes 10 scans of a progressive JPEG; mozjpeg, which optimizes them, about 20.
+MAX_SCANS = 50
+# A file with more parts than this needs the mean bytes per part of ``PARTS``. Small animations have
+# small parts, and large files have many parts, but no regular file has many small parts.
 MANY_PARTS = 10_000
-MOST_ELEMENTS = 20_000  # elements of a DICOM file outside sequences
+MAX_ELEMENTS = 20_000  # elements of a DICOM file outside sequences
 SHORTEST_ELEMENT = 8  # bytes
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax of a deflated DICOM file
-LONGEST_PREFIX = 2**16  # bytes of a DICOM file in which its transfer syntax is named
+LONGEST_PREFIX = 2**16  # bytes at the start of a DICOM file that contain its transfer syntax
 
 START_OF_SCAN, END = b"\xff\xda", b"\xff\xd9"
 # In the data of a scan, 0xFF is followed by zero or a restart mark; anything else ends the scan.
@@ -38,14 +38,16 @@ _PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00|\x7f\xe0\x00\x10")  # tag, in both 
 
 
 def check(data: bytes, kind: str) -> None:
-    """Refuse a file whose decoding would take far longer than its pixels and bytes need.
+    """Check that a file's structure cannot make its decoding take unusually long.
+
+    Damage is left to the decoders.
 
     Args:
-        data: the file's bytes.
-        kind: its format, see ``formats.kind_of``.
+        data: bytes of the file.
+        kind: format of the file, see ``formats.kind_of``.
 
     Raises:
-        Unreadable: with the number and the limit. Damage is left to the decoders.
+        Unreadable: when a number exceeds its limit.
     """
     if kind == "jpeg":
         check_scans(data)
@@ -56,26 +58,26 @@ def check(data: bytes, kind: str) -> None:
     if kind not in PARTS or len(data) < MANY_PARTS:  # a part has a byte at least
         return
     parts, smallest = PARTS[kind]
-    most = max(MANY_PARTS, len(data) // smallest)
-    if sum(1 for _ in islice(parts(data), most + 1)) > most:
-        raise _refusal(kind, f"more than {most:,} parts in {len(data):,} bytes")
+    limit = max(MANY_PARTS, len(data) // smallest)
+    if sum(1 for _ in islice(parts(data), limit + 1)) > limit:
+        raise _refusal(kind, f"more than {limit:,} parts in {len(data):,} bytes")
 
 
 def check_scans(jpeg: bytes) -> None:
-    """Refuse a JPEG of more than ``MOST_SCANS`` scans.
+    """Check that a JPEG has at most ``MAX_SCANS`` scans.
 
     Raises:
-        Unreadable: with the limit.
+        Unreadable: when it has more.
     """
-    if jpeg.count(START_OF_SCAN) <= MOST_SCANS:  # as in almost all files; also counts thumbnails
+    if jpeg.count(START_OF_SCAN) <= MAX_SCANS:  # true for almost all files; counts thumbnails, too
         return
     scans = (jpeg[position : position + 2] == START_OF_SCAN for position in _segments(jpeg))
-    if sum(islice(filter(None, scans), MOST_SCANS + 1)) > MOST_SCANS:
-        raise _refusal("jpeg", f"more than {MOST_SCANS} scans")
+    if sum(islice(filter(None, scans), MAX_SCANS + 1)) > MAX_SCANS:
+        raise _refusal("jpeg", f"more than {MAX_SCANS} scans")
 
 
 def _segments(jpeg: bytes) -> Iterator[int]:
-    """Yield where each marker of a JPEG begins (ITU T.81, B.1.1), as libjpeg finds them."""
+    """Yield the position of each marker of a JPEG (ITU T.81, B.1.1) that libjpeg finds."""
     position = 2
     while (match := _MARKER.search(jpeg, position)) is not None:
         position = match.start()
@@ -88,9 +90,9 @@ def _segments(jpeg: bytes) -> Iterator[int]:
 
 
 def _jpeg_parts(data: bytes) -> Iterator[int]:
-    """Yield the markers before the first scan and the fill bytes between them.
+    """Yield the positions of markers before the first scan, and of fill bytes between them.
 
-    Parsers pass over fill bytes one by one.
+    Parsers skip fill bytes one by one.
     """
     end = 2
     for position in _segments(data):
@@ -104,7 +106,7 @@ def _jpeg_parts(data: bytes) -> Iterator[int]:
 
 
 def _png_parts(data: bytes) -> Iterator[int]:
-    """Yield where each chunk of a PNG begins."""
+    """Yield the position of each chunk of a PNG."""
     position = 8
     while position + 12 <= len(data):
         yield position
@@ -112,7 +114,7 @@ def _png_parts(data: bytes) -> Iterator[int]:
 
 
 def _gif_parts(data: bytes) -> Iterator[int]:
-    """Yield where each block and sub-block of a GIF begins (GIF89a, 15 to 26)."""
+    """Yield the position of each block and sub-block of a GIF (GIF89a, 15 to 26)."""
     if len(data) < 13:
         return
     position = 13 + _colours(data[10])
@@ -136,7 +138,7 @@ def _colours(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-# Function that yields the parts of a format, and the least mean bytes of a part if there are many.
+# For each format, a function that yields its parts, and the smallest mean bytes of many parts.
 PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
     "jpeg": (_jpeg_parts, 2**16),  # as large as a segment can be; scans are not counted
     "png": (_png_parts, 64),
@@ -145,10 +147,10 @@ PARTS: dict[str, tuple[Callable[[bytes], Iterator[int]], int]] = {
 
 
 def _check_tiff(data: bytes) -> None:
-    """Refuse a TIFF of too many pages, or with an embedded JPEG of too many scans."""
-    # Counted here as well as by the decoder, which would need a second to find so many.
-    check_frames(sum(1 for _ in islice(_pages(data), bounds.MOST_FRAMES + 1)))
-    if data.count(START_OF_SCAN) <= MOST_SCANS:
+    """Check the number of pages of a TIFF, and of scans of its embedded JPEGs."""
+    # The decoder also counts pages, but needs a second to find so many.
+    check_frames(sum(1 for _ in islice(_pages(data), bounds.MAX_FRAMES + 1)))
+    if data.count(START_OF_SCAN) <= MAX_SCANS:
         return
     from tifffile import COMPRESSION, TiffFile
 
@@ -167,7 +169,7 @@ def _check_tiff(data: bytes) -> None:
 
 
 def _pages(data: bytes) -> Iterator[int]:
-    """Yield where each directory of a TIFF begins (TIFF 6.0, section 2; BigTIFF)."""
+    """Yield the position of each directory of a TIFF (TIFF 6.0, section 2; BigTIFF)."""
     order = "<" if data[:1] == b"I" else ">"
     large = data[2:3] == b"+" or data[3:4] == b"+"
     count, entry, offset = ("Q", 20, "Q") if large else ("H", 12, "I")
@@ -182,27 +184,27 @@ def _pages(data: bytes) -> Iterator[int]:
 
 
 def _check_dicom(data: bytes) -> None:
-    """Refuse a DICOM file of too many elements, or with an embedded JPEG of too many scans."""
+    """Check the number of elements of a DICOM file, and of scans of its embedded JPEGs."""
     from pydicom.filereader import read_partial
 
     pixels = _PIXEL_DATA.search(data)
     headers = pixels.start() if pixels else len(data)
-    many_scans = data.count(START_OF_SCAN) > MOST_SCANS
-    few = headers <= MOST_ELEMENTS * SHORTEST_ELEMENT
+    many_scans = data.count(START_OF_SCAN) > MAX_SCANS
+    has_few = headers <= MAX_ELEMENTS * SHORTEST_ELEMENT
     # A deflated file is inflated as a whole before it is parsed, within bounds of its decoder.
-    if (few and not many_scans) or DEFLATED in data[:LONGEST_PREFIX]:
+    if (has_few and not many_scans) or DEFLATED in data[:LONGEST_PREFIX]:
         return
     elements = 0
 
     def stop(*_: object) -> bool:
         nonlocal elements
         elements += 1
-        return elements > MOST_ELEMENTS
+        return elements > MAX_ELEMENTS
 
     try:
         dataset = read_partial(io.BytesIO(data), stop_when=stop)
-        if elements > MOST_ELEMENTS:
-            raise _refusal("dicom", f"more than {MOST_ELEMENTS:,} elements")
+        if elements > MAX_ELEMENTS:
+            raise _refusal("dicom", f"more than {MAX_ELEMENTS:,} elements")
         if many_scans:
             _check_frames(dataset)
     except (Unreadable, MemoryError):
@@ -212,7 +214,7 @@ def _check_dicom(data: bytes) -> None:
 
 
 def _check_frames(dataset: FileDataset) -> None:
-    """Refuse a DICOM file with a JPEG of too many scans among its frames."""
+    """Check the number of scans of each JPEG among the frames of a DICOM file."""
     from pydicom.encaps import generate_frames
     from pydicom.uid import JPEGTransferSyntaxes
 

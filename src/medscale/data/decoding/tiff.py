@@ -1,4 +1,4 @@
-"""TIFF files: OpenCV decodes the common forms; tifffile decodes others, or they are refused."""
+"""TIFF files: OpenCV decodes the common variants, tifffile further ones; others are refused."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from medscale.data.decoding.formats import (
 from medscale.data.decoding.orientation import ORIENTATION, upright
 
 GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
-DECODED = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)  # by tifffile
-CONVERTED = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)  # by OpenCV, of 8 bits alone
+BY_TIFFFILE = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)  # by tifffile
+CONVERTED_BY_OPENCV = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)  # by OpenCV, of 8 bits alone
 JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
-# Schemes of the libtiff that OpenCV is built with (TIFF 6.0, sections 9 to 14, 22; its supplements)
+# Compressions of OpenCV's libtiff (TIFF 6.0, sections 9 to 14 and 22, and its supplements).
 BY_OPENCV = (
     COMPRESSION.NONE,
     COMPRESSION.CCITTRLE,
@@ -53,46 +53,46 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # faults are in the au
 def decode(data: bytes, frame: int = 0) -> np.ndarray:
     """Decode a page of a TIFF to uint8 RGB of shape H,W,3.
 
-    Samples are unsigned, of 1 to 16 bits, scaled by their full range. Alpha and other extra samples
-    are dropped, the recorded colour stays. WhiteIsZero, palette and orientation are applied.
+    Samples must be unsigned, of 1 to 16 bits; they are scaled by their full range. Alpha and other
+    extra samples are dropped without a change of the colour. WhiteIsZero, palette and orientation
+    are applied.
 
     Args:
-        data: the file's bytes.
-        frame: number of the page, from 0, smaller copies and masks not counted.
+        data: bytes of the file.
+        frame: number of the page, from 0; smaller copies and masks do not count.
 
     Raises:
-        Unreadable: truncated; unreadable, with what the file has that is not read, or with
-            libjpeg's words on a damaged JPEG within.
+        Unreadable: when the file is truncated or damaged, or has an unsupported feature.
     """
-    with _opened(data) as pages:
+    with _open_pages(data) as pages:
         page = pages[frame]
         check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
         if page.compression == COMPRESSION.JPEG:
             _check_streams(page, data)
-        trusted = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
-        if not trusted:
+        by_opencv = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
+        if not by_opencv:
             _check(page, len(data))
             samples = page.asarray(squeeze=False, maxworkers=1)
-            return _shown(samples, page)
+            return _to_rgb(samples, page)
     return raster.decode(data, "tiff")
 
 
 def frame_count(data: bytes) -> int:
-    """Return the number of pages, smaller copies and masks not counted.
+    """Return the number of pages; smaller copies and masks do not count.
 
     Raises:
-        Unreadable: the directory of pages is damaged.
+        Unreadable: when the directory of pages is damaged.
     """
-    with _opened(data) as pages:
+    with _open_pages(data) as pages:
         return len(pages)
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[list[TiffPage]]:
+def _open_pages(data: bytes) -> Iterator[list[TiffPage]]:
     """Yield a file's pages that are images; errors within become Unreadable."""
     try:
         with TiffFile(io.BytesIO(data)) as file:
-            first = itertools.islice(file.pages, bounds.MOST_FRAMES + 1)
+            first = itertools.islice(file.pages, bounds.MAX_FRAMES + 1)
             pages = [page.aspage() for page in first]
             check_frames(len(pages))
             images = [page for page in pages if not page.subfiletype & REDUCED_OR_MASK]
@@ -107,42 +107,42 @@ def _opened(data: bytes) -> Iterator[list[TiffPage]]:
 
 
 def _bits(page: TiffPage) -> tuple[int, ...]:
-    """Bits of each sample, once where all have the same number."""
+    """Return the distinct numbers of bits of the samples, ascending."""
     recorded = page.tags.get("BitsPerSample")
     value = 1 if recorded is None else recorded.value
     return tuple(sorted(set(value))) if isinstance(value, tuple) else (int(value),)
 
 
 def _is_opencvs(page: TiffPage) -> bool:
-    """Whether OpenCV's pixels are right: held to tifffile and Pillow by the tests."""
+    """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
     bits, kind = _bits(page), page.photometric
     if bits == (1,):
         return kind in GREY
     if bits == (8,):
-        return kind in (*DECODED, *CONVERTED)
+        return kind in (*BY_TIFFFILE, *CONVERTED_BY_OPENCV)
     # OpenCV neither inverts WhiteIsZero of 16 bits nor fills planes of 16 bits.
     contiguous = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
     return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
 def _check(page: TiffPage, size: int) -> None:
-    """Raise Unreadable for what ``_shown`` would show wrongly, and where a part is missing."""
+    """Raise Unreadable for a feature that ``_to_rgb`` does not support, or a missing part."""
     bits, kind = _bits(page), page.photometric
     size_words = " and ".join(map(str, bits))
     if page.sampleformat not in UNSIGNED:
         form = FORMATS.get(page.sampleformat, f"format {page.sampleformat}")
-        raise _not_read(f"{size_words}-bit {form} samples")
+        raise _unsupported(f"{size_words}-bit {form} samples")
     if len(bits) > 1 or not 1 <= bits[0] <= 16:
-        raise _not_read(f"{size_words}-bit integer samples")
-    if kind not in DECODED and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
+        raise _unsupported(f"{size_words}-bit integer samples")
+    if kind not in BY_TIFFFILE and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
         name = getattr(kind, "name", kind)
-        raise _not_read(f"{size_words}-bit samples of photometric interpretation {name}")
+        raise _unsupported(f"{size_words}-bit samples of photometric interpretation {name}")
     if page.imagedepth > 1:
-        raise _not_read(f"a depth of {page.imagedepth}")
+        raise _unsupported(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):
-        raise _not_read(f"compression {page.compression}")
+        raise _unsupported(f"compression {page.compression}")
     ends = zip(page.dataoffsets, page.databytecounts, strict=False)
     parts = page.chunked if isinstance(page.chunked, tuple) else (page.chunked,)
     missing = len(page.databytecounts) < int(np.prod(parts)) or 0 in page.databytecounts
@@ -151,9 +151,9 @@ def _check(page: TiffPage, size: int) -> None:
 
 
 def _check_streams(page: TiffPage, data: bytes) -> None:
-    """Raise Unreadable where libjpeg warns of a strip or tile: OpenCV and tifffile do not say so.
+    """Raise Unreadable if libjpeg warns of a strip or tile, which OpenCV and tifffile ignore.
 
-    A stream lacks the tables that the page holds for all of them (TIFF Technical Note 2).
+    The streams lack the tables, which the page stores once (TIFF Technical Note 2).
     """
     tables = page.jpegtables or b""
     for start, length in zip(page.dataoffsets, page.databytecounts, strict=True):
@@ -162,14 +162,14 @@ def _check_streams(page: TiffPage, data: bytes) -> None:
             jpeg.decode_grey(tables[:-2] + stream[2:] if tables else stream)
 
 
-def _not_read(content: str) -> Unreadable:
+def _unsupported(content: str) -> Unreadable:
     return Unreadable(
         UNREADABLE,
         f"a TIFF with {content}, which is not read; grey, RGB and palette of 1 to 16 bits are",
     )
 
 
-def _shown(samples: np.ndarray, page: TiffPage) -> np.ndarray:
+def _to_rgb(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     """Turn decoded samples, shape planes,1,H,W,channels, into uint8 RGB."""
     pixels = np.moveaxis(samples[:, 0], 0, 2).reshape(*samples.shape[2:4], -1)
     bits = _bits(page)[0]

@@ -58,29 +58,31 @@ def write_dataset(
 ) -> None:
     """Write a synthetic raw folder.
 
-    The same options give the same pixels with the same version of OpenCV, for any number of
-    processes: the pixels of a drawing depend on its plan and the seed alone. The marker is written
-    last, so that an unfinished folder lacks it. Raises MedscaleError if ``out`` holds files that no
-    generator has written.
+    The same options and version of OpenCV give the same pixels for any number of processes, since
+    the pixels of a drawing depend only on its plan and the seed. The marker is written last, so
+    that an unfinished folder lacks it.
 
     Args:
-        kind: the dataset kind.
-        options: the generator's options.
+        kind: name of the dataset kind.
+        options: options of the generator.
         out: the raw folder.
         drawings: plans of all images.
-        write: draws one image and writes its files; a function of a module, since it is pickled.
-        faulty: kind (``TRUNCATED``, ``EMPTY``, ``TEXT`` or ``THUMBS``) of each faulty file by path;
-            real downloads contain such files, and the audit must list each.
+        write: function that draws one image and writes its files; it must be picklable.
+        faulty: kind (``TRUNCATED``, ``EMPTY``, ``TEXT`` or ``THUMBS``) of each faulty file by path.
+            Real downloads contain such files, and the audit must list each of them.
         whole: path of the image file whose first half becomes the truncated file.
         tables: text of each further file by path.
+
+    Raises:
+        MedscaleError: when ``out`` holds files that no generator has written.
     """
     tables = tables or {}
     images = [path for drawing in drawings for path in drawing.paths]
     _clear(out, dict.fromkeys([*tables, *faulty, *images, MARKER]))
     workers = len(os.sched_getaffinity(0))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        done = pool.map(partial(write, options, out), drawings, chunksize=8)
-        for _ in track(done, "drawing images", len(drawings)):
+        results = pool.map(partial(write, options, out), drawings, chunksize=8)
+        for _ in track(results, "drawing images", len(drawings)):
             pass
     _write_faulty(out, faulty, (out / whole).read_bytes())
     for path, text in tables.items():
@@ -91,9 +93,9 @@ def write_dataset(
 
 
 def _clear(out: Path, planned: Iterable[str]) -> None:
-    """Remove the files of an earlier generation, and make the folders of the planned files.
+    """Remove the files of an earlier generation, and create the folders of the planned files.
 
-    A file next to ``out`` lists the generated files, so that a person's own files are not removed.
+    A file next to ``out`` lists the generated files, so that a user's files are not removed.
     """
     planned = list(planned)
     list_file = out.parent / f".{out.name}.synthetic.json"
@@ -124,5 +126,5 @@ def _write_faulty(out: Path, faulty: Mapping[str, str], image: bytes) -> None:
 
 
 def _one_thread() -> None:
-    """Keep OpenCV at one thread per process: the processes fill the cores."""
+    """Limit OpenCV to one thread in each process, since there are as many processes as cores."""
     cv2.setNumThreads(1)

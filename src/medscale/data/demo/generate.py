@@ -17,16 +17,18 @@ from medscale.data.kind import kind_names, load_kind
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:
     """Write a synthetic raw folder in the layout of a dataset kind; ``demo.json`` comes last.
 
-    Raises MedscaleError if the kind has no generator, an option is wrong, or ``out`` holds other
-    files.
+    Raises:
+        MedscaleError: when the kind has no generator, an option is wrong, or ``out`` holds other
+            files.
     """
     _generator(kind).generate(parse_options(kind, options), out)
 
 
 def parse_options(kind: str, options: dict[str, Any]) -> Options:
-    """Return the options of a kind's generator, with defaults filled in.
+    """Return the options of a kind's generator, completed by defaults.
 
-    Raises MedscaleError if the kind has no generator, or an option is wrong.
+    Raises:
+        MedscaleError: when the kind has no generator, or an option is wrong.
     """
     model: type[Options] = _generator(kind).Options
     try:
@@ -45,6 +47,6 @@ def _generator(kind: str) -> ModuleType:
     if name is None:
         names = ", ".join(name for name in kind_names() if load_kind(name).demo)
         raise MedscaleError(
-            f"there are no synthetic images for dataset kind {kind!r}; there are for: {names}"
+            f"dataset kind {kind!r} has no synthetic images; kinds with a generator: {names}"
         )
     return import_module(f"medscale.data.demo.{name}")

@@ -64,13 +64,15 @@ class Original(NamedTuple):
 def generate(settings: Options, out: Path) -> None:
     """Write the dataset to ``out``, with the faults of real downloads.
 
-    Classes differ in number, size, colour and shape of their spots, and overlap in all of them, so
-    that no classifier can be right on more than about 91 % of the images of six classes. The
-    classes are balanced as in the real dataset: a half to a sixth of a class's images are
-    originals, the others are copies ``aug_<number>_<original>`` (flipped, turned, brighter or
-    darker), so that a random split leaks. Further peculiarities: the nested wrapper folder, two
-    spaces in a class's name, several file endings, a table next to the classes, a truncated image.
-    Raises MedscaleError if ``out`` holds files that no generator has written.
+    Classes differ in number, size, colour and shape of their spots, and overlap in all of these.
+    No classifier can have an accuracy above about 91 % for six classes. The classes are balanced as
+    in the real dataset: between a half and a sixth of a class's images are originals. The others
+    are copies ``aug_<number>_<original>`` (flipped, turned, brighter or darker), so that a random
+    split leaks. Further peculiarities are a nested wrapper folder, two spaces in a class's name,
+    several file endings, a table next to the classes, and a truncated image.
+
+    Raises:
+        MedscaleError: when ``out`` holds files that no generator has written.
     """
     originals = plan(settings)
     names = list(CLASSES)[: settings.classes]
@@ -94,11 +96,11 @@ def plan(settings: Options) -> list[Original]:
     for label, name in enumerate(list(CLASSES)[: settings.classes]):
         share = 1 / 2 - 1 / 3 * label / max(1, settings.classes - 1)
         count = round(share * settings.each)
-        copied = np.sort(rng.integers(0, count, settings.each - count))
+        copy_counts = np.sort(rng.integers(0, count, settings.each - count))
         for index in range(count):
             stem = f"{name.split()[-1].lower()}-{label + 1:02d} ({index + 1})"
             suffix = str(rng.choice(SUFFIXES)) if originals else SUFFIXES[0]
-            tags = rng.integers(0, 10_000, int((copied == index).sum()))
+            tags = rng.integers(0, 10_000, int((copy_counts == index).sum()))
             copies = tuple(
                 f"{ROOT}/{name}/aug_{k}{tag:04d}_{stem}.jpg" for k, tag in enumerate(tags.tolist())
             )
@@ -116,7 +118,7 @@ def photograph(rng: np.random.Generator, looks: np.ndarray, size: int) -> np.nda
     """Draw a photograph of skin with spots.
 
     Args:
-        rng: determines everything but the appearance.
+        rng: generator of everything except the appearance.
         looks: appearance of the spots, as in ``CLASSES``.
         size: the sides are between this and 4/3 of it, pixels.
 
@@ -142,17 +144,17 @@ def photograph(rng: np.random.Generator, looks: np.ndarray, size: int) -> np.nda
 
 
 def augmented_copy(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Return a copy that is perhaps flipped, turned by up to 25 degrees, up to 20 % brighter."""
+    """Return a copy: flipped at random, turned by up to 25 degrees, brightness +-20 %."""
     height, width = pixels.shape[:2]
     if rng.random() < 0.5:
         pixels = cv2.flip(pixels, 1)
     if rng.random() < 0.3:
         pixels = cv2.flip(pixels, 0)
     rotation = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-25, 25), 1)
-    turned = cv2.warpAffine(
+    rotated = cv2.warpAffine(
         pixels, rotation, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
     )
-    return cv2.convertScaleAbs(turned, alpha=rng.uniform(0.8, 1.2))
+    return cv2.convertScaleAbs(rotated, alpha=rng.uniform(0.8, 1.2))
 
 
 def _write(settings: Options, out: Path, plan: Original) -> None:

@@ -1,6 +1,6 @@
 """ISIC 2017, part 3: dermoscopic images with age and sex.
 
-Two layouts are read: the archives as they unpack, and folders by split and class.
+Two layouts are supported: the unpacked archives, and folders by split and class.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ EXPECTED = (
     "ISIC-2017_Training_Data_metadata.csv, likewise Validation and Test_v2\n"
     "    train|valid|test/melanoma|nevus|seborrheic_keratosis/*.jpg\n"
     f"    {command_line(DOWNLOAD)}\n"
-    "  then unzip the archives there, or set source.path to where they are. To read an incomplete "
+    "  then unzip the archives there, or set source.path to their folder. To read an incomplete "
     "download, set source.options.allow_missing to true."
 )
 
@@ -82,9 +82,11 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     """List ISIC 2017 in either layout, with ``age`` (years) and ``sex``, null if unknown.
 
     Images are found by their number in any folder. Patients are not published; each of the two
-    pairs that are listed as duplicates is a group. With the option ``allow_missing`` an incomplete
-    download is accepted: a note says what is missing, and classes without images are left out.
-    Raises MedscaleError if the folder is missing or incomplete, or the classes do not fit.
+    pairs of published duplicates is a group. With the option ``allow_missing``, an incomplete
+    download is accepted: a note names the missing parts, and classes without images are left out.
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, or the classes do not fit.
     """
     names = list(classes or CLASSES)
     if unknown := [name for name in names if name not in CLASSES]:
@@ -106,7 +108,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     notes += _notes(rows)
     complete = sum(map(sum, COMPLETE.values()))
     if len(rows) < complete and not source.synthetic:
-        notes.append(f"{len(rows)} images are there of the {complete} of the complete {NAME}.")
+        notes.append(f"{len(rows)} images are present of the {complete} of the complete {NAME}.")
     excluded = [*listing.excluded, *derived, *left_out, *other_classes]
     names = [name for name in names if name in labels]
     return make_inventory(rows, excluded, names, notes, METADATA)
@@ -123,7 +125,7 @@ def _separate_derived(listing: Listing) -> tuple[list[str], list[Excluded]]:
 
 
 def _find_tables(listing: Listing, name: re.Pattern[str]) -> dict[str, Path]:
-    """Return the tables with a name by split, in any folder; the outermost of several counts."""
+    """Return the tables with a name by split, from any folder; of several, the outermost."""
     tables: dict[str, Path] = {}
     paths = [path for path, reason, _ in listing.excluded if reason == NO_IMAGE_NAME]
     for path in sorted(paths, key=_depth):
@@ -187,7 +189,9 @@ def _read_truth(truths: Mapping[str, Path]) -> pd.DataFrame:
     if (repeated := table["image_id"].duplicated()).any():
         number = table.loc[repeated, "image_id"].iloc[0]
         files = {str(truths[split]) for split in table.loc[table["image_id"] == number, "split"]}
-        raise MedscaleError(f"the image {number} stands twice in {', '.join(sorted(files))}")
+        raise MedscaleError(
+            f"the image {number} occurs twice in {', '.join(sorted(files))}; download it again"
+        )
     return table
 
 

@@ -51,14 +51,14 @@ EXPECTED = (
     "Expected the RSNA Pneumonia Detection Challenge 2018:\n"
     f"    {TRAIN}/*.dcm, {LABELS} and {DETAILS}\n"
     f"    {command_line(DOWNLOAD)}\n"
-    "  then unzip it there, or set source.path to where it is;\n"
-    f"  to know the patients put {MAPPING}, which the RSNA published, beside them."
+    "  then unzip it there, or set source.path to its folder;\n"
+    f"  for the patients, put {MAPPING}, which the RSNA published, next to the tables."
 )
 
 
 @dataclass
 class Exam:
-    """The entries of one image in the tables; consistent tables give one target and one detail."""
+    """The entries of one image in the tables; consistent tables have one target and one detail."""
 
     targets: set[str] = field(default_factory=set)  # values of the column Target
     details: set[str] = field(default_factory=set)  # detailed classes
@@ -71,7 +71,7 @@ class Exam:
         return next(iter(self.details), None)
 
     def fault(self, classes: str) -> tuple[str, str] | None:
-        """Return reason and detail if the exam has no label, for a value of the option classes."""
+        """Return reason and detail if the exam has no label; ``classes``: value of the option."""
         targets, details = sorted(self.targets), sorted(self.details)
         if len(targets) > 1 or len(details) > 1:
             detail = " and ".join(details) or "none"
@@ -90,12 +90,15 @@ class Exam:
 def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     """List the challenge's labelled images; the test images' labels are not published.
 
-    The option ``classes`` chooses between ``target`` (normal, pneumonia) and ``detailed`` (three
-    classes). Metadata columns: ``detail`` (detailed class) and ``boxes``, a list of [x, y, width,
-    height] in pixels of the DICOM frame, x and y of the top left corner; age, sex and view are in
-    the files' headers. A ``patientId`` is an exam: groups come from the published mapping to the
-    patients of NIH ChestX-ray14, if the raw folder has it. Raises MedscaleError if the folder is
-    missing or incomplete, a table or the mapping is broken, or the classes do not fit.
+    The option ``classes`` is ``target`` (normal, pneumonia) or ``detailed`` (three classes). The
+    metadata columns are ``detail`` (detailed class) and ``boxes``, a list of [x, y, width, height]
+    in pixels of the DICOM frame, with x and y of the top left corner. Age, sex and view are in the
+    files' headers. A ``patientId`` is an exam. Groups come from the published mapping to the
+    patients of NIH ChestX-ray14, if the raw folder contains it.
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, a table or the mapping is damaged,
+            or the classes do not fit.
     """
     option = source.options["classes"]
     names = _check_names(option, classes)
@@ -135,7 +138,7 @@ def _incomplete(listing: Listing, fault: str) -> MedscaleError:
 
 
 def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both tables, each line checked; labels get a column ``box`` (see ``_box``)."""
+    """Return both tables after a check of each line; labels have a column ``box`` (``_box``)."""
     labels_file, details_file = listing.find_file(LABELS), listing.find_file(DETAILS)
     if labels_file is None or details_file is None:
         files = {LABELS: labels_file, DETAILS: details_file}
@@ -153,13 +156,16 @@ def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _check_lines(path: Path, table: pd.DataFrame, valid: pd.Series) -> None:
-    """Raise MedscaleError that names the first line that is not valid or names no image."""
-    wrong = table[~(valid & table["patientId"].notna())]
-    if len(wrong):
-        cells = wrong.drop(columns="box", errors="ignore").iloc[0].items()
+    """Raise MedscaleError for a line that is not valid or has no image; it names the first."""
+    faulty_lines = table[~(valid & table["patientId"].notna())]
+    if len(faulty_lines):
+        cells = faulty_lines.drop(columns="box", errors="ignore").iloc[0].items()
         entry = ", ".join(f"{name} {value}" for name, value in cells)
-        line = wrong.index[0] + 2  # the header is line 1
-        raise MedscaleError(f"{path}, line {line}, is no line of the challenge's table: {entry}")
+        line = faulty_lines.index[0] + 2  # the header is line 1
+        raise MedscaleError(
+            f"{path}, line {line}, is not a line of the challenge's table: {entry}; download the "
+            "table again"
+        )
 
 
 def _box(cells: Iterable[str | None]) -> tuple[float, ...]:
@@ -239,18 +245,16 @@ def _notes(rows: list[Row], has_mapping: bool, synthetic: bool) -> list[str]:
     complete = sum(COMPLETE.values())
     if len(rows) < complete and not synthetic:
         notes.append(
-            f"{len(rows)} labelled images are there of the {complete} of the complete challenge."
+            f"{len(rows)} labelled images are present of the {complete} of the complete challenge."
         )
     unknown = sum(row["group"] is None for row in rows)
     if not has_mapping:
         notes.append(
             "A patientId of the challenge is an exam, and the list of the exams' patients, "
-            f"{MAPPING}, is not there."
+            f"{MAPPING}, is missing."
         )
     elif unknown:
-        notes.append(
-            f"{unknown} images are not in {MAPPING}: each is taken as a patient of its own."
-        )
+        notes.append(f"{unknown} images are not in {MAPPING}; each counts as a separate patient.")
     return notes
 
 

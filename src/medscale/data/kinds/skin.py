@@ -1,6 +1,7 @@
 """The Massive Skin Disease Balanced Dataset: clinical photographs, a folder per class.
 
-The publisher balanced the classes by augmented copies, which stand among the originals.
+The publisher balanced the classes by augmented copies, which are in the same folders as the
+originals.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COPY = re.compile(r"^(?:aug_\d+_)+(?=.)", re.IGNORECASE)  # prefixes of a copy's
 EXPECTED = (
     f"Expected the {NAME}: [balanced_dataset/][balanced_dataset/]<class>/*.jpg\n"
     f"    {command_line(DOWNLOAD)}\n"
-    "  then unzip it there, or set source.path to where it is."
+    "  then unzip it there, or set source.path to its folder."
 )
 LICENCE_NOTE = (
     f"The {NAME} is offered under the MIT licence, but photographs in it carry the watermarks of "
@@ -36,11 +37,13 @@ LICENCE_NOTE = (
 
 
 def scan(source: Source, classes: list[str] | None) -> Inventory:
-    """List the dataset; the folders are the classes, with runs of spaces in their names as one.
+    """List the dataset; the folders are the classes, with single spaces in their names.
 
     ``aug_<number>_<original>.jpg`` is an augmented copy of ``<original>.jpg``. An original and its
-    copies share a group (class and name without prefixes), whether or not the original exists.
-    Raises MedscaleError if the folder is missing or holds no images, or a class has none.
+    copies share a group (class and name without prefixes), even if the original is missing.
+
+    Raises:
+        MedscaleError: when the folder is missing or has no images, or a class has none.
     """
     listing = list_folder(source.path, EXPECTED)
     by_path, left_out = rows_by_folder(listing, NAME)

@@ -1,6 +1,6 @@
 """SMDG-19, fundus photographs of 19 public sets.
 
-Two editions are read: `fundus-pytorch`, and the parent set with its CSV file.
+Two editions are supported: `fundus-pytorch`, and the parent set with its CSV file.
 """
 
 from __future__ import annotations
@@ -47,16 +47,18 @@ EXPECTED = (
     f"    train|val|test/0|1/*.png (0 normal, 1 glaucoma): {command_line(DOWNLOAD)}\n"
     "    metadata.csv and full-fundus/full-fundus/*.png: "
     "kaggle datasets download -d deathtrooper/multichannel-glaucoma-benchmark-dataset\n"
-    "  then unzip it there, or set source.path to where it is."
+    "  then unzip it there, or set source.path to its folder."
 )
 
 
 def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     """List SMDG-19 in either edition; suspects are left out and counted.
 
-    Patients are known for PAPILA, ODIR (the number in ``original_name``, the same in its three
-    parts) and CRFO, if the parent's CSV is in the raw folder; in `fundus-pytorch` as well. Raises
-    MedscaleError if the folder is missing or incomplete, or the classes do not fit.
+    If the parent set's CSV is in the raw folder, of either edition, patients are known for PAPILA,
+    CRFO and ODIR (by the number in ``original_name``, which is the same in its three parts).
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, or the classes do not fit.
     """
     if classes is not None and sorted(classes) != sorted(CLASSES):
         raise MedscaleError(
@@ -73,7 +75,8 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     notes = []
     if table is None and not source.synthetic and len(rows) < FUNDUS_PYTORCH:
         notes.append(
-            f"{len(rows)} images are there of the {FUNDUS_PYTORCH} of the complete fundus-pytorch."
+            f"{len(rows)} images are present of the {FUNDUS_PYTORCH} of the complete "
+            "fundus-pytorch."
         )
     if suspects := sum(reason == SUSPECT for _, reason, _ in left_out):
         notes.append(
@@ -122,8 +125,8 @@ def _read_parent_table(listing: Listing) -> pd.DataFrame | None:
         names = table[column].dropna()
         if (repeated := names.duplicated()).any():
             raise MedscaleError(
-                f"{path}: {names[repeated].iloc[0]} stands in {int(repeated.sum()) + 1} rows of "
-                f"the column {column}"
+                f"{path}: {names[repeated].iloc[0]} occurs in {int(repeated.sum()) + 1} rows of "
+                f"the column {column}; correct the table"
             )
     ages = pd.to_numeric(table["age"], errors="coerce")
     return table.assign(age=ages).set_index("names", drop=False)
@@ -150,7 +153,7 @@ def _fundus_pytorch(
         parts = listing.parts(path)
         split = SPLITS.get(parts[0]) if len(parts) == 3 else None
         if split is None:
-            left_out.append((path, NO_FOLDER, "stands not in train|val|test/0|1"))
+            left_out.append((path, NO_FOLDER, "not in train|val|test/0|1"))
         elif parts[1] not in LABELS:
             reason = SUSPECT if parts[1] == "-1" else OTHER_CLASS
             left_out.append((path, reason, f"folder {parts[1]}"))
@@ -172,7 +175,7 @@ def _fundus_pytorch(
 def _parent_set(listing: Listing, table: pd.DataFrame) -> tuple[list[Row], list[Excluded]]:
     """Return rows of the CSV whose image is below full-fundus/, and left-out files and entries.
 
-    Archives contain that folder once or nested in itself, so images are found by their name.
+    Some archives contain that folder within itself, so images are found by their name.
     """
     images = {
         PurePosixPath(path).name: path
@@ -189,7 +192,7 @@ def _parent_set(listing: Listing, table: pd.DataFrame) -> tuple[list[Row], list[
         types = str(entry["types"] or "").removesuffix(".0")
         if path is None:
             name = normalized_path(fundus or entry["names"])
-            left_out.append((name, NO_FILE, "named by the CSV, but not there"))
+            left_out.append((name, NO_FILE, "listed in the CSV, but missing"))
         elif types == "-1":
             left_out.append((path, SUSPECT, "types is -1 in the CSV"))
         elif types not in LABELS:

@@ -43,7 +43,7 @@ class BoxLoader(Loader):
         super().__init__(shards, split, augment=unflipped, training=training, **settings)
         self._flip = augment.hflip if training else 0.0
         self._rows = pd.Index(shards.ids)
-        self._boxes = boxes.padded(boxes.read(shards), shards.ids)
+        self._boxes = boxes.pad(boxes.read(shards), shards.ids)
 
     def blank(self, count: int) -> Batch:
         """See ``Loader.blank``: no image has a box."""

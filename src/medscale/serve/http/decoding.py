@@ -15,9 +15,9 @@ STDERR = 2  # file descriptor
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # DICOM transfer syntax that is inflated as a whole
 
 
-def start(most_pixels: int) -> None:
+def start(max_pixels: int) -> None:
     """Prepare this process: load the decoders and limit it; see ``bounds.limit_process``."""
-    bounds.limit_process(most_pixels)
+    bounds.limit_process(max_pixels)
     import medscale.data.decoding.dicom
     import medscale.data.decoding.tiff
     import medscale.serve.inputs  # noqa: F401
@@ -64,14 +64,14 @@ def _too_large(data: bytes, kind: str | None) -> RefusedImage | None:
     if isinstance(size, RefusedImage) or size is None:
         return size
     width, height = size
-    if width * height <= bounds.most_pixels:
+    if width * height <= bounds.max_pixels:
         return None
     return _too_many(f"{width} x {height} pixels")
 
 
 def _too_many(pixels: str) -> RefusedImage:
     return RefusedImage(
-        413, "too large", f"{pixels}; at most {bounds.most_pixels / 1e6:g} megapixels are taken"
+        413, "too large", f"{pixels}; at most {bounds.max_pixels / 1e6:g} megapixels are taken"
     )
 
 
@@ -86,7 +86,7 @@ def _size(data: bytes) -> tuple[int, int] | RefusedImage | None:
         with Image.open(io.BytesIO(data)) as image:
             return image.size
     except Image.DecompressionBombError:
-        return _too_many(f"over {2 * bounds.most_pixels / 1e6:g} megapixels")
+        return _too_many(f"over {2 * bounds.max_pixels / 1e6:g} megapixels")
     except MemoryError:
         raise
     except Exception:  # Pillow raises many kinds for damaged headers; decoding finds the fault

@@ -67,7 +67,7 @@ class Service:
             settings.decode_seconds,
         )
         self.predictors = self._pool(predicting, [(n, *arguments) for n in range(settings.workers)])
-        self.decoders = self._pool(decoding, [(settings.most_pixels,)] * settings.decoders)
+        self.decoders = self._pool(decoding, [(settings.max_pixels,)] * settings.decoders)
         self.metrics.accepted.set_function(lambda: self.admission.images)
 
     async def start(self) -> None:

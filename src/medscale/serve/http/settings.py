@@ -112,6 +112,6 @@ class Settings(BaseModel):
         return int(self.megabytes * MB)
 
     @property
-    def most_pixels(self) -> int:
+    def max_pixels(self) -> int:
         """Largest image in pixels."""
         return int(self.megapixels * MB)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read as text
-MOST_INFLATED = 2**26  # bytes of a PDF's stream
+MAX_INFLATED = 2**26  # bytes of a PDF's stream
 PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 PDF_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\n?endstream", re.DOTALL)
 PDF_TEXT = re.compile(rb"\[((?:[^\[\]\\]|\\.)*)\]\s*TJ|(\((?:[^()\\]|\\.)*\))\s*Tj", re.DOTALL)
@@ -60,7 +60,7 @@ def _of_pdf(data: bytes) -> Iterator[tuple[str, str]]:
     for number, match in enumerate(PDF_STREAM.finditer(data), start=1):
         content = match[1]
         with suppress(zlib.error):  # a stream that is not deflated
-            content = zlib.decompressobj().decompress(content, MOST_INFLATED)
+            content = zlib.decompressobj().decompress(content, MAX_INFLATED)
         lines = [_shown(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
         yield f"stream {number}", "\n".join(lines) if lines else _printable(content)
 

@@ -14,6 +14,11 @@ function words(name) {
   return visible(name.replaceAll("_", " "));
 }
 
+function className(name) {
+  const titles = currentModel().class_titles;
+  return Object.hasOwn(titles, name) ? visible(titles[name]) : words(name);
+}
+
 function percent(value) {
   return `${(100 * value).toFixed(1)} %`;
 }
@@ -125,7 +130,7 @@ async function predict() {
 
 function inWords(result) {
   if (result.boxes) return result.boxes.length ? plural(result.boxes.length, "box", "boxes") : "no boxes";
-  return `${words(result.label)}, ${percent(result.probabilities[result.label])}`;
+  return `${className(result.label)}, ${percent(result.probabilities[result.label])}`;
 }
 
 function show() {
@@ -179,7 +184,7 @@ function picture(result, file) {
   $("strength-label").hidden = !heatmap;
   $("original-caption").textContent = `Original: ${visible(file.name)}`;
   const part = entire ? "" : "The network received the part within the dashed line. ";
-  const caption = heatmap ? [`Image areas that raise the score of “${words(result.label)}” (Grad-CAM). `, part, scale()] : [part];
+  const caption = heatmap ? [`Image areas that raise the score of “${className(result.label)}” (Grad-CAM). `, part, scale()] : [part];
   $("caption").replaceChildren(...caption);
   $("limits-of-map").hidden = !heatmap;
   layer();
@@ -198,19 +203,20 @@ function operating({ label, decisions }) {
   const some = decisions ? points.filter((point) => single || point.label === label) : [];
   $("operating").hidden = some.length === 0;
   $("points").replaceChildren(...some.map(operatingPoint));
+  const before = state.answer.calibration.calibrated ? "Thresholds are of probabilities before calibration. " : "";
+  const replicates = Math.max(0, ...some.map((point) => point.replicates));
+  const means = replicates > 1 ? `Sensitivity and specificity are means over ${replicates} replicates of the run.` : "";
+  $("points-note").textContent = before + means;
 }
 
-function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, replicates, positive }) {
-  const name = `“${words(label)}”`;
-  const before = state.answer.calibration.calibrated ? " before calibration" : "";
+function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, positive }) {
+  const name = `“${className(label)}”`;
   const decision = positive
     ? `Above ${percent(threshold)}: this image counts as ${name}.`
     : `Not above ${percent(threshold)}: this image does not count as ${name}.`;
-  const means = replicates > 1 ? ` Both are means over ${replicates} replicates of the run.` : "";
   return element("li", {}, element("strong", { textContent: decision }),
-    ` The threshold, a probability${before}, was chosen so that it is exceeded by at most ${whole(1 - validation_specificity)} of`
-    + ` the validation images without ${name}. On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with`
-    + ` ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).${means}`);
+    ` The threshold is exceeded by at most ${whole(1 - validation_specificity)} of the validation images without ${name}.`
+    + ` On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).`);
 }
 
 function rate({ value, low, high }) {
@@ -244,7 +250,7 @@ function bars({ probabilities }) {
   $("more").hidden = sorted.length <= FIRST;
   $("more").textContent = state.all ? "Show fewer" : `Show all ${sorted.length} classes`;
   $("more").setAttribute("aria-expanded", String(state.all));
-  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(words(name), value, percent(value))));
+  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(className(name), value, percent(value))));
 }
 
 function bar(name, value, text) {
@@ -257,7 +263,7 @@ function bar(name, value, text) {
 
 function boxes({ boxes: rectangles }) {
   $("more").hidden = true;
-  const row = (box, number) => bar(`${number + 1}. ${words(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
+  const row = (box, number) => bar(`${number + 1}. ${className(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
   return element("ol", { className: "bars" }, ...rectangles.map(row));
 }
 
