@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -27,7 +28,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, site
+from medscale.resources import cards, containers, cost, gpus, site
 from medscale.workflow.graph import Graph
 
 Level = Literal["ok", "note", "error"]
@@ -79,7 +80,7 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
         return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
-    return [*findings, *_devices(plans), _memory(graph, plans)]
+    return [*findings, *_devices(graph, plans), _memory(graph, plans)]
 
 
 def _restored(graph: Graph) -> Finding:
@@ -252,26 +253,29 @@ def _shard_bytes(settings: Study) -> int:
 def _nodes(plans: list[RunPlan]) -> Finding:
     """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
     nodes = max(plan.nodes for plan in plans)
-    gpus = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
-    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {gpus} GPUs of each")
+    most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
+    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
 
 
-def _devices(plans: list[RunPlan]) -> Iterator[Finding]:
+def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Compare the devices that the runs' names ask for with those of this machine."""
-    cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
+    cores, visible = len(os.sched_getaffinity(0)), cards.visible()
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
-    if most > gpus:
-        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > gpus]
+    if most > len(visible):
+        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > len(visible)]
         runs = sorted({plan.run.name for plan in large})
         text = (
-            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: "
+            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {len(visible)}: "
             f"{', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}; leave them out of `runs`, use "
             "--profile slurm on a cluster, or scale demo (--profile demo, or `scale: demo` in your "
             "file), where CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
+    if most and visible:
+        yield from _cards(graph, [plan for plan in plans if plan.backend == "cuda"], visible)
     elif most:
-        yield Finding("ok", "GPUs", f"{gpus}, up to {most} needed")
+        text = "NVIDIA's driver lists none; nvidia-smi says whether it is installed and running"
+        yield Finding("note", "GPUs", text)
     if stand_ins := sorted({plan.run.name for plan in plans if plan.stand_in}):
         text = f"CPU processes stand in for GPUs, marked as such: {', '.join(stand_ins)}"
         yield Finding("note", "GPUs", text)
@@ -281,6 +285,30 @@ def _devices(plans: list[RunPlan]) -> Iterator[Finding]:
         yield Finding("note", "CPU", text)
     else:
         yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
+
+
+def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:
+    """Say what the GPUs are, whether PyTorch can use them, and whether their memory suffices."""
+    present = gpus.describe(visible)
+    names = sorted({f"{card.name}, {card.memory_mb / 1024:.0f} GB" for card in present})
+    most = max(plan.procs_per_node for plan in plans)
+    text = f"{len(visible)} ({'; '.join(names)}), up to {most} needed"
+    if reason := gpus.unusable():
+        yield Finding("error", "GPUs", f"{text}: {reason}")
+        return
+    yield Finding("ok", "GPUs", text)
+    if len(names) > 1 and most > 1:
+        text = "the GPUs differ: a run on several of them takes the time of the slowest"
+        yield Finding("note", "GPUs", text)
+    needs = {plan.run.name: cost.estimate(graph.config, plan).device_mb for plan in plans}
+    name, need = max(needs.items(), key=lambda item: item[1])
+    smallest = min((card.memory_mb for card in present), default=math.inf)
+    if need > smallest:
+        text = (
+            f"{name} needs about {need / 1024:.0f} GB of a GPU by the cost model, the smallest "
+            f"has {smallest / 1024:.0f} GB: lower recipe.batch_size or raise recipe.accumulate"
+        )
+        yield Finding("note", "GPUs", text)
 
 
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
