@@ -112,7 +112,9 @@ def test_the_configuration_lists_classes_and_preprocessing(result: Path, tmp_pat
     ]
 
 
-def test_an_unknown_licence_is_said_and_a_stated_one_is_used(result: Path, tmp_path: Path) -> None:
+def test_an_unknown_licence_is_reported_and_a_stated_one_is_used(
+    result: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "results" / "glaucoma" / "serial_1cpu"
     shutil.copytree(result, copy)
     record = read_json(copy / "inference.json")

@@ -148,7 +148,7 @@ def test_events_become_lines_and_a_file(
     assert [job.failure for job in events.state.failed()] == ["no card is free"]
 
 
-def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
+def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     state = State(tmp_path)
     state.expect([training(1)])
@@ -195,7 +195,7 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
 
 
-def test_what_has_not_begun_is_said(tmp_path: Path) -> None:
+def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
     refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
