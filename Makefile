@@ -30,7 +30,7 @@ setup-test: ## the same, LaTeX, and Chromium for the tests of the web page
 
 study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study; CONFIG=file: your own data)
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
-	@medscale data croissant $(STUDY) --scale demo $(if $(CONFIG),--configfile $(CONFIG))
+	@medscale data croissant $(STUDY) --scale $(if $(CONFIG),full,demo) $(if $(CONFIG),--configfile $(CONFIG))
 
 report: setup ## what the demo study made as one web page, work/demo/report.html
 	@snakemake --profile demo --report report.html

@@ -24,6 +24,7 @@ from medscale.resources.machines import Network
 
 # Of networks whose study finds its classes on disk; the last layer is a small part of any network.
 CLASSES = 35
+UNCOUNTED = ("share", "width")  # of a row of `cost.networks`: written by hand
 
 
 def main(scale: str = "full") -> None:
@@ -43,7 +44,7 @@ def main(scale: str = "full") -> None:
     for name, row in rows.items():
         print(
             f"    {name}: {{"
-            + ", ".join(f"{key}: {value:.4g}" for key, value in row if key != "share")
+            + ", ".join(f"{key}: {value:.4g}" for key, value in row if key not in UNCOUNTED)
             + "}"
         )
 

@@ -22,10 +22,11 @@ rule evaluate:
         settings=DATASETS.section("evaluate"),
         title=DATASETS.title,
         kind=DATASETS.kind,
+        titles=DATASETS.section("class_titles"),
     shell:
         "python {params.script:q} {params.folders:q} --index {input.index:q}"
         " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
-        " --title {params.title:q} --kind {params.kind:q}"
+        " --title {params.title:q} --kind {params.kind:q} --titles {params.titles:q}"
         " --out {output:q} --log {log:q}"
 
 

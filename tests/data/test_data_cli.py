@@ -74,7 +74,9 @@ def test_what_is_missing_and_odd_is_reported(tmp_path: Path) -> None:
     assert [(c.split, c.label) for c in report.counts if not c.complete] == [("val", "normal")]
     assert says(report, "error") == "no metadata*.csv (patients)"
     notes = says(report, "note")
-    assert "left out, not an image by its name: 2, such as test.zip" in notes
+    assert (
+        "left out, not an image by its name: 1 .zip (such as test.zip), 1 .part (such as" in notes
+    )
     assert "nearly empty files: 1, such as train/1/BEH-5.png" in notes
     assert "unfinished downloads: 1, such as test/1/BEH-7.png.part" in notes
     assert "archives that may hold more: 1, such as test.zip" in notes

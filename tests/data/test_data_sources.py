@@ -47,7 +47,7 @@ def test_fundus_pytorch_as_it_comes(tmp_path: Path) -> None:
     assert row["group"] is None
     assert reasons(inventory) == {
         "train/2/BEH-9.png": "class not in the study",
-        "train/0/Thumbs.db": "not an image by its name",
+        "train/0/Thumbs.db": "hidden file or folder",
     }
     check_complete(root, inventory)
 
@@ -207,14 +207,18 @@ def test_class_folders_with_real_names(tmp_path: Path) -> None:
     (tmp_path / "Ba  Cellulitis/Thumbs.db").write_text("x")
     (tmp_path / "__MACOSX/Éruption").mkdir(parents=True)
     (tmp_path / "__MACOSX/Éruption/._x.JPEG").write_text("x")
+    (tmp_path / "Éruption/._x.JPEG").write_text("x")
+    (tmp_path / "Éruption/phone.HEIC").write_text("x")
     write(tmp_path / "stray.png", 9)
     inventory = folder(tmp_path)
     assert inventory.classes == ["Ba  Cellulitis", "Éruption"]
     assert sorted(inventory.rows["path"]) == sorted(names)
     assert reasons(inventory) == {
         "Éruption/notes.txt": "not an image by its name",
-        "Ba  Cellulitis/Thumbs.db": "not an image by its name",
-        "__MACOSX/Éruption/._x.JPEG": "hidden folder",
+        "Éruption/phone.HEIC": "image format that is not read",
+        "Ba  Cellulitis/Thumbs.db": "hidden file or folder",
+        "Éruption/._x.JPEG": "hidden file or folder",
+        "__MACOSX/Éruption/._x.JPEG": "hidden file or folder",
         "stray.png": "outside the class folders",
     }
     check_complete(tmp_path, inventory)

@@ -106,7 +106,8 @@ def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     for number, path in enumerate(CHEST):
         write(tmp_path / path, number + 1)
     assert inventory_of(tmp_path).patient_notes == [
-        "12 names repeat 3 prefixes such as person3_: are these patients? Then set source.patient."
+        "12 names repeat 3 prefixes such as person3_: are these patients? Then set source.patient: "
+        r"'^person(\d+)_'"
     ]
     inventory = inventory_of(tmp_path, r"person(\d+)_")
     assert inventory.rows["group"].nunique() == 3
@@ -191,9 +192,7 @@ def test_numbers_of_index_csv_are_numbers(tmp_path: Path) -> None:
     assert any("mixed has numbers and words (such as 'x')" in note for note in inventory.notes)
 
 
-@pytest.mark.parametrize(
-    "path", ["/home/me/data/images/im{:02d}.png", "images/im{:02d}", "im{:02d}.png"]
-)
+@pytest.mark.parametrize("path", ["/home/me/data/images/im{:02d}.png", "im{:02d}.jpg"])
 def test_paths_that_lead_nowhere_are_about_the_table(tmp_path: Path, path: str) -> None:
     study(tmp_path, "patient", [f"P{n}" for n in range(4)])
     lines = ["path,label", *(f"{path.format(n)},{'ab'[n % 2]}" for n in range(4))]

@@ -242,7 +242,7 @@ def test_intervals_over_replicates_stand_in_the_table():
     [
         (
             (8.0, 4.4, 2.4),
-            "All 4 GPUs of the largest run are worth using: their efficiency is 0.83",
+            "The 4 GPUs of the largest run are worth using: their efficiency is 0.83",
         ),
         (
             (8.0, 4.4, 4.2),
@@ -251,7 +251,7 @@ def test_intervals_over_replicates_stand_in_the_table():
         ),
         (
             (8.0, 9.0, 9.5),
-            "Use one device. The efficiency of 2 GPUs is 0.44, below one half",
+            "Use one device. The efficiency of 2 GPUs is 0.44, below one half with its interval",
         ),
     ],
 )
@@ -277,8 +277,12 @@ def test_devices_are_not_recommended_if_the_speedup_may_be_one():
     assert "the speedup of 1.01 is that of one replicate and has no interval" in alone
     slower = recommendation(gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])[0], "GPUs")
     assert slower.startswith(
-        "Use one device. The efficiency of 2 GPUs is 0.44 (one replicate, so no interval)"
+        "Whether 2 GPUs are worth using is not decided: their efficiency of 0.44 is that of one "
+        "replicate and has no interval"
     )
+    spread = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 7.4, 7.8)])[0]
+    assert "has a 95 % interval of 0." in recommendation(spread, "GPUs")
+    assert recommendation(spread, "GPUs").endswith("which includes one half.")
 
 
 def test_time_and_money_until_the_target():

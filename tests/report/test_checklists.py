@@ -114,6 +114,14 @@ def test_answers_are_filled_by_hand():
     assert answer_text({}, one_study, A) == "not answered"
 
 
+def test_a_test_set_of_one_class_has_no_sensitivity():
+    by_study = LISTS["claim"].items["38"].by_study
+    absent = {"mean": None, "low": None, "high": None}
+    baseline = {"sensitivity": absent, "specificity": {"mean": 0.9}}
+    text = answer_text({"by_study": by_study}, {"a": PROJECT}, A | {"baseline": baseline})
+    assert text == "not known, as the test images are of one class"
+
+
 def test_a_studys_own_answer_comes_first():
     own_answers = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
     assert answer_text({"project": "By them."}, {"a": own_answers}, A) == "Ours."

@@ -15,10 +15,11 @@ from file_tables import read_tables
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv
 from medscale.config.configuration import load
-from medscale.measure.scaling.convergence import Times
+from medscale.measure.scaling.convergence import Times, by_seed, compare
 from medscale.report import style
 from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
+from medscale.report.sources import seed_of
 from medscale.report.sweep.make import chosen
 from medscale.report.sweep.make import sweep as sweep_figure
 from synthetic_runs import ROOT, configuration, make_chapter, make_study
@@ -92,12 +93,22 @@ def test_five_seeds_have_verdicts_and_censored_replicates_count(folder: Path) ->
     assert slow["epochs"] == pytest.approx((9 + 8 + 9 + 2 * 12) / 5)
     assert slow["seconds"] == pytest.approx(6.0 * (9 + 8 + 9 + 2 * 12) / 5)
     text = (folder / "tables" / "glaucoma" / "convergence.tex").read_text(encoding="utf-8")
-    assert text.count(r"\ensuremath{\geq}") == 2  # epochs and minutes of the censored run
+    assert text.count(r"\ensuremath{\geq}") == 2  # epochs and seconds of the censored run
+    assert "seconds" in text
+    assert "minutes" not in text  # 50 s would be 0.833 minutes
     facts = read_json(folder / "tables" / "glaucoma" / "convergence.json")
     assert facts["target"] == "validation accuracy of at least 80 %"
     assert (facts["is_derived"], facts["is_established"]) == (False, True)
     assert facts["censored"] == ["DDP + AMP, 2 GPU"]
     assert (folder / "figures" / "glaucoma" / "convergence.pdf").stat().st_size > 1000
+
+
+def test_folds_of_one_seed_are_one_replicate(tmp_path: Path) -> None:
+    folds = [f"seed1_fold{number}" for number in range(1, 6)]
+    reached = Times(np.arange(4.0, 9), np.arange(5.0), np.array([True, True, True, True, False]))
+    by = by_seed(reached, [seed_of(tmp_path / name / "history.csv") for name in folds])
+    assert (by.epochs.tolist(), by.seconds.tolist(), by.reached.tolist()) == ([6.0], [2.0], [False])
+    assert compare(by, by, 0.2).verdict == "not established (1 seed)"
 
 
 def test_a_censored_replicate_is_drawn_at_its_last_epoch() -> None:
@@ -145,11 +156,12 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     assert picked.loc["serial_1cpu_bs64", "global_batch"] == 64
     facts = read_json(tmp_path / "tables" / "glaucoma" / "sweep.json")
     assert [choice["is_configured"] for choice in facts["chosen"]] == [True, False]
+    assert [choice["at_edge"] for choice in facts["chosen"]] == [False, True]
     assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
     with style.house():
         figure = sweep_figure(table, "val_accuracy")
         assert not faults(figure)
-    (legend,) = [axes.get_legend() for axes in figure.axes]
+    (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["DDP, 2 CPU: 32 images a step", "serial, 1 CPU, batch 64: 64 images a step"]
 

@@ -14,9 +14,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
-from medscale.report.paper.filters import FILTERS
+from medscale.report.paper.filters import FILTERS, listed, printed, spelled
 from medscale.report.writer import write_chapter
-from paper_pages import pages_of_sections
+from paper_pages import pages_of_sections, wide_lines
 from synthetic_profiles import make_profile
 from synthetic_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
 
@@ -153,6 +153,15 @@ def test_no_result_is_typed_by_hand():
             assert match in allowed, f"{path.name}: {match}"
 
 
+def test_lists_and_small_numbers_read_as_in_a_sentence():
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["DDP, 2 GPU", "serial, 1 CPU"]) == "DDP, 2 GPU and serial, 1 CPU"
+    assert listed(["DDP, 2 GPU", "b", "c"]) == "DDP, 2 GPU; b; and c"
+    assert [spelled(count) for count in (0, 5, 13)] == ["no", "five", "13"]
+    assert printed("by up to 10 %") == r"by up to 10\,\%"  # no line ends before the sign
+
+
 @needs_latex
 @pytest.mark.slow
 def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two_studies):
@@ -173,6 +182,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two_stu
     ):
         assert phrase in whole, phrase
     assert whole.count("Comparison with the published figures") == 1  # of glaucoma alone
+    assert not wide_lines(two_studies.folder)
     pages_of = pages_of_sections(two_studies.folder)
     studies = [title for title in pages_of if "Glaucoma" in title or "Skin" in title]
     assert len(studies) == 2

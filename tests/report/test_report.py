@@ -19,7 +19,7 @@ from medscale.engine.run import RunSpec
 from medscale.report import latex, names, style
 from medscale.report.chapters import CHAPTERS
 from medscale.report.marks import mark
-from medscale.report.names import class_name, family, look
+from medscale.report.names import class_name, class_titles, family, look
 from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.overview.tables import results as results_table
@@ -183,6 +183,11 @@ def test_published_quantities_have_distinct_labels():
     ],
 )
 def test_names_of_classes_have_no_underscores_between_words(name, expected):
+    assert class_name(name) == expected
+    assert class_name(name, {name: "a title"}) == "a title"
+    with class_titles({name: "title of the study"}):
+        assert class_name(name) == "title of the study"
+        assert class_name(name, {}) == expected
     assert class_name(name) == expected
 
 

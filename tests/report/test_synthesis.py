@@ -15,6 +15,7 @@ from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
+from medscale.report.synthesis.tables import verdicts_table
 from medscale.report.units import money_unit, time_unit
 
 MODEL = {"name": "medical_cnn"}
@@ -24,9 +25,13 @@ RUNS: dict[str, tuple[float, float, float, str, float, float]] = {
     "serial_1gpu": (0.0, 0.0, np.nan, "", 1.0, 32),
     "ddp_2gpu": (-1.0, 0.5, 0.4, APART_WITHIN, 1.8, 16),
     "ddp_amp_2gpu": (-10.0, 4.0, 0.02, APART, 2.1, 16),
+    "serial_amp_1gpu": (-12.0, 4.0, 0.02, APART, 1.2, 32),
+    "ddp_2cpu": (-1.0, 0.5, 0.4, APART_WITHIN, 1.8, 16),
     "serial_1gpu_bs64": (-4.0, 3.0, 0.3, APART, 1.1, 64),
     "serial_1gpu_resnet50": (-30.0, 3.0, 0.001, APART, 1.0, 32),
 }
+
+ALL = [run for run in RUNS if run not in ("serial_amp_1gpu", "ddp_2cpu")]
 
 
 def study(runs: list[str], **changes: Any) -> StudyRuns:
@@ -36,7 +41,7 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
         {
             "run": row["run"],
             "baseline": "serial_1gpu",
-            "devices": 2 if "2gpu" in row["run"] else 1,
+            "devices": 2 if "_2" in row["run"] else 1,
             "device": "gpu",
             "amp": "amp" in row["run"],
             "stand_in": False,
@@ -103,7 +108,7 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
 
 
 def test_a_difference_is_established_only_by_interval_and_test_together():
-    runs = all_runs([study(list(RUNS))]).set_index("run")
+    runs = all_runs([study(ALL)]).set_index("run")
     assert runs["verdict"].to_dict() == {
         "serial_1gpu": "baseline",
         "ddp_2gpu": "differs, within the margin",
@@ -142,7 +147,7 @@ def test_readings_of_the_test_become_verdicts(reading: str, verdict: str):
 
 
 def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
-    member = study(list(RUNS))
+    member = study(ALL)
     assert list(changed(member, "ddp_amp_2gpu")) == ["strategy", "precision", "statistics"]
     loss = largest_loss([member], all_runs([member]))
     assert loss is not None
@@ -160,6 +165,88 @@ def test_a_run_that_changes_one_thing_lacks_no_other():
     assert not loss["established"]
 
 
+def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_the_seeds():
+    member = study(["serial_1gpu", "serial_amp_1gpu", "ddp_amp_2gpu"])
+    row = member.tables["tests"]["run"] == "ddp_amp_2gpu"
+    member.tables["tests"].loc[row, ["accuracy", "accuracy_low", "accuracy_high"]] = [-1, -4, 2]
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (loss["run"], loss["factors"]) == ("serial_amp_1gpu", ["the precision"])
+    assert [part["run"] for part in loss["wider"]] == ["ddp_amp_2gpu"]
+    assert loss["points_to_seeds"]
+    member.tables["tests"].loc[row, "accuracy"] = -12  # within -16 to -8
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert not loss["points_to_seeds"]
+
+
+def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_2cpu"])
+    member.tables["timing"]["stand_in"] = ["gpu" in r for r in member.tables["timing"]["run"]]
+    runs = all_runs([member])
+    assert runs["same_as"].tolist() == ["", "ddp_2cpu", ""]
+    assert compared(runs)["run"].tolist() == ["ddp_2cpu"]
+    assert r"that of DDP, 2 CPU" in verdicts_table(runs)
+    member.summaries["ddp_2cpu"]["metrics"]["test"]["accuracy"]["values"] = [0.8, 0.8]
+    assert all_runs([member])["same_as"].tolist() == ["", "", ""]
+
+
+def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_seed():
+    member = study(["serial_1gpu", "ddp_amp_2gpu"])
+    member.tables["timing"].loc[1, ["speedup", "speedup_ci_low", "speedup_ci_high"]] = np.nan
+    for summary in member.summaries.values():
+        summary["seeds"] = [1]
+        summary["metrics"]["test"]["accuracy"]["values"] = [0.8]
+    runs = all_runs([member])
+    text = verdicts_table(runs)
+    assert "no run on 1 GPU" in text
+    assert "lower (1 seed)" in text
+    effects = split_effects([member], pd.DataFrame(), [])
+    counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
+    assert [row["label"] for row in counted["not_comparable"]] == ["DDP + AMP, 2 GPU"]
+    assert [(v["short"], v["runs"], v["once"]) for v in counted["verdicts"]] == [("lower", 1, 1)]
+
+
+def test_published_speedups_are_counted_by_the_interval_of_ours():
+    member = study(["serial_1gpu"])
+    pairs = pd.DataFrame(
+        {
+            "speedup_reported": [1.9, 1.5, 1.0, 1.7],
+            "speedup": [1.4, 1.4, 1.4, 1.1],
+            "speedup_low": [1.2, 1.2, 1.2, np.nan],
+            "speedup_high": [1.6, 1.6, 1.6, np.nan],
+        }
+    )
+    counted = facts(
+        [member], all_runs([member]), split_effects([member], pd.DataFrame(), []), pairs
+    )
+    assert counted["published"] == {
+        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "without_higher": 1,
+    }  # fmt: skip
+
+
+def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
+    effects = pd.DataFrame(
+        {
+            "title": ["a", "a", "b"],
+            "kind": ["split", "parallel", "parallel"],
+            "words": "",
+            "accuracy": 0.5,
+            "accuracy_other": 0.7,
+            "change": [24.0, 8.0, -30.0],
+            "change_low": [10.0, -2.0, -40.0],
+            "change_high": [40.0, 20.0, -20.0],
+        }
+    )
+    member = study(["serial_1gpu"])
+    pairs = published_pairs([member], all_runs([member]), {"glaucoma": []})
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert counted["parallel_effect"]["change"] == 8.0  # of the study with the other split
+    assert not counted["leakage_is_larger"]
+    effects.loc[1, "change_high"] = 9.0
+    assert facts([member], all_runs([member]), effects, pairs)["leakage_is_larger"]
+
+
 def test_a_study_of_one_run_claims_nothing():
     member = study(["serial_1gpu"])
     runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
@@ -169,7 +256,7 @@ def test_a_study_of_one_run_claims_nothing():
 
 
 def test_the_facts_count_what_intervals_show():
-    member = study(list(RUNS))
+    member = study(ALL)
     runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
     synthesis_facts = facts(
         [member], runs, effects, published_pairs([member], runs, {"glaucoma": []})

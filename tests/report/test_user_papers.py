@@ -9,15 +9,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 import figure_texts
+from medscale.evaluate.replicates import Gallery
 from medscale.report import style
 from medscale.report.overview.figures import confusion
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
+from medscale.report.quality.assessment import confusion_panel
 from medscale.report.reported import read_reported
+from medscale.report.result.gallery import some_cases
 from medscale.report.sources import REPORTED, reported
 from paper_pages import pages_of_sections
 from synthetic_runs import ROOT, configuration, make_study, report, report_shared
@@ -44,6 +48,7 @@ NINE: dict[str, Any] = {
     "classes": LESIONS,
     "runs": ["serial_1cpu", "ddp_2cpu"],
     "title": "Nine kinds of lesions",
+    "class_titles": {"nevus": "nevus (mole)"},
     "split": {"mode": "published"},
     "datasheet": {"name": "Our clinic's lesions"},
     "seeds": [1],
@@ -92,14 +97,14 @@ PRESENT = {
         "The images are a folder that the user gave.", "A classifier of medical images",
     ),
     "nine": (
-        "on one device and on several, in 1 study and 2 runs (CPUs; one seed each)",
+        "on one device and on several: one study, 2 runs (CPUs; one seed each)",
         "The split is that of the folder.",
         "The images are a folder that the user gave: Our clinic", "The test set is small",
         "those of each class", "the 5 classes of the lowest sensitivity",
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (
-        "in 1 study and 4 runs (CPUs; CPU processes in place of GPUs; several seeds each)",
+        "one study, 4 runs (CPUs; CPU processes in place of GPUs; several seeds each)",
         "divides the test images by",
         "AMP is automatic mixed precision", "The largest loss, and its causes",
     ),
@@ -135,6 +140,21 @@ def test_no_text_of_a_figure_is_cut_or_overlaps_another(study):
     assert study.faults == {}
 
 
+def test_names_of_three_classes_and_long_names_do_not_collide():
+    names = ["nevus", "seborrheic keratosis", "melanoma"]
+    long = ["Psoriasis Pictures Lichen Planus And Related Diseases", "Acne And Rosacea Photos"]
+    rows = [(True, names[0], names[0]), (False, *long), (False, *long[::-1])]
+    cases = pd.DataFrame(rows, columns=["right", "true", "predicted"]).assign(probability=0.91)
+    images = np.zeros((3, 8, 8, 3), np.uint8)
+    with style.house():
+        figure = style.new(3.25)
+        panel = figure.subplots(2, 3)[0, 0]
+        confusion_panel(panel, SimpleNamespace(classes=names, confusion=np.eye(3)))
+        gallery = some_cases(Gallery(cases, np.zeros((3, 4, 4)), images, ""))
+        assert figure_texts.faults(figure) == []
+        assert figure_texts.faults(gallery) == []
+
+
 def test_cut_and_overlapping_texts_are_noticed():
     figure = style.new(1.0)
     axes = figure.subplots()
@@ -166,6 +186,16 @@ def test_the_datasheet_and_the_cards_are_about_these_images(study):
         assert "its publishers'" not in text
     if study.name == "nine":
         assert "Split: that of the folders or of index.csv" in sheet
+        assert "| nevus (mole) |" in sheet
+
+
+def test_classes_are_printed_by_their_titles_and_stored_by_their_names(study):
+    if study.name == "nine":
+        tables = study.folder / "tables" / "nine"
+        for name in ("data", "per_class"):
+            text = (tables / f"{name}.tex").read_text(encoding="utf-8")
+            assert "nevus (mole)" in text
+            assert "nevus (mole)" not in (tables / f"{name}.csv").read_text(encoding="utf-8")
 
 
 def test_tables_of_a_single_run_have_no_columns_of_comparisons(study):

@@ -200,3 +200,14 @@ def test_counts_of_networks_are_what_the_configuration_says(full: Config, demo: 
         row = config.cost.networks[run_plan.model.name]
         for key in ("gflops", "activations_m", "parameters_m"):
             assert getattr(row, key) == pytest.approx(getattr(counts, key), rel=0.1), (name, key)
+
+
+def test_a_narrower_network_costs_less(full: Config) -> None:
+    from bench.networks import count
+
+    run_plan = of(full, "glaucoma/serial_1cpu")
+    narrow = run_plan.model.model_copy(update={"options": run_plan.model.options | {"width": 16}})
+    scaled = cost.network(full, run_plan.model_copy(update={"model": narrow}))
+    counts = count(narrow, cost.pixels(full, run_plan), 2)
+    for key in ("gflops", "activations_m", "parameters_m"):
+        assert getattr(scaled, key) == pytest.approx(getattr(counts, key), rel=0.2), key

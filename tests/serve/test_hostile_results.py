@@ -85,6 +85,7 @@ def test_the_result_is_whole_without_changes(folder: Path) -> None:
         ("classes", ["a", "a", "b"]),
         ("classes", [str(number) for number in range(20_000)]),
         ("classes", ["a", "b", "c" * 5000]),
+        ("class_titles", {"a": "c" * 5000}),
         ("study", "s" * 5000),
         ("replicates", []),
         ("replicates.0.seed", -1),

@@ -42,6 +42,7 @@ from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.detect.task import Detection
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read as read_replicate
+from medscale.report.names import class_name
 from medscale.report.result.folder import write_result
 from medscale.serve import bundle, inputs, predict_command
 from medscale.serve.predict import Prediction
@@ -502,6 +503,7 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
     for image in facts["predictions"]:
         assert sum(image["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert image["label"] == max(image["probabilities"], key=image["probabilities"].get)
+        assert image["title"] == class_name(image["label"])  # the study has no class_titles
     (tmp_path / "in" / "x.png").write_bytes(b"broken")
     done = run(arguments)
     assert isinstance(done.exception, MedscaleError)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from data_trees import class_tree
+from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import examine
 
 
 def findings(root: Path, split: dict[str, object], patient: str | None = None) -> dict[str, str]:
     """Return level and text of what the check says on the study ``mine``."""
+    return {
+        finding.subject: f"{finding.level}: {finding.text}"
+        for finding in examine(graph(root, split, patient))
+        if finding.subject.endswith("of mine")
+    }
+
+
+def graph(root: Path, split: dict[str, object], patient: str | None = None) -> Graph:
+    """Return the configuration of the study ``mine``."""
     study = {
         "like": "glaucoma",
         "source": {"kind": "folder", "path": str(root), "patient": patient},
@@ -22,12 +33,7 @@ def findings(root: Path, split: dict[str, object], patient: str | None = None) -
         "runs": ["serial_1cpu"],
     }
     changes = {"scale": "demo", "workdir": str(root / "work"), "only": ["mine"], "seeds": [1]}
-    graph = Graph(changes | {"studies": {"mine": study}})
-    return {
-        finding.subject: f"{finding.level}: {finding.text}"
-        for finding in examine(graph)
-        if finding.subject.endswith("of mine")
-    }
+    return Graph(changes | {"studies": {"mine": study}})
 
 
 def test_the_check_says_whether_patients_are_known(tmp_path: Path) -> None:
@@ -55,3 +61,43 @@ def test_the_check_refuses_what_the_index_will_refuse(
     finding_text = findings(tmp_path / "raw", split).get("split of mine")
     assert (finding_text is None) == (says is None)
     assert says is None or re.match(says, str(finding_text))
+
+
+def test_the_check_names_files_that_are_left_out_and_a_division_that_is_not_kept(
+    tmp_path: Path,
+) -> None:
+    for number, name in enumerate(("train", "test")):
+        class_tree(tmp_path / "raw" / name, {"a": 12, "b": 12, "c": 1}, seed=100 * number)
+    for name in ("notes.txt", "train/a/phone.heic", "train/a/.DS_Store", "more.zip"):
+        (tmp_path / "raw" / name).write_bytes(b"x")
+    texts = [finding.text for finding in examine(graph(tmp_path / "raw", {}))]
+    assert any("divided anew; keep their division by split: {mode: published}" in t for t in texts)
+    assert [text for text in texts if text.startswith("left out")] == [
+        "left out, class not in the study: 2, such as test/c/0.png (class c)",
+        "left out, image format that is not read: 1, such as train/a/phone.heic (convert it to "
+        "PNG, JPEG or DICOM)",
+        "left out, not an image by its name: 1 .zip (such as more.zip), 1 .txt (such as notes.txt)",
+    ]
+    texts = [finding.text for finding in examine(graph(tmp_path / "raw", {"mode": "published"}))]
+    assert not any("divided anew" in text for text in texts)
+
+
+def test_a_class_that_cannot_be_in_every_part_is_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 4})
+    assert findings(tmp_path / "raw", {})["split of mine"] == "note: class b has only 4 images"
+    (tmp_path / "raw/b/3.png").unlink()
+    (tmp_path / "raw/b/2.png").unlink()
+    text = findings(tmp_path / "raw", {})["split of mine"]
+    assert text.startswith("error: class b has 2 images of 2 patients or groups, so that it cannot")
+
+
+def test_an_edited_table_makes_the_index_again(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 3, "b": 3})
+    datasets, study = Datasets(graph(tmp_path / "raw", {})), SimpleNamespace(study="mine")
+    table = tmp_path / "raw" / "index.csv"
+    table.write_text("path,label,patient\na/0.png,a,P1\n")
+    before = datasets.raw_state(study)
+    assert datasets.raw_state(study) == before
+    with table.open("r+") as file:  # in place: the folder's time stays
+        file.write("path,label,patient\na/0.png,a,P2\n")
+    assert datasets.raw_state(study) != before

@@ -195,10 +195,13 @@ def test_targets_are_planned(options: tuple[str, ...], workspace: Path) -> None:
 def test_commands_that_are_not_planned_have_options_of_snakemake() -> None:
     from snakemake.cli import get_argument_parser
 
-    options = get_argument_parser()._option_string_actions
+    parser = get_argument_parser()
     for command in of("snakemake"):
         for part in words(command):
-            assert not part.startswith("-") or part in options, command
+            assert not part.startswith("-") or part in parser._option_string_actions, command
+        # An option of several values takes a target that stands after them as a value.
+        files = parser.parse_args(words(command)[1:]).configfile or []
+        assert all(file.suffix == ".yaml" for file in files), command
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

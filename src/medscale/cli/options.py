@@ -71,14 +71,37 @@ def run_snakemake(
 ) -> bool:
     """Run Snakemake in the project's root; return whether it succeeded.
 
-    Its output goes to stderr, so that stdout holds nothing but the facts of the command.
+    Its output goes to stderr, so that stdout holds nothing but the facts of the command. Raises
+    MedscaleError when a user stops it (Ctrl-C).
     """
     command = [sys.executable, "-m", "snakemake", *targets]
     command += ["--logger", "medscale"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
     command += [*arguments, "--config", *settings]
-    return subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode == 0
+    return _wait(subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr)) == 0
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit status of a process that Ctrl-C reaches as well.
+
+    ``subprocess.run`` would kill it a quarter of a second later. Snakemake then could neither stop
+    its jobs nor remove its lock, and the next call would fail. Raises MedscaleError after Ctrl-C.
+    """
+    stopped = False
+    while True:
+        try:
+            status = process.wait()
+            break
+        except KeyboardInterrupt:
+            if stopped:  # the second time, the user does not want to wait
+                process.kill()
+                raise
+            stopped = True
+            print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
+    if stopped:
+        raise MedscaleError("stopped; what is complete stays, and the same command goes on")
+    return status
 
 
 def changes_of(

@@ -282,7 +282,8 @@ def evaluate(
         device=device,
     )
     facts = {"folder": shown_path(path), **summary}
-    print_facts(facts, command.lines(summary, shown_path(path)), as_json)
+    titles = command.classification(result).class_titles
+    print_facts(facts, command.lines(summary, shown_path(path), titles), as_json)
 
 
 def export(

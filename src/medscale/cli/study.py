@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,7 +56,10 @@ def check(
 
 
 def study(
-    scale: Scale = "demo",
+    scale: Annotated[
+        str | None,
+        typer.Option(help="full or demo; default: full with a configfile, demo without"),
+    ] = None,
     only: Only = None,
     configfile: ConfigFile = None,
     dry_run: Annotated[
@@ -64,16 +68,30 @@ def study(
 ) -> None:
     """Check, run everything from raw images to the paper, and list the outputs."""
     start = time.time()
+    scale = scale or ("demo" if configfile is None else "full")
     changes = changes_of(scale, only, configfile)
     if dry_run:
         print_facts({}, _outlook(study_graph(scale, only, configfile), changes), as_json=False)
         return
     check(changes["scale"], only, configfile)
     if not run_snakemake([], changes, configfile):
-        raise MedscaleError(
-            "the study stopped: the lines above name the job and its log. The same command goes on"
-        )
+        raise _stopped(study_graph(scale, only, configfile), configfile)
     summary(scale, only, configfile, since=start)
+
+
+def _stopped(graph: Graph, configfile: Path | None) -> MedscaleError:
+    """Return the error for a study whose jobs did not all succeed."""
+    # Snakemake removes its lock at its end, so that a remaining one is that of another process.
+    if any((graph.workdir / ".snakemake" / "locks").glob("*")):
+        names = f"--configfile {configfile}" if configfile else "--profile demo"
+        return MedscaleError(
+            f"{shown_path(graph.workdir)} is locked: another study runs in it, or one was killed. "
+            f"If none runs, remove the lock, and give the same command again: snakemake --unlock "
+            f"{names}"
+        )
+    return MedscaleError(
+        "the study stopped: the lines above name the job and its log. The same command goes on"
+    )
 
 
 def _outlook(graph: Graph, changes: dict[str, Any]) -> Iterator[str]:

@@ -290,6 +290,11 @@ class Study(Strict):
     classes: Unique[Annotated[str, Field(min_length=1)]] | None = Field(
         None, min_length=2, description="order of the classes; the last of two is the positive one"
     )
+    class_titles: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        {},
+        description="title by class, in figures, tables, paper and page; a class without one is "
+        "printed by its name. Files keep the names",
+    )
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
     augment: Augment = Augment()
@@ -332,6 +337,13 @@ class Study(Strict):
         min_length=1,
         description="runs in the paper; others are trained on demand: snakemake results/STUDY/RUN",
     )
+
+    @model_validator(mode="after")
+    def _distinct_titles(self) -> Study:
+        titles = list(self.class_titles.values())
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            raise ValueError(f"class_titles: {twice[0]!r} is the title of two classes")
+        return self
 
     @model_validator(mode="after")
     def _valid_runs(self) -> Study:

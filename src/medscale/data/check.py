@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
+
+import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.data.demo.common import MARKER
 from medscale.data.download import interrupted_download
-from medscale.data.inventory import Inventory
+from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, Inventory
 from medscale.data.kind import ALL, Edition, load_kind, scan
 from medscale.data.settings import Source
 
+SHOWN = 4  # endings of files in a message
 SMALLEST = 128  # bytes; no photograph is smaller
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".aria2", ".tmp")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
@@ -129,21 +133,43 @@ def _missing_files(edition: Edition, inventory: Inventory) -> list[Finding]:
 
 def _oddities(folder: Path, inventory: Inventory) -> list[Finding]:
     """Return notes on files that are left out, and on files that may be damaged or unpacked."""
-    left_out, images = inventory.excluded, inventory.rows["path"]
-    excluded_paths = list(left_out["path"])
-    groups = {f"left out, {reason}": list(p) for reason, p in left_out.groupby("reason")["path"]}
-    groups |= {
+    images, excluded_paths = inventory.rows["path"], list(inventory.excluded["path"])
+    groups = {
         "nearly empty files": [path for path in images if _size(folder / path) < SMALLEST],
         "unfinished downloads": [
             path for path in excluded_paths if path.lower().endswith(UNFINISHED)
         ],
         "archives that may hold more": [p for p in excluded_paths if p.lower().endswith(ARCHIVES)],
     }
-    return [
-        Finding("note", f"{title}: {len(paths)}, such as {paths[0]}")
-        for title, paths in groups.items()
-        if paths
+    sentences = [
+        f"{title}: {len(paths)}, such as {paths[0]}" for title, paths in groups.items() if paths
     ]
+    return [Finding("note", text) for text in (*left_out_sentences(inventory.excluded), *sentences)]
+
+
+def left_out_sentences(left_out: pd.DataFrame) -> list[str]:
+    """Return a sentence on the files of each reason; none on those that systems and tools make.
+
+    ``left_out``: ``Inventory.excluded``.
+    """
+    sentences = []
+    for reason, files in left_out[left_out["reason"] != HIDDEN].groupby("reason"):
+        path, detail = files["path"].iloc[0], files["detail"].iloc[0]
+        text = f"{len(files)}, such as {path} ({detail})"
+        text = _endings(files["path"]) if reason == NO_IMAGE_NAME else text
+        sentences.append(f"left out, {reason!s}: {text}")
+    return sentences
+
+
+def _endings(paths: Iterable[str]) -> str:
+    """Return how many files have each ending, and an example."""
+    files = [PurePosixPath(path) for path in paths]
+    examples = {file.suffix.lower(): file for file in reversed(files)}
+    endings = Counter(file.suffix.lower() for file in files)
+    return ", ".join(
+        f"{count} {ending or 'without ending'} (such as {examples[ending]})"
+        for ending, count in endings.most_common(SHOWN)
+    )
 
 
 def _size(path: Path) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, SPLITS, Excluded, Row, image_row
 from medscale.data.listing import Listing
+
+SHOWN = 8  # labels of a message
 
 
 def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
@@ -52,32 +55,50 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
     return [row for row in rows if row["label"] in classes], left_out
 
 
-def check_classes(listing: Listing, classes: list[str], rows: list[Row], expected: str) -> None:
+def check_classes(
+    listing: Listing,
+    classes: list[str],
+    rows: list[Row],
+    expected: str,
+    labels: Collection[str] = (),
+    hints: Sequence[str] = (),
+) -> None:
     """Check that each class has images.
 
     Args:
         listing: listing of the raw folder.
         classes: classes of the study.
-        rows: rows of its images.
-        expected: expected contents of the folder, for the message.
+        rows: rows of the images of these classes.
+        expected: the expected layout, for the message.
+        labels: all labels of the images, in which a class may have another name.
+        hints: further sentences of the message.
 
     Raises:
         MedscaleError: for a class without images.
     """
-    labels = {row["label"] for row in rows}
-    if empty := [name for name in classes if name not in labels]:
+    with_images = {row["label"] for row in rows}
+    if empty := [name for name in classes if name not in with_images]:
+        others = sorted(set(labels) - {*classes})
+        meant = "; " + text if (text := suggestion(empty[0], others)) else " "
+        more = ", …" if len(labels) > SHOWN else ""
+        images_of = f"; labels: {', '.join(sorted(labels)[:SHOWN])}{more}" if labels else ""
         raise MedscaleError(
-            f"{listing.root}: no images of class {', '.join(map(repr, empty))} "
-            f"(found: {listing.summary()}); add images, remove the folder, or name the study's "
-            f"classes with `classes`.\n  {expected}"
+            f"{listing.root}: no images of class {', '.join(map(repr, empty))}{meant}"
+            f"(found: {listing.summary()}{images_of}); add images, remove the folder, or name the "
+            f"study's classes with `classes`.\n  {_lines(expected, *hints)}"
         )
 
 
-def no_usable_images(listing: Listing, expected: str) -> MedscaleError:
+def no_usable_images(listing: Listing, expected: str, hints: Sequence[str] = ()) -> MedscaleError:
     """Return the error for a raw folder without images in class folders."""
     return MedscaleError(
-        f"{listing.root} holds no usable images.\n  {expected}\n  Found: {listing.summary()}"
+        f"{listing.root} holds no usable images.\n  "
+        + _lines(expected, f"Found: {listing.summary()}", *hints)
     )
+
+
+def _lines(*sentences: str) -> str:
+    return "\n  ".join(sentences)
 
 
 def _split_folders(listing: Listing) -> list[str]:

@@ -27,7 +27,8 @@ SPLITS = {  # the package's name of each split by the name of its folder
 NO_IMAGE_NAME = "not an image by its name"
 NOT_A_FILE = "not a regular file"
 BAD_NAME = "name is not UTF-8"
-HIDDEN = "hidden folder"
+HIDDEN = "hidden file or folder"
+UNREAD_FORMAT = "image format that is not read"
 NO_FOLDER = "outside the class folders"
 NOT_LISTED = "not listed"
 NO_FILE = "listed but missing"
@@ -76,13 +77,14 @@ class Inventory:
         text = patients.sentence(counts)
         if counts["state"] == patients.KNOWN:
             return True, [f"{text} From: {counts['from']}"]
-        notes = list(self.patient_notes)
-        if self.patients is None and self.reads_headers and self.rows["path"].map(is_dicom).any():
-            notes.append(
-                "The index will read PatientID in the headers of the DICOM files; unless it is "
-                "missing or a placeholder, it is the patient."
+        dicom = self.rows["path"].map(is_dicom)
+        if self.patients is None and self.reads_headers and dicom.any():
+            headers = (
+                "The patients are read from PatientID in the headers of the DICOM files when the "
+                "index is made; where it is missing or a placeholder, they are not known."
             )
-        return False, [text, *notes]
+            return False, [headers] if dicom.all() else [text, headers, *self.patient_notes]
+        return False, [text, *self.patient_notes]
 
 
 def is_dicom(path: str) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medscale.data.settings import Datasheet, Source
 
 ALL = "all"  # any split, or any class
+COLUMNS = ("table", "image", "label", "patient")  # settings of ``source`` for the user's own files
 
 
 class Download(Protocol):
@@ -74,7 +75,8 @@ class DatasetKind:
     check_options: Mapping[str, Any] = field(default_factory=dict)
     # module of ``medscale.data.demo`` that generates synthetic images, if there is one
     demo: str | None = None
-    takes_patient: bool = False  # whether ``source.patient`` can name the patients
+    # ``source.table``, ``image``, ``label`` and ``patient`` describe the user's own files
+    takes_columns: bool = False
 
 
 @cache
@@ -136,10 +138,11 @@ def scan(source: Source, classes: list[str] | None, fewest: int = 2) -> Inventor
         )
     defaults = {name: allowed[0] for name, allowed in kind.options.items()}
     source = source.model_copy(update={"options": defaults | source.options})
-    if source.patient is not None and not kind.takes_patient:
+    columns = [name for name in COLUMNS if getattr(source, name) is not None]
+    if columns and not kind.takes_columns:
         raise MedscaleError(
-            f"source.patient is for the kind folder: the kind {source.kind} reads the patients "
-            "that its publisher names"
+            f"source.{columns[0]} is for the kind folder: the kind {source.kind} reads the files "
+            "of its publisher"
         )
     names = None if classes is None else [normalize("NFC", name) for name in classes]
     inventory = kind.scan(source, names)

@@ -15,7 +15,22 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data.images import is_named_image
-from medscale.data.inventory import BAD_NAME, HIDDEN, NO_IMAGE_NAME, NOT_A_FILE, Excluded
+from medscale.data.inventory import (
+    BAD_NAME,
+    HIDDEN,
+    NO_IMAGE_NAME,
+    NOT_A_FILE,
+    UNREAD_FORMAT,
+    Excluded,
+)
+
+MADE_BY_SYSTEMS = ("__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
+# Endings of images in formats that are not read: of phones, cameras, scanners of slides, volumes.
+UNREAD = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd"),
+    *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".svs", ".ndpi", ".mrxs"),
+    *(".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".npy", ".npz"),
+)
 
 
 class Listing:
@@ -45,10 +60,12 @@ class Listing:
                 self.excluded.append((path, *fault))
             elif _is_hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
-            elif not is_named_image(root / path):
-                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
-            else:
+            elif is_named_image(root / path):
                 self.images.append(path)
+            elif path.lower().endswith(UNREAD):
+                self.excluded.append((path, UNREAD_FORMAT, "convert it to PNG, JPEG or DICOM"))
+            else:
+                self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
         self._children: dict[str, list[str]] = {}
         for directory in sorted(PurePosixPath(d) for d in directories if not _is_hidden(f"{d}/x")):
             self._children.setdefault(str(directory.parent), []).append(directory.name)
@@ -119,13 +136,23 @@ def list_folder(root: Path | None, expected: str) -> Listing:
 def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
+    Values are separated by commas, or by the semicolons or tabs of the first line if it has no
+    comma (as spreadsheets write in countries with a decimal comma).
+
     Raises:
         MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
             twice, or has a line with more values than columns.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, strict=True) if line]
+            first = file.readline()
+            separator = next((mark for mark in ",;\t" if mark in first), ",")
+            file.seek(0)
+            lines = [line for line in csv.reader(file, delimiter=separator, strict=True) if line]
+    except UnicodeDecodeError as error:
+        raise MedscaleError(
+            f"{path} cannot be read as a CSV file in UTF-8: {error}; save it again as CSV UTF-8"
+        ) from None
     except (OSError, ValueError, csv.Error) as error:
         raise MedscaleError(f"{path} cannot be read as a CSV file in UTF-8: {error}") from None
     if not lines:
@@ -168,7 +195,8 @@ def normalized_path(path: str) -> str:
 
 
 def _is_hidden(path: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in dirname(path).split("/"))
+    """Whether a file, or a folder that it is in, was made by an operating system or tool."""
+    return any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in path.split("/"))
 
 
 def _walk(

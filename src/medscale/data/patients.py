@@ -10,13 +10,14 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import suggestion
 
 State = Literal["known", "partly", "not known"]
 KNOWN: State = "known"
@@ -52,6 +53,7 @@ PARTS = re.compile(
 # The part of a file's name up to its first number, and a separator.
 NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
 FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
+FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
@@ -89,30 +91,39 @@ def names_part(column: str) -> bool:
     return bool(PARTS.fullmatch(name)) and not PERSONS.fullmatch(name)
 
 
-def by_pattern(paths: Sequence[str], pattern: str) -> list[str | None]:
-    """Return the patient of each path by a regular expression; None if it does not match.
+def by_pattern(
+    paths: Sequence[str], pattern: str, setting: str = "patient", columns: Sequence[str] = ()
+) -> list[str | None]:
+    """Return the patient (or label) of each path by a regular expression; None without a match.
 
-    The expression is searched in the file's name or, if it contains ``/``, in the whole path. The
-    patient is the group ``patient``, the first group, or the whole match.
+    The expression is searched in the file's name; one that contains ``/``, in the whole path. The
+    value is the group of the setting's name, the first group, or the whole match.
+
+    Args:
+        paths: of the images, below the raw folder.
+        pattern: the expression.
+        setting: the setting in ``source`` that holds the expression: patient or label.
+        columns: of the table of images, in which the name may have been meant.
 
     Raises:
         MedscaleError: when the expression is not valid, or matches no path.
     """
+    hint = suggestion(pattern, columns)
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise MedscaleError(
-            f"source.patient {pattern!r} is neither a column of index.csv nor a regular "
-            f"expression: {error}"
+            f"source.{setting} {pattern!r} is neither a column of the table of images nor a "
+            f"regular expression: {error}; {hint}"
         ) from None
     texts = paths if "/" in pattern else [PurePosixPath(path).name for path in paths]
-    patients = [_patient(expression.search(text)) for text in texts]
-    if paths and not any(patients):
+    values = [_value(expression.search(text), setting) for text in texts]
+    if paths and not any(values):
         raise MedscaleError(
-            f"source.patient {pattern!r} is not a column of index.csv, and as a regular expression "
-            f"it matches none of the {len(paths)} paths (first: {paths[0]}); correct it"
+            f"source.{setting} {pattern!r} is not a column of the table of images, and as a "
+            f"regular expression it matches none of the {len(paths)} paths (first: {paths[0]}); {hint}"
         )
-    return patients
+    return values
 
 
 def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
@@ -131,30 +142,59 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
     return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
 
 
-def _patient(match: re.Match[str] | None) -> str | None:
+def _value(match: re.Match[str] | None, setting: str) -> str | None:
     if match is None:
         return None
-    groups = match.groupdict().get("patient") or next(iter(match.groups()), match[0])
+    groups = match.groupdict().get(setting) or next(iter(match.groups()), match[0])
     return groups or None
 
 
-def note_on_prefixes(paths: Iterable[str]) -> list[str]:
-    """Return a note on file names with common prefixes, which may be patients.
+def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a note on common prefixes of file names, or on folders, which may be patients.
 
     Args:
-        paths: paths of images without known patients.
+        rows: path and label of images without known patients.
     """
+    paths = [str(row["path"]) for row in rows]
+    return _note_on_prefixes(paths) or _note_on_folders(paths, {str(row["label"]) for row in rows})
+
+
+def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]:
+    """Return a note on the folders right above the images, or else on the first of each path."""
+    folders = [PurePosixPath(path).parts[:-1] for path in paths]
+    for place, expression in ((-1, "([^/]+)/[^/]+$"), (0, "^([^/]+)/")):
+        names = Counter(parts[place] for parts in folders if parts and parts[place] not in labels)
+        if len(names) >= FEWEST_FOLDERS:
+            return [
+                f"{names.total():,} images are in {len(names):,} folders such as {min(names)}: are "
+                f"these patients? Then set source.patient: '{expression}'"
+            ]
+    return []
+
+
+def _note_on_prefixes(paths: Sequence[str]) -> list[str]:
     prefixes = Counter(
         match[1] for path in paths if (match := NAME_PREFIX.match(PurePosixPath(path).stem))
     )
     shared_prefixes = {prefix: count for prefix, count in prefixes.items() if count > 1}
     if len(shared_prefixes) < FEWEST_PREFIXES:
         return []
+    example = max(shared_prefixes, key=lambda prefix: (shared_prefixes[prefix], prefix))
     return [
         f"{sum(shared_prefixes.values()):,} names repeat {len(shared_prefixes):,} prefixes such as "
-        f"{max(shared_prefixes, key=lambda prefix: (shared_prefixes[prefix], prefix))}: are these "
-        "patients? Then set source.patient."
+        f"{example}: are these patients? Then set source.patient: '{_expression(example)}'"
     ]
+
+
+def _expression(prefix: str) -> str:
+    """Return the regular expression of prefixes that differ from one in their last number."""
+    start, separator = prefix[:-1].rstrip("0123456789"), prefix[-1]
+    return rf"^{_escape(start)}(\d+){_escape(separator)}"
+
+
+def _escape(text: str) -> str:
+    """Return a text with the special signs of regular expressions escaped, and no others."""
+    return re.sub(r"[.^$*+?{}\[\]\\|()]", r"\\\g<0>", text)
 
 
 def state(patients: Iterable[Any] | None) -> State:

@@ -54,13 +54,30 @@ class Source(Strict):
     )
     limits: Limits = LIMITS
     options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+    table: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: CSV file with a line for each image, its path relative to the "
+        "folder; null: index.csv where there is one",
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: column of the table that names images; null: path",
+    )
+    label: str | None = Field(
+        None,
+        min_length=1,
+        description="kind folder: column of the table with the class, or a regular expression for "
+        "the class in the images' names (in their paths, if it contains /); null: label, or the "
+        "name of the folder",
+    )
     patient: str | None = Field(
         None,
         min_length=1,
-        description="kind folder: the column of index.csv that names patients, or a regular "
+        description="kind folder: column of the table that names patients, or a regular "
         "expression for them in the images' names (in their paths, if it contains /)",
     )
-
     labels: dict[str, str] = Field(
         {},
         description="of external images: class of the study by the name that it has in this folder,"

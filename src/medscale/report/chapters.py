@@ -73,8 +73,13 @@ def outputs() -> dict[str, dict[str, str]]:
 
 
 def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
-    """Return the settings of a chapter, with names of chapters and outputs where it needs them."""
+    """Return the settings of a chapter, with titles of classes, and names where it needs them.
+
+    Titles of classes are for ``write_chapter``; names are of the study's chapters and of outputs.
+    """
     settings = dict(chapter.settings(config, study))
+    if not chapter.spans_studies and (titles := config.study(study).class_titles):
+        settings["class_titles"] = titles
     if chapter.lists_chapters:
         settings["chapters"] = [other.name for other in chapters_of(config, study)]
     if chapter.cites_outputs:

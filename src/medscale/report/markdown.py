@@ -7,6 +7,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Undefined
 
 from medscale.base.text import markdown, markdown_code
+from medscale.report.names import class_name
 
 
 class Markdown(str):
@@ -14,7 +15,9 @@ class Markdown(str):
 
 
 def fill(template: Path, variables: Mapping[str, Any], **options: Any) -> str:
-    r"""Return the document that a template makes of variables; ``| code`` prints a code span.
+    r"""Return the document that a template makes of variables.
+
+    ``| code`` prints a code span, ``| class_name`` a class for readers (``names.class_name``).
 
     In the template a backslash at the end of a line joins it with the next one.
 
@@ -27,6 +30,7 @@ def fill(template: Path, variables: Mapping[str, Any], **options: Any) -> str:
     environment = Environment(  # noqa: S701 (_printed escapes, for Markdown)
         undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printed, **options
     )
+    environment.filters["class_name"] = class_name
     environment.filters["code"] = lambda value: Markdown(markdown_code(str(value)))
     return environment.from_string(text).render(variables)
 

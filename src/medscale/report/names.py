@@ -1,6 +1,9 @@
 """Readable names of runs and classes, and the colour, line and marker of each run in figures."""
 
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from zlib import crc32
 
 from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
@@ -62,11 +65,33 @@ TIME_LOOKS = {
 }
 
 
-def class_name(text: str) -> str:
-    """Return a class name for readers: "acne_vulgaris" is "acne vulgaris".
+# Titles of the classes of the study whose figures and tables are being made.
+_TITLES: ContextVar[Mapping[str, str] | None] = ContextVar("class titles", default=None)
 
-    An underscore at either end stays: without it the name could be empty.
+
+@contextmanager
+def class_titles(titles: Mapping[str, str]) -> Iterator[None]:
+    """Print classes by a study's titles (``studies.<name>.class_titles``) within the context."""
+    token = _TITLES.set(titles)
+    try:
+        yield
+    finally:
+        _TITLES.reset(token)
+
+
+def class_name(text: str, titles: Mapping[str, str] | None = None) -> str:
+    """Return a class name for readers: its title, or its name without underscores.
+
+    "acne_vulgaris" is "acne vulgaris". An underscore at either end stays: without it the name could
+    be empty.
+
+    Args:
+        text: the name of the class in the data.
+        titles: of the study's classes; by default those of the context ``class_titles``.
     """
+    known = (_TITLES.get() or {}) if titles is None else titles
+    if text in known:
+        return known[text]
     return re.sub(r"(?<=[^\s_])_+(?=[^\s_])", " ", text)
 
 

@@ -1,6 +1,6 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,14 @@ from rich.table import Table
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.base.log import plain
-from medscale.base.paths import SUMMARY, evaluated_result
+from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.evaluate.summary import one_line
 from medscale.report.marks import mark
-from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, label
+from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
@@ -29,7 +29,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     Raises MedscaleError when it is no result folder.
     """
     folder = evaluated_result(folder)
-    summary = read_summary(folder)
+    summary, titles = read_summary(folder), _titles(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
@@ -57,10 +57,11 @@ def show(folder: str | Path) -> Iterator[str | Table]:
         yield "\nmean over folds, interval for other training images too (Nadeau & Bengio 2003)"
         yield _folds(folds)
     if left_out := summary.get("not_averaged"):
-        yield f"averages over classes leave out {plain(', '.join(left_out))}: {TOO_FEW}"
-    yield from _reference(folder, summary)
+        names = ", ".join(class_name(name, titles) for name in left_out)
+        yield f"averages over classes leave out {plain(names)}: {TOO_FEW}"
+    yield from _reference(folder, summary, titles)
     if "classes" in summary:
-        yield from _classification(summary)
+        yield from _classification(summary, titles)
     yield _speed(summary)
     environment = summary["environment"]
     changes = ", with changes" if environment["dirty"] else ""
@@ -132,7 +133,7 @@ def _folds(folds: dict[str, Any]) -> Table:
     return table
 
 
-def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
+def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str]:
     """Yield a line on the study's linear reference, if it lies in the same working folder."""
     file = folder.resolve().parents[2] / "measured" / summary["study"] / "reference.json"
     if "classes" not in summary or not file.is_file():
@@ -141,13 +142,20 @@ def _reference(folder: Path, summary: dict[str, Any]) -> Iterator[str]:
     auroc, most = linear["metrics"]["test"]["auroc"], linear["majority"]
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
-    share = f"{plain(most['class'])} is {_number(most['share'], 100)} % of the test images"
+    name = plain(class_name(most["class"], titles))
+    share = f"{name} is {_number(most['share'], 100)} % of the test images"
     yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
 
 
-def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
+def _titles(folder: Path) -> dict[str, str]:
+    """Return the titles of a result's classes; results of earlier versions have none."""
+    file = folder / INFERENCE
+    return dict(read_json(file).get("class_titles", {})) if file.is_file() else {}
+
+
+def _classification(summary: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str | Table]:
     yield ""
-    yield _classes(summary)
+    yield _classes(summary, titles)
     yield ""
     names = ("sensitivity", "specificity", "ppv", "npv")
     points = _table("class", "validation specificity", *names[:2], "PPV", "NPV", "prevalence")
@@ -160,7 +168,12 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
             value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
             rates.append(f"{value} % ({low} to {high})")
         prevalence = _number(row.get("prevalence"), 100) + " %"
-        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates, prevalence)
+        points.add_row(
+            plain(class_name(row["class"], titles)),
+            f"{100 * row['wanted']:g} %",
+            *rates,
+            prevalence,
+        )
     yield points
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:
@@ -175,9 +188,10 @@ def _classification(summary: dict[str, Any]) -> Iterator[str | Table]:
         yield f"\ntemperature {temperature:.2f}, fitted on the validation images"
 
 
-def _classes(summary: dict[str, Any]) -> Table:
+def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
     """Return recall and the most frequent confusion of each class."""
-    classes, replicates = summary["classes"], len(summary["seeds"])
+    classes = [class_name(name, titles) for name in summary["classes"]]
+    replicates = len(summary["seeds"])
     table = _table("class", "images", "recall", "", "most often taken for")
     for code, (name, row) in enumerate(zip(classes, summary["confusion"], strict=True)):
         images = sum(row)

@@ -76,6 +76,11 @@ def by_run(files: Iterable[str]) -> dict[str, list[Path]]:
     return paths
 
 
+def seed_of(file: Path) -> int:
+    """Return the seed of the replicate whose run folder a file is in (``replicate_name``)."""
+    return int(file.parent.name.removeprefix("seed").partition("_")[0])
+
+
 def section(config: Config, study: str) -> dict[str, Any]:
     """Return a study's section of the configuration, as a chapter's setting.
 

@@ -14,6 +14,7 @@ from medscale.base.files import write_csv, write_json, write_text
 from medscale.report import style
 from medscale.report.chapter import Chapter
 from medscale.report.marks import Marks, formats, mark
+from medscale.report.names import class_titles
 
 
 @dataclass
@@ -40,13 +41,15 @@ def write_chapter(
 
     Args:
         study: the study's; empty for a chapter about all studies.
-        arguments: of the chapter's ``make``: its inputs and settings.
+        arguments: of the chapter's ``make``: its inputs and settings; and ``class_titles``, by
+            which the chapter prints classes.
         folder: below which the files are written.
     """
     chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER
     make = importlib.import_module(f"medscale.report.{name}.make").make
-    with style.house():
-        pages = make(study, **arguments)
+    settings = dict(arguments)
+    with class_titles(settings.pop("class_titles", {})), style.house():
+        pages = make(study, **settings)
         _check(chapter, pages)
         write(chapter, pages, study, folder)
 

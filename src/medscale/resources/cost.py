@@ -118,11 +118,19 @@ def kind_of(config: Config, backend: str) -> DeviceKind:
 
 
 def network(config: Config, plan: RunPlan) -> Network:
-    """Return the network's cost of an image of the plan's size, in proportion to its area."""
+    """Return the network's cost of an image of the plan's size and of the plan's width.
+
+    It is proportional to the image's area.
+    """
     row = config.cost.networks.get(plan.model.name, config.cost.unknown)
     area = (pixels(config, plan) / row.size) ** 2
+    width = plan.model.options.get("width", row.width) / row.width if row.width else 1
     return row.model_copy(
-        update={"gflops": row.gflops * area, "activations_m": row.activations_m * area}
+        update={
+            "gflops": row.gflops * area * width**2,
+            "activations_m": row.activations_m * area * width,
+            "parameters_m": row.parameters_m * width**2,
+        }
     )
 
 

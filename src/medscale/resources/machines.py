@@ -128,6 +128,12 @@ class Network(Strict):
     share: float = Field(
         1.0, gt=0, description="factor on the device's share for this kind of layers"
     )
+    width: int | None = Field(
+        None,
+        ge=1,
+        description="option `width` of the counted network; of another width, operations and "
+        "parameters grow with its square, activations with itself",
+    )
 
 
 class Expected(Strict):

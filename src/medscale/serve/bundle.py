@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -73,6 +73,9 @@ class Inference(Strict):
     kind: Name = Field("", description="kind of its dataset (``data/kinds``)")
     task: Literal["classification", "detection"]
     classes: Unique[Name] = Field(min_length=1, max_length=MOST_CLASSES)
+    class_titles: dict[Name, Name] = Field(
+        {}, max_length=MOST_CLASSES, description="titles of the classes for readers, by name"
+    )
     marks: Marks
     preprocess: Preprocess
     crop: Crop | None
@@ -140,11 +143,12 @@ def put(
     *,
     title: str = "",
     kind: str = "",
+    class_titles: Mapping[str, str] | None = None,
 ) -> None:
     """Write inference.json and each replicate's weights into a new result folder.
 
     Weights are hard links to those of the run folders where the file system allows it. Raises
-    MedscaleError when a replicate has no weights.
+    MedscaleError when a replicate has no weights, or a title is that of no class.
 
     Args:
         replicates: the run folders, read.
@@ -153,8 +157,14 @@ def put(
         summary: the content of its summary.json.
         title: name of the study in words; empty if it is not known.
         kind: kind of its dataset; empty if it is not known.
+        class_titles: titles of its classes by name (``studies.<name>.class_titles``).
     """
-    plan = replicates[0].plan
+    plan, titles = replicates[0].plan, dict(class_titles or {})
+    if unknown := [name for name in titles if name not in shards.classes]:
+        raise MedscaleError(
+            f"studies.{plan.study}.class_titles: {unknown[0]!r} is no class; the classes are "
+            f"{', '.join(map(repr, shards.classes))}"
+        )
     judged_by, values = _validation(replicates, summary)
     absent = [None] * len(replicates)
     thresholds = summary.get("thresholds") or absent
@@ -166,6 +176,7 @@ def put(
         kind=kind,
         task="classification" if plan.detect is None else "detection",
         classes=shards.classes,
+        class_titles=titles,
         marks=summary["marks"],
         preprocess=Preprocess.model_validate(shards.meta["preprocess"]),
         crop=plan.augment.crop,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from medscale.data.settings import Dask, Source, Split
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
-from medscale.report.names import OVER
+from medscale.report.names import OVER, class_name
 from medscale.serve.external import classification, evaluate_external
 
 SHOWN = 10  # operating points on the terminal
@@ -83,8 +83,11 @@ def evaluate(
     return out, summary
 
 
-def lines(summary: dict[str, Any], folder: str) -> Iterator[str | Table]:
-    """Yield lines and tables, for rich, of an external evaluation and its folder."""
+def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> Iterator[str | Table]:
+    """Yield lines and tables, for rich, of an external evaluation and its folder.
+
+    ``titles``: of the classes, by name.
+    """
     name = f"{summary['study']}/{summary['run']['name']} on {summary['title']}"
     yield f"[bold]{plain(name)}[/], not a medical device"
     if words := mark([summary["marks"]]):
@@ -104,7 +107,9 @@ def lines(summary: dict[str, Any], folder: str) -> Iterator[str | Table]:
     points = Table("class", "validation specificity", "sensitivity", "specificity", "PPV", box=None)
     for row in summary["operating"][:SHOWN]:
         rates = [_around(row, rate, 100) for rate in ("sensitivity", "specificity", "ppv")]
-        points.add_row(plain(row["class"]), f"{100 * row['wanted']:g} %", *rates)
+        points.add_row(
+            plain(class_name(row["class"], titles)), f"{100 * row['wanted']:g} %", *rates
+        )
     yield points
     yield "thresholds and temperatures are those of the result, from its validation images"
     yield f"figures, tables and predictions: {plain(folder)}/"

@@ -20,6 +20,7 @@ from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, assess
 from medscale.evaluate.external import copies, shift, validation_fit
 from medscale.evaluate.replicates import Predictions, read_index
+from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from medscale.serve import bundle
@@ -106,7 +107,8 @@ def evaluate_external(
         shift=shift(inside.summary, inside.resamples, assessment),
         predictions=_predictions(rows, class_probabilities, weights, training),
     )
-    return write_external(external, out, further or {})
+    with class_titles(predictor.inference.class_titles):
+        return write_external(external, out, further or {})
 
 
 def classification(result: Path) -> Inference:

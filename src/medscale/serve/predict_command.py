@@ -13,6 +13,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import plain, track
 from medscale.base.paths import existing_image
 from medscale.data.patients import is_missing
+from medscale.report.names import class_name
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
 from medscale.serve.predict import Prediction, Predictor, load
@@ -96,7 +97,9 @@ def facts(
         "seeds": [weights.seed for weights in predictor.weights],
         "calibrated": calibrated,
         "predictions": [
-            {"path": image.source, "label": image.label, **vars(image)} for image in predictions
+            {"path": image.source, "label": image.label, "title": _title(predictor, image)}
+            | vars(image)
+            for image in predictions
         ],
     }
 
@@ -114,7 +117,7 @@ def lines(
     yield plain(title)
     table = Table("image", "prediction", box=None, pad_edge=False)
     for prediction in predictions[:TABLE_ROWS]:
-        table.add_row(plain(prediction.source), _in_words(prediction))
+        table.add_row(plain(prediction.source), _in_words(predictor, prediction))
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     yield table
@@ -137,7 +140,13 @@ def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
     )
 
 
-def _in_words(prediction: Prediction) -> str:
+def _title(predictor: Predictor, prediction: Prediction) -> str | None:
+    """Return the most probable class as readers see it; None for a detector or without an image."""
+    label = prediction.label
+    return None if label is None else class_name(label, predictor.inference.class_titles)
+
+
+def _in_words(predictor: Predictor, prediction: Prediction) -> str:
     if prediction.error is not None:
         return f"[red]{plain(prediction.error)}[/]"
     if (boxes := prediction.boxes) is not None:
@@ -147,9 +156,11 @@ def _in_words(prediction: Prediction) -> str:
         ]
         more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
         return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
+    titles = predictor.inference.class_titles
     ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
     best, *further = [
-        f"{plain(name)} {100 * value:.1f} %" for name, value in ranking[:MOST_RESULTS]
+        f"{plain(class_name(name, titles))} {100 * value:.1f} %"
+        for name, value in ranking[:MOST_RESULTS]
     ]
     return ", ".join([f"[bold]{best}[/]", *further])
 

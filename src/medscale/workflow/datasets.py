@@ -22,7 +22,7 @@ from medscale.base.code import (
     tree_digest,
 )
 from medscale.base.errors import MedscaleError
-from medscale.base.files import digest
+from medscale.base.files import digest, sha256
 from medscale.data.kind import kind_file
 from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph
@@ -105,15 +105,20 @@ class Datasets:
     def raw_state(self, wildcards: Any) -> str:
         """Return a digest that changes when files are added to the raw folder or removed.
 
-        It covers the times of the directories to two levels: listing millions of files in each
-        call of Snakemake would take minutes.
+        It covers the times of the directories to two levels, since listing millions of files in
+        each call of Snakemake would take minutes; and the tables of the first, which are edited.
         """
         root = self._graph.raw(wildcards.study)
         if self._config.study(wildcards.study).source.synthetic or not root.is_dir():
             return "generated or absent"
         folders = [root, *_subfolders(root)]
         folders += [folder for parent in folders[1:] for folder in _subfolders(parent)]
-        return digest(sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders))
+        table = self._config.study(wildcards.study).source.table
+        tables = {*root.glob("*.csv")}
+        tables |= {root / Path(table).expanduser()} if table is not None else set()
+        states = sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders)
+        contents = [sha256(file) for file in sorted(tables) if file.is_file()]
+        return digest([*states, *contents])
 
     def source(self, wildcards: Any) -> str:
         """Return the section ``source`` with the folder as jobs name it."""

@@ -16,9 +16,11 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
+from medscale.data.check import left_out_sentences
 from medscale.data.demo.generate import parse_options
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
+from medscale.data.settings import Split
 from medscale.engine.detect import extra
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
@@ -31,6 +33,7 @@ Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
+PARTS = ("train", "val", "test")  # that each class has images in
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 
 
@@ -104,15 +107,37 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
     if is_external:
         return len(rows), findings
-    published = settings.split.mode == "published"
-    if not published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images"
-        findings.append(Finding("note", f"split of {name}", text))
-    try:
-        split.check_listed(rows, settings.split)
-    except MedscaleError as error:
-        findings.append(Finding("error", f"split of {name}", str(error)))
+    findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
+    findings += _split(inventory, settings.split, name)
     return len(rows), [*findings, *_patients(inventory, name)]
+
+
+def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
+    """Yield what the split of a study makes of the listed images."""
+    subject, rows = f"split of {name}", inventory.rows
+    counts, is_published = rows["label"].value_counts(), settings.mode == "published"
+    groups = rows["group"].where(rows["group"].notna(), rows["path"])
+    apart = groups.groupby(rows["label"]).nunique()
+    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        text = (
+            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            "or groups, so that it cannot be in training, validation and test: add images, or "
+            "leave it out of `classes`"
+        )
+        yield Finding("error", subject, text)
+    elif not is_published and counts.min() < FEW_IMAGES:
+        text = f"class {counts.idxmin()} has only {counts.min()} images"
+        yield Finding("note", subject, text)
+    if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
+        text = (
+            "the images come divided into train, val or test, and are divided anew; keep their "
+            "division by split: {mode: published}"
+        )
+        yield Finding("note", subject, text)
+    try:
+        split.check_listed(rows, settings)
+    except MedscaleError as error:
+        yield Finding("error", subject, str(error))
 
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
@@ -220,8 +245,9 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         runs = sorted({plan.run.name for plan in large})
         text = (
             f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: "
-            f"{', '.join(runs[:4])} …; use --profile slurm on a cluster, or --profile demo, where "
-            "CPU processes stand in and everything says so"
+            f"{', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}; leave them out of `runs`, use "
+            "--profile slurm on a cluster, or scale demo (--profile demo, or `scale: demo` in your "
+            "file), where CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
     elif most:

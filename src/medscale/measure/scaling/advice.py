@@ -6,7 +6,8 @@ The rules:
 2. Devices are worth using as long as their parallel efficiency is one half or more. Below one half,
    a device-hour achieves less than half of its work on a single device, and further devices are
    better used for another replicate.
-3. Several devices are recommended only if the 95 % interval of their speedup over one lies above 1.
+3. Several devices are recommended only if the 95 % interval of their speedup over one lies above 1,
+   one device only if that of the efficiency of the next number of devices lies below one half.
    Otherwise, and with one replicate, which gives no interval, the recommendation is undecided.
 4. A law is cited with its interval, and only if the series has enough different numbers of devices.
    A very wide interval (serial part from below 0.05 to above 0.5) is called undecided instead.
@@ -88,13 +89,7 @@ def _advice(table: pd.DataFrame, devices: str) -> str:
     largest, count = int(table["devices"].max()), worthwhile(table)
     row = table[table["devices"] == count].iloc[0]
     if count == 1:
-        next_row = table.iloc[1]
-        unsure = " (one replicate, so no interval)" if _alone(next_row) else ""
-        return (
-            f"Use one device. The efficiency of {int(next_row['devices'])} {devices} is "
-            f"{_share(next_row)}{unsure}, below one half, so a further device is better used for "
-            "another seed"
-        )
+        return _against(table.iloc[1], devices)
     if reason := _unsure(row):
         return (
             f"Whether {count} {devices} are worth using is not decided: their efficiency is "
@@ -102,13 +97,31 @@ def _advice(table: pd.DataFrame, devices: str) -> str:
         )
     if count == largest:
         return (
-            f"All {largest} {devices} of the largest run are worth using: their efficiency is "
+            f"The {largest} {devices} of the largest run are worth using: their efficiency is "
             f"{_share(row)}"
         )
     next_row = table[table["devices"] > count].iloc[0]
     return (
         f"Up to {count} {devices} are worth using: their efficiency is {_share(row)}, that of "
         f"{int(next_row['devices'])} is {_share(next_row)}, below one half"
+    )
+
+
+def _against(row: pd.Series, devices: str) -> str:
+    """Return the advice where the efficiency of the fewest devices is below one half (rule 3)."""
+    count, high = int(row["devices"]), row["efficiency_ci_high"]
+    if _alone(row) or high >= ENOUGH:
+        reason = "is that of one replicate and has no interval"
+        if not _alone(row):
+            low = row["efficiency_ci_low"]
+            reason = f"has a 95 % interval of {low:.2f} to {high:.2f}, which includes one half"
+        return (
+            f"Whether {count} {devices} are worth using is not decided: their efficiency of "
+            f"{_share(row)} {reason}"
+        )
+    return (
+        f"Use one device. The efficiency of {count} {devices} is {_share(row)}, below one half "
+        "with its interval, so a further device is better used for another seed"
     )
 
 

@@ -21,7 +21,7 @@ from scipy import stats
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
 
-FEWEST = 5  # replicates that a verdict needs, as in MLPerf's image classification
+FEWEST = 5  # seeds that a verdict needs, as in MLPerf's image classification
 NAN = float("nan")
 ALPHA = 0.05  # of each test
 # Variance of the rounding to whole epochs (Sheppard 1898): the smallest that replicates can have.
@@ -37,13 +37,13 @@ WITHIN = "{}, within the margin"
 
 @dataclass(frozen=True)
 class Times:
-    """Epochs and seconds to the target of a run's replicates.
+    """Epochs and seconds to the target of a run's replicates; of a cross-validation, by seed.
 
     A replicate that does not reach the target is censored on the right: it has the planned epochs,
     even if its training stopped early, and the seconds of its whole training.
     """
 
-    epochs: np.ndarray  # int64, shape S for S replicates
+    epochs: np.ndarray  # float64, shape S for S replicates
     seconds: np.ndarray  # float64, shape S; NaN if the number of processes changed until then
     reached: np.ndarray  # bool, shape S
 
@@ -78,7 +78,7 @@ def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) ->
     """
     epochs = [target.epoch(history) for history in histories]
     return Times(
-        np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.int64),
+        np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.float64),
         np.array(
             [
                 seconds_of(history, len(history) if epoch is None else epoch)
@@ -86,6 +86,25 @@ def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) ->
             ]
         ),
         np.array([epoch is not None for epoch in epochs]),
+    )
+
+
+def by_seed(times: Times, seeds: Sequence[int]) -> Times:
+    """Return the times of each seed: of a cross-validation the means over the seed's folds.
+
+    Folds of one seed share training images, so only seeds are independent replicates. A seed
+    reaches the target where the trainings on all of its folds do.
+
+    Args:
+        times: of all trainings of a run.
+        seeds: the seed of each training, in the same order.
+    """
+    numbers = np.array(seeds)
+    trainings = [numbers == seed for seed in dict.fromkeys(seeds)]
+    return Times(
+        np.array([times.epochs[of_seed].mean() for of_seed in trainings]),
+        np.array([times.seconds[of_seed].mean() for of_seed in trainings]),
+        np.array([times.reached[of_seed].all() for of_seed in trainings]),
     )
 
 
@@ -106,12 +125,12 @@ def refuse_unreachable(
 def compare(run: Times, reference: Times, margin: float) -> Comparison:
     """Compare the epochs to the target of a run with those of the baseline.
 
-    With fewer than ``FEWEST`` replicates on either side there are neither p-values nor an interval,
-    and the verdict is "not established".
+    With fewer than ``FEWEST`` seeds on either side there are neither p-values nor an interval, and
+    the verdict is "not established".
 
     Args:
-        run: the replicates of the run.
-        reference: the replicates of the baseline.
+        run: the times of the run, by seed.
+        reference: the times of the baseline, by seed.
         margin: relative difference of the means within which convergence counts as equal.
     """
     mean = float(reference.epochs.mean())

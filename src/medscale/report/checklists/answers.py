@@ -9,6 +9,7 @@ from jinja2 import Environment, StrictUndefined, TemplateError, Undefined
 
 from medscale.base.errors import MedscaleError
 from medscale.report.checklists.items import Item, StudyAnswers
+from medscale.report.names import class_name
 from medscale.report.syntax import SYNTAX
 
 NOT_ANSWERED = "not answered"
@@ -17,12 +18,14 @@ NOT_DONE = "not done, because"
 
 def environment() -> Environment:
     """Return the environment of answers: plain text, with the marks of the paper's templates."""
-    return Environment(
+    jinja = Environment(
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 (the table escapes the text, for LaTeX)
         finalize=_plain,
         **SYNTAX,
     )
+    jinja.filters["class_name"] = class_name
+    return jinja
 
 
 def answer(

@@ -24,9 +24,9 @@ from medscale.report.paper.facts import read_facts
 from medscale.report.writer import Pages
 
 COLUMNS = [
-    (r">{\raggedright\arraybackslash}p{0.07\linewidth}", "item"),
+    (r">{\raggedright\arraybackslash}p{0.10\linewidth}", "item"),
     (r">{\raggedright\arraybackslash}p{0.30\linewidth}", "asks for"),
-    (r">{\raggedright\arraybackslash}p{0.55\linewidth}", "answer"),
+    (r">{\raggedright\arraybackslash}p{0.53\linewidth}", "answer"),
 ]
 
 

@@ -52,12 +52,14 @@ def words_of_bounds(row: dict[str, Any]) -> str:
     """Return the accepted values of a claim in words, with their unit."""
     measure = MEASURES[row["measure"]]
     unit = f" {measure.unit}" if measure.unit else ""
-    low, high = row["lowest"], row["highest"]
+    low, high = (
+        None if end is None else _signed(f"{end:.4g}") for end in (row["lowest"], row["highest"])
+    )
     if low is None:
-        return f"at most {high:.4g}{unit}"
+        return f"at most {high}{unit}"
     if high is None:
-        return f"at least {low:.4g}{unit}"
-    return f"{low:.4g} to {high:.4g}{unit}"
+        return f"at least {low}{unit}"
+    return f"{low} to {high}{unit}"
 
 
 def words_of_value(row: dict[str, Any]) -> str:
@@ -65,6 +67,14 @@ def words_of_value(row: dict[str, Any]) -> str:
     digits = MEASURES[row["measure"]].digits
     if math.isnan(row["value"]):
         return ""
+    value, low, high = (_signed(f"{row[key]:.{digits}f}") for key in ("value", "low", "high"))
     if math.isnan(row["low"]) or row["low"] == row["high"]:
-        return f"{row['value']:.{digits}f}"
-    return f"{row['value']:.{digits}f} ({row['low']:.{digits}f} to {row['high']:.{digits}f})"
+        if float(f"{row['value']:.{digits}f}") == 0:
+            return "0" if row["value"] == 0 else f"below {10**-digits:.{digits}f}"
+        return value
+    return f"{value} ({low} to {high})"
+
+
+def _signed(number: str) -> str:
+    """Return a formatted number with a minus in place of a hyphen."""
+    return f"−{number[1:]}" if number.startswith("-") else number

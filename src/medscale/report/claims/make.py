@@ -21,6 +21,7 @@ from medscale.report.claims.statements import OURS, PUBLISHED
 from medscale.report.claims.verdicts import MISSING, ORDER
 from medscale.report.latex import longtable, significant
 from medscale.report.tables import Column
+from medscale.report.units import time_unit
 from medscale.report.writer import Pages
 
 NOWHERE = Path("not-an-input")  # of no file that exists
@@ -98,7 +99,7 @@ def _count(rows: Sequence[dict[str, Any]], whose: str, verdict: str) -> int:
 def _claims(rows: Sequence[dict[str, Any]]) -> str:
     """Return the verdicts: statement and quantity, value, accepted values, verdict."""
     columns = [
-        Column(r"p{0.42\linewidth}", "claim", _statement),
+        Column(r"p{0.41\linewidth}", "claim", _statement),
         Column(r"p{0.15\linewidth}", r"measured (95\,\% interval)", _value),
         Column(r"p{0.14\linewidth}", "accepted", lambda row: latex(words_of_bounds(row))),
         Column(r"p{0.19\linewidth}", "verdict", _verdict),
@@ -109,14 +110,10 @@ def _claims(rows: Sequence[dict[str, Any]]) -> str:
 def _artefact(rows: Sequence[dict[str, Any]]) -> str:
     """Return what an evaluation of the artefact needs: target, time, hardware, where shown."""
     columns = [
-        Column(r"p{0.19\linewidth}", "claim", lambda row: rf"\texttt{{{latex(row['name'])}}}"),
-        Column(r"p{0.34\linewidth}", "made by (and shown in)", _made_by),
-        Column(
-            r"p{0.09\linewidth}",
-            "minutes here",
-            _minutes,
-        ),
-        Column(r"p{0.13\linewidth}", "full scale (model)", _expected),
+        Column(r"p{0.18\linewidth}", "claim", lambda row: rf"\texttt{{{latex(row['name'])}}}"),
+        Column(r"p{0.32\linewidth}", "made by (and shown in)", _made_by),
+        Column(r"p{0.08\linewidth}", "here", _measured),
+        Column(r"p{0.14\linewidth}", "full scale (model)", _expected),
         Column(r"p{0.15\linewidth}", "hardware here", _hardware),
     ]
     return _long(columns, rows)
@@ -155,12 +152,20 @@ def _made_by(row: dict[str, Any]) -> str:
     return rf"{targets} (\texttt{{{latex(row['shown'])}}})"
 
 
-def _minutes(row: dict[str, Any]) -> str:
-    return significant(row["measured_minutes"], 2)
+def _measured(row: dict[str, Any]) -> str:
+    minutes = row["measured_minutes"]
+    return "--" if minutes is None or minutes != minutes else _duration(minutes)
 
 
 def _expected(row: dict[str, Any]) -> str:
-    return latex(f"{row['minutes']:.3g} on {row['hardware']}")
+    return f"{_duration(row['minutes'])} on {latex(row['hardware'])}"
+
+
+def _duration(minutes: float) -> str:
+    """Return a time in a unit that suits it: "16 s", "14 min", "55 h"."""
+    factor, unit = time_unit(60 * minutes)
+    shown = {"seconds": "s", "minutes": "min", "hours": "h"}[unit]
+    return rf"{significant(60 * minutes * factor, 2)}\,{shown}"
 
 
 def _hardware(row: dict[str, Any]) -> str:

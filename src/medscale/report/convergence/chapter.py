@@ -38,7 +38,7 @@ CHAPTER = Chapter(
     inputs,
     settings,
     figures={
-        "convergence": "Epochs and minutes to the target of *{study}*: each replicate of each run, "
+        "convergence": "Epochs and time to the target of *{study}*: each replicate of each run, "
         "and the means. A replicate that does not reach the target stands at its last epoch.",
     },
     tables={"convergence": TABLE},

@@ -12,13 +12,14 @@ from matplotlib.patches import Patch
 from medscale.measure.scaling.convergence import Times
 from medscale.report import style
 from medscale.report.names import BLACK, GREY, label, look
+from medscale.report.units import time_unit
 
 BAND = "#EEEEEE"
 SPREAD = 0.22  # part of a row over which its replicates are spread
 
 
 def epochs_to_target(times: Mapping[str, Times], baseline: str, margin: float) -> Figure:
-    """Draw epochs and minutes to the target, a row for each run and a mark for each replicate.
+    """Draw epochs and time to the target, a row for each run and a mark for each replicate.
 
     A hollow triangle is a replicate that does not reach the target, at its last epoch. The band is
     the margin around the baseline's mean.
@@ -29,13 +30,14 @@ def epochs_to_target(times: Mapping[str, Times], baseline: str, margin: float) -
     center = float(times[baseline].epochs.mean())
     panels[0].axvspan((1 - margin) * center, (1 + margin) * center, color=BAND, zorder=0)
     panels[0].axvline(center, **style.REFERENCE)
-    for axes, column, scale in ((panels[0], "epochs", 1.0), (panels[1], "seconds", 1 / 60)):
+    factor, unit = time_unit(max(float(np.nanmax(of_run.seconds)) for of_run in times.values()))
+    for axes, column, scale in ((panels[0], "epochs", 1.0), (panels[1], "seconds", factor)):
         for height, (run, of_run) in zip(heights, times.items(), strict=True):
             values = scale * getattr(of_run, column).astype(float)
             _replicates(axes, height, values, of_run.reached, look(run).colour)
         axes.set_xlim(left=0)
     panels[0].set(xlabel="epochs to the target")
-    panels[1].set(xlabel="minutes to the target")
+    panels[1].set(xlabel=f"{unit} to the target")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=GREY, label="replicate"),
         Line2D([], [], **_hollow(GREY), label="target not reached"),

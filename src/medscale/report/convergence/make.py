@@ -1,6 +1,6 @@
 """The chapter convergence: epochs and seconds to a target of each run, against the baseline's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from medscale.measure.scaling.convergence import (
     FEWEST,
     Comparison,
     Times,
+    by_seed,
     compare,
     refuse_unreachable,
     times_to,
@@ -23,7 +24,7 @@ from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.convergence.tables import convergence
 from medscale.report.marks import marks_of
 from medscale.report.names import label
-from medscale.report.sources import by_run
+from medscale.report.sources import by_run, seed_of
 from medscale.report.writer import Pages
 
 BASELINE = "baseline"  # in place of a verdict
@@ -47,11 +48,14 @@ def make(
         summary["run"]["name"]: summary
         for summary in (read_json(Path(folder) / "summary.json") for folder in results)
     }
-    read = {run: [read_history(p) for p in paths] for run, paths in by_run(histories).items()}
+    paths = by_run(histories)
+    read = {run: [read_history(path) for path in of_run] for run, of_run in paths.items()}
     level = target_of(read[baseline], **target)
     refuse_unreachable(read[baseline], level, study, baseline)
     times = {
-        run: times_to(read[run], level, summary["recipe"]["epochs"])
+        run: by_seed(
+            times_to(read[run], level, summary["recipe"]["epochs"]), list(map(seed_of, paths[run]))
+        )
         for run, summary in summaries.items()
     }
     rows = pd.DataFrame(
@@ -70,7 +74,7 @@ def make(
         marks=[marks_of(summary) for summary in summaries.values()],
         figures={"convergence": epochs_to_target(times, baseline, margin)},
         tables={"convergence": (convergence(rows), rows)},
-        facts=_facts(rows, level, target, margin, baseline),
+        facts=_facts(summaries.values(), rows, level, target, margin, baseline),
     )
 
 
@@ -91,7 +95,7 @@ def _row(summary: Mapping[str, Any], times: Times, comparison: Comparison) -> di
         "planned": summary["recipe"]["epochs"],
         "replicates": len(times.epochs),
         "reached": int(times.reached.sum()),
-        "epochs_by_replicate": " ".join(f"{'' if ok else '>'}{epoch}" for epoch, ok in pairs),
+        "epochs_by_replicate": " ".join(f"{'' if ok else '>'}{epoch:g}" for epoch, ok in pairs),
         **_spread("epochs", times.epochs),
         **_spread("seconds", times.seconds),
         **difference,
@@ -108,7 +112,12 @@ def _spread(name: str, values: np.ndarray) -> dict[str, float]:
 
 
 def _facts(
-    rows: pd.DataFrame, level: Target, target: Mapping[str, Any], margin: float, baseline: str
+    summaries: Iterable[Mapping[str, Any]],
+    rows: pd.DataFrame,
+    level: Target,
+    target: Mapping[str, Any],
+    margin: float,
+    baseline: str,
 ) -> dict[str, Any]:
     """Return the facts of the chapter for the paper."""
     compared = rows[rows["run"] != baseline]
@@ -122,7 +131,9 @@ def _facts(
         "baseline": label(baseline),
         "fewest": FEWEST,
         "level": 1 - 2 * ALPHA,
-        "replicates": int(rows["replicates"].max()),
+        "seeds": int(rows["replicates"].max()),
+        "with_folds": any("folds" in summary for summary in summaries),
+        "has_intervals": bool(rows["difference_low"].notna().any()),
         "is_established": bool((rows["replicates"] >= FEWEST).all()),
         "verdicts": [
             {"verdict": str(verdict), "runs": [label(run) for run in runs]}

@@ -8,18 +8,20 @@ from medscale.base.text import latex
 from medscale.report.latex import number, p_value, significant
 from medscale.report.result.reading import records
 from medscale.report.tables import around, by_run, left, right, table
+from medscale.report.units import time_unit
 
 AT_LEAST = r"\ensuremath{\geq}"
 
 
 def convergence(rows: pd.DataFrame) -> str:
-    """Return epochs, minutes and tests of each run; means over censored replicates are bounds."""
+    """Return epochs, time and tests of each run; means over censored replicates are bounds."""
+    factor, unit = time_unit(float(rows["seconds"].max()))
     columns = [
         left("run", by_run()),
         right("batch", lambda row: str(row["global_batch"])),
         right(r"replicates\\that reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(r"epochs\\(mean)", lambda row: _bound(row) + number(row["epochs"], 1)),
-        right(r"minutes\\(mean)", lambda row: _bound(row) + significant(row["seconds"] / 60)),
+        right(rf"{unit}\\(mean)", lambda row: _bound(row) + significant(row["seconds"] * factor)),
         right(r"difference in\\epochs (\%)", _difference),
         right(r"p: more\\epochs", lambda row: p_value(row["slower_p"])),
         right(r"p: fewer\\epochs", lambda row: p_value(row["faster_p"])),

@@ -50,6 +50,7 @@ def _table(scores: pd.DataFrame) -> str:
     columns = [
         left("run", by_run()),
         *[scored(heading, metric, 3) for metric, heading in SCORES],
+        right(r"sd of mAP50\\over seeds", lambda row: number(row["map50_seed_sd"], 3)),
         right(r"s an\\epoch", lambda row: significant(row["seconds"])),
         right("speedup", lambda row: number(row["speedup"], 2)),
     ]

@@ -49,6 +49,7 @@ def facts(
             "name": name,
             "title": settings.title,
             "classes": results[0].classes,
+            "class_titles": settings.class_titles,
             "dataset": load_kind(settings.source.kind).paper,
             "personal": settings.source.kind == PERSONAL,
             "dataset_name": settings.datasheet.name,

@@ -54,7 +54,7 @@ def data(counts: pd.DataFrame, groups: dict[str, int], patients: str) -> str:
 def audit(reasons: pd.DataFrame) -> str:
     """Return the number of files by action and reason."""
     columns = [
-        left("what", lambda row: latex(row["action"])),
+        left("decision", lambda row: latex(row["action"])),
         left("reason", lambda row: latex(row["reason"])),
         Column("r", "files", lambda row: str(row["files"])),
     ]

@@ -5,7 +5,8 @@ A number with decimals is printed only through a filter, so that its rounding st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jinja2 import Undefined
@@ -14,6 +15,9 @@ from medscale.base import text
 from medscale.report import latex, names
 
 Score = Mapping[str, float | None]
+PERCENT = re.compile(r"(?<=\d) (?=\\%)")  # no line ends between a number and its percent sign
+NUMERALS = ["no", "one", "two", "three", "four", "five", "six"]
+NUMERALS += ["seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 class Latex(str):
@@ -29,7 +33,7 @@ def printed(value: Any) -> str:
     if isinstance(value, Latex):
         return value
     if isinstance(value, str | int | Undefined) and not isinstance(value, bool):
-        return text.latex(str(value))
+        return PERCENT.sub(r"\\,", text.latex(str(value)))
     raise TypeError(f"{value!r} needs a filter that formats it ({', '.join(sorted(FILTERS))})")
 
 
@@ -92,13 +96,28 @@ def interval(value: Score, form: str) -> Latex:
     return Latex(latex.between(low, high))
 
 
-def class_name(value: str) -> Latex:
-    """Format a class name for readers, without underscores between words."""
-    return Latex(text.latex(names.class_name(value)))
+def class_name(value: str, titles: Mapping[str, str]) -> Latex:
+    """Format a class name for readers (``names.class_name``) by the titles of its study."""
+    return Latex(text.latex(names.class_name(value, titles)))
 
 
-FILTERS: dict[str, Callable[..., Latex]] = {
+def listed(values: Iterable[str]) -> str:
+    """Join names as a sentence lists them: "a, b and c"; by semicolons if a name has a comma."""
+    names_ = [str(value) for value in values]
+    comma = "; " if any(", " in name for name in names_) else ", "
+    last = "; and " if comma == "; " and len(names_) > 2 else " and "
+    return last.join(filter(None, [comma.join(names_[:-1]), *names_[-1:]]))
+
+
+def spelled(count: int) -> str:
+    """Return a number of things in words up to twelve: "three"; 0 is "no"."""
+    return NUMERALS[count] if count < len(NUMERALS) else str(count)
+
+
+FILTERS: dict[str, Callable[..., str]] = {
     "latex": Latex,
+    "listed": listed,
+    "spelled": spelled,
     "class_name": class_name,
     "percent": percent,
     "score": score,

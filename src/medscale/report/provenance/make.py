@@ -87,7 +87,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
 def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
     """Return the appendix's table: a row for each replicate, below its study's title."""
     columns = [
-        Column(r"p{0.28\linewidth}", "run", _run),
+        Column(r"p{0.26\linewidth}", "run", _run),
         Column("r", "seed", _seed),
         left("format", lambda row: latex(row["format"])),
         Column("r", r"score (\%)", _score),

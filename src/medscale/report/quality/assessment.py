@@ -13,7 +13,7 @@ from medscale.report.result.quality import draw_reliability
 from medscale.report.result.reading import Result
 
 LONG_LEGEND = 8  # most labels of a legend in letters and lines of normal size
-NAMED = 3  # classes up to which a small matrix names them
+NAMED = 2  # classes up to which a small matrix names them: three names overlap below it
 
 
 def assessment(result: Result) -> Figure:
@@ -26,7 +26,7 @@ def assessment(result: Result) -> Figure:
     first, second = figure.subplots(2, 3)
     confusion, roc, precision_recall = first
     reliability, benefit, legend = second
-    _confusion(confusion, result)
+    confusion_panel(confusion, result)
     ticks: dict[str, Any] = {"xticks": [0, 0.5, 1], "yticks": [0, 0.5, 1]}
     if result.roc.empty:
         for axes in (roc, precision_recall):
@@ -45,7 +45,8 @@ def assessment(result: Result) -> Figure:
     return figure
 
 
-def _confusion(axes: Axes, result: Result) -> None:
+def confusion_panel(axes: Axes, result: Result) -> None:
+    """Draw the confusion matrix; more than ``NAMED`` classes are numbered."""
     classes = result.classes
     size = 7 if len(classes) <= NAMED else 5.5 if len(classes) <= MANY else 0
     draw_confusion(axes, result.confusion, classes, names=False, digits=size)
@@ -99,7 +100,7 @@ def _legend(axes: Axes, panels: list[Axes]) -> None:
                 labels.append(label)
     place: dict[str, Any] = {"loc": "center left", "borderaxespad": 0, "handlelength": 1.8}
     if len(labels) > LONG_LEGEND:
-        place |= {"loc": "lower left", "bbox_to_anchor": (-0.15, -0.35), "fontsize": 6}
+        place |= {"loc": "lower left", "bbox_to_anchor": (-0.06, -0.35), "fontsize": 6}
         place |= {"labelspacing": 0.15}
     legend = axes.legend(handles, labels, **place)
     legend.set_in_layout(False)  # a high legend would make the panels of its row low

@@ -17,6 +17,7 @@ from medscale.report.names import label
 from medscale.report.result.reading import records
 
 HEAT = "inferno"  # colours that grow lighter in grey, too
+LINE = 20  # letters of a class name above an image of a small figure
 SOME = 3  # right and wrong cases each in a small figure
 SHARE = 0.45  # of the heat map in the overlaid picture
 
@@ -128,10 +129,10 @@ def _caption(case: dict[str, Any], columns: int) -> str:
 def _names(case: dict[str, Any]) -> str:
     """Return the true class, a wrong answer, and its probability, with whole names of classes."""
     true, predicted = (
-        style.broken(style.short_class(str(case[key]), 60), 24) for key in ("true", "predicted")
+        style.broken(style.short_class(str(case[key]), 60), LINE) for key in ("true", "predicted")
     )
     sure = f"({100 * float(case['probability']):.0f} %)"
-    return f"{true}\n{sure}" if case["right"] else f"{true},\ntaken for\n{predicted} {sure}"
+    return f"{true}\n{sure}" if case["right"] else f"{true},\ntaken for\n{predicted}\n{sure}"
 
 
 def _bare(axes: Axes) -> None:

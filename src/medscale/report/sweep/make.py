@@ -18,7 +18,7 @@ from medscale.measure.scaling.target import (
     target_of,
 )
 from medscale.report import style
-from medscale.report.latex import number, significant
+from medscale.report.latex import number
 from medscale.report.marks import Marks
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import records
@@ -104,7 +104,7 @@ def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     axes.set_xscale("log")
     style.logarithmic(axes.xaxis)
     axes.set(xlabel="peak learning rate", ylabel=f"best {METRICS[metric]}{unit}")
-    style.legend_beside(axes, alone=True)
+    style.legend_below(figure, *axes.get_legend_handles_labels(), ncols=2)
     return figure
 
 
@@ -121,21 +121,33 @@ def _table(rows: pd.DataFrame, metric: str) -> str:
     columns = [
         left("run", lambda row: short_name(label(row["run"]))),
         right("images\\\\a step", lambda row: str(row["global_batch"])),
-        right("lr", lambda row: significant(row["lr"])),
+        right("lr", lambda row: f"{row['lr']:.3g}"),
         left("scaling", lambda row: row["lr_scaling"]),
-        right("peak learning\\\\rate", lambda row: significant(row["learning_rate"])),
+        right("peak learning\\\\rate", lambda row: f"{row['learning_rate']:.3g}"),
         right(rf"best {METRICS[metric]}\\(range){unit}", value),
         right(
             r"replicates that\\reach the target",
             lambda row: f"{row['reached']} of {row['replicates']}",
         ),
-        right(r"epochs to\\the target", lambda row: number(row["epochs"], 1)),
+        right(r"epochs to\\the target", _epochs),
         left("chosen", lambda row: "*" if row["chosen"] else ""),
     ]
     ordered = rows.sort_values("learning_rate", kind="stable")
     order = {run: number for number, run in enumerate(dict.fromkeys(rows["run"]))}
     ordered = ordered.sort_values("run", key=lambda runs: runs.map(order), kind="stable")
     return table(records(ordered), columns)
+
+
+def _epochs(row: dict[str, Any]) -> str:
+    """Return the mean epochs to the target, a lower bound where a replicate does not reach it."""
+    bound = r"\ensuremath{\geq}" if row["reached"] < row["replicates"] else ""
+    return bound + number(row["epochs"], 1)
+
+
+def _at_edge(rows: pd.DataFrame, row: dict[str, Any]) -> bool:
+    """Return whether a chosen learning rate is the smallest or largest of those of its run."""
+    tried = rows.loc[rows["run"] == row["run"], "learning_rate"]
+    return len(tried) > 1 and row["learning_rate"] in (tried.min(), tried.max())
 
 
 def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
@@ -151,6 +163,7 @@ def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
                 "global_batch": int(row["global_batch"]),
                 "learning_rate": float(row["learning_rate"]),
                 "is_configured": row["study"] == study,
+                "at_edge": _at_edge(rows, row),
                 "result": f"results/{row['study']}/{row['run']}",
             }
             for row in records(rows[rows["chosen"]])

@@ -22,9 +22,10 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     The rules: a loss is established where its interval excludes zero, the adjusted exact test
     rejects at 5 %, and the spread over seeds does not explain it.
 
-    Among the other runs of the study, those that change a proper part of the
-    factors (``runs.changed``) separate causes; for a factor that no run changes alone, the facts
-    name a run that would do so.
+    Among the other runs of the study, those that change a proper part of the factors
+    (``runs.changed``) separate causes; for a factor that no run changes alone, the facts name a run
+    that would do so. Runs that change all of the factors and more should lose as much: where each
+    of them lies above the interval of the loss, the loss points to the seeds.
     """
     runs = compared(runs)
     losses = runs[runs["change"] < 0]
@@ -34,16 +35,24 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     study = next(study for study in studies if study.name == row["study"])
     factors = changed(study, row["run"])
     other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
+    established = runs[(runs["verdict"] == WORSE) & (runs.index != losses["change"].idxmin())]
     return {
         **_facts(row),
         "title": study.title,
         "name": study.name,
         "baseline": label(study.baseline),
         "established": row["verdict"] == WORSE,
+        "replicates": row["replicates"],
+        "others": [
+            {**_facts(other), "title": other["title"], "replicates": other["replicates"]}
+            for other in records(established)
+        ],
         "rejected": bool(row["p"] < ALPHA),
         "factors": list(factors.values()),
         "seed_sd": _seed_sd(study, row["run"]),
         "parts": _parts(study, other_runs, set(factors)),
+        "wider": (wider := _wider(study, other_runs, set(factors))),
+        "points_to_seeds": bool(wider) and all(part["mean"] > row["change_high"] for part in wider),
         "lacking": _lacking(study, row["run"], factors, set(other_runs["run"])),
     }
 
@@ -66,6 +75,15 @@ def _parts(study: StudyRuns, other_runs: pd.DataFrame, factors: set[str]) -> lis
         if changes and set(changes) < factors:
             parts.append({**_facts(row), "factors": list(changes.values())})
     return parts
+
+
+def _wider(study: StudyRuns, other_runs: pd.DataFrame, factors: set[str]) -> list[dict[str, Any]]:
+    """Return the other runs that change all of the factors, and further ones."""
+    return [
+        _facts(row)
+        for row in records(other_runs)
+        if factors and set(changed(study, row["run"])) > factors
+    ]
 
 
 def _lacking(

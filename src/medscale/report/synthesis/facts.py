@@ -50,6 +50,9 @@ def facts(
     parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
     tested = compared(runs)
     margins = sorted({study.margin for study in studies})
+    leakage = _largest(effects[effects["kind"] == "split"])
+    of_same_study = effects["title"] == (leakage["title"] if leakage else "")
+    parallel_effect = _largest(effects[(effects["kind"] == "parallel") & of_same_study])
     return plain(
         {
             "margins": margins,
@@ -57,7 +60,9 @@ def facts(
             "parallel": len(parallel),
             "faster": _count(parallel["speedup_low"] > 1),
             "slower": _count(parallel["speedup_high"] < 1),
-            "unrepeated": _count(parallel["replicates"] < 2),
+            "unrepeated": _count(parallel["speedup_low"].isna()),
+            "repeated_stand_ins": _count(runs["same_as"] != ""),
+            "not_comparable": _without_counterpart(runs),
             "tested": len(tested),
             "tested_once": _count(tested["replicates"] < 2),
             "shares": {
@@ -66,18 +71,25 @@ def facts(
             },
             "verdicts": _verdicts(tested),
             "loss": largest_loss(studies, runs),
-            "leakage": _largest(effects[effects["kind"] == "split"]),
-            "parallel_effect": _largest(effects[effects["kind"] == "parallel"]),
+            "leakage": leakage,
+            "parallel_effect": parallel_effect,
+            "leakage_is_larger": _is_larger(leakage, parallel_effect),
             "published": _published(pairs),
         }
     )
 
 
 def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return how many runs have each verdict, without verdicts that no run has."""
+    """Return how many runs have each verdict, all and with one seed; verdicts of no run go."""
     counts = tested["verdict"].value_counts()
+    once = tested.loc[tested["replicates"] < 2, "verdict"].value_counts()
     return [
-        {"short": short, "words": words, "runs": int(counts[verdict])}
+        {
+            "short": short,
+            "words": words,
+            "runs": int(counts[verdict]),
+            "once": int(once.get(verdict, 0)),
+        }
         for verdict, (short, words) in ORDER.items()
         if verdict in counts
     ]
@@ -109,13 +121,34 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
 
 
 def _published(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Return how many published speedups are inside the interval of the measured ones."""
-    inside = pairs["speedup_reported"].between(pairs["speedup_low"], pairs["speedup_high"])
+    """Return where the published speedups lie relative to the intervals of the measured ones."""
+    published = pairs["speedup_reported"]
     return {
         "pairs": len(pairs),
-        "inside": _count(inside),
-        "higher": _count(pairs["speedup_reported"] > pairs["speedup"]),
+        "inside": _count(published.between(pairs["speedup_low"], pairs["speedup_high"])),
+        "above": _count(published > pairs["speedup_high"]),
+        "below": _count(published < pairs["speedup_low"]),
+        "without": _count(pairs["speedup_low"].isna()),
+        "without_higher": _count(pairs["speedup_low"].isna() & (published > pairs["speedup"])),
     }
+
+
+def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) -> bool:
+    """Return whether the interval of a change by another split lies beyond the other interval."""
+    if leakage is None or effect is None:
+        return False
+    least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
+    most = max(abs(effect["change_low"]), abs(effect["change_high"]))
+    return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
+    """Return the runs without a speedup and what the study lacks for one."""
+    rows = runs[runs["speedup"].isna()]
+    return [
+        {"title": row["title"], "label": label(row["run"]), "lacking": f"1 {row['device'].upper()}"}
+        for row in records(rows)
+    ]
 
 
 def _shares(

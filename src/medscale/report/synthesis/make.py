@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.series import Series, gather, point_of
 from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported, times
@@ -48,8 +49,14 @@ def make(
             "studies": studies_table(members),
             "verdicts": (verdicts_table(runs), runs),
         },
-        facts=facts(members, runs, effects, pairs),
+        facts=facts(members, runs, effects, pairs) | {"fitted": _is_fitted(series.values())},
     )
+
+
+def _is_fitted(series: Iterable[tuple[list[Series], list[Series]]]) -> bool:
+    """Return whether the figure ``how_far`` draws a law."""
+    laws = [line.law() for ours, published in series for line in ours or published]
+    return any(law is not None and not is_undecided(law) for law in laws)
 
 
 def _series(study: StudyRuns, reported: str) -> tuple[list[Series], list[Series]]:

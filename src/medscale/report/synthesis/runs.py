@@ -66,9 +66,9 @@ def all_runs(studies: Sequence[StudyRuns]) -> pd.DataFrame:
     Columns: ``study, title, run, baseline`` (of the speedup), ``devices, device, amp, stand_in,
     format, replicates``, ``speedup, efficiency`` and ``change`` (accuracy minus the study's
     baseline's, in points), each with ``_low`` and ``_high`` (speedup: 95 % interval, NaN with one
-    replicate; change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method) and
+    replicate; change: paired bootstrap), ``p`` (exact test, adjusted by Holm's method),
     ``verdict``: that of ``medscale.evaluate.verdicts``, or the reason why the row is no comparison
-    of training.
+    of training, and ``same_as`` (``repeats``).
     """
     rows = [row for study in studies for row in _rows(study)]
     return pd.DataFrame(rows)
@@ -92,8 +92,26 @@ def _rows(study: StudyRuns) -> list[dict[str, Any]]:
         for key in ("speedup", "efficiency"):
             ends = {"": key, "_low": f"{key}_ci_low", "_high": f"{key}_ci_high"}
             row |= {f"{key}{end}": timing[column] for end, column in ends.items()}
+        row["same_as"] = repeats(study.summaries, run) if row["stand_in"] else ""
         rows.append(row | _change(by_run, study, run))
     return rows
+
+
+def repeats(summaries: Mapping[str, dict[str, Any]], run: str) -> str:
+    """Return the CPU run whose scores a stand-in repeats digit for digit; empty without such a run.
+
+    On the same processes the two are the same computation, so the stand-in's accuracy is no second
+    comparison with the baseline.
+    """
+    twin = RunSpec.parse(run).model_copy(update={"device": "cpu"}).name
+    if twin not in summaries or _scores(summaries[run]) != _scores(summaries[twin]):
+        return ""
+    return twin
+
+
+def _scores(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of each metric on the test images, by seed."""
+    return {name: score["values"] for name, score in summary["metrics"]["test"].items()}
 
 
 def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
@@ -122,7 +140,7 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``all_runs`` that compare ways of training the same network."""
-    return runs[~runs["verdict"].isin([BASELINE, NETWORK])]
+    return runs[~runs["verdict"].isin([BASELINE, NETWORK]) & (runs["same_as"] == "")]
 
 
 def changed(study: StudyRuns, run: str) -> dict[str, str]:

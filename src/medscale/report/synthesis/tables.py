@@ -9,9 +9,9 @@ import pandas as pd
 
 from medscale.base.text import latex
 from medscale.report.latex import number, p_value, span
-from medscale.report.names import STATES
+from medscale.report.names import STATES, label
 from medscale.report.result.reading import records
-from medscale.report.synthesis.runs import BASELINE, StudyRuns
+from medscale.report.synthesis.runs import BASELINE, NETWORK, StudyRuns
 from medscale.report.tables import Heading, around, by_run, left, right, short_name, table, wrapped
 
 LONGEST_TITLE = 100  # letters of a study's title
@@ -49,8 +49,8 @@ def verdicts_table(runs: pd.DataFrame) -> str:
         right(r"speedup\\(95\,\% interval)", _speedup),
         right(r"effi-\\ciency", _efficiency),
         right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
-        right("p", lambda row: p_value(row["p"])),
-        left("accuracy", lambda row: latex(row["verdict"])),
+        right("p", lambda row: "--" if row["same_as"] else p_value(row["p"])),
+        left("accuracy", _verdict),
     ]
     return table(rows, columns, rules_after=rules)
 
@@ -76,8 +76,10 @@ def _study(study: StudyRuns) -> dict[str, Any]:
 
 
 def _speedup(row: dict[str, Any]) -> str:
-    if row["speedup"] != row["speedup"] or row["baseline"] == row["run"]:
-        return "--" if row["speedup"] != row["speedup"] else "1"
+    if row["speedup"] != row["speedup"]:
+        return latex(f"no run on 1 {str(row['device']).upper()}")
+    if row["baseline"] == row["run"]:
+        return "1"
     value = number(row["speedup"], 2)
     low, high = row["speedup_low"], row["speedup_high"]
     return value if low != low else f"{value} ({span(low, high, 2)})"
@@ -88,4 +90,12 @@ def _efficiency(row: dict[str, Any]) -> str:
 
 
 def _change(row: dict[str, Any]) -> str:
-    return "--" if row["verdict"] == BASELINE else around(row, "change", 1)
+    return "--" if row["verdict"] == BASELINE or row["same_as"] else around(row, "change", 1)
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Return the verdict; of one seed it says so, and a repeated run names the run it repeats."""
+    if row["same_as"]:
+        return latex(f"that of {label(row['same_as'])}")
+    is_once = row["replicates"] < 2 and row["verdict"] not in (BASELINE, NETWORK)
+    return latex(f"{row['verdict']}{' (1 seed)' if is_once else ''}")

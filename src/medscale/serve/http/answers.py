@@ -75,6 +75,9 @@ class Model(BaseModel):
     run: str
     task: Literal["classification", "detection"]
     classes: list[str]
+    class_titles: dict[str, str] = Field(
+        description="titles of classes for readers, by name; a class may have none"
+    )
     networks: int = Field(description="number of networks whose probabilities are averaged")
     folds: int = Field(description="folds that the networks are of; 0 without cross-validation")
     members: list[str] = Field(description="of an ensemble of runs: the ids of their models")

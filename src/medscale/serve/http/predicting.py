@@ -149,6 +149,7 @@ def _offer(name: str, members: list[Predictor], folder: Path | None) -> Offer:
         run=ENSEMBLE if folder is None else inference.run,
         task=inference.task,
         classes=inference.classes,
+        class_titles=inference.class_titles,
         networks=sum(len(member.networks) for member in members),
         folds=inference.folds if folder is not None else 0,
         members=[member.name for member in members] if folder is None else [],

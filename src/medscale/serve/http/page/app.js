@@ -14,6 +14,11 @@ function words(name) {
   return visible(name.replaceAll("_", " "));
 }
 
+function className(name) {
+  const titles = currentModel().class_titles;
+  return Object.hasOwn(titles, name) ? visible(titles[name]) : words(name);
+}
+
 function percent(value) {
   return `${(100 * value).toFixed(1)} %`;
 }
@@ -125,7 +130,7 @@ async function predict() {
 
 function inWords(result) {
   if (result.boxes) return result.boxes.length ? plural(result.boxes.length, "box", "boxes") : "no boxes";
-  return `${words(result.label)}, ${percent(result.probabilities[result.label])}`;
+  return `${className(result.label)}, ${percent(result.probabilities[result.label])}`;
 }
 
 function show() {
@@ -179,7 +184,7 @@ function picture(result, file) {
   $("strength-label").hidden = !heatmap;
   $("original-caption").textContent = `Original: ${visible(file.name)}`;
   const part = entire ? "" : "The network received the part within the dashed line. ";
-  const caption = heatmap ? [`Image areas that raise the score of “${words(result.label)}” (Grad-CAM). `, part, scale()] : [part];
+  const caption = heatmap ? [`Image areas that raise the score of “${className(result.label)}” (Grad-CAM). `, part, scale()] : [part];
   $("caption").replaceChildren(...caption);
   $("limits-of-map").hidden = !heatmap;
   layer();
@@ -201,7 +206,7 @@ function operating({ label, decisions }) {
 }
 
 function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, replicates, positive }) {
-  const name = `“${words(label)}”`;
+  const name = `“${className(label)}”`;
   const before = state.answer.calibration.calibrated ? " before calibration" : "";
   const decision = positive
     ? `Above ${percent(threshold)}: this image counts as ${name}.`
@@ -244,7 +249,7 @@ function bars({ probabilities }) {
   $("more").hidden = sorted.length <= FIRST;
   $("more").textContent = state.all ? "Show fewer" : `Show all ${sorted.length} classes`;
   $("more").setAttribute("aria-expanded", String(state.all));
-  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(words(name), value, percent(value))));
+  return element("ol", { className: "bars" }, ...some.map(([name, value]) => bar(className(name), value, percent(value))));
 }
 
 function bar(name, value, text) {
@@ -257,7 +262,7 @@ function bar(name, value, text) {
 
 function boxes({ boxes: rectangles }) {
   $("more").hidden = true;
-  const row = (box, number) => bar(`${number + 1}. ${words(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
+  const row = (box, number) => bar(`${number + 1}. ${className(box.label)}`, box.confidence, `confidence ${box.confidence.toFixed(2)}`);
   return element("ol", { className: "bars" }, ...rectangles.map(row));
 }
 

@@ -1,0 +1,153 @@
+"""Tables and expressions that describe a person's own images, and hints at what to set."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_trees import class_tree, reasons, write
+from medscale.base.errors import MedscaleError
+from medscale.data.inventory import Inventory
+from medscale.data.kind import scan
+from medscale.data.settings import Source
+
+CLASSES = ["nevus", "melanoma"]
+HEADER = ("image_id", "patient_id", "lesion_id", "diagnosis", "age")
+
+
+def listed(root: Path, classes: list[str] | None = None, **settings: str) -> Inventory:
+    return scan(Source(kind="folder", path=root, **settings), classes)
+
+
+def flat(root: Path, below: str = "", separator: str = ",") -> Path:
+    """Eight images in one folder, and metadata.csv as archives of dermoscopy have it."""
+    lines = [separator.join(HEADER)]
+    for number in range(8):
+        write(root / below / f"ISIC_{number}.jpg", number + 1)
+        values = (f"ISIC_{number}", f"P{number // 2}", f"L{number}", CLASSES[number % 2], "50")
+        lines.append(separator.join(values))
+    (root / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+    return root
+
+
+def settings_of(message: str) -> dict[str, str]:
+    """Return the settings that a hint names."""
+    match = re.search(r"set in source (\{.*?\})", message)
+    assert match is not None, message
+    return dict(yaml.safe_load(match[1]))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("below", ["", "images", "a/b"])
+def test_the_hint_at_a_table_is_the_setting_that_reads_it(
+    tmp_path: Path, below: str, separator: str
+) -> None:
+    root = flat(tmp_path, below, separator)
+    with pytest.raises(MedscaleError, match="8 of the 8 images and is not read") as error:
+        listed(root, CLASSES)
+    assert "patient_id then names the patients" in str(error.value)
+    inventory = listed(root, CLASSES, **settings_of(str(error.value)))
+    assert inventory.rows["label"].tolist() == CLASSES * 4
+    assert inventory.rows["group"].tolist() == [f"P{n // 2}" for n in range(8)]
+    assert inventory.patients == "column patient_id of metadata.csv"
+    assert inventory.excluded.empty
+
+
+def test_a_table_of_class_folders_is_not_passed_over(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 3, "b": 3})
+    lines = [f"{label}/{n}.png,{label.upper()},{label},P{n}" for label in "ab" for n in range(3)]
+    (tmp_path / "list.csv").write_text("\n".join(["file,x,finding,subject", *lines]))
+    (tmp_path / "other.csv").write_text("hospital,beds\nours,9\n")
+    (note,) = listed(tmp_path).notes
+    assert settings_of(note) == {"table": "list.csv", "image": "file", "label": "finding"}
+    assert "subject then names the patients" in note
+    assert listed(tmp_path, **settings_of(note)).notes == [
+        "list.csv: the column subject is read as the patient."
+    ]
+
+
+def test_a_table_may_lie_above_the_folder_and_name_paths_from_there(tmp_path: Path) -> None:
+    class_tree(tmp_path / "images", {"a": 2, "b": 2})
+    paths = [f"images/{label}/{n}.png" for label in "ab" for n in range(2)]
+    (tmp_path / "all.csv").write_text("\n".join(["path,split", *(f"{p},train" for p in paths)]))
+    rows = listed(tmp_path / "images", table="../all.csv").rows
+    assert rows["label"].tolist() == ["a", "a", "b", "b"]
+    assert rows["split_published"].tolist() == ["train"] * 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"table": "metadat.csv"}, r"no file metadat.csv; did you mean 'metadata.csv'\?"),
+        ({"table": "metadata.csv"}, "no column path; it has: image_id, .*by source.image"),
+        ({"table": "metadata.csv", "image": "id"}, r"no column id \(source.image\)"),
+        ({"image": "image_id"}, "has no index.csv; set source.table"),
+        (
+            {"table": "metadata.csv", "image": "image_id", "label": "diagnoses"},
+            "matches none of the 8 paths .* did you mean 'diagnosis'",
+        ),
+    ],
+)
+def test_a_wrong_setting_of_a_table_is_one_message(
+    tmp_path: Path, settings: dict[str, str], message: str
+) -> None:
+    with pytest.raises(MedscaleError, match=message):
+        listed(flat(tmp_path), CLASSES, **settings)
+
+
+def test_a_name_of_several_images_is_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "index.csv").write_text("path,label\n0.png,a\n")
+    with pytest.raises(MedscaleError, match=r"0.png is the name of 2 images \(a/0.png, b/0.png\)"):
+        listed(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "expression"),
+    [
+        ("{label}_{n}.png", "(nevus|melanoma)"),
+        ("P{n}/{label}/1.png", "/(nevus|melanoma)/"),
+        ("clinic/P{n}/{label}/1.png", "/(nevus|melanoma)/"),
+    ],
+)
+def test_the_hint_at_classes_in_paths_is_the_setting_that_reads_them(
+    tmp_path: Path, path: str, expression: str
+) -> None:
+    for number in range(8):
+        write(tmp_path / path.format(label=CLASSES[number % 2], n=number), number + 1)
+    write(tmp_path / "odd/stray.png", 99)
+    with pytest.raises(MedscaleError) as error:
+        listed(tmp_path, CLASSES)
+    assert f"set source.label: '{expression}'" in str(error.value)
+    inventory = listed(tmp_path, CLASSES, label=expression)
+    assert inventory.rows["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 4)
+    assert reasons(inventory) == {"odd/stray.png": "no label"}
+    if "P{n}" in path and not path.startswith("clinic"):
+        (note,) = inventory.patient_notes
+        assert note.endswith(
+            "8 folders such as P0: are these patients? Then set source.patient: '^([^/]+)/'"
+        )
+
+
+def test_folders_in_a_class_may_be_patients(tmp_path: Path) -> None:
+    for number in range(8):
+        write(tmp_path / f"{'ab'[number % 2]}/case {number // 2}/x.png", number + 1)
+    (note,) = listed(tmp_path).patient_notes
+    expression = note.partition("source.patient: '")[2].rstrip("'")
+    assert listed(tmp_path, patient=expression).rows["group"].nunique() == 4
+
+
+def test_a_class_in_other_capitals_is_suggested(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        class_tree(tmp_path / split, {"NORMAL": 2, "PNEUMONIA": 2})
+    with pytest.raises(MedscaleError, match=r"did you mean 'NORMAL'\?.*labels: NORMAL, PNEUMONIA"):
+        listed(tmp_path, ["normal", "pneumonia"])
+
+
+def test_the_folder_of_one_class_is_recognized(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    with pytest.raises(MedscaleError, match=r"set source\.path to the folder above"):
+        listed(tmp_path / "a", ["a", "b"])
