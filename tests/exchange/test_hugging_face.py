@@ -73,7 +73,7 @@ def test_the_card_has_metrics_with_intervals_and_warnings_on_top(
     assert "The licence of the weights is not known" not in card.text
     (weights,) = read_json(folder / "inference.json")["replicates"]
     alone = scores["accuracy"]["values"][weights["seed"] - 1]
-    assert f"they alone have: accuracy {alone:.3f}, balanced accuracy" in card.text
+    assert f"this network alone has: accuracy {alone:.3f}, balanced accuracy" in card.text
 
 
 def test_the_example_of_the_card_runs_and_predicts_as_the_result(
