@@ -32,6 +32,8 @@ studies:
   skin2:
     variant_of: skn
   other: 7
+  melanom:
+    recipe: {epochs: 3}
 """
 # Line of the file, setting, and a part of the reason.
 MISTAKES = [
@@ -51,6 +53,9 @@ MISTAKES = [
     (14, "studies.skin.evaluate.gradcam", "did you mean 'none'?"),
     (16, "studies.skin2.variant_of", "did you mean 'skin'?"),
     (17, "studies.other", "must be a mapping of settings, not 7"),
+    (18, "studies.melanom.model", "which a new study needs; did you mean 'melanoma'?"),
+    (18, "studies.melanom.runs", "which a new study needs; did you mean 'melanoma'?"),
+    (18, "studies.melanom.source", "which a new study needs; did you mean 'melanoma'?"),
 ]
 
 

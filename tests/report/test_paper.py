@@ -16,6 +16,7 @@ from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS, listed, printed, spelled
 from medscale.report.writer import write_chapter
+from medscale.workflow.pictures import Figure, are_possible, pictures
 from paper_pages import pages_of_sections, wide_lines
 from synthetic_profiles import make_profile
 from synthetic_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
@@ -60,6 +61,17 @@ def two_studies(tmp_path_factory) -> SimpleNamespace:
         make_chapter(folder, config, "glaucoma", chapter)
         facts.append(folder / "tables" / "glaucoma" / f"{chapter}.json")
     return SimpleNamespace(folder=folder, facts=facts, made=report_shared(folder, results))
+
+
+@pytest.mark.skipif(not are_possible(), reason="poppler is not installed")
+def test_pictures_of_the_web_report_are_small(two):
+    """118 figures of the demo, tables and Snakemake's scripts have to fit into 8 MB."""
+    files = sorted(path.relative_to(two.folder) for path in two.folder.rglob("figures/**/*.pdf"))
+    drawn = [Figure("", "", str(path), vector=len(path.parts) == 2) for path in files]
+    sizes = [len(picture.address) for picture in pictures(drawn, two.folder)]
+    assert len(sizes) == len(files) > 10
+    assert min(sizes) > 0
+    assert sum(sizes) / len(sizes) < 40_000
 
 
 @pytest.fixture

@@ -309,6 +309,9 @@ def test_results_are_shown_in_the_terminal(tmp_path):
         f"temperature {summary['calibration']['temperature']:.2f}",
     ):
         assert phrase in result.output, phrase
+    metrics = result.stdout.split("\n\n")[1].splitlines()
+    assert metrics[0].startswith("metric ")
+    assert max(map(len, metrics)) <= 80
     listing = CliRunner().invoke(main, ["show", str(tmp_path)])
     assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)

@@ -206,6 +206,13 @@ def predict(
     if metadata is not None and "=" not in metadata:
         advice = "--metadata is neither a CSV table nor facts such as age=61"
         paths.existing_path(Path(metadata), advice)
+    values = None
+    if metadata is not None:  # refused before PyTorch is imported
+        from medscale.serve import bundle, inputs
+
+        values = inputs.parse_metadata(metadata)
+        if isinstance(values, dict):
+            inputs.check_facts(values, bundle.read(result).metadata)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -217,7 +224,6 @@ def predict(
 
         headers = dicom_sr.headers(items)
     predictor = command.load_result(result, seed, device)
-    values = command.parse_metadata(metadata)
     predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
         write_csv(csv, predictor.table(predictions))

@@ -124,7 +124,7 @@ def config(
     layers = layers_of(scale, only, configfile, cluster)
     settings = in_force(ROOT / "config.yaml", layers, study, check_model)
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
-    widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
+    widths = [min(max(len(row[n]) for row in texts), most) for n, most in enumerate((50, 12))]
     lines = (
         plain(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
         for name, value, origin in texts

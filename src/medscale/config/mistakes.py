@@ -8,7 +8,7 @@ faults of the layers are collected.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -61,7 +61,7 @@ def explain(
     others = [
         mistake
         for error in errors
-        for mistake in _of(error, model)
+        for mistake in _of(error, model, layers.studies)
         if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
     ]
     places = Places(layers, files)
@@ -102,7 +102,7 @@ def _line(place: Place, path: Keys, text: str) -> str:
     return f"{place}: {setting}: {text.removeprefix(f'{setting}: ')}"
 
 
-def _of(error: Exception, model: type[BaseModel]) -> Iterator[Mistake]:
+def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> Iterator[Mistake]:
     if not isinstance(error, ValidationError):
         yield Mistake(getattr(error, "path", ()), str(error))
         return
@@ -115,7 +115,12 @@ def _of(error: Exception, model: type[BaseModel]) -> Iterator[Mistake]:
         elif kind == "literal_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
             text += f" (found {item['input']!r}); {suggestion(item['input'], words)}".rstrip("; ")
-        elif kind not in ("missing", "value_error"):
+        elif kind == "missing":
+            text = "this setting is missing"
+            if path[0] == "studies" and len(path) == 3:  # mostly a misspelt study
+                right = [name for name in studies if name != path[1]]
+                text += f", which a new study needs; {suggestion(path[1], right)}".rstrip("; ")
+        elif kind != "value_error":
             text += f" (found {item['input']!r})"
         yield Mistake(path, text)
 

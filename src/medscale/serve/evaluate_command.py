@@ -18,7 +18,8 @@ from medscale.data.settings import Dask, Source, Split
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
-from medscale.report.names import OVER, class_name
+from medscale.report.names import OVER
+from medscale.report.show import operating_point
 from medscale.serve.external import classification, evaluate_external
 
 SHOWN = 10  # operating points on the terminal
@@ -104,13 +105,8 @@ def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> It
         words = names[row["metric"]] + (" (%)" if scale == 100 else "")
         table.add_row(words, *cells)
     yield table
-    points = Table("class", "validation specificity", "sensitivity", "specificity", "PPV", box=None)
     for row in summary["operating"][:SHOWN]:
-        rates = [_around(row, rate, 100) for rate in ("sensitivity", "specificity", "ppv")]
-        points.add_row(
-            plain(class_name(row["class"], titles)), f"{100 * row['wanted']:g} %", *rates
-        )
-    yield points
+        yield from operating_point(row, titles)
     yield "thresholds and temperatures are those of the result, from its validation images"
     yield f"figures, tables and predictions: {plain(folder)}/"
 

@@ -16,7 +16,8 @@ from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, header
 from medscale.data.inventory import Excluded
 from medscale.data.listing import Listing, normalized_path
-from medscale.data.metadata import Encoding, word
+from medscale.data.metadata import Encoding, apply, word
+from medscale.data.patients import is_missing
 from medscale.data.prepare import PreparedImage, prepare
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess
@@ -103,6 +104,29 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]
     return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
 
 
+def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
+    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
+
+    Raises MedscaleError when it is neither.
+    """
+    if text is None:
+        return None
+    if "=" not in text:
+        try:
+            # As text, since the network's encodings know which columns are numbers.
+            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
+        except (OSError, ValueError) as error:
+            raise MedscaleError(
+                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
+            ) from None
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise MedscaleError(
+            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
+        )
+    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
+
+
 def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
     """Return the facts on each image as the columns that the network was trained with.
 
@@ -173,6 +197,26 @@ def check_words(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> None:
             f"have {', '.join(encoding.words)}. Leave out a value that is none of these: it is "
             "unknown to the network"
         )
+
+
+def check_facts(facts: Facts, encodings: Sequence[Encoding]) -> None:
+    """Refuse facts on one patient that a network does not take, before the network is loaded.
+
+    Raises MedscaleError for a column or a word that is not known, or text for a number.
+    """
+    check_words([facts], encodings)
+    apply(encodings, metadata_rows([facts], encodings))
+
+
+def unknown(facts: Facts, encodings: Sequence[Encoding]) -> list[str]:
+    """Return the columns that a network takes and that are unknown of a patient."""
+    values = {encoding.column: facts.get(encoding.column) for encoding in encodings}
+    return [
+        encoding.column
+        for encoding in encodings
+        if (value := values[encoding.column]) is None
+        or (encoding.words is not None and word(value) not in encoding.words)
+    ]
 
 
 def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataFrame) -> None:

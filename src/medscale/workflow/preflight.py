@@ -13,6 +13,7 @@ import psutil
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import refuse_unwritable
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
@@ -26,7 +27,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, slurm
+from medscale.resources import cards, containers, cost, site
 from medscale.workflow.graph import Graph
 
 Level = Literal["ok", "note", "error"]
@@ -73,10 +74,10 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images), *_devices(plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
-        return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
-    return [*findings, _memory(graph, plans)]
+        return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
+    return [*findings, *_devices(plans), _memory(graph, plans)]
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:
@@ -119,8 +120,9 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
     apart = groups.groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        smallest = str(apart.idxmin())
         text = (
-            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            f"class {smallest} has {counts[smallest]} images of {apart.min()} patients "
             "or groups, so that it cannot be in training, validation and test: add images, or "
             "leave it out of `classes`"
         )
@@ -204,9 +206,11 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 
 def _cluster(graph: Graph) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
-    yield _attempt("SLURM", lambda: slurm.check(graph.config.cluster))
-    if shutil.which("apptainer") is None:
-        yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
+    yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
+    try:
+        containers.check_program()
+    except MedscaleError as error:
+        yield Finding("error", "Apptainer", str(error))
 
 
 def _disk(graph: Graph, images: dict[str, int]) -> Finding:
@@ -214,6 +218,10 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     folder = graph.workdir
     while not folder.exists():
         folder = folder.parent
+    try:
+        refuse_unwritable(graph.workdir / ".snakemake" / "locks")
+    except MedscaleError as error:
+        return Finding("error", "disk", str(error))
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
@@ -231,15 +239,17 @@ def _shard_bytes(settings: Study) -> int:
     return 3 * (settings.preprocess.size**2 + size**2)
 
 
-def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
+def _nodes(plans: list[RunPlan]) -> Finding:
+    """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
+    nodes = max(plan.nodes for plan in plans)
+    gpus = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
+    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {gpus} GPUs of each")
+
+
+def _devices(plans: list[RunPlan]) -> Iterator[Finding]:
     """Compare the devices that the runs' names ask for with those of this machine."""
     cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
-    nodes = max(plan.nodes for plan in plans)
-    if on_cluster:
-        text = f"checked by SLURM: up to {nodes} node(s), {most} GPUs a node"
-        yield Finding("note", "devices", text)
-        return
     if most > gpus:
         large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > gpus]
         runs = sorted({plan.run.name for plan in large})

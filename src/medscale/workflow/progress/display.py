@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from medscale.base.code import shown_path
 from medscale.base.log import Terminal, plain
 from medscale.workflow.progress.logs import epoch
 from medscale.workflow.progress.state import Job, State
@@ -57,7 +59,7 @@ class LiveDisplay:
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self._terminal.print(plain(line))
 
     def say(self, text: str) -> None:
@@ -108,7 +110,7 @@ class LineDisplay:
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self.say(line)
 
     def say(self, text: str) -> None:
@@ -140,21 +142,26 @@ def left_text(state: State, jobs: list[Job], now: float) -> str:
 
 
 def running_lines(state: State, now: float) -> Iterator[str]:
-    """Yield a line for each running job, and how far it is where its log says so."""
-    running = state.running()
+    """Yield a line for each running job, with its progress by its log, and one on the queue."""
+    running = [job for job in state.running() if job.waits is None]
+    waiting = [job for job in state.running() if job.waits is not None]
     for job in running[:MOST_RUNNING]:
         progress = epoch(state.workdir / job.log) if job.rule == "train" and job.log else ""
         texts = [job.name, duration(now - (job.started or now)), progress]
         yield ", ".join(text for text in texts if text)
     if len(running) > MOST_RUNNING:
         yield f"and {len(running) - MOST_RUNNING} more"
+    if waiting:
+        counts = Counter(job.waits for job in waiting)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 
-def failure_lines(job: Job) -> Iterator[str]:
+def failure_lines(state: State, job: Job) -> Iterator[str]:
     """Yield what a person needs to know of a failed job."""
     yield f"failed: {job.name}: {job.failure}"
     if job.log:
-        yield f"  its log: {job.log}"
+        yield f"  its log: {shown_path(state.workdir / job.log)}"
 
 
 def duration(seconds: float | None) -> str:
