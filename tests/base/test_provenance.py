@@ -143,7 +143,7 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
 
 
 @pytest.mark.parametrize("key", COMMON_KEYS)
-def test_replicates_that_were_not_made_alike_are_told(key):
+def test_replicates_that_were_not_made_alike_are_reported(key):
     record = dict.fromkeys(COMMON_KEYS, "same") | {"seed": 1}
     assert gather([record, record | {"seed": 2}], {})["differ"] == []
     assert gather([record, record | {key: "other"}], {})["differ"] == [key]

@@ -640,7 +640,7 @@ def test_a_detection_plan_has_its_own_recipe_and_none_of_the_classification_s_ne
     )
 
 
-def test_mistakes_are_told_before_anything_is_trained(monkeypatch):
+def test_mistakes_are_reported_before_anything_is_trained(monkeypatch):
     check_model("yolov8n")
     with pytest.raises(MedscaleError, match="yolov9n"):
         check_model("yolov9n")

@@ -239,7 +239,7 @@ def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_card_one_sentence_is_said_and_nothing_is_written():
+def test_without_a_card_one_sentence_is_reported_and_nothing_is_written():
     before = {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")}
     process = subprocess.run(["make", "-s", "bench-gpu"], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

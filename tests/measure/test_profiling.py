@@ -452,7 +452,7 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
 
 
-def test_a_person_is_told_where_the_time_goes(
+def test_the_command_prints_where_the_time_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(ROOT / "config.yaml", {"scale": "demo"})

@@ -241,7 +241,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two_stu
         (r"As shown \cite{nobody2020}.", "nobody2020"),
     ],
 )
-def test_what_is_wrong_in_the_text_is_told_in_one_message(two_studies, text, sentence, message):
+def test_what_is_wrong_in_the_text_is_reported_in_one_message(two_studies, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
         build(

@@ -73,7 +73,7 @@ def test_scores_of_probabilities_are_those_of_scikit_learn_and_torchmetrics(clas
     assert micro == pytest.approx([values["accuracy"]] * 3)  # as the model card says
 
 
-def test_a_temperature_finds_what_made_probabilities_too_sure():
+def test_a_temperature_corrects_overconfident_probabilities():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (4000, 3))
     labels = np.array([rng.choice(3, p=row) for row in softmax(logits, axis=1)])

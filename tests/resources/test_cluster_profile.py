@@ -57,7 +57,7 @@ def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dic
         ("ddp_6gpu", 2, 3, 24),
     ],
 )
-def test_a_run_asks_for_what_its_name_says(
+def test_a_run_requests_the_resources_of_its_name(
     config: Config, run: str, nodes: int, gpus: int, cpus: int
 ) -> None:
     needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "replicate": "seed1"})

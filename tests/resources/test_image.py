@@ -86,7 +86,7 @@ def test_each_list_stands_in_one_place():
         ([], {}, "say which way"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_built(arguments, programs, says):
+def test_missing_parts_are_reported_before_anything_is_built(arguments, programs, says):
     environment = os.environ | {"DOCKER_HOST": "unix:///nowhere"} | programs
     before = set((ROOT / "containers").iterdir())
     process = subprocess.run(

@@ -158,7 +158,7 @@ def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fp16.onnx", "int8.onnx"]
 
 
-def test_what_is_not_here_is_said(exported_study, tmp_path: Path) -> None:
+def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> None:
     if runtime.absent("cuda") is None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(MedscaleError, match=r"on cuda: .*install onnxruntime-gpu"):

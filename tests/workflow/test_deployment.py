@@ -43,7 +43,7 @@ def test_without_the_package_one_sentence_names_make_setup(tmp_path, monkeypatch
     [("-n", True), ("-np", True), ("-pn", True), ("--dry-run", True), ("--dryrun", True)]
     + [(word, False) for word in ("-p", "results", "--notemp", "-c2", "--unlock", "-", "n")],
 )
-def test_a_dry_run_is_told_by_its_option(argument, is_dry):
+def test_a_dry_run_is_recognized_by_its_option(argument, is_dry):
     assert bool(DRY_RUN.fullmatch(argument)) is is_dry
 
 

@@ -320,7 +320,7 @@ def test_quiet_leaves_failures(
     assert capsys.readouterr().err.splitlines() == lines
 
 
-def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
+def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     state = State(tmp_path)
     state.expect([training(1)])
@@ -373,7 +373,7 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
 
 
-def test_what_has_not_begun_is_said(tmp_path: Path) -> None:
+def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
     refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])

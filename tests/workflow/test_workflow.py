@@ -50,7 +50,7 @@ class Rule:
     ],
     ids=" ".join,
 )
-def test_what_a_person_types_is_planned(arguments, tmp_path):
+def test_commands_of_users_are_planned(arguments, tmp_path):
     process = snakemake("-n", "--forceall", *arguments)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "train" in process.stdout + process.stderr
