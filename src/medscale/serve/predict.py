@@ -343,13 +343,13 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            metadata_facts = [
+            metadata = [
                 {**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()
             ]
             prepared = [item for item, _ in readable.values()]
-            results = self._results(prepared, metadata_facts, calibrated)
+            results = self._results(prepared, metadata, calibrated)
             for number, item, of_image, result in zip(
-                readable, prepared, metadata_facts, results, strict=True
+                readable, prepared, metadata, results, strict=True
             ):
                 unknown = inputs.unknown(of_image, self.inference.metadata)
                 predictions[number] = Prediction(
