@@ -18,6 +18,7 @@ MODEL = Model(
     run="one",
     task="classification",
     classes=["a", "b"],
+    class_titles={"a": "A", "b": "B"},
     networks=1,
     folds=0,
     members=[],
