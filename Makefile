@@ -14,7 +14,7 @@ ARGS ?=
 # Where Lightning and Accelerate are (make setup-bench), or else this project's environment, or the system's.
 GPU_PYTHON = $(if $(wildcard .venv-bench/bin/python),.venv-bench/bin/python,python)
 
-.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit docs readme settings format bench lock dist image image-apptainer clean distclean test-gpu bench-gpu gpu-bundle
+.PHONY: help setup setup-latex setup-test setup-audit setup-bench study report serve test test-cluster test-faults test-load test-attack check audit docs readme settings format bench lock dist image image-apptainer clean distclean test-gpu bench-gpu gpu-bundle gpu-session
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -49,7 +49,7 @@ test-faults: setup ## many kill-and-restart trials, and 100 clean runs (about 45
 
 test-gpu: setup ## CUDA graphs, formats, restarts, synchronization and memory on a CUDA card (10 minutes)
 	@if python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; \
-	then python -m pytest -q -m gpu tests/gpu tests/engine/test_detect.py $(PYTEST); else echo "no CUDA card: nothing was tested"; fi
+	then python -m pytest -q -m gpu -o faulthandler_timeout=240 -o faulthandler_exit_on_timeout=true tests/gpu tests/engine/test_detect.py $(PYTEST); else echo "no CUDA card: nothing was tested"; fi
 
 test-load: setup ## 200 callers of the service for a minute, while its processes are killed (2 minutes)
 	@python -m pytest -q -s -m load $(PYTEST)
@@ -99,6 +99,9 @@ LOCK := $(COMPILE) pyproject.toml
 bench-gpu: ## engine against other loops on this machine's GPU: docs/gpu.csv, docs/gpu.md (ARGS="--network resnet50 --batch 32")
 	@if [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; then PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m bench.gpu $(ARGS); \
 	else echo "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU"; fi
+
+gpu-session: ## tests and measurements on this machine's GPU, most important first (ARGS="--seconds 560 --out FOLDER")
+	@PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m bench.gpu_session $(ARGS)
 
 gpu-bundle: setup ## what a GPU machine without network needs to measure and test: medscale-gpu.tar.gz, below 60 MB
 	@python tools/gpu_bundle.py $(ARGS)

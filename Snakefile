@@ -26,9 +26,10 @@ GRAPH = Graph(
     directory=workflow.overwrite_workdir,
     files=workflow.configfiles,
 )
+GRAPH.check_writable()
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
-config["thumbnails"] = REPORT.thumbnails()
+config["first_page"] = REPORT.first_page()
 IMAGE = GRAPH.container(workflow.deployment_settings.deployment_method)
 SLURM = Submission(GRAPH, IMAGE, workflow.deployment_settings)
 # One timed job at a time, unless a profile says more. profiles/default would win over the others.
@@ -55,10 +56,16 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
+    DATASETS.refuse_missing(
+        workflow.dag.needrun_jobs(), workflow.executor_plugin.name
+    )
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
     announce(
-        workflow.dag.needrun_jobs(), GRAPH.config, workflow.executor_plugin.name
+        workflow.dag.needrun_jobs(),
+        GRAPH.config,
+        workflow.executor_plugin.name,
+        SLURM.place,
     )
 
 

@@ -27,9 +27,9 @@ from bench.inputs import make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_text
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.engine.formats import FORMATS, lacking
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
@@ -54,8 +54,9 @@ ENGINE = {
 }
 TITLES = {name: title for name, (title, *_) in ENGINE.items()}
 TITLES |= {name: way.title for name, way in WAYS.items()}
-EPOCHS, STEPS = 4, 40  # of the engine's training; the first epoch warms up
-MOST_IMAGES = 8192
+# Of the engine's training; the first epoch warms up. An epoch of a fast network takes a second,
+# since its first batch is waited for.
+EPOCHS, STEPS, MOST_IMAGES = 4, 128, 8192
 LIMIT_S = 420.0  # of one engine training, and of all loops of a round
 Row = dict[str, Any]
 
@@ -66,9 +67,10 @@ def main(
     number_format: list[str] = typer.Option(list(FORMATS), "--format"),
     way: list[str] = typer.Option(list(TITLES)),
     rounds: int = 3,
+    gaps: bool = typer.Option(True, help="profile each way of the engine once, for the gaps"),
     page_only: bool = typer.Option(False, help="write the page from the table; measure nothing"),
 ) -> None:
-    """Measure, and write the table after each network, batch size and format."""
+    """Measure, and write the table after each round of a network, batch size and format."""
     if not page_only:
         if (reason := _no_card()) is not None:
             print(f"bench-gpu: nothing is measured, as {reason}")
@@ -76,8 +78,9 @@ def main(
         about = card()
         with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
             for cell in product(network, batch, number_format):
-                rows = list(measure(*cell, way, rounds, Path(temporary)))
-                save(pd.DataFrame([about | row for row in rows]))
+                for rows in measure(*cell, way, rounds, Path(temporary), gaps=gaps):
+                    save(pd.DataFrame([about | row for row in rows]))
+                    write_text(PAGE, page(_read(), TITLES))
     write_text(PAGE, page(_read(), TITLES))
 
 
@@ -105,23 +108,34 @@ def card() -> Row:
 
 
 def measure(
-    network: str, batch: int, name: str, ways: list[str], rounds: int, folder: Path
-) -> Iterator[Row]:
-    """Yield a row for each way: median and range over the rounds, or a note with the reason."""
+    network: str,
+    batch: int,
+    name: str,
+    ways: list[str],
+    rounds: int,
+    folder: Path,
+    *,
+    gaps: bool = True,
+) -> Iterator[list[Row]]:
+    """Yield, after each round, a row for each way: median and range over the rounds so far.
+
+    A way that cannot be measured has a note with the reason.
+    """
     rounds_of: dict[str, list[Row]] = {way: [] for way in ways}
     for number in range(rounds):
         loops = [way for way in in_turns(ways, number) if way in WAYS]
         engines = [way for way in in_turns(ways, number) if way in ENGINE]
-        turns = in_turns([_loops, _engines], number)
-        for turn in turns:
-            names = loops if turn is _loops else engines
-            for way, row in turn(network, batch, name, names, folder):
+        for turn, names in in_turns([(_loops, loops), (_engines, engines)], number):
+            for way, row in turn(network, batch, name, names, folder, gaps):
                 rounds_of[way].append(row)
-                print(json.dumps({"network": network, "batch": batch, "format": name} | row))
-    base = next((row for rows in rounds_of.values() for row in rows if "roofline_s" in row), {})
-    for way, rows in rounds_of.items():
+                cell = {"network": network, "batch": batch, "format": name}
+                print(json.dumps(cell | row), flush=True)
+        base = next((row for rows in rounds_of.values() for row in rows if "roofline_s" in row), {})
         cell = {"network": network, "size": NETWORKS[network][1], "batch": batch, "format": name}
-        yield cell | {"way": way} | summary(rows, batch, base.get("roofline_s"))
+        yield [
+            cell | {"way": way} | summary(rows, batch, base.get("roofline_s"))
+            for way, rows in rounds_of.items()
+        ]
 
 
 def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
@@ -147,32 +161,39 @@ def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
 
 
 def _loops(
-    network: str, batch: int, name: str, ways: list[str], folder: Path
+    network: str, batch: int, name: str, ways: list[str], _folder: Path, _gaps: bool
 ) -> Iterator[tuple[str, Row]]:
     """Yield a row of each plain loop and package; a note names a process that ends early."""
     line = [sys.executable, "-m", "bench.gpu_loops", network, str(NETWORKS[network][1])]
     unmeasured = list(ways)
     try:
         process = _run([*line, str(batch), name, *ways])
-        for text in process.stdout.splitlines():
-            if text.startswith("{"):
-                row = json.loads(text)
-                unmeasured.remove(row["way"])
-                yield row["way"], row
+        output = process.stdout
         reason = f"the process ended with status {process.returncode}"
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
+        output = (late.stdout or b"").decode()  # the lines of ways that were measured in time
         reason = f"not finished within {LIMIT_S:g} s"
+    for text in output.splitlines():
+        if text.startswith("{"):
+            row = json.loads(text)
+            unmeasured.remove(row["way"])
+            yield row["way"], row
     for way in unmeasured:
         yield way, {"way": way, "note": reason}
 
 
 def _engines(
-    network: str, batch: int, name: str, ways: list[str], folder: Path
+    network: str, batch: int, name: str, ways: list[str], folder: Path, gaps: bool
 ) -> Iterator[tuple[str, Row]]:
     """Yield a row of each way of the engine, trained as the workflow does."""
     for way in ways:
         try:
-            yield way, {"way": way} | _engine(network, batch, name, way, folder)
+            row = _engine(network, batch, name, way, folder)
+            if gaps and "note" not in row:
+                profile = folder / f"profile-{network}-{batch}-{name}-{way}"
+                row |= _gap(folder / "spec.json", row.pop("shards"), profile)
+            row.pop("shards", None)
+            yield way, {"way": way} | row
         except subprocess.TimeoutExpired:
             yield way, {"way": way, "note": f"not finished within {LIMIT_S:g} s"}
         except MedscaleError as error:
@@ -182,7 +203,7 @@ def _engines(
 def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
     """Train a run on random shards, and return its row.
 
-    Energy is that of the whole training. Gaps are those of a profile, once for each cell.
+    Energy is that of the whole training. The row also has the folder of the shards.
     """
     import torch
 
@@ -215,7 +236,8 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
         "peak_mb": max(memory) if memory else None,
         "joules_image": joules / (images * timing["epochs"]) if joules else None,
         "setup_s": timing["wall_seconds"] - sum(timing["epoch_seconds"]),
-    } | _gap(spec, shards, folder / f"profile-{network}-{batch}-{name}-{way}")
+        "shards": shards,
+    }
 
 
 def _gap(spec: Path, shards: Path, out: Path) -> Row:

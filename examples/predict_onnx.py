@@ -1,33 +1,35 @@
-"""Predict the class of a JPEG or PNG by an exported network: predict_onnx.py NETWORK.onnx IMAGE."""
+"""Predict the class of a PNG by an exported network: predict_onnx.py NETWORK.onnx IMAGE.png."""
 
 import json
 import sys
+import zlib
+from pathlib import Path
 
-import cv2
 import numpy as np
 from onnxruntime import InferenceSession
 
-network, photo = InferenceSession(sys.argv[1]), sys.argv[2]
-about = json.loads(network.get_modelmeta().custom_metadata_map["medscale"])
-steps, size = about["preprocess"], about["preprocess"]["size"]
-image = cv2.imread(photo)
-least, short = size * steps["margin"], min(image.shape[:2])
-factor = next((f for f in (8, 4, 2) if short >= f * least), 1)
-if photo.lower().endswith((".jpg", ".jpeg")) and factor > 1:  # a JPEG shrinks as it is decoded
-    image, factor = cv2.imread(photo, getattr(cv2, f"IMREAD_REDUCED_COLOR_{factor}")), 1
-if steps["fit"] == "cover":  # the square in the middle
-    side = min(image.shape[:2])
-    top, left = ((length - side) // 2 for length in image.shape[:2])
-    image = image[top : top + side, left : left + side]
-high, wide = (length // factor for length in image.shape[:2])
-large = min(high, wide) >= size and max(high, wide) >= 2 * size
-for sides, method in (((wide, high), True), ((size, size), large)):
-    image = cv2.resize(image, sides, interpolation=cv2.INTER_AREA if method else cv2.INTER_LINEAR)
-if clahe := steps["clahe"]:  # equalizes the lightness
-    image, tiles = cv2.cvtColor(image, cv2.COLOR_BGR2LAB), [clahe["tiles"]] * 2
-    image[..., 0] = cv2.createCLAHE(clahe["clip_limit"], tiles).apply(image[..., 0])
-    image = cv2.cvtColor(image, cv2.COLOR_LAB2BGR)
-tones = 255 * (np.arange(256) / 255) ** (1 / (steps["gamma"] or 1))
-image = cv2.medianBlur(cv2.LUT(image, np.rint(tones).astype(np.uint8)), steps["median"] or 1)
-(odds,) = network.run(None, {"pixels": cv2.cvtColor(image, cv2.COLOR_BGR2RGB)[None]})
-print(json.dumps(dict(zip(about["classes"], odds[0].tolist(), strict=True))))
+
+def read_png(path: str) -> np.ndarray:
+    """Decode a PNG of 8 bits, grey or RGB, to H,W,C; any other decoder can take this place."""
+    data, parts, place = Path(path).read_bytes(), b"", 8
+    while place < len(data):
+        size = int.from_bytes(data[place : place + 4])
+        parts += data[place + 8 : place + 8 + size] * (data[place + 4 : place + 8] == b"IDAT")
+        place += 12 + size
+    width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
+    step = {b"\x08\x00\x00\x00\x00": 1, b"\x08\x02\x00\x00\x00": 3}[data[24:29]]  # channels
+    rows, above = [], [0] * (step + step * width)  # zeros to the left of each row and above
+    for row in np.frombuffer(zlib.decompress(parts), np.uint8).reshape(height, -1).tolist():
+        line = [0] * step
+        for value, left, up, corner in zip(row[1:], line, above[step:], above, strict=False):
+            near = min(left, up, corner, key=lambda near: abs(left + up - corner - near))
+            line.append(value + (0, left, up, (left + up) // 2, near)[row[0]] & 255)
+        rows.append(line[step:])
+        above = line
+    return np.array(rows, np.uint8).reshape(height, width, step)
+
+
+network = InferenceSession(sys.argv[1])
+classes = json.loads(network.get_modelmeta().custom_metadata_map["medscale"])["classes"]
+(probabilities,) = network.run(["probabilities"], {"images": read_png(sys.argv[2])[None]})
+print(json.dumps(dict(zip(classes, probabilities[0].tolist(), strict=True))))

@@ -9,6 +9,9 @@ rule config:
     output:
         "config.resolved.json",
     localrule: True
+    # it writes a small file, on a login node too, which need not start the image for it
+    container:
+        None
     params:
         text=GRAPH.resolved,
         script=GRAPH.script("write_json.py"),

@@ -9,11 +9,11 @@ rule evaluate:
     output:
         report(
             directory("results/{study}/{run}"),
-            patterns=["{shows}.pdf", "{shows}.md"],
+            patterns=["{file}.md"],
             caption="../report/result.rst",
-            category="{study}",
-            subcategory="results",
-            labels={"run": "{run}", "shows": "{shows}"},
+            category=REPORT.headings.category,
+            subcategory=partial(REPORT.headings.subcategory, "Model cards"),
+            labels=REPORT.headings.run_labels,
         ),
     params:
         folders=RUNS.replicates,
@@ -38,14 +38,7 @@ rule external:
         audit="data/{study}/audit.json",
         training=DATASETS.external_training,
     output:
-        report(
-            directory("external/{study}/{run}"),
-            patterns=["{shows}.pdf"],
-            caption="../report/result.rst",
-            category="{study}",
-            subcategory="external",
-            labels={"run": "{run}", "shows": "{shows}"},
-        ),
+        directory("external/{study}/{run}"),
     threads: workflow.cores or 1
     params:
         raw=DATASETS.raw,

@@ -11,13 +11,7 @@ rule paper_pdf:
         facts=REPORT.facts(),
         shared=REPORT.shared_facts(),
     output:
-        report(
-            "paper/paper.pdf",
-            caption="../report/paper.rst",
-            category="all studies",
-            subcategory="paper",
-            labels={"shows": "Paper"},
-        ),
+        "paper/paper.pdf",
     log:
         "logs/paper.log",
     benchmark:

@@ -5,6 +5,9 @@ rule plan:
     output:
         "runs/{study}/{run}/{replicate}/spec.json",
     localrule: True
+    # it writes a small file, on a login node too, which need not start the image for it
+    container:
+        None
     params:
         text=RUNS.spec,
         script=GRAPH.script("write_json.py"),

@@ -6,7 +6,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Enhance
+from medscale.config.benchmarks import Enhance
 from medscale.data.settings import Preprocess
 from medscale.measure.enhance import measure_enhance
 from medscale.measure.record import Marks, write

@@ -6,7 +6,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Export
+from medscale.config.benchmarks import Export
 from medscale.measure.exporting import WAYS, measure_export
 from medscale.measure.record import Marks, write
 

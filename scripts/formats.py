@@ -7,7 +7,7 @@ import typer
 
 from medscale.base.errors import MedscaleError, Stopped, tell_user
 from medscale.base.log import set_up
-from medscale.config.sections import Formats
+from medscale.config.benchmarks import Formats
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
 from medscale.measure.formats import WAYS, measure_formats

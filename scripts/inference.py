@@ -6,7 +6,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Latency
+from medscale.config.benchmarks import Latency
 from medscale.measure.inference import WAYS, measure_inference
 from medscale.measure.record import Marks, write
 

@@ -6,7 +6,7 @@ import typer
 
 from medscale.base import log
 from medscale.base.errors import tell_user
-from medscale.config.sections import Loading
+from medscale.config.benchmarks import Loading
 from medscale.data.settings import Preprocess
 from medscale.engine.plan import Augment
 from medscale.measure.loading import WAYS, measure_loading

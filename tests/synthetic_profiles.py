@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import Config
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.measure.profiling.record import Rank, write
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events

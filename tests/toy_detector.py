@@ -39,7 +39,6 @@ class ToyLoss:
     """Each true box teaches the cell that its centre lies in."""
 
     judges = ranks = False
-    not_captured = ""
 
     def __init__(self, network: nn.Module, size: int) -> None:
         self._cells = size // STRIDE

@@ -39,7 +39,7 @@ _references: dict[str, Path] = {}
 
 @dataclass
 class Training:
-    """Replicates on this machine's CPU.
+    """Replicates on this machine.
 
     A call trains as the rule `train` does: script, launcher and ranks. ``fork`` trains
     with the same code of a rank, but without their start, which takes most of the time.
@@ -48,6 +48,7 @@ class Training:
     folder: Path
     shards: Path
     settings: dict[str, Any]
+    on_cards: bool = False  # on GPUs, for which no CPU process stands in
 
     def paths(self, run: str, name: str | None = None, **changes: Any) -> list[str]:
         """Write the plan of a run; return its file, the shards, the run folder and the log."""
@@ -56,6 +57,7 @@ class Training:
             self.settings, {key: value for key, value in changes.items() if key != "node"}
         )
         top = {"node": changes["node"]} if "node" in changes else {}
+        top |= {"stand_in_gpu": False} if self.on_cards else {}
         config = load(
             ROOT / "config.yaml", {"scale": "demo", "studies": {"glaucoma": study}, **top}
         )
@@ -122,11 +124,15 @@ def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status:
     print(json.dumps(request), file=server.stdin, flush=True)
     assert server.stdout is not None
     statuses: object = "none in 300 s"
-    if select.select([server.stdout], [], [], 300)[0]:
+    ended: list[Any] = []
+    try:
+        ended = select.select([server.stdout], [], [], 300)[0]
+    finally:
+        if not ended:  # the ranks end with the server
+            server.kill()
+            _fork_server.cache_clear()
+    if ended:
         statuses = json.loads(server.stdout.readline())
-    else:
-        server.kill()
-        _fork_server.cache_clear()
     texts = "\n".join(file.read_text() for file in sorted(reports.iterdir()))
     assert statuses == [status] * ranks, f"exit statuses {statuses}: {texts}"
 

@@ -33,7 +33,7 @@ own_repository() { # whether git's top level is this checkout, and not a reposit
 what_it_is() { # of this checkout, as NAME=VALUE
   printf 'VERSION=%s\n' "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
   printf 'COMMIT=%s\n' "$(own_repository && git rev-parse HEAD 2>/dev/null || echo unknown)"
-  printf 'DIRTY=%s\n' "$(own_repository && git diff --quiet HEAD 2>/dev/null && echo false || echo true)"
+  printf 'DIRTY=%s\n' "$(own_repository && git diff --quiet HEAD -- . ':(exclude)profiles/slurm/site.yaml' 2>/dev/null && echo false || echo true)"
   printf 'LOCK=%s\n' "$(sha256sum requirements.lock | cut -d' ' -f1)"
 }
 

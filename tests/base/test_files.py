@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_unwritable_and_unreadable_are_told(tmp_path):
+def test_unwritable_and_unreadable_are_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MedscaleError, match="cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})

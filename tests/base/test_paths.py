@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
+from medscale.base.paths import SUMMARY, evaluated_results, refuse_unwritable
 
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
@@ -69,3 +77,28 @@ def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
     for command, message in (commands | {"load": "nowhere does not exist"}).items():
         assert message in error_text[command], command
     assert heavy == []
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("results/skin/ddp_2gpu", "work/demo/results/skin/ddp_2gpu"),
+        ("results/skin", "work/demo/results/skin"),
+        ("results/skni/dpp_2gpu", "work/demo/results/skin/ddp_2gpu"),
+    ],
+)
+def test_a_result_of_another_scale_is_suggested(tmp_path, monkeypatch, path, meant):
+    write_json(tmp_path / "work/demo/results/skin/ddp_2gpu" / SUMMARY, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MedscaleError, match=rf"does not exist; did you mean {meant}\?"):
+        evaluated_results(path)
+
+
+def test_another_users_folder_is_refused_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_unwritable(tmp_path / "work" / "demo")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    with pytest.raises(MedscaleError, match=f"write to {tmp_path}, which belongs to") as caught:
+        refuse_unwritable(tmp_path / "work" / "demo")
+    assert tmp_path.owner() in str(caught.value)

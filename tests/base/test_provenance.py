@@ -18,6 +18,7 @@ from docutils.core import publish_parts
 from docutils.utils import SystemMessage
 from jinja2 import Environment, StrictUndefined
 
+from medscale.base import provenance
 from medscale.base.code import PACKAGE, package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
@@ -29,7 +30,7 @@ from medscale.evaluate.metrics import NAMES
 from medscale.report.chapters import CHAPTERS
 from medscale.report.datasheet.make import UNKNOWN
 from medscale.report.result.card import model_card
-from medscale.workflow.thumbnails import Thumbnail
+from medscale.workflow.pictures import Picture
 from synthetic_runs import (
     ROOT,
     configuration,
@@ -110,6 +111,21 @@ def test_the_commit_of_a_repository_around_the_package_is_not_recorded(tmp_path,
         assert recorded_code()["commit"] == (head if has_commit else None)
 
 
+def test_a_clusters_own_settings_are_no_change_of_the_code(tmp_path, monkeypatch):
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path)]
+    site, code = tmp_path / provenance.SITE, tmp_path / "code.py"
+    site.parent.mkdir(parents=True)
+    for file in (site, code):
+        file.write_text("")
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    site.write_text("cluster: {account: physics}")
+    assert provenance.git_state()["dirty"] is False
+    code.write_text("x = 1")
+    assert provenance.git_state()["dirty"] is True
+
+
 def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_read(study):
     result = study.results[1]
     provenance = read_json(result / "summary.json")["provenance"]
@@ -127,7 +143,7 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
 
 
 @pytest.mark.parametrize("key", COMMON_KEYS)
-def test_replicates_that_were_not_made_alike_are_told(key):
+def test_replicates_that_were_not_made_alike_are_reported(key):
     record = dict.fromkeys(COMMON_KEYS, "same") | {"seed": 1}
     assert gather([record, record | {"seed": 2}], {})["differ"] == []
     assert gather([record, record | {key: "other"}], {})["differ"] == [key]
@@ -256,8 +272,10 @@ def test_all_captions_can_be_printed():
     for chapter in CHAPTERS:
         for path, _, _, caption in chapter.shown():
             texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
-    thumbnail = Thumbnail("How far", "Speedup of *{study}*.", "data:image/svg+xml;base64,AAAA")
-    settings = {"scale": "demo", "thumbnails": [thumbnail]}
+    picture = Picture("How far", "Speedup of *Skin*.", "a.pdf", "data:image/svg+xml;base64,AAAA")
+    sections = [{"title": "All studies", "pictures": [picture, picture]}] * 2
+    page = {"sections": sections, "are_possible": False}
+    settings = {"scale": "demo", "first_page": page}
     names = SimpleNamespace(wildcards=SimpleNamespace(**words), config=settings)
     for name, source in texts.items():
         template = Environment(undefined=StrictUndefined).from_string(source)

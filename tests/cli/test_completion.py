@@ -68,12 +68,20 @@ def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(main, ["--version"]).stdout == f"medscale {medscale.__version__}\n"
 
 
+@pytest.mark.parametrize("name", ["train", "list", "version"])
+def test_a_command_of_other_programs_is_answered_with_what_to_type(name: str) -> None:
+    done = CliRunner().invoke(main, [name])
+    assert done.exit_code == 2
+    assert f"there is no command '{name}'; type" in done.output
+
+
 @pytest.mark.parametrize(
     "command",
     [
         "config --study skin",
         "size --only melanoma",
         "summary --scale demo --only skin",
+        "study -n --only skin",
         "check --scale demo --only skin",
         "leaks config.yaml",
     ],

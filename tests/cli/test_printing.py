@@ -7,7 +7,9 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import mul
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +17,13 @@ import pytest
 import typer
 from rich.table import Table
 
+from medscale.base.log import COLOURS, Terminal
 from medscale.cli.main import main
 from medscale.cli.printing import findings_text, json_text
 
 # Commands that print no facts about a study or a result.
 WITHOUT_FACTS = {
     "serve": "runs until it is stopped",
-    "study": "carries a study out; `summary` prints what it made",
     "data fetch": "prints commands to type, or downloads",
 }
 PATH = Path("/data") / ("very_long_folder_" * 12) / "image.png"
@@ -116,3 +118,18 @@ def test_a_table_is_no_wider_than_its_cells() -> None:
     table.add_row("22", "y")
     console.print(table)
     assert [len(line) for line in console.file.getvalue().splitlines()] == [5, 304, 5]
+
+
+@pytest.mark.parametrize("name", COLOURS)
+def test_colours_are_legible_on_black_and_on_white(name: str) -> None:
+    """Contrast ratio after WCAG 2."""
+
+    def luminance(colour: Iterable[int]) -> float:
+        parts = (value / 255 for value in colour)
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+        return sum(map(mul, (0.2126, 0.7152, 0.0722), linear))
+
+    colour = Terminal().get_style(name).color
+    assert colour is not None
+    middle = luminance(colour.get_truecolor()) + 0.05
+    assert min(middle / 0.05, 1.05 / middle) > 3.5

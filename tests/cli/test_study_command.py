@@ -14,6 +14,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.cli import options, study
+from medscale.workflow import summary
 
 SLOW_TO_STOP = """
 import signal, sys, time
@@ -43,8 +44,8 @@ def test_a_study_of_a_file_runs_at_full_scale(
     expected: str,
 ) -> None:
     scales: list[Any] = []
-    monkeypatch.setattr(study, "check", lambda scale, only, configfile: scales.append(scale))
-    monkeypatch.setattr(study, "summary", lambda *arguments, since: None)
+    monkeypatch.setattr(study, "_findings", lambda graph: scales.append(graph.config.scale) or [])
+    monkeypatch.setattr(summary, "lines", lambda graph, since: [])
     monkeypatch.setattr(
         study, "run_snakemake", lambda targets, changes, file: scales.append(changes["scale"]) or 1
     )
@@ -74,7 +75,7 @@ def test_ctrl_c_waits_until_snakemake_has_removed_its_lock() -> None:
 def test_a_remaining_lock_is_named_with_the_command_that_removes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study, "check", lambda *arguments: None)
+    monkeypatch.setattr(study, "_findings", lambda graph: [])
     monkeypatch.setattr(study, "run_snakemake", lambda *arguments: False)
     file = tmp_path / "mine.yaml"
     file.write_text(f"workdir: {tmp_path}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,11 @@ import yaml
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load, validate
 from medscale.config.layers import Layer, Layers
+from medscale.config.yaml_file import read_yaml
 from medscale.engine.models.names import check_model
+from medscale.report.checklists.items import read_listing
+from medscale.report.claims.statements import read_claims
+from medscale.report.reported import read_reported
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +37,8 @@ studies:
   skin2:
     variant_of: skn
   other: 7
+  melanom:
+    recipe: {epochs: 3}
 """
 # Line of the file, setting, and a part of the reason.
 MISTAKES = [
@@ -51,6 +58,9 @@ MISTAKES = [
     (14, "studies.skin.evaluate.gradcam", "did you mean 'none'?"),
     (16, "studies.skin2.variant_of", "did you mean 'skin'?"),
     (17, "studies.other", "must be a mapping of settings, not 7"),
+    (18, "studies.melanom.model", "which a new study needs; did you mean 'melanoma'?"),
+    (18, "studies.melanom.runs", "which a new study needs; did you mean 'melanoma'?"),
+    (18, "studies.melanom.source", "which a new study needs; did you mean 'melanoma'?"),
 ]
 
 
@@ -94,3 +104,33 @@ def test_snakemake_names_the_file_and_line_too(mine: Path) -> None:
     assert process.returncode != 0
     assert f"{mine}, line 8: studies.mine.recpie: there is no such setting" in process.stderr
     assert f"the configuration has {len(MISTAKES)} mistakes" in process.stderr
+
+
+def test_a_key_written_twice_is_refused_in_every_yaml_file(tmp_path: Path) -> None:
+    text = "a: &x {b: 1}\nc:\n  <<: *x\n  d: 1\n  e: [{f: 1, f: 2}]\n  d: 2\ng: *x\na: 3\n"
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(MedscaleError) as caught:
+        read_yaml(tmp_path / "x.yaml")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path / 'x.yaml'}: a key is written twice; remove one of",
+        "  f: lines 5 and 5",
+        "  d: lines 4 and 6",
+        "  a: lines 1 and 8",
+    ]
+    (tmp_path / "y.yaml").write_text("a: &x {b: 1}\nc: {<<: *x, b: 2}\n'1': 1\n1: 2\n")
+    assert read_yaml(tmp_path / "y.yaml") == {"a": {"b": 1}, "c": {"b": 2}, "1": 1, 1: 2}
+    # Claims, checklists and published figures are read by the same function.
+    (tmp_path / "claims.yaml").write_text("claims: []\nclaims: []\n")
+    for read in (read_claims, read_listing, partial(read_reported, study="skin")):
+        with pytest.raises(
+            MedscaleError, match=r"claims\.yaml: a key is .*\n  claims: lines 1 and 2"
+        ):
+            read(tmp_path / "claims.yaml")
+
+
+def test_snakemake_refuses_a_key_written_twice(tmp_path: Path) -> None:
+    (tmp_path / "twice.yaml").write_text("scale: demo\nscale: full\n")
+    process = snakemake("-n", "--configfile", str(tmp_path / "twice.yaml"))
+    assert process.returncode != 0
+    assert "twice.yaml: a key is written twice" in process.stderr
+    assert "scale: lines 1 and 2" in process.stderr

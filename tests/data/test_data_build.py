@@ -101,7 +101,7 @@ def test_only_unfinished_chunks_are_made_again(study: Path, dask: Dask) -> None:
     }
 
 
-def test_nothing_is_made_again_when_all_is_there(study: Path, dask: Dask) -> None:
+def test_nothing_is_made_again_when_all_outputs_exist(study: Path, dask: Dask) -> None:
     build(study, dask)
     before = state(study / "shards")
     build_shards(
@@ -148,7 +148,7 @@ def test_a_changed_image_makes_only_its_chunk_again(study: Path, dask: Dask) -> 
 
 
 @pytest.mark.parametrize("change", ["other bytes", "gone", "no index", "no parquet"])
-def test_what_does_not_fit_is_one_message(study: Path, dask: Dask, change: str) -> None:
+def test_inputs_that_do_not_fit_are_one_message(study: Path, dask: Dask, change: str) -> None:
     match change:
         case "other bytes":
             write(study / "raw/a/0.png", 1234)

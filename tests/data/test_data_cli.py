@@ -63,7 +63,7 @@ def test_a_complete_download_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("small")
-def test_what_is_missing_and_odd_is_told(tmp_path: Path) -> None:
+def test_what_is_missing_and_odd_is_reported(tmp_path: Path) -> None:
     root = fundus_pytorch(tmp_path)
     (root / "val/0/BEH-9.png").unlink()
     (root / "train/1/BEH-5.png").write_bytes(b"")
@@ -232,7 +232,7 @@ def test_each_download_belongs_to_a_source() -> None:
 
 
 @pytest.mark.usefixtures("bare")
-def test_without_credentials_it_is_said_what_to_do(tmp_path: Path) -> None:
+def test_missing_credentials_give_download_instructions(tmp_path: Path) -> None:
     text = instructions("rsna", tmp_path / "raw")
     assert "kaggle competitions download -c rsna-pneumonia-detection-challenge -p" in text
     assert "rules must be accepted" in text
@@ -314,7 +314,7 @@ def test_a_failed_download_leaves_no_raw_folder_and_goes_on(
     assert len(list((tmp_path / "raw").rglob("*.png"))) == 24
 
 
-def test_a_disk_that_is_too_small_is_told_before_unpacking(
+def test_a_disk_that_is_too_small_is_reported_before_unpacking(
     bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_kaggle(bare, zip_bytes(fundus_pytorch(tmp_path / "made"), tmp_path / "x.zip"))

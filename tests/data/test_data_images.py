@@ -95,7 +95,7 @@ def test_a_plain_png_has_the_pixels_that_opencv_gives(
     assert np.array_equal(decode(data), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def test_a_damaged_plain_png_is_told() -> None:
+def test_a_damaged_plain_png_is_reported() -> None:
     data = bytearray(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
     at = data.index(b"IDAT")
     length = int.from_bytes(data[at - 4 : at], "big")
@@ -212,7 +212,7 @@ def test_the_audit_sees_that_a_large_jpeg_ends_early(tmp_path: Path, kept_share:
 
 
 @pytest.mark.parametrize("data", [image_bytes(RGB), b"\xff\xd8\xff", b"", large()[:100]])
-def test_no_size_is_told_where_there_is_none(data: bytes) -> None:
+def test_no_size_is_reported_where_there_is_none(data: bytes) -> None:
     assert jpeg_size(data) is None
 
 

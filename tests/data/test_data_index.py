@@ -163,7 +163,7 @@ def patients(root: Path, rows: list[str]) -> Path:
     return root
 
 
-def test_a_patient_in_two_published_splits_is_told_and_not_divided(tmp_path: Path) -> None:
+def test_a_patient_in_two_published_splits_is_reported_and_not_divided(tmp_path: Path) -> None:
     index, left_out, summary = index_of(
         patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"]), near_duplicates=False
     )
@@ -256,7 +256,7 @@ def detailed_tree(root: Path, counts: dict[str, int]) -> Path:
     return root
 
 
-def test_images_that_look_alike_share_a_group_and_are_told(tmp_path: Path) -> None:
+def test_images_that_look_alike_share_a_group_and_are_reported(tmp_path: Path) -> None:
     root = detailed_tree(tmp_path, {"a": 12, "b": 12})
     looks_like(root / "a/z.jpg", root / "a/3.png")
     looks_like(root / "a/zz.jpg", root / "a/z.jpg")
@@ -282,7 +282,7 @@ def test_images_that_look_alike_share_a_group_and_are_told(tmp_path: Path) -> No
     assert summary["near_duplicates"] is None
 
 
-def test_look_alikes_with_other_labels_are_kept_and_told(tmp_path: Path) -> None:
+def test_look_alikes_with_other_labels_are_kept_and_reported(tmp_path: Path) -> None:
     root = detailed_tree(tmp_path, {"a": 12, "b": 12})
     looks_like(root / "b/z.jpg", root / "a/3.png")
     index, left_out, summary = index_of(root)
@@ -363,7 +363,7 @@ def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(
     assert any(note in text for text in summary["notes"])
 
 
-def test_balanced_away_is_told_and_counted(tmp_path: Path) -> None:
+def test_images_left_out_for_balance_are_reported_and_counted(tmp_path: Path) -> None:
     root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
     for number in range(12):
         write(root / "b" / f"more {number}.png", 700 + number)
@@ -434,7 +434,7 @@ def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> N
     assert json.loads((out / "audit.json").read_text()) == json.loads(json.dumps(summary))
 
 
-def test_a_missing_split_is_told_before_anything_is_read(tmp_path: Path) -> None:
+def test_a_missing_split_is_reported_before_anything_is_read(tmp_path: Path) -> None:
     write(tmp_path / "train/a/1.png", 1)
     write(tmp_path / "test/b/2.png", 2)
     with pytest.raises(MedscaleError, match="the val split is empty: 2 images in too few"):

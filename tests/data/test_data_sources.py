@@ -58,7 +58,9 @@ def test_fundus_pytorch_below_wrapper_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["test", "train/1"])
-def test_incomplete_fundus_pytorch_names_what_and_how(tmp_path: Path, missing: str) -> None:
+def test_incomplete_fundus_pytorch_names_missing_files_and_the_command(
+    tmp_path: Path, missing: str
+) -> None:
     root = fundus_pytorch(tmp_path)
     shutil.rmtree(root / missing)
     with pytest.raises(MedscaleError, match=f"no images in .*{missing}") as caught:

@@ -84,7 +84,7 @@ def spread(values: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.clip(np.rint((values.astype(float) - low) * 255 / (high - low)), 0, 255).astype(int)
 
 
-def test_the_kind_is_told_by_content() -> None:
+def test_the_kind_is_recognized_by_content() -> None:
     data = dicom(GREY)
     assert kind_of(data) == "dicom"
     assert (
@@ -305,7 +305,7 @@ def test_a_fault_has_a_reason(data: bytes, reason: str, detail: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_damage_is_told_or_not_seen_but_never_crashes(data: st.DataObject) -> None:
+def test_damage_is_reported_or_unnoticed_but_never_crashes(data: st.DataObject) -> None:
     content = bytearray(data.draw(st.sampled_from([whole(), dicom(DEEP, BitsStored=15)])))
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))

@@ -202,12 +202,12 @@ def _loader(shards: Shards, augment: Augment | None, channels_last: bool, reside
     )  # fmt: skip
 
 
-def test_what_cannot_be_shared_is_told(shards: Shards) -> None:
+def test_what_cannot_be_shared_is_reported(shards: Shards) -> None:
     with pytest.raises(MedscaleError, match="a global batch of 3 cannot be shared by 4 replicas"):
         Loader(shards, "train", global_batch=3, replicas=4, replica=0)
 
 
-def test_an_empty_split_is_told(make_shards: Make) -> None:
+def test_an_empty_split_is_reported(make_shards: Make) -> None:
     shards = Shards.open(make_shards(train=8, val=0, test=2, seed=1))
     with pytest.raises(
         MedscaleError, match=r"the split 'val' has no images; change `split` in config.yaml"

@@ -17,7 +17,7 @@ def rows(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame({"split": ["train", "train", "train", "test", "test"], **columns})
 
 
-def test_numbers_are_standardized_by_the_training_split_and_unknown_is_told() -> None:
+def test_numbers_are_standardized_by_the_training_split_and_unknown_is_reported() -> None:
     features = encode(rows(age=[40.0, 60.0, None, 70.0, None]), ["age"])
     np.testing.assert_allclose(features, [[-1, 1], [1, 1], [0, 0], [2, 1], [0, 0]])
     assert features.dtype == np.float32
@@ -43,7 +43,7 @@ def test_one_value_alone_divides_by_nothing() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"), [(["site"], "have: age"), (["age"], "no training image")]
 )
-def test_a_column_that_cannot_serve_is_told(columns: list[str], message: str) -> None:
+def test_an_unusable_column_is_reported(columns: list[str], message: str) -> None:
     with pytest.raises(MedscaleError, match=message):
         encode(rows(age=[None, None, None, 3.0, 4.0]).astype({"age": "float64"}), columns)
 

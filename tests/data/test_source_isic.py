@@ -143,7 +143,7 @@ def test_a_few_missing_images_are_listed(tmp_path: Path) -> None:
         ("ISIC-2017_Test_v2_Data", "15 of the 15 images of the test split are missing"),
     ],
 )
-def test_an_incomplete_download_names_what_and_how(
+def test_an_incomplete_download_names_missing_files_and_the_command(
     tmp_path: Path, missing_file: str, message: str
 ) -> None:
     root = archives(tmp_path, per_class=5)
@@ -171,7 +171,7 @@ def test_classes_without_an_image_are_left_out_of_what_is_allowed_to_be_incomple
 
 
 @pytest.mark.parametrize("state", ["gone", "empty", "tables only"])
-def test_nothing_there_is_an_error_whatever_is_allowed(tmp_path: Path, state: str) -> None:
+def test_an_empty_folder_is_always_an_error(tmp_path: Path, state: str) -> None:
     root = tmp_path / "raw"
     if state != "gone":
         root.mkdir()

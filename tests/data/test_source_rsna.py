@@ -125,7 +125,7 @@ def test_detailed_classes(tmp_path: Path) -> None:
     assert two_images.excluded["reason"].value_counts()["class not in the study"] == 2
 
 
-def test_without_the_mapping_the_reader_is_told(tmp_path: Path) -> None:
+def test_a_missing_mapping_is_reported(tmp_path: Path) -> None:
     inventory = rsna(challenge(tmp_path, mapping=False))
     assert inventory.rows["group"].isna().all()
     assert any("A patientId of the challenge is an exam" in note for note in inventory.notes)
@@ -164,7 +164,9 @@ def test_what_the_tables_contradict_or_lack_is_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing_file", [LABELS, DETAILS, TRAIN, f"{TRAIN}/n1.dcm"])
-def test_an_incomplete_download_names_what_and_how(tmp_path: Path, missing_file: str) -> None:
+def test_an_incomplete_download_names_missing_files_and_the_command(
+    tmp_path: Path, missing_file: str
+) -> None:
     root = challenge(tmp_path)
     path = root / missing_file
     shutil.rmtree(path) if path.is_dir() else path.unlink()

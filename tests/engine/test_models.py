@@ -93,7 +93,7 @@ def _seeded() -> torch.nn.Module:
         ),
     ],
 )
-def test_what_cannot_be_built_is_told(model: Model, message: str) -> None:
+def test_a_network_that_cannot_be_built_is_reported(model: Model, message: str) -> None:
     with pytest.raises(MedscaleError, match=message):
         build(model, 2)
 

@@ -99,7 +99,7 @@ def test_out_of_memory_says_which_batch_size_to_try(training):
     assert explained(other_error, plan) is other_error
 
 
-def test_an_exit_without_a_report_and_a_run_without_any_trace_are_told(training, tmp_path):
+def test_an_exit_without_a_report_and_a_run_without_any_trace_are_reported(training, tmp_path):
     plan = a_plan(training, "ddp_2cpu")
     ends = {1: SimpleNamespace(timestamp=1, pid=1, exitcode=7)}
     assert "ddp_2cpu: rank 1 ended with exit status 7" in str(explain(plan, tmp_path, ends))
@@ -194,7 +194,7 @@ def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
     assert distance(training.reference(), training.folder / "ddp_2cpu")[0] < WEIGHTS
 
 
-def test_a_run_over_two_nodes_without_a_meeting_point_is_told_so(training, monkeypatch):
+def test_a_run_over_two_nodes_without_a_meeting_point_is_reported(training, monkeypatch):
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     plan = a_plan(training, "ddp_2cpu", node={"cpus": 1, "gpus": 0})
     with pytest.raises(MedscaleError, match="runs on 2 nodes"):

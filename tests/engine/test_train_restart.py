@@ -231,7 +231,7 @@ def truncate(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_bit, zero_block, truncate, Path.unlink])
-def test_a_damaged_newest_checkpoint_is_passed_over_and_told(
+def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(
     checkpoints, damage, caplog, monkeypatch
 ):
     monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
@@ -265,7 +265,7 @@ def test_a_validation_loss_that_is_not_finite_can_be_kept(checkpoints):
     assert math.isnan(progress.history[0]["val_loss"])
 
 
-def test_a_full_disk_is_told_and_the_checkpoints_before_stay(checkpoints, caplog, monkeypatch):
+def test_a_full_disk_is_reported_and_the_checkpoints_before_stay(checkpoints, caplog, monkeypatch):
     monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))

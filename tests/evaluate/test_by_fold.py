@@ -237,7 +237,7 @@ def test_runs_are_compared_by_fold() -> None:
         compare_folds(["run", "other"], [run, predictions_of([True] * 12, None)], 1, 0.5)
 
 
-def test_a_fold_that_is_not_there_is_refused(study: Path) -> None:
+def test_a_missing_fold_is_refused(study: Path) -> None:
     index = read_index(study / "data" / "index.parquet")
     with pytest.raises(MedscaleError, match="divided into 3 folds"):
         columns.of_fold(index, 4)

@@ -23,7 +23,7 @@ def open_shards(folder, index: pd.DataFrame, images: np.ndarray) -> Shards:
 
 
 @pytest.mark.parametrize("classes", [["normal", "ill"], ["a", "b", "c"]])
-def test_brighter_classes_are_told_apart_and_noise_is_not(tmp_path, classes):
+def test_brighter_classes_are_distinguished_and_noise_is_not(tmp_path, classes):
     index = make_index(tmp_path, classes, images=240)
     codes = index["label"].cat.codes.to_numpy()
     rng = np.random.default_rng(1)

@@ -73,7 +73,7 @@ def test_the_card_has_metrics_with_intervals_and_warnings_on_top(
     assert "The licence of the weights is not known" not in card.text
     (weights,) = read_json(folder / "inference.json")["replicates"]
     alone = scores["accuracy"]["values"][weights["seed"] - 1]
-    assert f"they alone have: accuracy {alone:.3f}, balanced accuracy" in card.text
+    assert f"this network alone has: accuracy {alone:.3f}, balanced accuracy" in card.text
 
 
 def test_the_example_of_the_card_runs_and_predicts_as_the_result(
@@ -112,7 +112,9 @@ def test_the_configuration_lists_classes_and_preprocessing(result: Path, tmp_pat
     ]
 
 
-def test_an_unknown_licence_is_said_and_a_stated_one_is_used(result: Path, tmp_path: Path) -> None:
+def test_an_unknown_licence_is_reported_and_a_stated_one_is_used(
+    result: Path, tmp_path: Path
+) -> None:
     copy = tmp_path / "results" / "glaucoma" / "serial_1cpu"
     shutil.copytree(result, copy)
     record = read_json(copy / "inference.json")

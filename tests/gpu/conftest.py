@@ -7,15 +7,33 @@ instead, which tests the tests and says nothing about a card.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from medscale.engine.parallel.launch import CAPTURED_COLLECTIVES
 from medscale.engine.train import graphs
 from small_training import FakeGraphs
 
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as the launcher sets it
+# As the launcher sets them.
+os.environ |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", **CAPTURED_COLLECTIVES}
+LIMIT_S = 200  # of a test; most take seconds, compiling takes a minute
+
+
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """Fail a test that takes too long; ``faulthandler_timeout`` ends one that hangs in C code."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError(f"not finished within {LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(LIMIT_S)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ CLOSE = 1e-3  # largest difference of a weight where the order of sums is not de
 
 @pytest.fixture
 def runs(tmp_path, make_shards, kind) -> Training:
-    return Training(tmp_path, make_shards(train=37, val=23, test=9, size=32), {"model": CNN})
+    shards = make_shards(train=37, val=23, test=9, size=32)
+    return Training(tmp_path, shards, {"model": CNN}, on_cards=kind == "gpu")
 
 
 def needs(cards: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import re
 from typing import Any
@@ -157,18 +158,24 @@ def test_memory_is_flat_over_500_steps(shards, device):
     small = Small(shards, device, ema=0.9)
     small.capture()
 
-    def memory() -> tuple[int, int]:
-        if device.type != "cuda":
-            return 0, 0
-        torch.cuda.synchronize()
-        return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
-
-    small.train(50)
-    early = memory()
-    small.train(450)
-    late = memory()
+    # Both at the end of an epoch, since batches of two sizes are made ahead.
+    epoch = small.training.steps()
+    small.train(7 * epoch)
+    early = memory(device)
+    small.train(500 // epoch * epoch)
+    late = memory(device)
     assert late[0] == early[0]
     assert late[1] <= early[1]
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of the GPU that tensors use, and that PyTorch holds; 0 on a CPU."""
+    if device.type != "cuda":
+        return 0, 0
+    gc.collect()
+    torch.cuda.synchronize()
+    torch.empty(1, device=device)  # lets the allocator see which batches are no longer used
+    return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
 
 
 class Reading(nn.Module):
@@ -189,20 +196,36 @@ def test_a_network_that_reads_the_device_is_named_and_goes_on(shards, device):
 
 
 class Breaking(nn.Module):
-    """A layer that cannot be captured, though the host does not wait in it."""
+    """A layer that cannot be captured, by its own error or by one of CUDA."""
+
+    def __init__(self, *, waits: bool) -> None:
+        super().__init__()
+        self._waits = waits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.is_cuda and torch.cuda.is_current_stream_capturing():
-            raise RuntimeError("this layer refuses capture")
+            if not self._waits:
+                raise RuntimeError("this layer refuses capture")
+            torch.cuda.current_stream().synchronize()
         return x
 
 
-def test_after_a_capture_that_failed_training_goes_on(shards, device):
+@pytest.mark.parametrize(
+    ("waits", "cause"), [(False, "this layer refuses capture"), (True, "captur")]
+)
+def test_after_a_capture_that_failed_training_goes_on(shards, device, waits, cause):
     if device.type != "cuda":
         pytest.skip("a CPU captures nothing")
-    small = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
-    with pytest.raises(NotCaptured, match="this layer refuses capture"):
-        small.capture()
-    fresh = Small(shards, device, network=lambda: nn.Sequential(Breaking(), *small_network()))
-    plain = Small(shards, device)
+
+    def network() -> nn.Module:
+        return nn.Sequential(Breaking(waits=waits), *small_network())
+
+    with pytest.raises(NotCaptured, match=cause):
+        Small(shards, device, network=network).capture()
+    fresh, plain = Small(shards, device, network=network), Small(shards, device)
     assert fresh.train(STEPS) == plain.train(STEPS), "dropout draws other numbers"
+    epoch = fresh.training.steps()
+    fresh.train(7 * epoch - STEPS)
+    early = memory(device)
+    fresh.train(20 * epoch)
+    assert memory(device)[1] <= early[1], "memory of batches is never used again"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+import typer
 
-from bench import gpu
+from bench import gpu, gpu_session
 from bench.gpu_loops import WAYS, covered
 from bench.gpu_page import page
 from medscale.base.errors import MedscaleError
-from medscale.base.files import write_json
+from medscale.base.files import read_json, write_json
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
+from medscale.engine.compiling import FIGURES
 from medscale.resources import card_rates, cost
 from medscale.resources.card_rates import COLUMNS
 from training_runs import ROOT
@@ -129,6 +132,91 @@ def test_gaps_of_the_engine_are_those_of_its_profile_once_a_cell(tmp_path, monke
     assert gpu._gap(*arguments, tmp_path / "broken") == {"note": "gaps: the shards are gone"}
 
 
+def test_the_table_is_written_after_each_round(tmp_path, monkeypatch):
+    table, page_file = tmp_path / "gpu.csv", tmp_path / "gpu.md"
+    rates = iter([100.0, 50.0, 60.0])
+
+    def turn(network, batch, name, ways, folder, gaps):
+        assert not gaps
+        for way in ways:  # the card is taken away in the second round
+            yield way, {"way": way, "images_per_second": next(rates)}
+
+    for name, value in {"_no_card": lambda: None, "card": lambda: {"card": "H200"}}.items():
+        monkeypatch.setattr(gpu, name, value)
+    for name in ("_loops", "_engines"):
+        monkeypatch.setattr(gpu, name, turn)
+    monkeypatch.setattr(gpu, "save", partial(gpu.save, table=table))
+    read = gpu._read
+    monkeypatch.setattr(gpu, "_read", lambda *_: read(table))
+    monkeypatch.setattr(gpu, "PAGE", page_file)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        gpu.main(["medical_cnn"], [32], ["bf16"], ["engine", "graph"], 2, False, False)
+    kept = pd.read_csv(table).set_index("way")
+    assert kept["images_per_second"].to_dict() == {"graph": 100, "engine": 50}
+    assert kept["rounds"].tolist() == [1, 1]
+    assert "| 50 |" in page_file.read_text()
+
+
+def test_loops_that_were_measured_before_a_time_limit_are_kept(monkeypatch):
+    def late(line):
+        raise subprocess.TimeoutExpired(line, 420, output=b'{"way": "nhwc", "gap": 0.1}\n')
+
+    monkeypatch.setattr(gpu, "_run", late)
+    row_of = dict(gpu._loops("medical_cnn", 32, "bf16", ["nhwc", "compiled"], Path(), False))
+    assert row_of["nhwc"] == {"way": "nhwc", "gap": 0.1}
+    assert row_of["compiled"]["note"] == "not finished within 420 s"
+
+
+def test_a_session_writes_each_result_and_ends_in_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_session, "LEAST_S", 0.5)
+    steps = (
+        gpu_session.Step("good", 30, ("-c", "print('fine')")),
+        gpu_session.Step("slow", 0.5, ("-c", "import time; print('begun'); time.sleep(60)")),
+        gpu_session.Step("broken", 30, ("-c", "raise SystemExit(3)")),
+    )
+    gpu_session.session(steps, 30, tmp_path / "out")
+    rows = read_json(tmp_path / "out" / "session.json")
+    assert [(row["step"], row["status"]) for row in rows] == [
+        ("good", "done"),
+        ("slow", "not finished within 0 s"),
+        ("broken", "status 3"),
+    ]
+    assert rows[0]["output"] == ["fine"]
+    assert "begun" in (tmp_path / "out" / "log.txt").read_text()
+    gpu_session.session(steps[:1], 0.1, tmp_path / "late")
+    assert read_json(tmp_path / "late" / "session.json") == [
+        {"step": "good", "status": "no time left"}
+    ]
+
+
+def test_steps_of_a_session_name_tests_and_benchmarks_that_exist():
+    assert len(set(gpu_session.NAMES)) == len(gpu_session.NAMES)
+    app = typer.Typer()
+    app.command()(gpu.main)
+    command = typer.main.get_command(app)
+    for step in gpu_session.STEPS:
+        for part in step.arguments:
+            assert not part.endswith(".py") or (ROOT / part).is_file(), part
+        if step.arguments[:2] == ("-m", "bench.gpu"):
+            options = command.make_context("bench", list(step.arguments[2:])).params
+            assert set(options["network"]) <= set(gpu.NETWORKS)
+            assert set(options["way"]) <= set(gpu.TITLES)
+            assert not options["gaps"]
+
+
+def test_figures_of_compilation_are_those_of_the_table():
+    """Once `make bench-gpu` has measured the engine, `engine/compiling.py` has its figures."""
+    if not card_rates.TABLE.is_file():
+        pytest.skip("no card has been measured yet")
+    table = pd.read_csv(card_rates.TABLE).query("format == 'bf16' and card == 'NVIDIA H200'")
+    table = table.set_index(["network", "batch", "way"])["images_per_second"].dropna()
+    for network, figures in FIGURES.items():
+        for figure in figures:
+            for way, rate in (("engine", figure.captured), ("engine_compiled", figure.compiled)):
+                if (network, figure.batch, way) in table.index:
+                    assert rate == pytest.approx(table[network, figure.batch, way], rel=0.1)
+
+
 def test_kernels_that_overlap_are_counted_once():
     assert covered([(0, 2), (1, 3), (5, 6)]) == 4
     assert covered([]) == 0
@@ -151,7 +239,7 @@ def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, 
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_card_one_sentence_is_said_and_nothing_is_written():
+def test_without_a_card_one_sentence_is_reported_and_nothing_is_written():
     before = {file: file.read_bytes() for file in (ROOT / "docs").glob("gpu.*")}
     process = subprocess.run(["make", "-s", "bench-gpu"], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

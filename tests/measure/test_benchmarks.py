@@ -19,7 +19,7 @@ from data_trees import image_bytes, picture
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
-from medscale.config.sections import Enhance, Loading
+from medscale.config.benchmarks import Enhance, Loading
 from medscale.data.augment import MEAN, STD
 from medscale.data.build import build_shards, read_index
 from medscale.data.index import build_index
@@ -87,7 +87,7 @@ def test_every_second_repetition_goes_backwards(
     assert rows["workers"].tolist() == [1] * 3 + [4] * 6 + [1] * 3
 
 
-def test_a_changed_image_is_not_timed_but_told(study: Path, tmp_path: Path) -> None:
+def test_a_changed_image_is_not_timed_but_reported(study: Path, tmp_path: Path) -> None:
     index = read_index(study / "index.parquet").assign(sha256="0" * 64)
     index.to_parquet(tmp_path / "index.parquet")
     with pytest.raises(MedscaleError, match="has changed since it was indexed"):
@@ -197,7 +197,7 @@ def test_a_failing_process_ends_the_others_with_its_own_error(study: Path) -> No
         team.deliver(replace(job, paths=broken), "by_hand", 2, 0)
 
 
-def test_what_loading_cannot_compare_is_told(study: Path, tmp_path: Path) -> None:
+def test_what_loading_cannot_compare_is_reported(study: Path, tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match="torchvision has neither"):
         changes(Augment(noise=0.1))
     with pytest.raises(MedscaleError, match="too few for 64 processes"):

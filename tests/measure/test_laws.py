@@ -211,7 +211,7 @@ def test_a_series_counts_from_one_device_in_the_same_precision():
     assert gather([point("serial_1gpu", 4.0, work="a"), point("ddp_2gpu", 2.0, work="b")]) == []
 
 
-def test_strong_and_weak_scaling_are_told_apart():
+def test_strong_and_weak_scaling_are_distinguished():
     strong = gather([point("ddp_1gpu", 4.0), point("ddp_2gpu", 2.0), point("ddp_4gpu", 1.0)])[0]
     weak = [
         point("ddp_1gpu", 4.0),
@@ -266,7 +266,7 @@ def test_recommendations_follow_from_the_rules(times_, begins):
     assert representative(series) is series[0]
 
 
-def test_devices_are_not_recommended_by_a_speedup_that_is_not_told_from_one():
+def test_devices_are_not_recommended_if_the_speedup_may_be_one():
     wide = gather([point("ddp_1gpu", 8.0, 5.0), point("ddp_2gpu", 6.0, 6.4)])[0]
     advice = recommendation(wide, "GPUs")
     assert advice.startswith(

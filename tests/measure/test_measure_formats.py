@@ -11,9 +11,9 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.config.benchmarks import Formats
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Formats
 from medscale.engine.plan import RunPlan
 from medscale.measure import formats
 from medscale.measure.formats import measure_formats

@@ -22,10 +22,10 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.cli import main as cli
+from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
-from medscale.config.sections import Profile
 from medscale.measure.profiling import bottleneck, ceilings, spans
 from medscale.measure.profiling.bottleneck import Numbers
 from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operator, of_range
@@ -452,7 +452,7 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     assert roofline.loc["serial_1gpu", "attained_flops"] == pytest.approx(2.1e6 / 9e-5 / 1e11)
 
 
-def test_a_person_is_told_where_the_time_goes(
+def test_the_command_prints_where_the_time_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(ROOT / "config.yaml", {"scale": "demo"})

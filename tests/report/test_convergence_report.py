@@ -166,7 +166,7 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     assert labels == ["DDP, 2 CPU: 32 images a step", "serial, 1 CPU, batch 64: 64 images a step"]
 
 
-def test_equal_values_are_told_apart_by_the_validation_loss() -> None:
+def test_equal_values_are_distinguished_by_the_validation_loss() -> None:
     rows = pd.DataFrame({"run": list("aab"), "value": [0.9, 0.9, 0.5], "loss": [0.4, 0.3, 0.9]})
     assert sorted(chosen(rows, "val_accuracy")) == [1, 2]
     assert sorted(chosen(rows.assign(value=rows["loss"]), "val_loss")) == [1, 2]

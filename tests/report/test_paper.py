@@ -16,6 +16,7 @@ from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS, listed, printed, spelled
 from medscale.report.writer import write_chapter
+from medscale.workflow.pictures import Figure, are_possible, pictures
 from paper_pages import pages_of_sections, wide_lines
 from synthetic_profiles import make_profile
 from synthetic_runs import ROOT, configuration, make_chapter, make_study, report, report_shared
@@ -60,6 +61,18 @@ def two_studies(tmp_path_factory) -> SimpleNamespace:
         make_chapter(folder, config, "glaucoma", chapter)
         facts.append(folder / "tables" / "glaucoma" / f"{chapter}.json")
     return SimpleNamespace(folder=folder, facts=facts, made=report_shared(folder, results))
+
+
+@pytest.mark.skipif(not are_possible(), reason="poppler is not installed")
+def test_pictures_of_the_web_report_are_small(two_studies):
+    """118 figures of the demo, tables and Snakemake's scripts have to fit into 8 MB."""
+    folder = two_studies.folder
+    files = sorted(path.relative_to(folder) for path in folder.glob("figures/**/*.pdf"))[::3]
+    drawn = [Figure("", "", str(path), vector=len(path.parts) == 2) for path in files]
+    sizes = [len(picture.address) for picture in pictures(drawn, folder)]
+    assert len(sizes) == len(files) > 10
+    assert min(sizes) > 0
+    assert sum(sizes) / len(sizes) < 40_000
 
 
 @pytest.fixture
@@ -128,7 +141,7 @@ def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two_studies):
         ("<< 0.0001|setting >> << 8|setting >> << 2.0|setting >>", "0.0001 8 2"),
         ('<< {"low": 0.84, "high": 0.902}|interval("percent") >>', "84.0--90.2"),
         ('<< {"low": -1, "high": 2}|interval("ratio") >>', r"\ensuremath{-}1.00 to 2.00"),
-        ('<< "50 %" >> << "a_b"|latex >> << 3 >>', r"50 \% a_b 3"),
+        ('<< "50 %" >> << "a_b"|latex >> << 3 >>', r"50\,\% a_b 3"),
     ],
 )
 def test_filters_format_raw_values(tmp_path, template, expected):
@@ -228,7 +241,7 @@ def test_the_paper_of_two_studies_is_built_marked_and_the_same_each_time(two_stu
         (r"As shown \cite{nobody2020}.", "nobody2020"),
     ],
 )
-def test_what_is_wrong_in_the_text_is_told_in_one_message(two_studies, text, sentence, message):
+def test_what_is_wrong_in_the_text_is_reported_in_one_message(two_studies, text, sentence, message):
     say(text, sentence)
     with pytest.raises(MedscaleError, match=message):
         build(

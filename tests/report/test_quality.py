@@ -73,7 +73,7 @@ def test_scores_of_probabilities_are_those_of_scikit_learn_and_torchmetrics(clas
     assert micro == pytest.approx([values["accuracy"]] * 3)  # as the model card says
 
 
-def test_a_temperature_finds_what_made_probabilities_too_sure():
+def test_a_temperature_corrects_overconfident_probabilities():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 1.5, (4000, 3))
     labels = np.array([rng.choice(3, p=row) for row in softmax(logits, axis=1)])
@@ -309,6 +309,9 @@ def test_results_are_shown_in_the_terminal(tmp_path):
         f"temperature {summary['calibration']['temperature']:.2f}",
     ):
         assert phrase in result.output, phrase
+    metrics = result.stdout.split("\n\n")[1].splitlines()
+    assert metrics[0].startswith("metric ")
+    assert max(map(len, metrics)) <= 80
     listing = CliRunner().invoke(main, ["show", str(tmp_path)])
     assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)

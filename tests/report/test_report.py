@@ -42,7 +42,7 @@ def study(tmp_path_factory) -> SimpleNamespace:
     )
 
 
-def test_all_declared_figures_and_tables_are_there_and_no_others(study):
+def test_all_declared_figures_and_tables_exist_and_no_others(study):
     figures = {file.name for file in (study.folder / "figures" / "glaucoma").iterdir()}
     tables = {file.name for file in (study.folder / "tables" / "glaucoma").iterdir()}
     written_names = [
@@ -165,7 +165,7 @@ def test_a_network_without_batch_normalization_sees_no_images(tmp_path):
     assert parity(evaluations, RUNS[0])["images"].isna().all()
 
 
-def test_published_figures_are_told_apart():
+def test_published_quantities_have_distinct_labels():
     table = compare(read_reported(ROOT / "reported.yaml", "skin"), [])
     assert not table[["meant", "item", "quantity"]].duplicated().any()
     assert not table.loc[table["meant"] != "", ["meant", "quantity"]].duplicated().any()
@@ -403,7 +403,7 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     assert facts["changed"]["split"]
 
 
-def test_what_the_variants_change_is_told_by_their_settings():
+def test_what_the_variants_change_is_recognized_by_their_settings():
     full = load(ROOT / "config.yaml")
     no_changes = dict.fromkeys(("split", "trained", "metadata", "seeds", "frozen"), False)
     assert changed(full, "glaucoma") == no_changes | {"split": True}
@@ -414,7 +414,7 @@ def test_what_the_variants_change_is_told_by_their_settings():
     assert changed(full, "dermatology") == no_changes
 
 
-def test_an_interval_apart_that_no_test_confirms_is_told(study):
+def test_an_interval_apart_that_no_test_confirms_is_reported(study):
     folder = study.folder / "tables" / "glaucoma"
     table = pd.read_csv(folder / "tests.csv")
     outside = (table["accuracy_low"] > 0) | (table["accuracy_high"] < 0)
@@ -425,7 +425,7 @@ def test_an_interval_apart_that_no_test_confirms_is_told(study):
     ]
 
 
-def test_the_largest_speedup_is_told_of_runs_on_several_devices(study):
+def test_the_largest_speedup_is_reported_of_runs_on_several_devices(study):
     facts = read_json(study.folder / "tables" / "glaucoma" / "facts.json")
     best = facts["fastest"]
     times = pd.read_csv(study.folder / "tables" / "glaucoma" / "timing.csv").set_index("run")

@@ -81,7 +81,7 @@ def test_cards_of_a_killed_run_are_free(tmp_path):
     assert lease_names == [POOL[:1]]
 
 
-def test_more_cards_than_there_are_is_said_at_once(tmp_path):
+def test_more_cards_than_there_are_is_reported_at_once(tmp_path):
     with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs, but this machine has 2"):
         cards.lease("ddp_4gpu", 4, POOL[:2], tmp_path).__enter__()
 

@@ -16,9 +16,9 @@ from medscale.config.configuration import Config, load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.parallel.rendezvous import first_host, meeting_point
-from medscale.resources import cost, jobs, slurm
+from medscale.resources import cost, jobs, site, slurm
 from medscale.resources.jobs import Failures, Request
-from medscale.resources.machines import Cluster
+from medscale.resources.machines import Cluster, Node
 from medscale.resources.submit import Submission
 from medscale.workflow.graph import Graph
 
@@ -57,7 +57,7 @@ def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dic
         ("ddp_6gpu", 2, 3, 24),
     ],
 )
-def test_a_run_asks_for_what_its_name_says(
+def test_a_run_requests_the_resources_of_its_name(
     config: Config, run: str, nodes: int, gpus: int, cpus: int
 ) -> None:
     needs = jobs.request(config, "train", {"study": "glaucoma", "run": run, "replicate": "seed1"})
@@ -228,11 +228,72 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
     )
 
 
+SINFO = [
+    "gpu|1-00:00:00|8|32|256000|gpu:a100:4(S:0-1)",
+    "gpu|1-00:00:00|2|64|128000|gpu:v100:2,gpu:a100:1(S:0)",
+    "cpu|infinite|20|128|512000+|(null)",
+]
+
+
+@pytest.mark.parametrize(
+    ("cluster", "node", "fault"),
+    [
+        ({}, {"gpus": 4, "cpus": 32, "memory_mb": 256_000}, None),
+        ({"partition": "cpu", "max_minutes": 100_000}, {"gpus": 0, "cpus": 128}, None),
+        ({"gpu_model": "v100"}, {"gpus": 2, "cpus": 64}, None),
+        ({"partition": "gpu,cpu", "max_minutes": 100_000}, {"gpus": 0}, None),
+        ({"max_minutes": 1441}, {}, "cluster.max_minutes: 1441 must be at most 1440"),
+        ({}, {"gpus": 8}, "node.gpus: 8 must be at most 4"),
+        ({"gpu_model": "v100"}, {"gpus": 4}, "node.gpus: 4 must be at most 2 of kind v100"),
+        ({"gpu_model": "h100"}, {"gpus": 1}, "node.gpus: 1 must be at most 0 of kind h100"),
+        ({}, {"memory_mb": 300_000}, "node.memory_mb: 300000 must be at most 256000"),
+        ({}, {"gpus": 4, "cpus": 64}, "no node has all that `node` says"),
+        ({"partition": "long"}, {}, "SLURM has no partition 'long'; there are: cpu, gpu"),
+    ],
+)
+def test_settings_that_would_wait_for_ever_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: dict[str, Any],
+    node: dict[str, Any],
+    fault: str | None,
+) -> None:
+    monkeypatch.setattr(site.shutil, "which", lambda program: program)
+    monkeypatch.setattr(slurm, "ask", lambda *_: SINFO)
+    settings = OURS.model_copy(update={"max_minutes": 1440} | cluster)
+    size = Node(**{"gpus": 1, "cpus": 8, "memory_mb": None, **node})
+    if fault is None:
+        partitions = site.check_partitions(settings, size)
+        assert ",".join(partition.name for partition in partitions) == settings.partition
+    else:
+        with pytest.raises(MedscaleError) as caught:
+            site.check_partitions(settings, size)
+        assert fault in str(caught.value)
+
+
+def test_a_cluster_without_accounting_takes_any_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(*command: str) -> list[str]:
+        if command[0] == "sacctmgr" and accounts is None:
+            raise MedscaleError("sacctmgr failed")
+        return SINFO if command[0] == "sinfo" else accounts or []
+
+    monkeypatch.setattr(site.shutil, "which", lambda program: program)
+    monkeypatch.setattr(slurm, "ask", answer)
+    accounts: list[str] | None = None
+    assert "account physics (not checked" in site.check(OURS, Node(gpus=1, cpus=8))
+    accounts = ["physics", "biology"]
+    assert "account physics, partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2" in (
+        site.check(OURS, Node(gpus=1, cpus=8))
+    )
+    accounts = ["biology"]
+    with pytest.raises(MedscaleError, match="you have no account 'physics'; there are: biology"):
+        site.check(OURS, Node(gpus=1, cpus=8))
+
+
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(MedscaleError, match="does not have your account and partition yet"):
-        slurm.complete(Graph(SITE).config.cluster)
+        site.complete(Graph(SITE).config.cluster)
     with pytest.raises(MedscaleError, match="no section `cluster`"):
-        slurm.complete(None)
+        site.complete(None)
     with pytest.raises(SystemExit):
         Submission(Graph({}), "", IN_IMAGE).ready("slurm")
     assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err
@@ -254,7 +315,7 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
         cancelled.extend(command[1:] if command[0] == "scancel" else [])
         return [line for line in queue if line[0] not in cancelled]
 
-    monkeypatch.setattr(slurm, "_ask", answer)
+    monkeypatch.setattr(slurm, "ask", answer)
     [job] = slurm.queue(ROOT, "work/demo")
     assert (job.number, job.state, job.elapsed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
@@ -292,10 +353,10 @@ def test_the_profile_says_all_that_the_mechanisms_need() -> None:
     assert profile["executor"] == "slurm"
     assert profile["software-deployment-method"] == "apptainer"
     assert "--nv" in profile["apptainer-args"]
-    assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / slurm.SITE)
+    assert (ROOT / "profiles/slurm" / profile["configfile"]).samefile(ROOT / site.FILE)
     assert (ROOT / profile["precommand"].removeprefix(". ")).is_file()
     assert "$" not in profile["precommand"]  # it would be the submitting shell's
     assert profile["slurm-jobname-prefix"] == slurm.PREFIX
-    assert Path(profile["slurm-logdir"]) == jobs.LOGS
+    assert Path(profile["slurm-logdir"]) == slurm.LOGS
     assert profile["slurm-requeue"] is True
     assert "retries" not in (ROOT / "rules/train.smk").read_text(encoding="utf-8")

@@ -110,7 +110,7 @@ def test_more_work_costs_more(full: Config) -> None:
     assert many.memory_mb > few.memory_mb
 
 
-def test_memory_asked_for_holds_what_the_demo_used(demo: Config) -> None:
+def test_requested_memory_covers_that_of_the_demo(demo: Config) -> None:
     for name, used_mb in (
         ("dermatology/serial_1gpu", 1259),
         ("glaucoma/ddp_2cpu", 1831),
@@ -150,7 +150,7 @@ def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Conf
     assert not cost.estimate(demo, changed_plan).measured
 
 
-def test_images_are_counted_from_the_index_once_it_is_there(demo: Config) -> None:
+def test_images_are_counted_from_the_index_once_it_exists(demo: Config) -> None:
     assert sum(cost.images(demo, "glaucoma").values()) == 440
     counts = {
         "normal": {"train": 70, "val": 10, "test": 20},
@@ -160,7 +160,7 @@ def test_images_are_counted_from_the_index_once_it_is_there(demo: Config) -> Non
     assert cost.images(demo, "glaucoma") == {"train": 77, "val": 11, "test": 22}
 
 
-def test_what_the_model_does_not_know_is_said(full: Config) -> None:
+def test_what_the_model_does_not_know_is_reported(full: Config) -> None:
     note = cost.estimate(full, of(full, "skin/ddp_2gpu_vit_base_patch16_224")).note
     assert "vit_base_patch16_224 is not among cost.networks" in note
     nameless = full.model_copy(update={"cost": full.cost.model_copy(update={"gpu": "b300"})})

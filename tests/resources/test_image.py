@@ -86,7 +86,7 @@ def test_each_list_stands_in_one_place():
         ([], {}, "say which way"),
     ],
 )
-def test_what_is_missing_is_said_before_anything_is_built(arguments, programs, says):
+def test_missing_parts_are_reported_before_anything_is_built(arguments, programs, says):
     environment = os.environ | {"DOCKER_HOST": "unix:///nowhere"} | programs
     before = set((ROOT / "containers").iterdir())
     process = subprocess.run(
@@ -158,7 +158,7 @@ def test_another_image_is_another_file_for_the_rules(project):
 
 def test_an_image_of_other_requirements_is_refused(project):
     (project / "requirements.lock").write_text("one==2\n")
-    with pytest.raises(MedscaleError, match=r"another requirements\.lock.*make image"):
+    with pytest.raises(MedscaleError, match=r"requirements\.lock that differs from .*make image"):
         containers.image(project)
 
 
@@ -185,6 +185,7 @@ def test_jobs_see_the_checkout_and_the_data_once(project, tmp_path_factory, monk
     assert equipped["PYTHONPATH"] == f"{project}/src:/mine"
     assert equipped["APPTAINER_BIND"].split(",")[:2] == [str(project), str(raw)]
     assert equipped["APPTAINER_BIND"].endswith(",/scratch")
+    assert equipped["APPTAINER_BIND"].count(str(raw)) == 1
     assert "inner" not in equipped["APPTAINER_BIND"]
     for name in (
         "PYTHONPATH",
@@ -196,6 +197,27 @@ def test_jobs_see_the_checkout_and_the_data_once(project, tmp_path_factory, monk
         containers.environment(
             project, [tmp_path_factory.mktemp("a,b")], {"commit": None, "dirty": None}
         )
+
+
+def test_a_folder_of_the_login_node_is_not_bound_on_a_node_without_it(
+    project, tmp_path_factory, monkeypatch
+):
+    """Apptainer would refuse to start: SLURM's jobs inherit the login node's environment."""
+    monkeypatch.setenv("APPTAINER_BIND", "/scratch")
+    session, hub = (tmp_path_factory.mktemp(name) for name in ("session", "hub"))
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(session))
+    monkeypatch.setenv("HF_HOME", str(hub))
+    unknown = {"commit": None, "dirty": None}
+    login = containers.environment(project, [], unknown)
+    assert login["APPTAINER_BIND"] == f"{project},{session},{hub},/scratch"
+    assert login["APPTAINERENV_HF_HOME"] == str(hub)  # else the container's home would have it
+    for name, value in login.items():
+        monkeypatch.setenv(name, value)
+    for folder in (session, hub):
+        folder.rmdir()
+    node = containers.environment(project, [], unknown)
+    assert node["APPTAINER_BIND"] == f"{project},/scratch"
+    assert "APPTAINERENV_HF_HOME" not in node
 
 
 def test_the_checkout_s_code_stands_before_an_installed_package(tmp_path):

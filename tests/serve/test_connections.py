@@ -189,7 +189,7 @@ async def statuses(address: Address, source: str, forwarded: list[str]) -> list[
         ([], "127.0.0.3", ["192.0.2.1", "192.0.2.2"], [200, 429]),
     ],
 )
-def test_callers_behind_a_proxy_are_told_apart(
+def test_callers_behind_a_proxy_are_distinguished(
     proxies: list[str], source: str, forwarded: list[str], client_address: list[int]
 ) -> None:
     async def task(address: Address) -> None:

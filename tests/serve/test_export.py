@@ -21,9 +21,9 @@ from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256, write_parquet
 from medscale.cli import main as cli
+from medscale.config.benchmarks import Export, Latency
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.config.sections import Export, Latency
 from medscale.data import metadata
 from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess
@@ -158,7 +158,7 @@ def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fp16.onnx", "int8.onnx"]
 
 
-def test_what_is_not_here_is_said(exported_study, tmp_path: Path) -> None:
+def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> None:
     if runtime.absent("cuda") is None:
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(MedscaleError, match=r"on cuda: .*install onnxruntime-gpu"):

@@ -1,4 +1,4 @@
-"""examples/predict_onnx.py predicts what medscale predicts, without medscale and PyTorch."""
+"""examples/predict_onnx.py predicts what medscale predicts, with ONNX Runtime and NumPy alone."""
 
 from __future__ import annotations
 
@@ -15,33 +15,36 @@ import medscale
 from medscale.base.code import ROOT
 from medscale.base.files import read_json, write_json
 from medscale.serve.bundle import INFERENCE
-from medscale.serve.export import to_onnx
+from medscale.serve.export_command import export
+from medscale.serve.predict import Predictor
 from service_process import CLASSES, make_result
 
 EXAMPLE = ROOT / "examples" / "predict_onnx.py"
-# Runs the example where no module of medscale, PyTorch or Pillow can be imported.
+# Runs the example, and fails if it imports a package that onnxruntime does not bring.
 ALONE = """
 import runpy, sys
-for name in ("medscale", "torch", "torchvision", "timm", "PIL", "pydicom", "onnx"):
-    sys.modules[name] = None
 sys.argv = sys.argv[1:]
+before = set(sys.modules)
 runpy.run_path(sys.argv[0], run_name="__main__")
+packages = {name.partition(".")[0] for name in set(sys.modules) - before}
+foreign = packages - set(sys.stdlib_module_names) - {"numpy", "onnxruntime"}
+assert not foreign, foreign
 """
 STEPS = {
-    "plain": {},
     "cover": {"fit": "cover", "margin": 1.5},
     "all": {"clahe": {"clip_limit": 2.0, "tiles": 4}, "gamma": 1.2, "median": 3},
 }
 
 
-def exported(folder: Path, steps: dict[str, object]) -> Path:
-    """Write a result whose images are preprocessed by these steps; return its ONNX file."""
+def exported(folder: Path, steps: dict[str, object]) -> Predictor:
+    """Export a result whose images are preprocessed by these steps as network.onnx."""
     result = make_result(folder / "made" / "serial_1cpu", "serial_1cpu", CLASSES, 1, [], None)
     record = read_json(result / INFERENCE)
     record["preprocess"] |= steps
     write_json(result / INFERENCE, record)
-    to_onnx(medscale.load(result, device="cpu"), folder / "made.onnx")
-    return result
+    predictor = medscale.load(result, device="cpu")
+    export(predictor, "onnx", folder / "network.onnx", None)
+    return predictor
 
 
 def test_the_example_is_short() -> None:
@@ -51,33 +54,22 @@ def test_the_example_is_short() -> None:
 
 @pytest.mark.parametrize("steps", STEPS)
 def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path) -> None:
-    result = exported(tmp_path, STEPS[steps])
-    predictor = medscale.load(result, device="cpu")
+    predictor = exported(tmp_path, STEPS[steps])
     rng = np.random.default_rng(0)
-    # One image for each way of resizing: by areas, linearly, shrunk within a JPEG, enlarged.
+    # One image for each way of resizing: by areas, linearly, by a whole factor, enlarged, grey.
     for name, sides in {
-        "a.png": (640, 128),
-        "b.png": (150, 140),
-        "c.jpg": (900, 700),
-        "d.jpg": (60, 50),
+        "areas": (640, 128),
+        "linear": (150, 140),
+        "factor": (900, 700),
+        "small": (60, 50),
+        "grey": (300, 260),
     }.items():
-        grid = rng.integers(0, 256, (8, 8, 3), np.uint8)
-        path = tmp_path / name
-        Image.fromarray(grid).resize(sides, Image.Resampling.BICUBIC).save(path)
-        process = subprocess.run(
-            [
-                sys.executable,
-                "-I",
-                "-c",
-                ALONE,
-                str(EXAMPLE),
-                str(tmp_path / "made.onnx"),
-                str(path),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
+        grid = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        path = tmp_path / f"{name}.png"
+        image = grid.resize(sides, Image.Resampling.BICUBIC)
+        image.convert("L" if name == "grey" else "RGB").save(path)
+        command = [sys.executable, "-I", "-c", ALONE, EXAMPLE, tmp_path / "network.onnx", path]
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
         expected = predictor.predict(path).probabilities
         printed = json.loads(process.stdout)
         assert list(printed) == list(expected)

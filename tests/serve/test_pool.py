@@ -133,7 +133,7 @@ def test_a_job_that_raises_or_hangs_spares_the_others(tmp_path: Path) -> None:
     assert isinstance(hung, Lost)
 
 
-def test_a_caller_that_has_gone_is_not_worked_for(tmp_path: Path) -> None:
+def test_jobs_of_a_caller_that_left_are_dropped(tmp_path: Path) -> None:
     finished_jobs: list[int] = []
 
     async def task(pool: Pool) -> None:

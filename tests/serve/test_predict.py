@@ -44,7 +44,7 @@ from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import read as read_replicate
 from medscale.report.names import class_name
 from medscale.report.result.folder import write_result
-from medscale.serve import bundle, inputs, predict_command
+from medscale.serve import bundle, inputs
 from medscale.serve.predict import Prediction
 
 ROOT = Path(__file__).parents[2]
@@ -320,7 +320,9 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
         predictor.predict(image),
         predictor.predict(image, {"age": 61, "sex": "female"}),
     )
-    assert unknown != with_metadata
+    assert values([unknown]).tolist() != values([with_metadata]).tolist()
+    assert (unknown.unknown, with_metadata.unknown) == (["age", "sex"], [])
+    assert predictor.predict(image, {"sex": "male"}).unknown == ["age"]
     batch_predictions = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
     np.testing.assert_allclose(
         values(batch_predictions), values([unknown, with_metadata]), atol=FP32
@@ -330,9 +332,9 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
     ][:2]
     table = pd.DataFrame({"path": [str(image_paths[0])], "age": [None], "sex": [None]})
     hidden, from_headers = predictor.predict(image_paths, table), predictor.predict(image_paths)
-    assert hidden[0] != from_headers[0], (
-        "what is said wins over the header, also that it is unknown"
-    )
+    assert (hidden[0].unknown, from_headers[0].unknown) == (["age", "sex"], [])
+    # the table wins over the header, also where it has no value
+    assert hidden[0].probabilities != from_headers[0].probabilities
     np.testing.assert_allclose(values(hidden[1:]), values(from_headers[1:]), atol=FP32)
     for bad_argument, says in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
@@ -351,7 +353,7 @@ def test_a_table_of_metadata_must_name_the_images(
     names = [f"im{number:02d}.png" for number in range(24)]
     lines = [f"data/images/{name},{30 + number}" for number, name in enumerate(names)]
     (tmp_path / "facts.csv").write_text("\n".join(["path,age", *lines]) + "\n")
-    table = predict_command.parse_metadata(str(tmp_path / "facts.csv"))
+    table = inputs.parse_metadata(str(tmp_path / "facts.csv"))
     says = (
         r"names none of the 24 images \(its first path: data/images/im00.png; the first image: "
         r"im00.png\)"

@@ -176,7 +176,7 @@ def content(url: str) -> bytes:
     return base64.b64decode(url.partition(",")[2])
 
 
-def test_one_unreadable_image_among_others_is_told_in_its_place(service: Service) -> None:
+def test_one_unreadable_image_among_others_is_reported_in_its_place(service: Service) -> None:
     answer = service.post(picture(), b"nothing", picture(seed=1))
     assert answer.status_code == 200
     results = answer.json()["results"]
@@ -276,7 +276,7 @@ def test_other_requests_are_refused_with_what_to_do(service: Service) -> None:
         ), metadata
 
 
-def test_a_request_that_is_too_large_is_told_so_while_it_is_being_sent(service: Service) -> None:
+def test_a_request_that_is_too_large_is_reported_while_it_is_being_sent(service: Service) -> None:
     answer = service.post(bytes(60_000_000))
     assert answer.status_code == 413
     assert "32,000,000" in answer.json()["detail"]

@@ -115,7 +115,7 @@ def test_requests_that_wait_fill_a_limited_memory() -> None:
     asyncio.run(main())
 
 
-def test_a_rate_is_told_with_when_to_come_again() -> None:
+def test_a_refused_rate_has_the_time_to_retry() -> None:
     async def main() -> None:
         async with client(stub_service(rate=0.5, burst=1)) as caller:
             assert (await caller.post("/v1/predict", files=upload())).status_code == 200
@@ -128,7 +128,7 @@ def test_a_rate_is_told_with_when_to_come_again() -> None:
     asyncio.run(main())
 
 
-def test_a_key_is_asked_for_where_there_is_one() -> None:
+def test_a_key_is_required_if_there_is_one() -> None:
     async def main() -> None:
         key = "0123456789abcdef"
         service = stub_service(key=SecretStr(key), host="0.0.0.0")
@@ -166,7 +166,7 @@ def test_a_request_that_does_not_arrive_is_given_up() -> None:
     asyncio.run(main())
 
 
-def test_faults_are_told_without_their_insides() -> None:
+def test_faults_are_reported_without_internal_details() -> None:
     async def main() -> None:
         service = stub_service()
         service.predictors.result = Lost()  # type: ignore[attr-defined]
@@ -259,12 +259,12 @@ def test_no_caller_takes_the_room_of_others() -> None:
     for _ in range(60):
         for caller in callers:
             room.take(caller, 1)
-    assert room.held <= 45 + 1  # each of three holds as much as is free
+    assert room.in_use <= 45 + 1  # each of three holds as much as is free
     assert room.take("a late one", 1) is None
     for caller in callers:
         while room._by_caller[caller]:
             room.give_back(caller, 1)
     room.give_back("a late one", 1)
-    assert room.held == 0
+    assert room.in_use == 0
     assert not room._by_caller
     assert [room.take(None, 1) for _ in range(61)].count(Refusal.FULL) == 1

@@ -277,7 +277,7 @@ def test_it_can_be_heard(page: Page) -> None:
     assert levels == ["H1", "H2"]
 
 
-def test_images_are_dropped_models_changed_and_facts_told(page: Page) -> None:
+def test_images_are_dropped_models_changed_and_facts_reported(page: Page) -> None:
     page.evaluate(DROP, ["dropped.jpg", "image/jpeg", list(picture((200, 120)))])
     wait_for_answer(page)
     unknown = page.text_content(".bars") or ""

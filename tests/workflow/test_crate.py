@@ -322,7 +322,7 @@ def test_a_dicom_file_under_any_name_is_found(tmp_path):
     assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
 
 
-def test_a_training_is_described_by_what_went_in_what_came_out_and_its_circumstances(crate_study):
+def test_a_training_is_described_by_its_inputs_outputs_and_environment(crate_study):
     entities = graph(crate_study.crate)
     action = entities["#runs/glaucoma/ddp_2gpu/seed2"]
     assert action["@type"] == "CreateAction"
@@ -367,7 +367,7 @@ def test_the_crate_conforms_to_its_profiles_and_a_broken_one_does_not(crate_stud
     assert any("instrument" in problem for problem in problems(crate))
 
 
-def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(crate_study, tmp_path):
+def test_an_archive_holds_the_same_and_weights_if_they_are_requested(crate_study, tmp_path):
     count, _ = export(crate_study.study, tmp_path / "study.zip", request=[WEIGHTS])
     names = zipfile.ZipFile(tmp_path / "study.zip").namelist()
     assert METADATA in names
@@ -376,7 +376,7 @@ def test_an_archive_holds_the_same_and_weights_where_they_are_wanted(crate_study
     assert [path.name for path in tmp_path.iterdir()] == ["study.zip"]
 
 
-def test_what_is_missing_is_named_and_nothing_half_written_stays(crate_study, tmp_path):
+def test_missing_parts_are_named_and_nothing_half_written_stays(crate_study, tmp_path):
     paper = crate_study.folder / "paper" / "paper.pdf"
     content = paper.read_bytes()
     paper.unlink()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from medscale.base.errors import MedscaleError
 from medscale.resources import containers
 from medscale.workflow.graph import DRY_RUN, Graph
 from snakemake_command import ROOT, snakemake
@@ -42,7 +43,7 @@ def test_without_the_package_one_sentence_names_make_setup(tmp_path, monkeypatch
     [("-n", True), ("-np", True), ("-pn", True), ("--dry-run", True), ("--dryrun", True)]
     + [(word, False) for word in ("-p", "results", "--notemp", "-c2", "--unlock", "-", "n")],
 )
-def test_a_dry_run_is_told_by_its_option(argument, is_dry):
+def test_a_dry_run_is_recognized_by_its_option(argument, is_dry):
     assert bool(DRY_RUN.fullmatch(argument)) is is_dry
 
 
@@ -53,6 +54,20 @@ def test_a_dry_run_needs_no_image_and_says_that_jobs_will(tmp_path, monkeypatch,
     with pytest.raises(SystemExit):
         Graph({}).container(APPTAINER)
     assert "there is no image to run jobs in" in capsys.readouterr().err
+    (tmp_path / "medscale-0123456789ab.sif").touch()  # a copy from another machine
+    with pytest.raises(MedscaleError, match=r"`ln -s medscale-0123456789ab\.sif containers/medsc"):
+        containers.image(ROOT)
+
+
+def test_a_dry_run_needs_no_apptainer_and_jobs_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(containers, "link", lambda root: tmp_path)
+    monkeypatch.setattr(containers, "image", lambda root: tmp_path)
+    monkeypatch.setattr(containers.shutil, "which", lambda program: None)
+    assert Graph({}, arguments=["-n"]).container(APPTAINER) is None
+    assert "jobs will need Apptainer" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        Graph({}).container(APPTAINER)
+    assert "`module load apptainer`" in capsys.readouterr().err
 
 
 def test_a_run_that_fits_no_node_stops_no_other():

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from typer.testing import CliRunner
 
@@ -20,9 +23,11 @@ from medscale.base.errors import QUIET_VARIABLE, MedscaleError, tell_user
 from medscale.base.log import log, set_up
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
+from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
-from medscale.workflow.progress.display import duration
-from medscale.workflow.progress.logs import epoch, last_sentence
+from medscale.workflow.progress.display import duration, running_lines
+from medscale.workflow.progress.logs import epoch, last_sentence, reason
+from medscale.workflow.progress.queue import note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
 
@@ -107,6 +112,133 @@ def test_the_reason_of_a_failure_is_that_of_the_last_attempt(
     log.handlers.clear()
 
 
+BROKEN = "SLURM-job '7' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable"
+REFUSED = (
+    "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: no\n"
+    "sbatch: error: Batch job submission failed: Invalid partition name specified'.\n"
+    "    sbatch call:\n        sbatch --parsable -p no"
+)
+
+
+@pytest.mark.parametrize(
+    ("stage", "slurm", "message", "expected"),
+    [
+        (None, None, REFUSED, "sbatch refused the job: Batch job submission failed: Invalid part"),
+        (
+            "epoch 3/8",
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 ***",
+            "",
+            "it was",
+        ),
+        (
+            "epoch 3/8",
+            "*** JOB 7 ON n1 CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***",
+            "",
+            "it reach",
+        ),
+        (
+            "epoch 3/8",
+            "*** JOB 7 ON n1 CANCELLED AT 2026-01-01 DUE TO NODE FAILURE",
+            "",
+            "its node",
+        ),
+        ("epoch 3/8", "slurmstepd: error: Exceeded job memory limit", "", "it ran out of memory"),
+        (
+            "medscale: error: no card is free",
+            "*** JOB 7 ON n1 CANCELLED AT 2026 ***",
+            "",
+            "no card",
+        ),
+        (
+            None,
+            "/bin/bash: line 1: apptainer: command not found\nsrun: exit 1",
+            BROKEN,
+            "/bin/bash:",
+        ),
+        (None, "WorkflowError:\nThe apptainer command\nsrun: error: n1", BROKEN, "srun: error"),
+        (
+            None,
+            "WorkflowError:\nThe apptainer command has to be available\nWorkflowError:\n"
+            "At least one job did not complete\nsrun: error: n1: task 0: Exited with exit code 1",
+            BROKEN,
+            "The apptainer command has to be available",
+        ),
+        (None, "died with <Signals.SIGKILL: 9>", BROKEN, "it was killed"),
+        (None, "FATAL:   container creation failed: no /scratch", BROKEN, "FATAL:   container"),
+        (None, "Building DAG of jobs...", BROKEN, "SLURM ended it: FAILED"),
+        (None, None, BROKEN, "SLURM ended it: FAILED"),
+        (None, None, "", "its process ended without a message, and without a log"),
+    ],
+)
+def test_why_a_slurm_job_failed(
+    tmp_path: Path, stage: str | None, slurm: str | None, message: str, expected: str
+) -> None:
+    logs = [tmp_path / "stage.log", tmp_path / "slurm.log"]
+    if stage is not None:
+        logs[0].write_text(f"2026-11-26 12:00:00 ERROR {stage}\n")
+    if slurm is not None:
+        logs[1].write_text(f"{slurm}\n")
+    assert reason(logs, message, None)[0].startswith(expected)
+
+
+def test_a_log_of_an_earlier_attempt_does_not_tell_why_this_one_failed(tmp_path: Path) -> None:
+    log = tmp_path / "stage.log"
+    log.write_text("2026-11-26 12:00:00 ERROR medscale: error: the disk is full\n")
+    assert reason([log], BROKEN, log.stat().st_mtime + 1) == ("the disk is full", log)
+    os.utime(log, (1e9, 1e9))
+    assert reason([log], BROKEN, 1.1e9) == ("SLURM ended it: FAILED", None)
+
+
+def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> None:
+    jobs = [training(number) for number in range(1, 5)]
+    state = State(tmp_path)
+    state.expect(jobs)
+    for job in jobs:
+        job.title = f"train skin/ddp_2gpu {job.wildcards['replicate']} (.)"
+        state.start(job.number, job.rule, job.wildcards, None)
+    queued = [
+        QueuedJob("11", "PENDING", "0:00", "(Priority)", jobs[0].title),
+        QueuedJob("12", "PENDING", "0:00", "(PartitionTimeLimit)", jobs[1].title),
+        QueuedJob("13", "RUNNING", "1-00:00:10", "n1", jobs[2].title),
+    ]
+    [sentence] = note(state, queued, now=1e6)
+    assert sentence.startswith("skin ddp_2gpu seed 2 waits in SLURM's queue and will not start by")
+    assert "PartitionTimeLimit (scontrol show job 12" in sentence
+    assert jobs[2].started == 1e6 - 86_410
+    lines = list(running_lines(state, 1e6))
+    assert lines[-1] == "2 in SLURM's queue: Priority 1, PartitionTimeLimit 1"
+    assert lines[0] == "skin ddp_2gpu seed 3, 24 h 00 min"
+    state.write()
+    assert read(tmp_path).state.jobs[1].waits == "Priority"  # type: ignore[union-attr]
+    note(state, [QueuedJob("11", "RUNNING", "0:05", "n1", jobs[0].title)], now=2e6)
+    assert [job.waits for job in jobs] == [None] * 4
+    assert jobs[0].started == 2e6 - 5
+
+
+def test_times_of_slurm_are_seconds() -> None:
+    texts = ("0:07", "10:00", "1:00:00", "2-03:00:01", "INVALID")
+    assert [seconds_of(text) for text in texts] == [7, 600, 3600, 183_601, None]
+
+
+def test_the_last_event_before_a_silence_reaches_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(QUIET_VARIABLE, "1")
+    monkeypatch.setattr(plugin, "WRITE_EVERY_S", 0.2)
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
+    job = training(1)
+    handler.emit(record(None, medscale_jobs=[job]))
+    values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": ["a.log"]}
+    handler.emit(record(LogEvent.JOB_INFO, jobid=job.number, **values))
+    deadline = time.monotonic() + 10
+    while not (state := read(tmp_path).state).running():  # type: ignore[union-attr]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert [job.number for job in state.running()] == [1]
+    handler.close()
+
+
 def record(
     event: LogEvent | None, message: str = "", level: int = logging.INFO, **values: Any
 ) -> Any:
@@ -130,6 +262,8 @@ def test_events_become_lines_and_a_file(
     handler.emit(record(LogEvent.JOB_FINISHED, job_id=1))
     handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=2, log=["b.log"]))
     handler.emit(record(None, "RuleException:\nCalledProcessError", logging.ERROR))
+    handler.emit(record(None, "Trying to restart job 2."))
+    handler.emit(record(None, "Select jobs to execute..."))
     handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
     handler.close()
     lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
@@ -137,7 +271,8 @@ def test_events_become_lines_and_a_file(
     assert lines[1].startswith("trainings 1 of 2, last skin ddp_2gpu seed 1 in 0 s")
     assert lines[2:] == [
         "failed: skin ddp_2gpu seed 2: no card is free",
-        "  its log: b.log",
+        f"  its log: {tmp_path / 'b.log'}",
+        "  it is started again",
         "a warning of Snakemake",
         "stopped: 1 of 3 jobs in 0 s, 1 failed",
     ]
@@ -148,7 +283,44 @@ def test_events_become_lines_and_a_file(
     assert [job.failure for job in events.state.failed()] == ["no card is free"]
 
 
-def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("quiet", "lines"),
+    [
+        (Quietness.ALL, ["failed: skin ddp_2gpu seed 1: no card is free", "  its log: a.log"]),
+        (
+            Quietness.PROGRESS,
+            [
+                "a warning of Snakemake",
+                "failed: skin ddp_2gpu seed 1: no card is free",
+                "  its log: a.log",
+            ],
+        ),
+    ],
+)
+def test_quiet_leaves_failures(
+    quiet: Quietness,
+    lines: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(QUIET_VARIABLE, "1")  # so that it is restored
+    settings = SimpleNamespace(**{**vars(SETTINGS), "quiet": {quiet}})
+    handler = plugin.Handler(settings, None)  # type: ignore[arg-type]
+    (tmp_path / "a.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
+    handler.emit(record(None, f"{plugin.NOTHING} (all requested files are present)"))
+    job = training(1)
+    handler.emit(record(None, "Jobs to carry out: 1", medscale_jobs=[job]))
+    values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": ["a.log"]}
+    handler.emit(record(LogEvent.JOB_INFO, jobid=1, **values))
+    handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
+    handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=1, log=["a.log"]))
+    handler.close()
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     state = State(tmp_path)
     state.expect([training(1)])
@@ -161,6 +333,12 @@ def test_a_killed_study_is_told_from_a_running_one(tmp_path: Path) -> None:
     assert read(tmp_path).is_alive is False  # type: ignore[union-attr]
     (tmp_path / FILE).write_text(json.dumps(facts | {"host": "elsewhere"}))
     assert read(tmp_path).is_alive is None  # type: ignore[union-attr]
+
+
+def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> None:
+    (tmp_path / "logs").touch()  # in the place of the folder
+    State(tmp_path).write()
+    assert read(tmp_path) is None
 
 
 def test_durations_are_those_of_a_person() -> None:
@@ -195,7 +373,7 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
 
 
-def test_what_has_not_begun_is_said(tmp_path: Path) -> None:
+def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
     refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from medscale.base.code import ROOT
+from medscale.workflow.causes import LONGEST, _differences
 
 CODE = ("Snakefile", "config.yaml", "reported.yaml", "claims.yaml", "requirements.lock")
 FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper", "checklists")
@@ -151,3 +152,17 @@ def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
         "figures/typo", code=2
     )
     assert "there is no study 'nix'" in checkout.explain("results/nix/serial_1cpu", code=2)
+
+
+def test_long_settings_are_shortened_to_what_differs():
+    old = [{"name": f"claim{number}", "text": "t" * 50} for number in range(20)]
+    new = [{**old[0], "text": "u"}, *old[2:], {"name": "added", "text": ""}]
+    assert list(_differences("claims", old, new)) == [
+        "claims: changed: claim0; new: added; gone: claim1"
+    ]
+    assert list(_differences("claims", old, old[::-1])) == [
+        "claims: the same items in another order"
+    ]
+    (text,) = _differences("text", "a" * 1000, "b")
+    assert text.endswith('… -> "b"')
+    assert len(text) < 2 * LONGEST

@@ -126,6 +126,18 @@ def test_a_target_of_the_report_is_not_refused(restored_study, target):
     Restored(restored_study).check_target(target)
 
 
+def test_the_check_asks_for_no_images(restored_study: Path, tmp_path: Path) -> None:
+    (tmp_path / "changes.yaml").write_text(f"workdir: {restored_study}\n")
+    options = ["--configfile", str(tmp_path / "changes.yaml"), "--json"]
+    refused = CliRunner().invoke(main, ["check", *options])
+    assert "where 'scale' is 'demo'" in refused.stderr
+    process = CliRunner().invoke(main, ["check", "--scale", "demo", *options])
+    findings = {finding["subject"]: finding for finding in json.loads(process.stdout)["findings"]}
+    assert findings.keys() <= {"configuration", "data", "LaTeX", "claims and checklists"}
+    assert "needs no raw images" in findings["data"]["text"]
+    assert "error" not in {findings[name]["level"] for name in ("configuration", "data")}
+
+
 def test_snakemake_ends_with_one_sentence_where_a_training_would_start(restored_study):
     process = snakemake("results", "--cores", "1", "--config", f"workdir={restored_study}")
     assert process.returncode != 0
@@ -139,7 +151,7 @@ def test_the_configuration_is_that_of_the_crate(restored_study):
     assert graph.studies == ["glaucoma"]
     assert graph.config.study("glaucoma").runs == RUNS
     assert graph.workdir == restored_study
-    with pytest.raises(MedscaleError, match="leave the setting 'seeds' out"):
+    with pytest.raises(MedscaleError, match=r"'seeds' is .*leave the setting out"):
         Restored(restored_study).config({"seeds": [7]})
 
 

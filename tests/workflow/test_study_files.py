@@ -10,7 +10,8 @@ import pytest
 
 from data_trees import class_tree
 from file_tables import Described, Entry, differences, read_tables
-from medscale.config.sections import Enhance, Evaluate
+from medscale.config.benchmarks import Enhance
+from medscale.config.sections import Evaluate
 from medscale.data.build import build_shards
 from medscale.data.index import build_index
 from medscale.data.settings import Dask, Preprocess, Source, Split

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from medscale.base.errors import MedscaleError
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
 from medscale.workflow.outlook import lines
-from medscale.workflow.targets import unknown_target
+from medscale.workflow.targets import check_target, in_order, unknown_target
 from medscale.workflow.why import Explanation
 from snakemake_command import snakemake
 
@@ -49,7 +50,7 @@ class Rule:
     ],
     ids=" ".join,
 )
-def test_what_a_person_types_is_planned(arguments, tmp_path):
+def test_commands_of_users_are_planned(arguments, tmp_path):
     process = snakemake("-n", "--forceall", *arguments)
     assert process.returncode == 0, process.stdout + process.stderr
     assert "train" in process.stdout + process.stderr
@@ -114,11 +115,15 @@ def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():
     ("target", "meant"),
     [
         ("papr", "paper"),
+        ("paper.pdf", "paper"),
         ("figures/glaucoma/formts.pdf", "figures/glaucoma/formats.pdf"),
         ("tables/verdict.csv", "tables/verdicts.csv"),
         ("figurs/glaucoma/formats.pdf", "figures/glaucoma/formats.pdf"),
         ("result/skin/serial_1gpu", "results/skin/serial_1gpu"),
         ("paper/papr.pdf", "paper/paper.pdf"),
+        ("skin/serial_1gpu", "results/skin/serial_1gpu"),
+        ("ddp_amp_2gpu", "results/glaucoma/ddp_amp_2gpu"),
+        ("figures\\glaucoma\\formts.pdf", "figures/glaucoma/formats.pdf"),
     ],
 )
 def test_a_misspelt_target_is_answered_in_words(target, meant):
@@ -134,6 +139,46 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
     assert unknown_target(config, "./results/skin/serial_1gpu/", rules) is None
     assert unknown_target(config, "paper", rules) is None
     assert unknown_target(config, str(ROOT / "config.yaml"), rules) is None
+
+
+def test_rules_of_many_files_and_the_report_are_answered_in_words():
+    config, rules = Graph({"scale": "demo"}).config, [Rule("train", ["runs/"])]
+    assert "name a file, or a result such as results/" in str(
+        unknown_target(config, "train", rules)
+    )
+    assert "make report" in str(unknown_target(config, "report.html", rules))
+    assert "snakemake --profile demo results" in str(unknown_target(config, "glaucoma", rules))
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("glaucoma", "snakemake results --config only=glaucoma"),
+        ("results/glaucoma/", "snakemake results --config only=glaucoma"),
+        ("tables/skin", "snakemake figures --config only=skin"),
+    ],
+)
+def test_a_whole_study_is_answered_by_what_to_type(target, command):
+    answer = unknown_target(Graph({}).config, target, [Rule("paper", ["paper/paper.pdf"])])
+    assert command in str(answer)
+
+
+@pytest.mark.parametrize("run", ["amp_ddp_2gpu", "ddp-amp-2GPU", "2gpu_ddp_amp"])
+def test_the_parts_of_a_runs_name_in_another_order_are_understood(run):
+    with pytest.raises(MedscaleError, match="did you mean 'ddp_amp_2gpu'") as caught:
+        check_target(Graph({}).config, f"results/glaucoma/{run}")
+    assert "did you mean" in str(caught.value).splitlines()[0]
+    assert in_order("ddp_two_gpu") is None
+
+
+def test_missing_images_end_snakemake_before_the_first_job(tmp_path):
+    done = snakemake(
+        "results/glaucoma/serial_1cpu", "--cores", "1", "--config", f"workdir={tmp_path}"
+    )
+    assert done.returncode == 2
+    assert f"the raw folder {tmp_path}/data/raw/glaucoma does not exist" in done.stderr
+    assert "kaggle datasets download" in done.stderr
+    assert "rule plan" not in done.stdout + done.stderr
 
 
 def test_snakemake_answers_all_misspelt_targets_at_once_and_takes_no_option_for_one():

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 from medscale.base.errors import QUIET_VARIABLE
 from medscale.base.text import terminal
@@ -32,6 +33,14 @@ log = logging.getLogger("medscale")
 
 
 UNLIMITED_WIDTH = 100_000  # columns; wider than any table
+# Of the 256-colour palette, with a contrast above 3.5 on black and on white: a terminal's own
+# yellow and green are not legible on white, nor its blue on black.
+COLOURS = {"green": "color(28)", "yellow": "color(130)", "red": "color(160)", "blue": "color(31)"}
+COLOURS |= {  # of the parts of a progress bar
+    "progress.download": COLOURS["green"],
+    "progress.elapsed": COLOURS["yellow"],
+    "progress.remaining": COLOURS["blue"],
+}
 
 
 class Terminal(Console):
@@ -46,7 +55,14 @@ class Terminal(Console):
                 as their texts, so that a path or a command in them can be copied.
         """
         width = None if fits_terminal else UNLIMITED_WIDTH
-        super().__init__(stderr=stderr, highlight=False, soft_wrap=True, emoji=False, width=width)
+        super().__init__(
+            stderr=stderr,
+            highlight=False,
+            soft_wrap=True,
+            emoji=False,
+            width=width,
+            theme=Theme(COLOURS),
+        )
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Print as rich does, without blanks at the end of a table's lines."""

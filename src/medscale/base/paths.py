@@ -14,10 +14,32 @@ INFERENCE = "inference.json"  # of a result folder: settings that a prediction n
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
 CRATE = "ro-crate-metadata.json"  # of a crate: its description
 RESULT_ADVICE = "name a result folder, results/<study>/<run>"
+WORK = Path("work")  # has a working folder for each scale but the full one
 SUGGESTIONS = 3  # number of names in a suggestion
 IMAGES = "name image files, or folders of them"
 # The name of a frame of a file with several, counted from 1: scan.dcm[2]
 FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Check that this user may write to a folder, or may create it.
+
+    Raises:
+        MedscaleError: otherwise; the message names the owner.
+    """
+    place = folder
+    while not os.path.exists(place):  # false, too, below a folder that this user may not enter
+        place = place.parent
+    if os.access(place, os.W_OK | os.X_OK):
+        return
+    try:
+        owner = place.owner()
+    except KeyError:  # a user whom this system does not know
+        owner = f"user {place.stat().st_uid}"
+    raise MedscaleError(
+        f"you may not write to {place}, which belongs to {owner}: work in your own clone, or name "
+        "another folder by `workdir`; raw images (source.path) may be another user's"
+    )
 
 
 def existing_path(path: Path, advice: str) -> Path:
@@ -28,7 +50,9 @@ def existing_path(path: Path, advice: str) -> Path:
     """
     full = path.expanduser()
     if not full.exists():
-        raise MedscaleError(f"{path} does not exist; {advice}")
+        in_demo = Path("work", "demo", path)  # absolute paths stay as they are
+        likely = f"did you mean {in_demo}? " if in_demo.exists() else ""
+        raise MedscaleError(f"{path} does not exist; {likely}{advice}")
     return full
 
 
@@ -173,14 +197,22 @@ def _below(folder: Path, file: str) -> list[Path]:
 def _nearest(path: Path, file: str) -> str:
     """Return advice with the results whose names are most similar to a path that is not a result.
 
-    The search covers two levels (study, run) below the path, or below its first existing parent.
+    The search covers two levels (study, run) below the path, or below its first existing parent,
+    and otherwise the working folders of other scales, such as ``work/demo``.
     """
-    parents = [parent for parent in (path, *path.parents) if parent.is_dir()]
-    if not parents:
-        return RESULT_ADVICE
-    results = [*parents[0].glob(f"*/{file}"), *parents[0].glob(f"*/*/{file}")]
+    by_name = {
+        str(folder.relative_to(work)): folder
+        for work in sorted(WORK.glob("*"))
+        for result in work.glob(f"results/*/*/{file}")
+        for folder in (result.parent, result.parent.parent)
+    }
+    if exact := by_name.get(str(path)):
+        return f"did you mean {exact}?"
+    above = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
+    results = [result for end in ("*", "*/*") for result in above.glob(f"{end}/{file}")]
     names = sorted(str(result.parent) for result in results)
     if not names:
-        return RESULT_ADVICE
+        close = get_close_matches(str(path), by_name, 1)
+        return f"did you mean {by_name[close[0]]}?" if close else RESULT_ADVICE
     close = get_close_matches(str(path), names, SUGGESTIONS, 0.0)
     return f"similar names among {len(names)} results: {', '.join(close)}"

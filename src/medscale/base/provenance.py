@@ -37,6 +37,7 @@ VERSIONS = (
 )
 
 UNKNOWN = "unknown"
+SITE = "profiles/slurm/site.yaml"  # each cluster changes it, and plans record what follows from it
 IMAGE_NAME = re.compile(r"medscale-([0-9a-f]{12})\.sif")
 
 # Keys that are equal in all replicates of a run under the same conditions; seeds and times differ.
@@ -184,7 +185,8 @@ def git_state() -> dict[str, Any]:
             "commit": None if commit_variable in ("", UNKNOWN) else commit_variable,
             "dirty": dirty,
         }
-    return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){SITE}")
+    return {"commit": commit, "dirty": bool(changes)}
 
 
 def _git(*arguments: str) -> str | None:

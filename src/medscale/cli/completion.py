@@ -30,8 +30,8 @@ def studies_like(incomplete: str) -> list[str]:
 def runs_like(context: typer.Context, incomplete: str) -> list[str]:
     """Return the runs that begin with a text: those of the study before it, or of all studies."""
     studies = _studies()
-    chosen = studies.get(context.params.get("study") or "")
-    runs = [run for study in [chosen] if study for run in study.get("runs", [])] or [
+    study_settings = studies.get(context.params.get("study") or "")
+    runs = [run for study in [study_settings] if study for run in study.get("runs", [])] or [
         run for study in studies.values() if study for run in study.get("runs", [])
     ]
     return [run for run in dict.fromkeys(runs) if run.startswith(incomplete)]
@@ -56,7 +56,7 @@ def _folders(incomplete: str) -> Iterator[Path]:
 
 def _studies() -> dict[str, Any]:
     from medscale.base.errors import MedscaleError
-    from medscale.config.layers import read_yaml
+    from medscale.config.yaml_file import read_yaml
 
     try:
         studies = read_yaml(ROOT / "config.yaml").get("studies")

@@ -1,14 +1,41 @@
 """The command line ``medscale``: its commands, in the order of its help."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from medscale import __version__
 from medscale.base.errors import tell_user
 from medscale.cli import crate, datasets, exchange, progress, results, study, verify
 
+# Commands of other programs' names, and what to type for them here.
+ELSEWHERE = {
+    "run": "medscale study, or: snakemake results/STUDY/RUN",
+    "train": "snakemake results/STUDY/RUN",
+    "test": "medscale evaluate RESULT FOLDER",
+    "list": "medscale summary",
+    "ls": "medscale summary",
+    "results": "medscale summary, or: snakemake results",
+    "studies": "medscale config, or: medscale summary",
+    "version": "medscale --version",
+    "help": "medscale --help",
+    "report": "medscale study, or: make report",
+}
+
+
+class Commands(TyperGroup):
+    """The commands; a name that other programs have is answered with what to type here."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return name, command and further arguments, as click does."""
+        if args[0] in ELSEWHERE and args[0] not in self.commands:
+            ctx.fail(f"there is no command {args[0]!r}; type {ELSEWHERE[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+
 main = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

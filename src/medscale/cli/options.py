@@ -134,7 +134,7 @@ def study_graph(
 
 def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
     """Return the YAML files of the layers above config.yaml, the highest last."""
-    from medscale.resources.slurm import SITE
+    from medscale.resources.site import FILE as SITE
 
     return [ROOT / SITE] * cluster + ([configfile] if configfile is not None else [])
 
@@ -147,7 +147,7 @@ def layers_of(
     A scale in the file wins over the option, and the file over the cluster's settings.
     """
     from medscale.config.layers import Layer
-    from medscale.resources.slurm import SITE
+    from medscale.resources.site import FILE as SITE
 
     layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
     layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
@@ -157,6 +157,6 @@ def layers_of(
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    from medscale.config.layers import read_yaml
+    from medscale.config.yaml_file import read_yaml
 
     return read_yaml(paths.existing_path(configfile, "name a YAML file of changes to config.yaml"))

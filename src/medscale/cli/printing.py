@@ -21,7 +21,7 @@ from medscale.base.log import Terminal, plain
 from medscale.base.text import visible
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the facts as JSON (docs/json.md)")]
-MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[red bold]error[/]"}
+MARK = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "error": "[bold][red]error[/][/]"}
 out = Terminal(fits_terminal=False)
 
 

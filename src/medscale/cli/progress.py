@@ -61,7 +61,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """Show the last lines of the logs that belong to a target, the newest log last."""
-    from medscale.resources.jobs import LOGS
+    from medscale.resources.slurm import LOGS
     from medscale.workflow.graph import Graph
     from medscale.workflow.progress.logs import logs_of, tail
 
@@ -126,15 +126,16 @@ def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType
     state, now = recorded.state, time.time()
     yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"
     if state.ended is None and recorded.is_alive is False:
-        yield "Its process is gone without an end: it was killed. The same command goes on."
+        yield "Its process is gone without an end: it was killed. The same command goes on;"
+        yield "where Snakemake finds a lock, give it once with --unlock before."
     elif state.ended is None and recorded.is_alive is None:
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))
     for stage, jobs in state.stages().items():
-        done = sum(job.is_finished for job in jobs)
-        table.add_row(f"  {stage}", f"{done} of {len(jobs)}", left_text(state, jobs, now))
+        finished = sum(job.is_finished for job in jobs)
+        table.add_row(f"  {stage}", f"{finished} of {len(jobs)}", left_text(state, jobs, now))
     yield table
     if state.ended is None:
         yield from (plain(f"  now: {line}") for line in running_lines(state, now))
     for job in state.failed():
-        yield from (plain(f"  {line}") for line in failure_lines(job))
+        yield from (plain(f"  {line}") for line in failure_lines(state, job))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,10 +112,11 @@ def crate(
         "left_out": left_out,  # number of files by kind
         "conforms_to": "Workflow Run Crate 0.5" if verify else None,  # null: not checked
     }
+    absent = f"; left out: {counted(left_out)}" if left_out else ""
     valid = f"; it conforms to {facts['conforms_to']}" if verify else ""
-    stays = f"; left out: {counted(left_out)}" if left_out else ""
-    line = f"[bold]{plain(shown_path(folder))}[/]: {files} files{stays}{valid}"
-    print_facts(facts, [line], as_json)
+    print_facts(
+        facts, [f"[bold]{plain(shown_path(folder))}[/]: {files} files{absent}{valid}"], as_json
+    )
 
 
 def leaks(
@@ -196,16 +197,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
-    paths.usable_result(result)
-    for image in images:
-        paths.existing_image(image)
-    if csv is not None:
-        paths.new_file(csv)
+    _check_files(result, images, csv, metadata)
     if code and sr is None:
         raise MedscaleError("--code is for the reports that --sr writes")
-    if metadata is not None and "=" not in metadata:
-        advice = "--metadata is neither a CSV table nor facts such as age=61"
-        paths.existing_path(Path(metadata), advice)
+    values = _metadata_values(result, metadata)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
@@ -217,7 +212,6 @@ def predict(
 
         headers = dicom_sr.headers(items)
     predictor = command.load_result(result, seed, device)
-    values = command.parse_metadata(metadata)
     predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
@@ -229,10 +223,33 @@ def predict(
         line = f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}"
         text = chain(text, [line])
     print_facts(facts, text, as_json)
-    if failed := sum(prediction.error is not None for prediction in predictions):
-        raise MedscaleError(
-            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
-        )
+    command.check_readable(predictions)
+
+
+def _check_files(
+    result: Path, images: Sequence[Path], csv: Path | None, metadata: str | None
+) -> None:
+    """Refuse files that a prediction cannot read or write, before PyTorch is imported."""
+    paths.usable_result(result)
+    for image in images:
+        paths.existing_image(image)
+    if csv is not None:
+        paths.new_file(csv)
+    if metadata is not None and "=" not in metadata:
+        advice = "--metadata is neither a CSV table nor facts such as age=61"
+        paths.existing_path(Path(metadata), advice)
+
+
+def _metadata_values(result: Path, metadata: str | None) -> Any:
+    """Return parsed ``--metadata``; words that the network does not know are refused."""
+    if metadata is None:
+        return None
+    from medscale.serve import bundle, inputs
+
+    values = inputs.parse_metadata(metadata)
+    if isinstance(values, dict):
+        inputs.check_facts(values, bundle.read(result).metadata)
+    return values
 
 
 def evaluate(
@@ -298,10 +315,18 @@ def export(
             help="a folder of images, to check the file on, and to calibrate a format that needs it"
         ),
     ] = None,
+    preprocessed: Annotated[
+        bool,
+        typer.Option(
+            "--preprocessed",
+            help="the file takes preprocessed images of one size: without resizing, CLAHE, gamma"
+            " and median",
+        ),
+    ] = False,
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trained run as an ONNX file, checked against PyTorch."""
+    """Write a trained run as an ONNX file that takes decoded images, checked against PyTorch."""
     paths.usable_result(result)
     by_name(to)
     if images is not None:
@@ -313,7 +338,8 @@ def export(
     from medscale.serve.predict_command import load_result
 
     set_up()
-    file = write(load_result(result, seed, "cpu"), to, to_file, images)
+    predictor = load_result(result, seed, "cpu")
+    file = write(predictor, to, to_file, images, preprocessed=preprocessed)
     print_facts(vars(file), map(plain, file.lines()), as_json)
 
 

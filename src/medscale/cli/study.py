@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,7 @@ from medscale.cli.printing import AsJson, findings_text, print_facts
 
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
+    from medscale.workflow.preflight import Finding
 
 
 def check(
@@ -42,14 +43,33 @@ def check(
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     graph = study_graph(scale, only, configfile, cluster)
+    findings = _findings(graph, cluster)
+    facts = {
+        "scale": graph.config.scale,
+        "studies": graph.studies,
+        "ready": not _has_errors(findings),
+        "findings": findings,
+    }
+    print_facts(facts, _findings_text(findings), as_json)
+    _refuse_errors(findings)
+
+
+def _findings(graph: Graph, cluster: bool = False) -> list[Finding]:
     from medscale.workflow.preflight import examine
 
-    findings = examine(graph, on_cluster=cluster)
-    stopped = any(finding.level == "error" for finding in findings)
-    facts = {"scale": graph.config.scale, "studies": graph.studies, "ready": not stopped}
-    rows = ((finding.level, finding.subject, finding.text) for finding in findings)
-    print_facts(facts | {"findings": findings}, findings_text(rows), as_json)
-    if stopped:
+    return examine(graph, on_cluster=cluster)
+
+
+def _findings_text(findings: list[Finding]) -> Iterable[str]:
+    return findings_text((finding.level, finding.subject, finding.text) for finding in findings)
+
+
+def _has_errors(findings: list[Finding]) -> bool:
+    return any(finding.level == "error" for finding in findings)
+
+
+def _refuse_errors(findings: list[Finding]) -> None:
+    if _has_errors(findings):
         raise MedscaleError(
             "the planned runs cannot be carried out here; see the lines marked error above"
         )
@@ -65,18 +85,26 @@ def study(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "-n", help="print jobs, cost and causes, and run nothing")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check, run everything from raw images to the paper, and list the outputs."""
     start = time.time()
     scale = scale or ("demo" if configfile is None else "full")
     changes = changes_of(scale, only, configfile)
     if dry_run:
-        print_facts({}, _outlook(study_graph(scale, only, configfile), changes), as_json=False)
+        print_facts(*_outlook(study_graph(scale, only, configfile), changes), as_json)
         return
-    check(changes["scale"], only, configfile)
+    graph = study_graph(changes["scale"], only, configfile)
+    findings = _findings(graph)
+    if not as_json or _has_errors(findings):
+        print_facts({"findings": findings}, _findings_text(findings), as_json)
+    _refuse_errors(findings)
     if not run_snakemake([], changes, configfile):
-        raise _stopped(study_graph(scale, only, configfile), configfile)
-    summary(scale, only, configfile, since=start)
+        raise _stopped(graph, configfile)
+    from medscale.workflow import summary
+
+    facts = {**summary.facts(graph), "findings": findings} if as_json else {}
+    print_facts(facts, summary.lines(graph, start), as_json)
 
 
 def _stopped(graph: Graph, configfile: Path | None) -> MedscaleError:
@@ -94,13 +122,15 @@ def _stopped(graph: Graph, configfile: Path | None) -> MedscaleError:
     )
 
 
-def _outlook(graph: Graph, changes: dict[str, Any]) -> Iterator[str]:
+def _outlook(graph: Graph, changes: dict[str, Any]) -> tuple[dict[str, Any], Iterator[str]]:
+    """Return facts and lines on the jobs that would run."""
+    from medscale.workflow import outlook
     from medscale.workflow.dag import planned
-    from medscale.workflow.outlook import lines
     from medscale.workflow.why import explanation_of
 
     with planned(graph, changes, "all", in_image=False) as dag:
-        yield from map(plain, lines(graph, explanation_of(graph, dag, "all")))
+        explanation = explanation_of(graph, dag, "all")
+    return outlook.facts(graph, explanation), map(plain, outlook.lines(graph, explanation))
 
 
 def config(
@@ -124,7 +154,7 @@ def config(
     layers = layers_of(scale, only, configfile, cluster)
     settings = in_force(ROOT / "config.yaml", layers, study, check_model)
     texts = [(setting.name, setting.text, setting.origin) for setting in settings]
-    widths = [min(max(len(row[column]) for row in texts), 50) for column in (0, 1)]
+    widths = [min(max(len(row[n]) for row in texts), most) for n, most in enumerate((50, 12))]
     lines = (
         plain(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {origin}")
         for name, value, origin in texts

@@ -41,12 +41,12 @@ def verify(
     from medscale.report.claims.quantities import Files
 
     graph = study_graph(scale, only, configfile)
-    claims, shown = _chosen(plan_claims(graph.config), names or []), outputs()
+    claims, shown_files = _selection(plan_claims(graph.config), names or []), outputs()
     files = Files(lambda path: graph.workdir / path)
     rows = []
     for claim in claims:
         row = claim.model_dump() | check(claim, files, run_tests=bool(names))
-        row |= {"shown": shown_by(claim, shown), "cost": _cost(graph.config, claim, row)}
+        row |= {"shown": shown_by(claim, shown_files), "cost": _cost(graph.config, claim, row)}
         rows.append(row)
     facts = {"scale": graph.config.scale, "claims": rows}
     print_facts(facts, _text(rows, graph.config.scale), as_json)
@@ -54,7 +54,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _chosen(claims: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
+def _selection(claims: Sequence[Planned], names: Sequence[str]) -> list[Planned]:
     """Return the claims of these names, or all; MedscaleError for an unknown one."""
     from medscale.report.claims.statements import unknown
 

@@ -96,9 +96,10 @@ class Config(Strict):
         Raises MedscaleError if there is none; the message lists the studies.
         """
         if name not in self.studies:
+            studies = [study for study, section in self.studies.items() if not section.sweep_of]
             raise MedscaleError(
                 f"there is no study {name!r}; {suggestion(name, self.studies)}"
-                f"config.yaml has: {', '.join(self.studies)}"
+                f"config.yaml has: {', '.join(studies)}"
             )
         return self.studies[name]
 
@@ -213,8 +214,8 @@ def validate(
     errors: list[Exception] = list(layers.faults)
     try:
         config = Config.model_validate(tree)
-        known = {*config.cost.networks}
-        if not errors and not any(unknown_networks(_networks(config), known, check_network)):
+        measured = {*config.cost.networks}
+        if not errors and not any(unknown_networks(_networks(config), measured, check_network)):
             return config
     except (ValidationError, MedscaleError) as error:
         errors.append(error)

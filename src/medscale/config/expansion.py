@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Sweep
+from medscale.config.comparisons import Sweep
 from medscale.engine.plan import Recipe
 
 # Settings of a study that neither its external sets nor the points of its sweep take.
@@ -106,7 +106,7 @@ def _points(name: str, study: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         recipe = Recipe.model_validate(study.get("recipe") or {})
     except ValidationError:
         return  # refused by the validation of ``sweep`` or ``recipe``
-    taken = {key: value for key, value in study.items() if key not in NOT_TAKEN}
+    inherited = {key: value for key, value in study.items() if key not in NOT_TAKEN}
     for lr, scaling in product(sweep.lr or [recipe.lr], sweep.lr_scaling or [recipe.lr_scaling]):
         changes = {"lr": lr, "lr_scaling": scaling}
         if recipe.model_copy(update=changes) == recipe:
@@ -116,7 +116,7 @@ def _points(name: str, study: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         own: dict[str, Any] = {"title": words, "runs": sweep.runs, "sweep_of": name}
         own["recipe"] = {**(study.get("recipe") or {}), **changes}
         own |= {"seeds": sweep.seeds} if sweep.seeds is not None else {}
-        yield f"{name}_{_slug(words)}", taken | own
+        yield f"{name}_{_slug(words)}", inherited | own
 
 
 def _slug(value: Any) -> str:

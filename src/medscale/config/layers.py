@@ -6,25 +6,18 @@ import copy
 from collections.abc import Iterable
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-import yaml
-from pydantic import ValidationError
+from typing import Any, NamedTuple
 
 from medscale.base.errors import MedscaleError
-from medscale.base.section import Strict
 from medscale.base.suggest import suggestion
 from medscale.config.expansion import expand
-
-T = TypeVar("T", bound=Strict)
+from medscale.config.yaml_file import read_yaml
 
 # Settings that `like: other` takes from the other study: its runs and their comparison. Network,
 # recipe and preprocessing suit the other study's images, and come from the defaults instead.
 LIKE = ("runs", "baseline", "seeds", "models", "parallel", "evaluate")
 # Settings that a variant does not inherit.
 OWN = ("title", "external", "convergence", "sweep")
-# libyaml's loader, which takes a tenth of the time, if PyYAML was built with it.
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FULL = "full"  # the scale that has no overlay
 
 
@@ -191,55 +184,6 @@ def merge(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
-
-
-def read_section(path: Path, schema: type[T]) -> T:
-    """Return the content of a YAML file of a schema.
-
-    Raises MedscaleError as ``read_yaml``, and for wrong fields, each named.
-    """
-    try:
-        return schema.model_validate(read_yaml(path))
-    except ValidationError as error:
-        lines = [f"{path} has {error.error_count()} mistake(s):"]
-        for item in error.errors():
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {'.'.join(map(str, item['loc']))}: {message}")
-        raise MedscaleError("\n".join(lines)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the tree of settings in a file, which is empty for an empty file.
-
-    Raises MedscaleError for a file that is missing or cannot be read, and one that is no mapping in
-    YAML.
-    """
-    try:
-        tree = _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise MedscaleError(f"{path} does not exist; run from the project's root") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise MedscaleError(
-            f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
-        ) from None
-    except OSError as error:
-        raise MedscaleError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, or a number of too many digits
-        raise MedscaleError(f"{path}: not valid YAML: {error}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise MedscaleError(f"{path}: expected a mapping of settings, found {type(tree).__name__}")
-    return tree
-
-
-def _parse(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=LOADER)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError:
-        return yaml.safe_load(text)  # names the line of an error more exactly
 
 
 def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ faults of the layers are collected.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -56,30 +56,30 @@ def explain(
         files: YAML files that the changes come from, the highest last.
         check_network: raises MedscaleError for the name of a network that does not exist.
     """
-    named = list(dict.fromkeys(_names(layers, check_network)))
-    texts = tuple(mistake.text for mistake in named)
-    others = [
+    misspelt = list(dict.fromkeys(_names(layers, check_network)))
+    texts = tuple(mistake.text for mistake in misspelt)
+    further = [
         mistake
         for error in errors
-        for mistake in _of(error, model)
+        for mistake in _of(error, model, layers.studies)
         if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
     ]
     places = Places(layers, files)
-    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*named, *others}]
-    lines = dict.fromkeys(_line(*each) for each in sorted(placed, key=_order))
+    placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
+    lines = dict.fromkeys(_line(*row) for row in sorted(placed, key=_order))
     number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
     end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
 
 
 def unknown_networks(
-    names: set[str], known: set[str], check_network: NetworkCheck
+    names: set[str], valid: set[str], check_network: NetworkCheck
 ) -> Iterator[tuple[str, str]]:
     """Yield each name of a network that does not exist, and the message on it.
 
-    Names in ``known`` are not checked, since the check can take a tenth of a second.
+    Names in ``valid`` are not checked, since the check can take a tenth of a second.
     """
-    for name in sorted(names - known):
+    for name in sorted(names - valid):
         try:
             check_network(name)
         except MedscaleError as error:
@@ -102,7 +102,7 @@ def _line(place: Place, path: Keys, text: str) -> str:
     return f"{place}: {setting}: {text.removeprefix(f'{setting}: ')}"
 
 
-def _of(error: Exception, model: type[BaseModel]) -> Iterator[Mistake]:
+def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> Iterator[Mistake]:
     if not isinstance(error, ValidationError):
         yield Mistake(getattr(error, "path", ()), str(error))
         return
@@ -115,7 +115,12 @@ def _of(error: Exception, model: type[BaseModel]) -> Iterator[Mistake]:
         elif kind == "literal_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
             text += f" (found {item['input']!r}); {suggestion(item['input'], words)}".rstrip("; ")
-        elif kind not in ("missing", "value_error"):
+        elif kind == "missing":
+            text = "this setting is missing"
+            if path[0] == "studies" and len(path) == 3:  # mostly a misspelt study
+                right = [name for name in studies if name != path[1]]
+                text += f", which a new study needs; {suggestion(path[1], right)}".rstrip("; ")
+        elif kind != "value_error":
             text += f" (found {item['input']!r})"
         yield Mistake(path, text)
 
@@ -165,7 +170,7 @@ def _names_of_study(
             yield ("source", "kind"), str(error)
     if isinstance(other := _at(source, ("of",)), str) and other not in layers.studies:
         yield ("source", "of"), layers.no_study(other)
-    runs = {run for each in layers.studies.values() for run in _runs(each).values()}
+    runs = {run for study in layers.studies.values() for run in _runs(study).values()}
     networks = _networks(study)
     for path, name in _runs(study).items():
         try:
@@ -178,10 +183,12 @@ def _names_of_study(
             continue
         if spec.model is not None:
             networks[path] = spec.model
-    known = _at(layers.tree, ("cost", "networks"))
+    measured = _at(layers.tree, ("cost", "networks"))
     wrong = dict(
         unknown_networks(
-            {*networks.values()}, {*known} if isinstance(known, dict) else set(), check_network
+            {*networks.values()},
+            {*measured} if isinstance(measured, dict) else set(),
+            check_network,
         )
     )
     yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)

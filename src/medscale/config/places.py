@@ -55,11 +55,11 @@ class Places:
         that is missing has the place of its section.
         """
         for length in range(len(path), 0, -1):
-            for written in self._inherited(path[:length]):
+            for own_path in self._inherited(path[:length]):
                 for tree, files, above, origin in self._levels:
-                    if _has(tree, written):
+                    if _has(tree, own_path):
                         rest = path[length:]
-                        return self._place(files, above, written, origin), (*written, *rest)
+                        return self._place(files, above, own_path, origin), (*own_path, *rest)
         return Place(shown_path(self._layers.base), 0), path
 
     def _inherited(self, path: Keys) -> Iterator[Keys]:

@@ -23,13 +23,6 @@ def plan(
         fold: of the replicate; None in a study with folds is the first, as in the index.
     """
     settings = config.study(study)
-    folds = settings.split.folds
-    if fold is None and folds is not None:
-        fold = 1
-    if fold is not None and not 1 <= fold <= (folds or 0):
-        raise MedscaleError(
-            f"{study} has no fold {fold}: split.folds is {folds or 'not set'} in config.yaml"
-        )
     if settings.external_of is not None:
         raise MedscaleError(
             f"{study} holds external images of {settings.external_of}, on which nothing is trained;"
@@ -37,30 +30,13 @@ def plan(
         )
     spec = RunSpec.parse(run) if isinstance(run, str) else run
     stand_in = spec.device == "gpu" and config.stand_in_gpu
-    # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.
-    one_machine = stand_in and config.cluster is None
-    per_node = config.node.gpus if spec.device == "gpu" and not one_machine else config.node.cpus
-    nodes = 1 if one_machine else -(-spec.devices // max(per_node, 1))
-    if spec.devices % nodes:
-        raise MedscaleError(
-            f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
-            "ask for a multiple, or change `node` in config.yaml"
-        )
-    recipe, augment, detect = settings.recipe, settings.augment, None
-    model = (
-        settings.model
-        if spec.model in (None, settings.model.name)
-        else _other_model(settings, str(spec.model))
-    )
-    if is_detector(model.name):
-        model, recipe, augment, detect = _detection(study, settings, spec, model.name)
-    if spec.batch is not None:
-        recipe = recipe.model_copy(update={"batch_size": spec.batch})
+    nodes = _nodes(config, spec, stand_in)
+    model, recipe, augment, detect = _training(study, settings, spec)
     return RunPlan(
         study=study,
         run=spec,
         seed=seed,
-        fold=fold,
+        fold=_fold(study, settings, fold),
         scale=config.scale,
         synthetic=settings.source.synthetic,
         stand_in=stand_in,
@@ -76,8 +52,50 @@ def plan(
     )
 
 
-def _other_model(settings: Study, name: str) -> Model:
-    """Return the model of a run's name, with its settings if ``models`` has some."""
+def _fold(study: str, settings: Study, fold: int | None) -> int | None:
+    """Return a fold that the study has, the first by default; None in a study without folds."""
+    folds = settings.split.folds
+    if fold is None:
+        return None if folds is None else 1
+    if not 1 <= fold <= (folds or 0):
+        raise MedscaleError(
+            f"{study} has no fold {fold}: split.folds is {folds or 'not set'} in config.yaml"
+        )
+    return fold
+
+
+def _nodes(config: Config, spec: RunSpec, stand_in: bool) -> int:
+    """Return the number of nodes over which a run's devices divide evenly."""
+    # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.
+    if stand_in and config.cluster is None:
+        return 1
+    per_node = config.node.gpus if spec.device == "gpu" else config.node.cpus
+    nodes = -(-spec.devices // max(per_node, 1))
+    if spec.devices % nodes:
+        raise MedscaleError(
+            f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "
+            "ask for a multiple, or change `node` in config.yaml"
+        )
+    return nodes
+
+
+def _training(
+    study: str, settings: Study, spec: RunSpec
+) -> tuple[Model, Recipe, Augment, Detect | None]:
+    """Return a run's model, recipe and augmentation, and the settings of detection if it is one."""
+    model, recipe, augment = _model(settings, spec.model), settings.recipe, settings.augment
+    detect = None
+    if is_detector(model.name):
+        model, recipe, augment, detect = _detection(study, settings, spec, model.name)
+    if spec.batch is not None:
+        recipe = recipe.model_copy(update={"batch_size": spec.batch})
+    return model, recipe, augment, detect
+
+
+def _model(settings: Study, name: str | None) -> Model:
+    """Return the study's model, or that of a run's name with its settings from ``models``."""
+    if name is None or name == settings.model.name:
+        return settings.model
     return settings.models.get(
         name, Model(name=name, trained=settings.model.trained, metadata=settings.model.metadata)
     )

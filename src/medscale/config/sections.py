@@ -1,4 +1,4 @@
-"""The sections of the configuration: each setting with its limits."""
+"""The section of a study, with its evaluation: each setting with its limits."""
 
 from __future__ import annotations
 
@@ -7,22 +7,13 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from medscale.base.errors import MedscaleError
-from medscale.base.section import Count, Seed, Share, Strict, Unique, unit
+from medscale.base.section import Seed, Strict, Unique, unit
+from medscale.config.benchmarks import Benchmarks, Profile
+from medscale.config.comparisons import Convergence, Sweep
+from medscale.config.run_name import RunName
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
-from medscale.engine.formats import FORMATS, NumberFormat
-from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
 from medscale.engine.run import RunSpec
-
-# For editors; RunSpec.parse says which part of a name is wrong.
-RUN_NAME = (
-    rf"^({'|'.join(STRATEGIES)})(_amp)?(_mp)?_[1-9][0-9]*(cpu|gpu)(_bs[1-9][0-9]*)?"
-    r"(_[a-z][a-z0-9_]*)?$"
-)
-RunName = Annotated[str, Field(json_schema_extra={"pattern": RUN_NAME})]
-Repeats = Annotated[
-    int, Field(ge=1, description="measurements of each point, of which the paper shows the spread")
-]
 
 
 class Evaluate(Strict):
@@ -64,195 +55,6 @@ class Evaluate(Strict):
             raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
         if self.age_bands != sorted(self.age_bands):
             raise ValueError(f"age_bands must ascend, not {self.age_bands}")
-        return self
-
-
-class Enhance(Strict):
-    """Benchmark of preprocessing under Dask: time of all splits by number of workers."""
-
-    workers: Unique[Count] = Field(
-        [1, 2, 4, 8], min_length=1, description="numbers of Dask workers that are compared"
-    )
-    repeats: Repeats = 3
-
-
-class Loading(Strict):
-    """Benchmark of loading training batches: time by way and number of processes."""
-
-    processes: Unique[Count] = Field(
-        [1, 2, 4], min_length=1, description="numbers of processes that are compared"
-    )
-    images: Annotated[int, unit("images")] = Field(
-        2048, ge=8, description="a repetition, over all processes"
-    )
-    batch_size: Annotated[int, unit("images")] = Field(
-        32, ge=1, description="images of a batch of each process"
-    )
-    repeats: Repeats = 3
-
-
-class Export(Strict):
-    """Export of trained runs as ONNX files, each compared with PyTorch on test images."""
-
-    runs: Unique[RunName] = Field(
-        min_length=1, description="classifications, whose chosen replicates are exported"
-    )
-    formats: Unique[str] = Field(
-        ["fp16", "int8"],
-        description="in addition to ONNX in 32 bit, which is always exported",
-    )
-    devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
-        ["cpu", "cuda", "tensorrt"],
-        min_length=1,
-        description="devices of ONNX Runtime; missing ones are named in the results",
-    )
-    images: Annotated[int, unit("images")] = Field(
-        2048, ge=1, description="most images of the test split"
-    )
-    calibration: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="most images of the validation split, for the ranges of INT8"
-    )
-    batch_size: Annotated[int, unit("images")] = Field(32, ge=1, description="images of a call")
-    repeats: Repeats = 3
-
-
-class Latency(Strict):
-    """Benchmark of inference of exported runs: latency and throughput by way, threads, batch."""
-
-    ways: Unique[str] = Field(
-        ["eager", "compiled", "captured", "captured_compiled", "onnx", "fp16", "int8"],
-        min_length=1,
-        description="ways to run a network: by PyTorch (captured: as CUDA graphs), or an exported "
-        "format",
-    )
-    devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
-        ["cpu", "cuda", "tensorrt"],
-        min_length=1,
-        description="devices that are compared; missing ones are named in the results",
-    )
-    threads: Unique[Annotated[int, Field(ge=0, le=1024)]] = Field(
-        [1, 0], min_length=1, description="threads on a CPU; 0: all cores"
-    )
-    batches: Unique[Annotated[Count, unit("images")]] = Field(
-        [1, 8, 32, 128], min_length=1, description="sizes of batches that are compared"
-    )
-    calls: int = Field(200, ge=20, description="calls with one image in each repetition")
-    images: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="most images of the test split"
-    )
-    repeats: Repeats = 3
-
-    @model_validator(mode="after")
-    def _with_eager(self) -> Latency:
-        if "eager" not in self.ways:
-            raise ValueError("ways must have eager, which the others are compared with")
-        return self
-
-
-class Formats(Strict):
-    """Benchmark of number formats: the same training in each, with speed and accuracy."""
-
-    run: str = Field(description="classification without `_amp` whose precision is replaced")
-    formats: Unique[NumberFormat] = Field(
-        list(FORMATS), min_length=1, description="those that the device lacks are named"
-    )
-    epochs: int | None = Field(
-        None, ge=1, le=100_000, description="epochs; null: those of the recipe"
-    )
-
-
-class Benchmarks(Strict):
-    """Benchmarks of a study."""
-
-    enhance: Enhance | None = None
-    loading: Loading | None = None
-    export: Export | None = None
-    inference: Latency | None = None
-    formats: Formats | None = None
-
-    @model_validator(mode="after")
-    def _exported_first(self) -> Benchmarks:
-        if self.inference is not None and self.export is None:
-            raise ValueError(
-                "inference is measured of the runs that `export` names; give benchmarks.export"
-            )
-        return self
-
-
-class Profile(Strict):
-    """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
-
-    runs: Unique[RunName] = Field([], description="runs that the study's report shows")
-    warmup: Annotated[int, unit("steps")] = Field(
-        5,
-        ge=2,
-        description="steps before the timed ones; in the second, FLOPs and bytes are counted",
-    )
-    steps: Annotated[int, unit("steps")] = Field(
-        10,
-        ge=1,
-        le=100,
-        description="timed untraced, then as many traced: 5 MB each (0.4 packed) of a B3",
-    )
-    memory: bool = Field(True, description="trace allocations")
-    shapes: bool = Field(False, description="trace the shapes of operands: larger traces")
-
-
-class Convergence(Strict):
-    """Comparison of epochs and seconds to a target with those of the baseline."""
-
-    metric: Literal["val_accuracy", "val_loss"] = Field(
-        "val_accuracy", description="column of history.csv that reaches the target"
-    )
-    target: float | None = Field(
-        None, description="value that counts as reached; null: derived by `share`"
-    )
-    share: Share = Field(
-        0.95,
-        gt=0,
-        le=1,
-        description="of the worst of the best values of the baseline's replicates: the target is "
-        "their product; of a loss, their quotient",
-    )
-    margin: Share = Field(
-        0.2,
-        gt=0,
-        lt=1,
-        description="relative difference in mean epochs within which convergence counts as equal",
-    )
-    runs: Unique[RunName] | None = Field(
-        None,
-        min_length=1,
-        description="classifications to compare; null: those that train the baseline's network",
-    )
-    seeds: Unique[Seed] | None = Field(
-        None,
-        min_length=1,
-        description="seeds of these runs and of the baseline; those that the study lacks are "
-        "trained for this comparison alone. null: the study's. A verdict needs five",
-    )
-
-
-class Sweep(Strict):
-    """Search for the learning rate of each batch size; each point is trained, none is tested."""
-
-    runs: Unique[RunName] = Field(
-        min_length=1, description="classifications, such as ddp_2gpu_bs64, that are trained"
-    )
-    lr: Unique[Annotated[float, Field(gt=0, le=1000)]] | None = Field(
-        None, min_length=1, description="values of recipe.lr; null: that of the study"
-    )
-    lr_scaling: Unique[Literal["none", "sqrt", "linear"]] | None = Field(
-        None, min_length=1, description="values of recipe.lr_scaling; null: that of the study"
-    )
-    seeds: Unique[Seed] | None = Field(
-        None, min_length=1, description="seeds of each point; null: those of the study"
-    )
-
-    @model_validator(mode="after")
-    def _has_values(self) -> Sweep:
-        if self.lr is None and self.lr_scaling is None:
-            raise ValueError("give values of lr, of lr_scaling, or of both")
         return self
 
 

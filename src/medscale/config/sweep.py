@@ -60,6 +60,6 @@ def trainings(config: Config, study: str) -> list[tuple[str, str, list[int]]]:
     runs = dict.fromkeys([*config.study(study).runs, *config.compared_anew(study)])
     seeds = {(study, run): config.trained_seeds(study, run) for run in runs}
     for point in points(config, study):
-        known = seeds.setdefault((point.study, point.run), [])
-        known += [seed for seed in point.seeds if seed not in known]
+        point_seeds = seeds.setdefault((point.study, point.run), [])
+        point_seeds += [seed for seed in point.seeds if seed not in point_seeds]
     return [(entry, run, numbers) for (entry, run), numbers in seeds.items()]

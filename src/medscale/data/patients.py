@@ -121,7 +121,8 @@ def by_pattern(
     if paths and not any(values):
         raise MedscaleError(
             f"source.{setting} {pattern!r} is not a column of the table of images, and as a "
-            f"regular expression it matches none of the {len(paths)} paths (first: {paths[0]}); {hint}"
+            f"regular expression it matches none of the {len(paths)} paths (first: {paths[0]}); "
+            f"{hint}"
         )
     return values
 

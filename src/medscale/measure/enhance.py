@@ -15,7 +15,7 @@ import pandas as pd
 from distributed import Client
 
 from medscale.base.log import log
-from medscale.config.sections import Enhance
+from medscale.config.benchmarks import Enhance
 from medscale.data import guard
 from medscale.data.build import Work, chunks, make_chunk, read_index
 from medscale.data.cluster import client, run_all

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
-from medscale.config.sections import Export
+from medscale.config.benchmarks import Export
 from medscale.data import folds, metadata
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap

@@ -16,7 +16,7 @@ import torch
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
-from medscale.config.sections import Formats
+from medscale.config.benchmarks import Formats
 from medscale.engine.formats import NumberFormat, lacking
 from medscale.engine.plan import RunPlan
 from medscale.evaluate import metrics

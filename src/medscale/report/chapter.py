@@ -14,14 +14,67 @@ from medscale.config.configuration import Config
 Inputs = Mapping[str, str | Path | list[str] | list[Path]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
 
-WORDS = {  # names that are not read as they are written
+FIGURES = "Figures"  # kind of output
+
+WORDS = {  # titles for people; a name that is not here is its own title
+    "accuracy": "Accuracy and AUROC",
+    "artefact": "Claims: targets, time and hardware",
+    "assessment": "Assessment of the baseline",
+    "at_what_cost": "At what cost: accuracy against speedup",
+    "audit": "Files and images by class",
     "checklist_acm": "Checklist: ACM artefact badges",
     "checklist_claim": "Checklist: CLAIM",
     "checklist_reproducibility": "Checklist: reproducibility of machine learning",
     "checklist_tripod": "Checklist: TRIPOD+AI",
+    "confusion": "Confusion of the classes",
+    "confusions": "Most frequent confusions",
+    "cost": "Time and cost to the target",
+    "curves": "Training curves",
+    "data": "Images by class and split",
+    "decision": "Decision curve",
+    "detection": "Localization",
+    "efficiency": "Parallel efficiency",
+    "enhance": "Preprocessing with several Dask workers",
+    "ensemble": "Ensemble of the seeds",
+    "export": "Export formats",
+    "external": "External test sets",
+    "external_points": "External test sets: operating points",
+    "external_scores": "External test sets: distribution of the probabilities",
+    "fold_tests": "Cross-validation: tests",
+    "folds": "Cross-validation",
+    "formats": "Training in fp32, tf32, bf16 and fp16",
+    "gaps": "Sensitivity and specificity by subgroup",
     "gradcam": "Grad-CAM",
+    "how_far": "How far: speedup against devices",
+    "inference": "Speed of prediction",
+    "laws": "Scaling laws",
+    "leakage": "Leakage beside the effects of parallel training",
+    "loading": "Loading of images",
+    "memory": "Memory of a step",
+    "operating": "Operating points",
+    "operators": "Operators of a step",
+    "parity": "Accuracy against the baseline",
+    "per_class": "Scores by class",
     "pr": "Precision and recall",
+    "predictive": "Predictive values",
+    "profile": "Time of a step",
+    "provenance": "Machines and versions of the code",
+    "published": "Published speedups",
+    "reported": "Published results",
+    "results": "Results of each run",
     "roc": "ROC curves",
+    "runs": "Replicates",
+    "samples": "Sample images",
+    "scaling": "Scaling",
+    "speedup": "Speedup",
+    "subgroups": "Scores by subgroup",
+    "sweep": "Sweep of the learning rate",
+    "tests": "Tests of differences",
+    "time": "Time of an epoch",
+    "timing": "Times of each run",
+    "verdicts": "Speedup and accuracy of each run",
+    "what_to_buy": "What to buy: time and money to the target",
+    "why": "Why: where the time of an epoch goes",
 }
 
 
@@ -69,11 +122,11 @@ class Chapter:
     def shown(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield path, label, kind and caption of each file that ``snakemake --report`` shows."""
         for name, caption in self.figures.items():
-            yield self.figure_path(name), in_words(name), "figures", caption
+            yield self.figure_path(name), in_words(name), FIGURES, caption
         for name, caption in self.tables.items():
-            yield self.table_path(name, "csv"), in_words(name), "tables", caption
+            yield self.table_path(name, "csv"), in_words(name), "Tables", caption
         for path, caption in self.documents.items():
-            yield path, in_words(Path(path).stem), Path(path).parts[0], caption
+            yield path, in_words(Path(path).stem), "Documents", caption
 
     def unshown(self) -> list[str]:
         """Return the patterns of the files that only the paper reads: LaTeX tables and facts."""

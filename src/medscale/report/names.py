@@ -60,7 +60,7 @@ TIME_LOOKS = {
     "data": (ORANGE, "", "waiting for data"),
     "compute": (BLUE, "", "forward and backward"),
     "communication": (VERMILION, "////", "communication"),
-    "checkpoint": (GREEN, "....", "checkpoint"),
+    "checkpoint": (GREEN, "||||", "checkpoint"),
     "validation": (SKY, "\\\\\\\\", "validation"),
 }
 

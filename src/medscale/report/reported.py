@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from medscale.base.errors import MedscaleError
+from medscale.config.yaml_file import read_yaml
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling.series import Point, gather, point_of
 from medscale.measure.scaling.speedup import speedups
@@ -58,15 +57,11 @@ def read_reported(path: str | Path | list[str], study: str) -> dict[str, Any]:
         path: reported.yaml; an empty list for a person's own images (``sources.reported``).
         study: the study's name.
 
-    Raises MedscaleError when the file is missing or not YAML.
+    Raises MedscaleError as ``read_yaml``.
     """
     if isinstance(path, list):
         return {}
-    try:
-        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise MedscaleError(f"{path} cannot be read: {error}") from None
-    return dict((tree or {}).get(study) or {})
+    return dict(read_yaml(Path(path)).get(study) or {})
 
 
 def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame:

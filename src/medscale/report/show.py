@@ -20,6 +20,8 @@ from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, lab
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 BAR = 20  # letters of a full bar
+WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
+TOO_SMALL = "too few images"  # in place of a subgroup's interval
 POINTS = 10  # operating points that are shown
 
 
@@ -86,7 +88,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def listing(folders: Iterable[Path]) -> Iterator[str]:
     """Yield a line for each result folder: its path and its main metrics."""
     for folder in folders:
-        yield f"[bold]{plain(str(folder))}[/]: {plain(one_line(read_summary(folder)))}"
+        summary = read_summary(folder)
+        words, name = one_line(summary), summary["run"]["name"]
+        if folder.name == name:  # not twice
+            words = words.removeprefix(name).lstrip()
+        yield f"[bold]{plain(str(folder))}[/]: {plain(words)}"
 
 
 def _table(*columns: str) -> Table:
@@ -98,14 +104,14 @@ def _speed(summary: dict[str, Any]) -> str:
     unit = ("process", "processes") if summary["backend"] == "cpu" else ("GPU", "GPUs")
     return (
         f"\nin {summary['format']}, {_number(timing['seconds_per_epoch']['mean'])} s an epoch, "
-        f"{_number(timing['images_per_second']['mean'])} images/s, {devices} {unit[devices > 1]}; "
+        f"{timing['images_per_second']['mean']:,.0f} images/s, {devices} {unit[devices > 1]}; "
         f"global batch {summary['global_batch']}"
     )
 
 
 def _metrics(summary: dict[str, Any]) -> Table:
     names = NAMES | CALIBRATED | BOX_NAMES
-    table = _table("metric", "test", "95 % interval", "sd over seeds", "validation")
+    table = _table("metric", "test", "95 % interval", "seed sd", "val.")
     test, val = summary["metrics"]["test"], summary["metrics"].get("val", {})
     for metric in sorted(test, key=list(names).index):
         score = test[metric]
@@ -114,7 +120,8 @@ def _metrics(summary: dict[str, Any]) -> Table:
             _number(score[key], scale) for key in ("mean", "low", "high", "seed_sd")
         )
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
-        words = names[metric] + (" (%)" if scale == 100 else "")
+        words = names[metric].replace(WITH_TEMPERATURE, ", calibrated")
+        words += " (%)" if scale == 100 else ""
         table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
     return table
 
@@ -157,35 +164,37 @@ def _classification(summary: dict[str, Any], titles: Mapping[str, str]) -> Itera
     yield ""
     yield _classes(summary, titles)
     yield ""
-    names = ("sensitivity", "specificity", "ppv", "npv")
-    points = _table("class", "validation specificity", *names[:2], "PPV", "NPV", "prevalence")
     for row in summary["operating"][:POINTS]:
-        rates = []
-        for rate in names:
-            if rate not in row:  # results of earlier versions have no predictive values
-                rates.append("–")
-                continue
-            value, low, high = (_number(row[f"{rate}{end}"], 100) for end in ("", "_low", "_high"))
-            rates.append(f"{value} % ({low} to {high})")
-        prevalence = _number(row.get("prevalence"), 100) + " %"
-        points.add_row(
-            plain(class_name(row["class"], titles)),
-            f"{100 * row['wanted']:g} %",
-            *rates,
-            prevalence,
-        )
-    yield points
+        yield from operating_point(row, titles)
     groups = _table("subgroup", "images", "accuracy", "95 % interval")
     for row in summary["subgroups"]:
         if row["by"] != "all" and row["metric"] == "accuracy":
             mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
             name = plain(f"{row['by']}: {row['part']}")
-            groups.add_row(name, str(row["images"]), mean, f"{low} to {high}")
+            interval = f"{low} to {high}" if row["mean"] is not None else TOO_SMALL
+            groups.add_row(name, str(row["images"]), mean, interval)
     if groups.row_count:
         yield ""
         yield groups
     if (temperature := summary["calibration"]["temperature"]) is not None:
-        yield f"\ntemperature {temperature:.2f}, fitted on the validation images"
+        yield f"\ncalibrated: by the temperature {temperature:.2f}, fitted on the validation images"
+
+
+def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str]:
+    """Yield lines, of at most 80 letters for short names of classes, on an operating point."""
+
+    def rate(name: str) -> str:
+        if name not in row:  # results of earlier versions have no predictive values
+            return "–"
+        value, low, high = (_number(row[f"{name}{end}"], 100) for end in ("", "_low", "_high"))
+        return f"{value} % ({low} to {high})"
+
+    wanted = f"{100 * row['wanted']:g} %"
+    name = class_name(row["class"], titles)
+    yield f"[bold]{plain(name)}[/], at a validation specificity of {wanted}"
+    yield f"  sensitivity {rate('sensitivity')}, specificity {rate('specificity')}"
+    prevalence = _number(row.get("prevalence"), 100)
+    yield f"  PPV {rate('ppv')}, NPV {rate('npv')} at prevalence {prevalence} %"
 
 
 def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
@@ -210,4 +219,4 @@ def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}"
+    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}".removesuffix(".")

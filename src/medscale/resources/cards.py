@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
@@ -24,7 +25,10 @@ FILE_MODE = 0o666  # every user can lock the files
 
 
 def installed_cards() -> list[str]:
-    """Return the UUIDs of this machine's GPUs in PCI order, from NVML; empty without a driver."""
+    """Return the UUIDs of this machine's GPUs in PCI order, from NVML; empty without a driver.
+
+    A GPU that is divided (MIG) is represented by its parts.
+    """
     import pynvml
 
     try:
@@ -33,9 +37,26 @@ def installed_cards() -> list[str]:
         return []
     try:
         handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return [str(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        parts = [part for handle in handles for part in _parts(handle)]
+        return [str(pynvml.nvmlDeviceGetUUID(part)) for part in parts]
     finally:
         pynvml.nvmlShutdown()
+
+
+def _parts(handle: Any) -> list[Any]:
+    """Return NVML's handles of a GPU's parts if it is divided (MIG), otherwise the GPU's own."""
+    import pynvml
+
+    try:
+        if pynvml.nvmlDeviceGetMigMode(handle)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+            return [handle]
+    except pynvml.NVMLError:  # a GPU that cannot be divided
+        return [handle]
+    parts = []
+    for number in range(pynvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        with suppress(pynvml.NVMLError):  # this part does not exist
+            parts.append(pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number))
+    return parts
 
 
 def visible() -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,8 @@ from medscale.base.provenance import IMAGE_NAME, UNKNOWN
 
 FOLDER, LINK, LOCK = "containers", "medscale.sif", "requirements.lock"
 BUILD = "`make image` builds one"
+WITHOUT = "Jobs without an image: `--sdm env-modules` (docs/cluster.md)"
+BOUND = "MEDSCALE_BIND"  # the folders that a parent process has put into APPTAINER_BIND
 
 
 def link(root: Path) -> Path:
@@ -38,7 +41,10 @@ def image(root: Path) -> Path:
             those of the checkout.
     """
     if not link(root).exists():
-        raise MedscaleError(f"{link(root)}: there is no image to run jobs in; {BUILD}")
+        text = f"{link(root)}: there is no image to run jobs in; {BUILD}"
+        if copies := sorted(link(root).parent.glob("medscale-*.sif")):
+            text += f", and `ln -s {copies[-1].name} {FOLDER}/{LINK}` uses the copied one"
+        raise MedscaleError(f"{text}. {WITHOUT}")
     file = link(root).resolve()
     if not IMAGE_NAME.fullmatch(file.name):
         raise MedscaleError(
@@ -49,6 +55,24 @@ def image(root: Path) -> Path:
             f"{file} was built from a {LOCK} that differs from this checkout's; {BUILD} that fits"
         )
     return file
+
+
+def program() -> str | None:
+    """Return the path of Apptainer, or None."""
+    return shutil.which("apptainer")
+
+
+def check_program() -> None:
+    """Check that Apptainer is on PATH.
+
+    Raises:
+        MedscaleError: otherwise.
+    """
+    if program() is None:
+        raise MedscaleError(
+            "Apptainer, which runs the image, is not on PATH; load its module (`module load "
+            f"apptainer`) or install it, here and on every node. {WITHOUT}"
+        )
 
 
 def check_home(workdir: Path) -> None:
@@ -72,7 +96,9 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
 
     In an image, jobs run the code of this checkout on the files of this machine. The image has the
     dependencies, and a copy of the package for use without a checkout. In jobs, the checkout's
-    ``src`` precedes that copy, since the digests of the rules are those of the checkout.
+    ``src`` precedes that copy, since the digests of the rules are those of the checkout. The
+    folders are those of this machine: a node may lack folders of a login node, and Apptainer does
+    not start with a missing folder.
 
     Args:
         root: the project's root.
@@ -84,7 +110,8 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
             cannot express.
     """
     mounts = [root.resolve()]
-    for folder in (*folders, Path(tempfile.gettempdir())):
+    hub = _hub()
+    for folder in (*folders, Path(tempfile.gettempdir()), hub):
         if folder.exists() and not any(folder.resolve().is_relative_to(outer) for outer in mounts):
             mounts.append(folder.resolve())
     if refused := [str(folder) for folder in mounts if re.search("[,:]", str(folder))]:
@@ -98,13 +125,28 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
         "MEDSCALE_COMMIT": commit["commit"] or UNKNOWN,
         "MEDSCALE_DIRTY": UNKNOWN if commit["dirty"] is None else str(commit["dirty"]).lower(),
     }
-    binds = _prepend(",".join(map(str, mounts)), os.environ.get("APPTAINER_BIND", ""), ",")
+    binds = ",".join(map(str, mounts))
+    inherited = os.environ.get("APPTAINER_BIND", "")
+    own = os.environ.get(BOUND, "")
+    if own and inherited.startswith(own):
+        inherited = inherited.removeprefix(own).removeprefix(",")
+    if hub.is_dir():
+        inside["HF_HOME"] = str(hub)
     # The image's variables override the host's, except those with the prefix APPTAINERENV_.
     return (
         inside
         | {f"APPTAINERENV_{name}": value for name, value in inside.items()}
-        | {"APPTAINER_BIND": binds}
+        | {"APPTAINER_BIND": f"{binds},{inherited}".removesuffix(","), BOUND: binds}
     )
+
+
+def _hub() -> Path:
+    """Return the folder in which huggingface_hub keeps weights.
+
+    It follows from the home folder, which is another one in a container.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("HF_HOME") or Path(cache, "huggingface"))
 
 
 def _prepend(new: str, old: str, separator: str) -> str:

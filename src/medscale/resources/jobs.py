@@ -16,7 +16,6 @@ from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.machines import Cluster
 
-LOGS = Path("logs/slurm")  # below the project's root; profiles/slurm has the same path
 SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
 DASK_WORKER_MB = 1500
 DASK_RULES = ("index", "shards", "enhance", "loading")

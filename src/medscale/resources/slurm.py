@@ -1,78 +1,17 @@
-"""Queries to SLURM: account and partition of the site, queue, and jobs without a Snakemake."""
+"""Queries to SLURM: its queue, and jobs left by an earlier Snakemake."""
 
 from __future__ import annotations
 
-import getpass
-import shutil
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
-from medscale.resources.machines import Cluster
 
-PREFIX = "medscale"  # of job names; profiles/slurm has the same
-SITE = "profiles/slurm/site.yaml"
+PREFIX = "medscale"  # of job names, as set in profiles/slurm
+LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
 CANCEL_TIMEOUT_S = 120.0
-
-
-def complete(cluster: Cluster | None) -> Cluster:
-    """Return the section ``cluster`` of the configuration if it is complete.
-
-    Raises:
-        MedscaleError: otherwise; the message names the missing settings.
-    """
-    if cluster is None:
-        raise MedscaleError(
-            "jobs go through SLURM, but the configuration has no section `cluster`: --configfile "
-            f"replaces the profile's own file, so name both: --configfile {SITE} and yours"
-        )
-    missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
-    if missing:
-        raise MedscaleError(
-            f"{SITE} does not have your {' and '.join(missing)} yet: set "
-            f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
-            f"user={getpass.getuser()} format=account` and `sinfo` list them)"
-        )
-    return cluster
-
-
-def check(cluster: Cluster | None) -> str:
-    """Return one line on the account and the partition.
-
-    Raises:
-        MedscaleError: when SLURM does not answer, or has no such account or partition.
-    """
-    cluster = complete(cluster)
-    if shutil.which("sbatch") is None:
-        raise MedscaleError(
-            "the program sbatch was not found; run this on the cluster's login node, where jobs "
-            "are submitted"
-        )
-    partitions = dict(
-        line.split("|", 1) for line in _ask("sinfo", "--noheader", "--format=%R|%l %D %c %m %G")
-    )
-    if cluster.partition not in partitions:
-        raise MedscaleError(
-            f"{SITE}: SLURM has no partition {cluster.partition!r}; there are: "
-            f"{', '.join(sorted(partitions))}"
-        )
-    user = getpass.getuser()
-    accounts = {
-        name.strip()
-        for name in _ask("sacctmgr", "-nP", "list", "assoc", f"user={user}", "format=account")
-    }
-    if accounts and cluster.account not in accounts:
-        raise MedscaleError(
-            f"{SITE}: you have no account {cluster.account!r}; there are: "
-            f"{', '.join(sorted(accounts))}"
-        )
-    limit, nodes, cpus, memory, gpus = partitions[str(cluster.partition)].split()
-    return (
-        f"account {cluster.account}, partition {cluster.partition}: {nodes} nodes of {cpus} cores, "
-        f"{memory} MB and {gpus}; its time limit is {limit}"
-    )
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
@@ -87,7 +26,7 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
     """
     orphans = _orphans(root, workdir)
     if orphans:
-        _ask("scancel", *orphans)
+        ask("scancel", *orphans)
         deadline = time.monotonic() + CANCEL_TIMEOUT_S
         while remaining := sorted(_orphans(root, workdir).keys() & orphans.keys()):
             if time.monotonic() > deadline:
@@ -117,7 +56,7 @@ def queue(root: Path, workdir: str) -> list[QueuedJob]:
         MedscaleError: when SLURM does not answer.
     """
     form = "--format=%i|%j|%Z|%T|%M|%R|%k"
-    lines = [line.split("|", 6) for line in _ask("squeue", "--me", "--noheader", form)]
+    lines = [line.split("|", 6) for line in ask("squeue", "--me", "--noheader", form)]
     return [
         QueuedJob(number, state, elapsed, place, comment)
         for number, name, folder, state, elapsed, place, comment in lines
@@ -132,8 +71,12 @@ def _orphans(root: Path, workdir: str) -> dict[str, str]:
     return {job.number: job.title for job in queue(root, workdir)}
 
 
-def _ask(*command: str) -> list[str]:
-    """Return the lines that a SLURM program prints."""
+def ask(*command: str) -> list[str]:
+    """Return the lines that a SLURM program prints.
+
+    Raises:
+        MedscaleError: when it fails or does not answer within a minute.
+    """
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:

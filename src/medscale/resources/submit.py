@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.code import ROOT
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.text import terminal
-from medscale.resources import jobs, slurm
+from medscale.resources import jobs, site, slurm
 
 if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
@@ -40,7 +40,7 @@ class Submission:
         self._graph, self._config = graph, graph.config
         self._link, self._image = image, image if in_image else None
         self._arguments = deployment.apptainer_args
-        self._place = place_of(graph.workdir)
+        self.place = place_of(graph.workdir)
         if self._config.cluster is not None:
             # SLURM's signal before the time limit reaches all processes of a job. Training handles
             # it. Without this setting, which shells inherit, it would end Snakemake and the shells.
@@ -84,8 +84,8 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                slurm.complete(self._config.cluster)
-                for job in slurm.end_orphans(ROOT, self._place):
+                site.check_partitions(site.complete(self._config.cluster), self._config.node)
+                for job in slurm.end_orphans(ROOT, self.place):
                     message = f"medscale: cancelled a job of an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)
         except MedscaleError as error:
@@ -99,12 +99,12 @@ class Submission:
             cluster = self._config.cluster
             assert cluster is not None
             names = dict(wildcards.items())
-            folder = ROOT / jobs.LOGS / f"rule_{rule}" / "_".join(names.values()).replace("/", "_")
+            folder = ROOT / slurm.LOGS / f"rule_{rule}" / "_".join(names.values()).replace("/", "_")
             resources = jobs.resources(
                 cluster,
                 jobs.request(self._config, rule, names, threads),
                 jobs.failures(folder, attempt - 1),
-                jobs.description(rule, names, self._place),
+                jobs.description(rule, names, self.place),
                 warn=rule == "train",
                 limit_mb=self._config.node.memory_mb,
             )
@@ -132,5 +132,5 @@ class Submission:
             "memory": f"{jobs.DASK_WORKER_MB * workers}MB",
             "walltime": str(cluster.max_minutes),
             "job_name": f"{slurm.PREFIX}-dask",
-            "log_directory": str(ROOT / jobs.LOGS / "dask"),
+            "log_directory": str(ROOT / slurm.LOGS / "dask"),
         }

@@ -166,9 +166,6 @@ def put(
             f"{', '.join(map(repr, shards.classes))}"
         )
     judged_by, values = _validation(replicates, summary)
-    absent = [None] * len(replicates)
-    thresholds = summary.get("thresholds") or absent
-    temperatures = (summary.get("calibration") or {}).get("temperatures") or absent
     inference = Inference(
         study=plan.study,
         run=plan.run.name,
@@ -186,12 +183,7 @@ def put(
         half=plan.recipe.half,
         channels_last=plan.recipe.channels_last,
         metadata=metadata.fit(shards.rows, plan.model.metadata),
-        replicates=[
-            _put_weights(replicate, folder, value, threshold, temperature)
-            for replicate, value, threshold, temperature in zip(
-                replicates, values, thresholds, temperatures, strict=True
-            )
-        ],
+        replicates=_put_all_weights(replicates, folder, values, summary),
         judged_by=judged_by,
         chosen=_chosen(replicates, values, smallest=judged_by == "loss"),
         versions=shards.meta.get("versions", {}),
@@ -235,6 +227,24 @@ def _chosen(replicates: Sequence[Replicate], values: Sequence[float], *, smalles
         by_seed.setdefault(replicate.plan.seed, []).append(value)
     means = {seed: float(np.mean(scores)) for seed, scores in by_seed.items()}
     return (min if smallest else max)(means, key=means.__getitem__)
+
+
+def _put_all_weights(
+    replicates: Sequence[Replicate],
+    folder: Path,
+    values: Sequence[float],
+    summary: dict[str, Any],
+) -> list[Weights]:
+    """Put the weights of all replicates into a folder, with what validation fitted to each."""
+    absent = [None] * len(replicates)
+    thresholds = summary.get("thresholds") or absent
+    temperatures = (summary.get("calibration") or {}).get("temperatures") or absent
+    return [
+        _put_weights(replicate, folder, value, threshold, temperature)
+        for replicate, value, threshold, temperature in zip(
+            replicates, values, thresholds, temperatures, strict=True
+        )
+    ]
 
 
 def _put_weights(

@@ -18,7 +18,8 @@ from medscale.data.settings import Dask, Source, Split
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
-from medscale.report.names import OVER, class_name
+from medscale.report.names import OVER
+from medscale.report.show import operating_point
 from medscale.serve.external import classification, evaluate_external
 
 SHOWN = 10  # operating points on the terminal
@@ -57,17 +58,12 @@ def evaluate(
     inference, folder = classification(result), folder.expanduser()
     if not folder.is_dir():
         raise MedscaleError(f"{folder} is no folder; name a folder of labelled images")
-    stated = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
-    settings = _settings(result, stated)
+    settings = _settings(result, prevalence)
     source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
     out = out or Path(f"{inference.study}-{inference.run}-on-{folder.resolve().name}")
-    if training_index is None:
-        default_index = result.resolve().parents[1].parent / "data" / inference.study / INDEX
-        training_index = default_index if default_index.is_file() else None
     with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
         work = Path(temporary)
-        division = Split(mode="external")
-        build_index(source, division, inference.classes, Dask(), work)
+        build_index(source, Split(mode="external"), inference.classes, Dask(), work)
         summary = evaluate_external(
             result,
             work / INDEX,
@@ -75,12 +71,18 @@ def evaluate(
             out,
             title=title or folder.resolve().name,
             settings=settings,
-            training_index=training_index,
+            training_index=training_index or _training_index(result, inference.study),
             notes=read_json(work / AUDIT_JSON)["notes"],
             further={name: (work / name).read_bytes() for name in (AUDIT_CSV, AUDIT_JSON)},
             device=device,
         )
     return out, summary
+
+
+def _training_index(result: Path, study: str) -> Path | None:
+    """Return the index.parquet of the study in the result's working folder, or None."""
+    index = result.resolve().parents[1].parent / "data" / study / INDEX
+    return index if index.is_file() else None
 
 
 def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> Iterator[str | Table]:
@@ -104,13 +106,8 @@ def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> It
         words = names[row["metric"]] + (" (%)" if scale == 100 else "")
         table.add_row(words, *cells)
     yield table
-    points = Table("class", "validation specificity", "sensitivity", "specificity", "PPV", box=None)
     for row in summary["operating"][:SHOWN]:
-        rates = [_around(row, rate, 100) for rate in ("sensitivity", "specificity", "ppv")]
-        points.add_row(
-            plain(class_name(row["class"], titles)), f"{100 * row['wanted']:g} %", *rates
-        )
-    yield points
+        yield from operating_point(row, titles)
     yield "thresholds and temperatures are those of the result, from its validation images"
     yield f"figures, tables and predictions: {plain(folder)}/"
 
@@ -128,10 +125,11 @@ def copies_sentence(copies: dict[str, int] | None) -> str:
     return "No image is a copy, byte by byte, of an image of the study."
 
 
-def _settings(result: Path, prevalence: dict[str, float]) -> Evaluate:
-    """Return the settings that the result was evaluated with, and the stated prevalences."""
+def _settings(result: Path, prevalence: Sequence[str]) -> Evaluate:
+    """Return the settings that the result was evaluated with, and prevalences as CLASS=SHARE."""
     section = Evaluate.model_validate(read_json(result / "summary.json").get("evaluate", {}))
-    stated = section.prevalence | prevalence
+    shares = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
+    stated = section.prevalence | shares
     return Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
 
 

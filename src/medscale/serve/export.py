@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files in 32 bit, with cropping and normalization inside."""
+"""Trained networks as ONNX files in 32 bit: preprocessing, cropping, normalization inside."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD
-from medscale.serve.formats.format import BOXES, FEATURES, PIXELS, PROBABILITIES, quiet, save
+from medscale.data.settings import Preprocess
+from medscale.serve.formats.format import (
+    BOXES,
+    FEATURES,
+    PIXELS,
+    PROBABILITIES,
+    description,
+    quiet,
+    save,
+)
 from medscale.serve.predict import Predictor
 
 OPSET = 20
@@ -85,6 +94,25 @@ def to_onnx(predictor: Predictor, path: Path) -> None:
         save(program.model_proto, path, _description(predictor))
 
 
+def include_preprocessing(path: Path, settings: Preprocess) -> None:
+    """Let an ONNX file take decoded images of any size, in place of preprocessed ones.
+
+    Raises MedscaleError for a median filter that needs too much memory.
+    """
+    import onnx
+
+    from medscale.serve.onnx_preprocess import add_preprocessing
+
+    model = onnx.load(path)
+    record = json.loads(description(model))
+    record["input"] = (
+        "images: uint8, n,height,width,channels (1: grey, 3: RGB), decoded, of any size;"
+        " `preprocess`, crop and normalization are inside"
+    )
+    add_preprocessing(model, settings)
+    save(model, path, json.dumps(record, sort_keys=True))
+
+
 def _description(predictor: Predictor) -> str:
     """Return JSON on preprocessing, classes and origin of the networks, kept inside the file."""
     record = predictor.inference.model_dump(
@@ -96,7 +124,7 @@ def _description(predictor: Predictor) -> str:
     record["temperatures"] = [weights.temperature for weights in predictor.weights]
     record["thresholds"] = [weights.threshold for weights in predictor.weights]
     record["input"] = (
-        "uint8 RGB, n,size,size,3, preprocessed as `preprocess` says; crop and normalization"
-        " are inside"
+        "pixels: uint8 RGB, n,size,size,3, preprocessed as `preprocess` says; crop and"
+        " normalization are inside"
     )
     return json.dumps(record, sort_keys=True)

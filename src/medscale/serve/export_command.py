@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
+from medscale.data.settings import Preprocess
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.export import Exportable
-from medscale.serve.formats.format import FEATURES, PIXELS, Format, Inputs, inputs_of
+from medscale.serve.formats.format import FEATURES, IMAGES, PIXELS, Format, Inputs, inputs_of
 from medscale.serve.formats.registry import ONNX, by_name
 from medscale.serve.inputs import Facts
 from medscale.serve.predict import Predictor
 
 MOST_IMAGES = 256  # read for calibration and comparison
+MOST_DECODED = 16  # of them compared from decoded pixels on
 NOISE_IMAGES = 16  # compared where no images are given
+
+DecodedImage = tuple[np.ndarray, Inputs]  # uint8, H,W,3, and what medscale makes of it
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,11 @@ class ExportedFile:
     file: Path
     format: str
     megabytes: float
-    largest_difference: float  # of the outputs (logits) from PyTorch's
+    input: str  # "decoded images" or "preprocessed images"
+    largest_difference: float  # of the network's outputs from PyTorch's
+    # of the file's outputs from those of ``medscale predict``, from decoded images on; None for a
+    # file that takes preprocessed images
+    largest_difference_decoded: float | None
     compared_inputs: int
     compared_on: str  # "images" or "noise"
     engine: str | None  # whose compiled engine lies beside the file, or None
@@ -45,11 +54,25 @@ class ExportedFile:
             f" of PyTorch's on {self.compared_inputs}"
             f" {noise if self.compared_on == 'noise' else self.compared_on}"
         )
+        if self.largest_difference_decoded is None:
+            yield "it takes preprocessed images (medscale.data.preprocess)"
+        else:
+            yield (
+                "it takes decoded images of any size: with its own preprocessing, outputs within"
+                f" {self.largest_difference_decoded:.2g} of medscale's"
+            )
         if self.engine is not None:
             yield f"the engine of {self.engine} is in {self.file.parent}"
 
 
-def export(predictor: Predictor, to: str, path: Path | None, images: Path | None) -> ExportedFile:
+def export(
+    predictor: Predictor,
+    to: str,
+    path: Path | None,
+    images: Path | None,
+    *,
+    preprocessed: bool = False,
+) -> ExportedFile:
     """Write a run as an ONNX file and compare it with PyTorch on images, or on noise without them.
 
     The file is written under a temporary name, checked, and only then put in place. Raises
@@ -61,19 +84,16 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         to: name of a format.
         path: the new file; None for ``<study>-<run>.<format>.onnx`` here.
         images: a folder of images; None for noise.
+        preprocessed: write a file that takes preprocessed images, without the preprocessing.
     """
     require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
-    form = by_name(to)
-    if form.calibrated and images is None:
-        raise MedscaleError(
-            f"{to} is calibrated on images: name a folder with --images (not of the test split)"
-        )
-    if form.engine is not None and (reason := runtime.absent(form.engine)) is not None:
-        raise MedscaleError(f"--to {to}: {reason}")
-    record = predictor.inference
+    form, record = by_name(to), predictor.inference
+    preprocessed = preprocessed or form.preprocessed
+    _check(form, images, None if preprocessed else record.preprocess)
     path = path or Path(f"{record.study}-{record.run}.{to}.onnx")
     samples = _samples(predictor, images)
-    difference = _write(predictor, form, path, samples)
+    decoded = [] if preprocessed else _decoded(predictor, images)
+    differences = _write(predictor, form, path, samples, decoded)
     if form.engine is not None:
         features = samples[FEATURES][:1] if FEATURES in samples else None
         runtime.onnx(path, form.engine)(samples[PIXELS][:1], features)
@@ -81,15 +101,44 @@ def export(predictor: Predictor, to: str, path: Path | None, images: Path | None
         file=path,
         format=to,
         megabytes=path.stat().st_size / 1e6,
-        largest_difference=difference,
+        input="decoded images" if decoded else "preprocessed images",
+        largest_difference=differences[0],
+        largest_difference_decoded=differences[1],
         compared_inputs=len(samples[PIXELS]),
         compared_on="images" if images else "noise",
         engine=form.engine,
     )
 
 
-def _write(predictor: Predictor, form: Format, path: Path, samples: Inputs) -> float:
-    """Write the file, and return the largest difference of its outputs from PyTorch's."""
+def _check(form: Format, images: Path | None, preprocess: Preprocess | None) -> None:
+    """Refuse a format that cannot be written here.
+
+    Args:
+        form: the format.
+        images: a folder of images, or None.
+        preprocess: the preprocessing that the file is to contain, or None.
+    """
+    if form.calibrated and images is None:
+        raise MedscaleError(
+            f"{form.name} is calibrated on images: name a folder with --images (not of the test"
+            " split)"
+        )
+    if form.engine is not None and (reason := runtime.absent(form.engine)) is not None:
+        raise MedscaleError(f"--to {form.name}: {reason}")
+    if preprocess is not None:
+        from medscale.serve.onnx_preprocess import check_median
+
+        check_median(preprocess)
+
+
+def _write(
+    predictor: Predictor, form: Format, path: Path, samples: Inputs, decoded: list[DecodedImage]
+) -> tuple[float, float | None]:
+    """Write the file, and return the largest differences of its outputs, as ExportedFile has them.
+
+    The preprocessing is put into it where there are decoded images to compare.
+    """
+    largest = None
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         file = Path(folder, "whole.onnx")
@@ -101,8 +150,11 @@ def _write(predictor: Predictor, form: Format, path: Path, samples: Inputs) -> f
             form.write(whole, file, samples)
             difference = _difference(predictor, file, samples)
             form.check(difference, path.name)
+        if decoded:
+            onnx_export.include_preprocessing(file, predictor.inference.preprocess)
+            largest = _difference_decoded(predictor, file, decoded)
         os.replace(file, path)
-    return difference
+    return difference, largest
 
 
 def _samples(predictor: Predictor, images: Path | None) -> Inputs:
@@ -119,10 +171,43 @@ def _samples(predictor: Predictor, images: Path | None) -> Inputs:
     return inputs_of(pixels, predictor.features(facts))
 
 
-@torch.inference_mode()
+def _decoded(predictor: Predictor, images: Path | None) -> list[DecodedImage]:
+    """Return decoded images, or noise, with the inputs that medscale makes of them."""
+    if images is None:
+        size = predictor.inference.preprocess.size
+        shape = (size * 3 // 2, size * 5 // 4, 3)
+        noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+        sources: list[inputs.ImageInput] = [noise]
+    else:
+        sources = [image for _, image in inputs.name_images(images)[:MOST_DECODED]]
+    decoded = []
+    for source in sources:
+        prepared, headers = predictor.prepare(source)
+        features = predictor.features([predictor.accepted(headers)])
+        decoded.append((inputs.pixels_of(source), inputs_of(prepared.pixels[None], features)))
+    return decoded
+
+
+def _difference_decoded(predictor: Predictor, path: Path, decoded: list[DecodedImage]) -> float:
+    """Return the largest difference of a file's outputs on decoded images from PyTorch's."""
+    session = runtime.open_session(path)
+    differences = []
+    for pixels, samples in decoded:
+        values = {IMAGES: pixels[None], **{k: v for k, v in samples.items() if k != PIXELS}}
+        differences.append(_largest(_expected(predictor, samples), session.run(None, values)))
+    return max(differences)
+
+
 def _difference(predictor: Predictor, path: Path, samples: Inputs) -> float:
     """Return the largest difference of a file's outputs from PyTorch's."""
+    return _largest(_expected(predictor, samples), runtime.outputs(path, samples))
+
+
+@torch.inference_mode()
+def _expected(predictor: Predictor, samples: Inputs) -> tuple[Tensor, ...]:
     outputs = Exportable(predictor)(*(torch.from_numpy(values) for values in samples.values()))
-    expected = outputs if isinstance(outputs, tuple) else (outputs,)
-    actual = runtime.outputs(path, samples)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+def _largest(expected: Sequence[Tensor], actual: Sequence[np.ndarray]) -> float:
     return max(float(np.abs(a - e.numpy()).max()) for a, e in zip(actual, expected, strict=True))

@@ -17,12 +17,12 @@ from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
-from medscale.evaluate.assessment import RESAMPLES, assess
+from medscale.evaluate.assessment import RESAMPLES, Assessment, assess
 from medscale.evaluate.external import copies, shift, validation_fit
 from medscale.evaluate.replicates import Predictions, read_index
 from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
-from medscale.report.result.reading import read_result
+from medscale.report.result.reading import Result, read_result
 from medscale.serve import bundle
 from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts
@@ -71,41 +71,25 @@ def evaluate_external(
     """
     classification(result)
     predictor, inside = load(result, "all", device), read_result(result)
-    rows, classes = _rows(index, predictor), predictor.classes
-    groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
-    labels = rows["label"].cat.codes.to_numpy(np.int64)
+    rows = _rows(index, predictor)
     class_probabilities = probabilities(predictor, raw, rows, batch_size)
-    predicted = Predictions(rows["id"].to_numpy(np.int64), labels, groups, class_probabilities)
-    weights = predictor.weights
-    # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
-    names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in weights]
-    assessment = assess(
-        predicted,
-        rows,
-        classes,
-        names,
-        validation_fit(inside.summary, inside.operating),
-        settings,
-        resamples,
-    )
-    training = None if training_index is None else read_index(training_index)
-    if training is not None and predictor.inference.folds:
-        training = training.assign(split="train")  # each image trained networks of other folds
+    assessment = _assess(predictor, inside, rows, class_probabilities, settings, resamples)
+    training = _training_images(training_index, predictor)
     marks = dict(inside.summary["marks"])
     external = External(
         title=title,
         study=predictor.inference.study,
         run=inside.summary["run"],
-        seeds=list(dict.fromkeys(w.seed for w in weights)),
+        seeds=list(dict.fromkeys(w.seed for w in predictor.weights)),
         marks=marks | {"synthetic": marks["synthetic"] or synthetic},
-        missing=[name for code, name in enumerate(classes) if not (labels == code).any()],
+        missing=[name for name in predictor.classes if not (rows["label"] == name).any()],
         notes=list(notes),
         copies=copies(rows["sha256"], training),
         inputs={"index": sha256(index), "result": sha256(result / bundle.INFERENCE)},
         assessment=assessment,
         inside=inside,
         shift=shift(inside.summary, inside.resamples, assessment),
-        predictions=_predictions(rows, class_probabilities, weights, training),
+        predictions=_predictions(rows, class_probabilities, predictor.weights, training),
     )
     with class_titles(predictor.inference.class_titles):
         return write_external(external, out, further or {})
@@ -129,6 +113,33 @@ def _rows(index: Path, predictor: Predictor) -> pd.DataFrame:
             f"{', '.join(predictor.classes)}"
         )
     return table.sort_values("id", ignore_index=True)
+
+
+def _assess(
+    predictor: Predictor,
+    inside: Result,
+    rows: pd.DataFrame,
+    class_probabilities: np.ndarray,
+    settings: Evaluate,
+    resamples: int,
+) -> Assessment:
+    """Assess the probabilities (S,N,K) of external images with the result's own thresholds."""
+    groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
+    labels = rows["label"].cat.codes.to_numpy(np.int64)
+    predictions = Predictions(rows["id"].to_numpy(np.int64), labels, groups, class_probabilities)
+    # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
+    names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in predictor.weights]
+    thresholds = validation_fit(inside.summary, inside.operating)
+    return assess(predictions, rows, predictor.classes, names, thresholds, settings, resamples)
+
+
+def _training_images(index: Path | None, predictor: Predictor) -> pd.DataFrame | None:
+    """Return the index of the training images; None if it is not available."""
+    if index is None:
+        return None
+    images = read_index(index)
+    # Of cross-validation, each image trained the networks of other folds.
+    return images.assign(split="train") if predictor.inference.folds else images
 
 
 def probabilities(

@@ -13,10 +13,11 @@ from PIL import Image, ImageOps
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.data.frames import read_frame
-from medscale.data.images import UNREADABLE, Unreadable, header
+from medscale.data.images import UNREADABLE, Unreadable, decode, header
 from medscale.data.inventory import Excluded
 from medscale.data.listing import Listing, normalized_path
-from medscale.data.metadata import Encoding, word
+from medscale.data.metadata import Encoding, apply, word
+from medscale.data.patients import is_missing
 from medscale.data.prepare import PreparedImage, prepare
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess
@@ -93,14 +94,49 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]
             for key, value in facts.items()
             if key not in ("patient", "remark") and value is not None
         }
+    pixels = pixels_of(image)
+    return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
+
+
+def pixels_of(image: ImageInput) -> np.ndarray:
+    """Return an image's decoded pixels, uint8 RGB, shape H,W,3; a JPEG is decoded whole.
+
+    Raises as ``read``.
+    """
+    frame = 0
+    if isinstance(image, str | Path):
+        image, frame = read_frame(image)
+    if isinstance(image, bytes):
+        return decode(image, frame=frame)
     if isinstance(image, Image.Image):
         try:
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except (OSError, ValueError) as error:
             raise Unreadable(UNREADABLE, f"the PIL image: {error}") from None
-    else:
-        pixels = _rgb(image)
-    return PreparedImage(preprocess(pixels, settings), pixels.shape[1], pixels.shape[0]), {}
+    return _rgb(image)
+
+
+def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
+    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
+
+    Raises MedscaleError when it is neither.
+    """
+    if text is None:
+        return None
+    if "=" not in text:
+        try:
+            # As text, since the network's encodings know which columns are numbers.
+            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
+        except (OSError, ValueError) as error:
+            raise MedscaleError(
+                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
+            ) from None
+    pairs = [part.split("=", 1) for part in text.split(",")]
+    if any(len(pair) != 2 for pair in pairs):
+        raise MedscaleError(
+            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
+        )
+    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
 def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:
@@ -111,9 +147,9 @@ def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.D
     columns = [encoding.column for encoding in encodings]
     unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
     if unknown:
-        takes = ", ".join(columns) if columns else "images alone"
+        expected = ", ".join(columns) if columns else "images alone"
         raise MedscaleError(
-            f"metadata: {', '.join(unknown)} is not known; this network takes {takes}"
+            f"metadata: {', '.join(unknown)} is not known; this network takes {expected}"
         )
     return pd.DataFrame(
         [[of_image.get(column) for column in columns] for of_image in facts],
@@ -173,6 +209,26 @@ def check_words(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> None:
             f"have {', '.join(encoding.words)}. Leave out a value that is none of these: it is "
             "unknown to the network"
         )
+
+
+def check_facts(facts: Facts, encodings: Sequence[Encoding]) -> None:
+    """Refuse facts on one patient that a network does not take, before the network is loaded.
+
+    Raises MedscaleError for a column or a word that is not known, or text for a number.
+    """
+    check_words([facts], encodings)
+    apply(encodings, metadata_rows([facts], encodings))
+
+
+def unknown(facts: Facts, encodings: Sequence[Encoding]) -> list[str]:
+    """Return the columns that a network takes and that are unknown of a patient."""
+    values = {encoding.column: facts.get(encoding.column) for encoding in encodings}
+    return [
+        encoding.column
+        for encoding in encodings
+        if (value := values[encoding.column]) is None
+        or (encoding.words is not None and word(value) not in encoding.words)
+    ]
 
 
 def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataFrame) -> None:

@@ -52,6 +52,8 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     boxes: list[Box] | None = None  # of a detector, most confident first; otherwise None
     error: str | None = None  # why there is no prediction, or None
+    # metadata that the network takes and that are unknown of the image
+    unknown: list[str] = field(default_factory=list)
     note: str | None = None  # which frame of how many was used, or None for a file of one
 
     @property
@@ -341,13 +343,16 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            results = self._results(
-                [prepared for prepared, _ in readable.values()],
-                [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()],
-                calibrated,
-            )
-            for (number, (prepared, _)), result in zip(readable.items(), results, strict=True):
-                predictions[number] = Prediction(names[number], note=prepared.note, **result)
+            known = [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()]
+            prepared = [item for item, _ in readable.values()]
+            results = self._results(prepared, known, calibrated)
+            for number, item, of_image, result in zip(
+                readable, prepared, known, results, strict=True
+            ):
+                unknown = inputs.unknown(of_image, self.inference.metadata)
+                predictions[number] = Prediction(
+                    names[number], unknown=unknown, note=item.note, **result
+                )
         return [predictions[number] for number in range(len(names))]
 
     def _results(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from rich.table import Table
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain, track
 from medscale.base.paths import existing_image
-from medscale.data.patients import is_missing
 from medscale.report.names import class_name
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
@@ -32,29 +32,6 @@ def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor
     if not str(seed).isdecimal():
         raise MedscaleError(f"--seed is a number or 'all', not {seed!r}")
     return load(folder, int(str(seed)), device)
-
-
-def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
-    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
-
-    Raises MedscaleError when it is neither.
-    """
-    if text is None:
-        return None
-    if "=" not in text:
-        try:
-            # As text, since the network's encodings know which columns are numbers.
-            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
-        except (OSError, ValueError) as error:
-            raise MedscaleError(
-                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
-            ) from None
-    pairs = [part.split("=", 1) for part in text.split(",")]
-    if any(len(pair) != 2 for pair in pairs):
-        raise MedscaleError(
-            f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
-        )
-    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
 
 
 def named_images(images: Sequence[Path]) -> list[NamedImage]:
@@ -121,10 +98,31 @@ def lines(
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     yield table
+    if note := sentence_on_unknown(predictions):
+        yield plain(note)
     if note := sentence_on_frames(predictions):
         yield plain(note)
     if csv is not None:
         yield f"{len(predictions)} images in {plain(str(csv))}"
+
+
+def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:
+    """Return a sentence on metadata that the network takes and did not get; empty without any."""
+    counts = Counter(column for prediction in predictions for column in prediction.unknown)
+    if not counts:
+        return ""
+    parts = [
+        f"{column} (of {count} of {len(predictions)} images)" for column, count in counts.items()
+    ]
+    return f"metadata that the network takes and that are unknown: {', '.join(parts)}"
+
+
+def check_readable(predictions: Sequence[Prediction]) -> None:
+    """Raise a MedscaleError where images could not be read."""
+    if failed := sum(prediction.error is not None for prediction in predictions):
+        raise MedscaleError(
+            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
+        )
 
 
 def sentence_on_frames(predictions: Sequence[Prediction]) -> str:

@@ -68,9 +68,17 @@ def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = Fa
     return run
 
 
+def open_session(path: Path) -> Any:
+    """Load any ONNX file into ONNX Runtime on the CPU; return its InferenceSession.
+
+    Raises MedscaleError when the file is not ONNX.
+    """
+    return _session(path, "cpu", 0)
+
+
 def outputs(path: Path, inputs: Inputs) -> list[np.ndarray]:
     """Return all outputs of an ONNX file on the CPU."""
-    return list(_session(path, "cpu", 0).run(None, inputs))
+    return list(open_session(path).run(None, inputs))
 
 
 def description(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ DIGESTS = {  # params that are digests, and the meaning of their change
 }
 FIRST_TIME = "outputs were never made"
 SHOWN = 8  # files in a sentence, before the rest is counted
+LONGEST = 160  # characters of a setting's values
 
 
 def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
@@ -35,7 +36,8 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
     if missing and not recorded_files:
         yield FIRST_TIME
     elif missing:
-        yield f"{shortened(missing)} is missing, though it was made before"
+        verb, it = ("is", "it was") if len(missing) == 1 else ("are", "they were")
+        yield f"{shortened(missing)} {verb} missing, though {it} made before"
     for file in sorted(reason.incomplete_output):
         yield f"{file} is incomplete: its job was interrupted"
     for file in sorted(reason.updated_input):
@@ -53,10 +55,12 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
 
 def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
     before, now = set(recorded or job.input), {str(file) for file in job.input}
-    if before - now:
-        yield f"{shortened(sorted(before - now))} is no input of {job.rule.name} any more"
-    if now - before:
-        yield f"{shortened(sorted(now - before))} is a new input of {job.rule.name}"
+    if gone := sorted(before - now):
+        words = "is no input" if len(gone) == 1 else "are no inputs"
+        yield f"{shortened(gone)} {words} of {job.rule.name} any more"
+    if new := sorted(now - before):
+        words = "is a new input" if len(new) == 1 else "are new inputs"
+        yield f"{shortened(new)} {words} of {job.rule.name}"
 
 
 def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Iterator[str]:
@@ -67,8 +71,8 @@ def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Itera
     """
     if recorded is None:
         return
-    named = {name: value for name, value in job.params.items() if name}
-    changed = {name: value for name, value in named.items() if repr(value) not in recorded}
+    parameters = {name: value for name, value in job.params.items() if name}
+    changed = {name: value for name, value in parameters.items() if repr(value) not in recorded}
     current = {repr(value) for value in job.params}
     old = [_value(text) for text in recorded if text not in current]
     for name, value in changed.items():
@@ -130,8 +134,41 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
                 yield from _differences(
                     f"{name}.{key}" if name else key, old.get(key), new.get(key)
                 )
+        return
+    before, after = json.dumps(old), json.dumps(new)
+    name = name or "settings"
+    if len(before) + len(after) <= LONGEST:
+        yield f"{name}: {before} -> {after}"
+    elif isinstance(old, list) and isinstance(new, list):
+        yield f"{name}: {_changed_items(old, new)}"
     else:
-        yield f"{name or 'settings'}: {json.dumps(old)} -> {json.dumps(new)}"
+        yield f"{name}: {_cut(before)} -> {_cut(after)}"
+
+
+def _changed_items(old: list[Any], new: list[Any]) -> str:
+    """Return in words how two lists differ: items by their names, where they have some."""
+    changes = {
+        "new": _names(item for item in new if item not in old),
+        "gone": _names(item for item in old if item not in new),
+    }
+    both = [name for name in changes["new"] if name in changes["gone"]]
+    parts = [f"changed: {shortened(both)}"] if both else []
+    for word, names in changes.items():
+        if rest := [name for name in names if name not in both]:
+            parts.append(f"{word}: {shortened(rest)}")
+    return "; ".join(parts) or "the same items in another order"
+
+
+def _names(items: Iterable[Any]) -> list[str]:
+    """Return the name of each item, or a part of its text."""
+    return [
+        str(item["name"]) if isinstance(item, dict) and "name" in item else _cut(json.dumps(item))
+        for item in items
+    ]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _likeness(new: Any, old: Any) -> float:

@@ -8,18 +8,19 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.config.configuration import Config
-from medscale.report.chapter import Chapter
+from medscale.report.chapter import FIGURES, Chapter, in_words
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
 from medscale.workflow.graph import Graph, or_end
+from medscale.workflow.headings import ALL_STUDIES, Headings, safe
 from medscale.workflow.stages import code_files
-from medscale.workflow.thumbnails import Thumbnail, thumbnails
 
-ALL_STUDIES = "all studies"  # category, in Snakemake's report, of outputs of no single study
+if TYPE_CHECKING:
+    from medscale.workflow.pictures import Figure
 
 
 class Report:
@@ -38,10 +39,43 @@ class Report:
         # Snakemake reads captions from files, and only to make a report.
         reporting = any(argument.startswith("--report") for argument in sys.argv[1:])
         self._captions = tempfile.TemporaryDirectory(prefix="captions-") if reporting else None
+        self.headings = Headings(self.config)
 
-    def thumbnails(self) -> list[Thumbnail]:
-        """Return pictures of the figures over all studies where Snakemake makes a report."""
-        return thumbnails(self.chapters, self.graph.workdir) if self._captions else []
+    def first_page(self) -> dict[str, Any]:
+        """Return what the first page of Snakemake's report shows; empty without a report.
+
+        ``sections`` are heading and pictures of all studies, then of each study.
+        """
+        if self._captions is None:
+            return {}
+        from medscale.workflow.pictures import are_possible, pictures
+
+        studies = ["", *self.config.active]
+        sections = [
+            {
+                "title": safe(self.config.study(study).title) if study else ALL_STUDIES,
+                "pictures": pictures(self._drawn(study), self.graph.workdir),
+            }
+            for study in studies
+        ]
+        return {"sections": sections, "are_possible": are_possible()}
+
+    def _drawn(self, study: str) -> list[Figure]:
+        """Return the figures of a study, or for an empty name those about all studies."""
+        from medscale.workflow.pictures import Figure
+
+        spanning = [chapter for chapter in CHAPTERS if chapter.spans_studies]
+        title = safe(self.config.study(study).title) if study else ALL_STUDIES
+        return [
+            Figure(
+                in_words(name),
+                caption.replace("*{study}*", f"*{title}*").replace("{study}", study),
+                chapter.figure_path(name).format(study=study),
+                vector=not study,
+            )
+            for chapter in (chapters_of(self.config, study) if study else spanning)
+            for name, caption in chapter.figures.items()
+        ]
 
     def inputs(self, chapter: Chapter, wildcards: Any) -> list[str]:
         """Return the files that a chapter reads."""
@@ -54,21 +88,23 @@ class Report:
         return json.dumps({**self._inputs(chapter, wildcards), **settings}, sort_keys=True)
 
     def outputs(self, chapter: Chapter) -> list[Any]:
-        """Return the files that a chapter writes; those that a report shows have a caption."""
+        """Return the files that a chapter writes; those that a report lists have a caption."""
         from snakemake.io import report
 
-        category = ALL_STUDIES if chapter.spans_studies else "{study}"
-        shown = [
-            report(
+        # Figures are pictures on the report's first page.
+        files = [
+            path
+            if kind == FIGURES
+            else report(
                 path,
                 caption=self._caption(path, caption),
-                category=category,
-                subcategory=kind,
-                labels={"shows": name},
+                category=self.headings.category,
+                subcategory=partial(self.headings.subcategory, kind),
+                labels=partial(self.headings.labels, title),
             )
-            for path, name, kind, caption in chapter.shown()
+            for path, title, kind, caption in chapter.shown()
         ]
-        return [*shown, *chapter.unshown()]
+        return [*files, *chapter.unshown()]
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
@@ -133,11 +169,13 @@ class Report:
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder."""
 
-        def named(path: str | Path) -> str:
+        def from_workdir(path: str | Path) -> str:
             return self.graph.relative(path) if isinstance(path, Path) else path
 
         return {
-            name: [named(path) for path in paths] if isinstance(paths, list) else named(paths)
+            name: [from_workdir(path) for path in paths]
+            if isinstance(paths, list)
+            else from_workdir(paths)
             for name, paths in chapter.inputs(self.config, _study(wildcards)).items()
         }
 
@@ -155,16 +193,16 @@ def sources(config: Config) -> list[str]:
 
     From these files and folders the report can be made again, besides figures with images.
     """
-    made: set[str] = set()
+    outputs: set[str] = set()
     read: list[str] = []
     for study, chapter in _without_images(config):
         patterns = [path for path, *_ in chapter.shown()] + chapter.unshown()
-        made |= {pattern.format(study=study) for pattern in patterns}
+        outputs |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
             listed = [paths] if isinstance(paths, str | Path) else paths
             # absolute paths are files of the checkout
             read += [str(path) for path in listed if not Path(path).is_absolute()]
-    return [path for path in dict.fromkeys(read) if path not in made]
+    return [path for path in dict.fromkeys(read) if path not in outputs]
 
 
 def image_figures(config: Config) -> list[str]:

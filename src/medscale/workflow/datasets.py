@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from medscale.base.code import (
 )
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, sha256
-from medscale.data.kind import kind_file
+from medscale.data.kind import kind_file, scan
 from medscale.data.settings import Preprocess
-from medscale.workflow.graph import SHARDS, Graph
+from medscale.workflow.graph import SHARDS, Graph, or_end
 
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images
 
@@ -51,6 +51,20 @@ class Datasets:
         owner = self._config.study(wildcards.study).external_of
         classes = [] if owner is None else [f"data/{owner}/audit.json"]
         return [*self.demo_marker(wildcards), *classes]
+
+    def refuse_missing(self, jobs: Iterable[Any], executor: str) -> None:
+        """End Snakemake before the first job where the raw images of an index are missing.
+
+        Jobs of other executors than ``local`` may see folders that this machine does not see.
+        """
+        for job in jobs:
+            if job.rule.name != "index" or executor != "local":
+                continue
+            raw = self._graph.raw(job.wildcards.study)
+            source = self._config.study(job.wildcards.study).source
+            if not source.synthetic and not raw.exists():
+                source = source.model_copy(update={"path": raw})
+                or_end(partial(scan, source, None, 1))
 
     def classes_option(self, wildcards: Any) -> list[str]:
         """Return the option with the classes: for external images those of their study."""

@@ -12,14 +12,17 @@ from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
+from medscale.base.paths import refuse_unwritable
 from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
+from medscale.config.yaml_file import read_yaml
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
+from medscale.resources.slurm import LOGS
 from medscale.workflow import restored
 from medscale.workflow.targets import check_target, refuse_unknown
 
@@ -51,6 +54,9 @@ class Graph:
             files: YAML files that the changes come from, the highest last; messages name them.
         """
         or_end(partial(_refuse_directory, directory))
+        for file in map(Path, files):
+            if file.suffix != ".json":  # Snakemake has read it, but takes a key written twice
+                or_end(partial(read_yaml, file))
         self.config: Config = or_end(
             partial(configuration.load, ROOT / "config.yaml", dict(changes), files, check_model)
         )
@@ -74,6 +80,12 @@ class Graph:
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
             or_end(partial(refuse_unknown, self.config, rules, program[1:]))
+
+    def check_writable(self) -> None:
+        """End Snakemake with one message where this user may not write."""
+        or_end(partial(refuse_unwritable, self.workdir / ".snakemake" / "locks"))
+        if self.config.cluster is not None and not self._is_dry_run:
+            or_end(partial(refuse_unwritable, ROOT / LOGS))  # SLURM ends jobs without their log
 
     @property
     def rule_files(self) -> list[str]:
@@ -117,9 +129,10 @@ class Graph:
     def container(self, methods: Iterable[Any]) -> str | None:
         """Return the image file that jobs run in, as jobs name it.
 
-        A missing image ends Snakemake where Apptainer is asked for, except a dry run, which prints
-        a note and goes without an image (None). Without Apptainer the link's name serves as
-        documentation. ``methods``: Snakemake's deployment methods (``--sdm``).
+        A missing image or a missing Apptainer ends Snakemake where jobs run in the image, except a
+        dry run, which prints a note and goes without an image (None). For jobs outside an image the
+        link's name serves as documentation. ``methods``: Snakemake's deployment methods
+        (``--sdm``).
         """
         if "APPTAINER" not in {method.name for method in methods}:
             return self.relative(containers.link(ROOT))
@@ -127,7 +140,12 @@ class Graph:
         if self._is_dry_run and not containers.link(ROOT).exists():
             _say("note: jobs will need an image, which is missing yet: `make image`")
             return None
-        return self.relative(or_end(partial(containers.image, ROOT)))
+        if self._is_dry_run and not containers.program():
+            _say("note: jobs will need Apptainer, which is not on PATH here")
+            return None
+        image = or_end(partial(containers.image, ROOT))
+        or_end(containers.check_program)
+        return self.relative(image)
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs.

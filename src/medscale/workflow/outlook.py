@@ -7,11 +7,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError, print_error
 from medscale.base.text import terminal
+from medscale.data.settings import Source
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
 from medscale.workflow.why import Explanation, counted, explanation_of
@@ -21,11 +23,17 @@ MINUTES_OF_HOURS = 120  # from which a duration is given in hours
 
 
 def at_exit(graph: Graph, workflow: Any) -> None:
-    """Print the outlook when Snakemake's process ends, if it was a dry run.
+    """Print the outlook when Snakemake's process ends, if it was a dry run without ``--quiet all``.
 
     Snakemake calls its own hooks (``onstart``, ``onsuccess``) in no dry run.
     """
     atexit.register(_print, graph, workflow)
+
+
+def facts(graph: Graph, explanation: Explanation) -> dict[str, Any]:
+    """Return the explanation of a dry run for JSON, with the missing folders of raw images."""
+    missing = [{"folder": shown_path(folder), "kind": k} for folder, k in _missing(graph).items()]
+    return {**vars(explanation), "missing_data": missing}
 
 
 def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
@@ -54,6 +62,8 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
 def _print(graph: Graph, workflow: Any) -> None:
     # Snakemake makes its scheduler when the graph of jobs is complete.
     if not workflow.dryrun or getattr(workflow, "scheduler", None) is None:
+        return
+    if "ALL" in {value.name for value in workflow.output_settings.quiet or ()}:
         return
     os.chdir(graph.workdir)  # as in the rules; Snakemake has left the folder
     try:
@@ -90,17 +100,29 @@ def _cost(explanation: Explanation) -> str:
     )
 
 
-def _data(graph: Graph) -> str:
-    """Return which raw folders are missing, and how to get them."""
-    sources = {
+def _sources(graph: Graph) -> dict[Path, Source]:
+    """Return the source of the images of each raw folder."""
+    return {
         graph.raw(name): graph.config.study(graph.config.owner(name)).source
         for name in [*graph.studies, *graph.externals]
     }
-    needed = {folder: source.kind for folder, source in sources.items() if not source.synthetic}
-    missing = {folder: kind for folder, kind in needed.items() if not folder.exists()}
-    if missing:
+
+
+def _missing(graph: Graph) -> dict[Path, str]:
+    """Return the dataset kind of each raw folder that is missing and not generated."""
+    sources = _sources(graph).items()
+    return {f: source.kind for f, source in sources if not source.synthetic and not f.exists()}
+
+
+def _data(graph: Graph) -> str:
+    """Return which raw folders are missing, and how to get them."""
+    if graph.restored is not None:
+        return "none is needed: the study was restored from a crate"
+    if missing := _missing(graph):
         folders = ", ".join(f"{shown_path(folder)} (kind {k})" for folder, k in missing.items())
         return f"missing: {folders}; medscale data fetch KIND says how to get it"
-    if len(needed) < len(sources):
-        return "synthetic images are generated" + (", real ones are present" if needed else "")
+    synthetic = [source.synthetic for source in _sources(graph).values()]
+    if any(synthetic):
+        is_mixed = not all(synthetic)
+        return "synthetic images are generated" + (", real ones are present" if is_mixed else "")
     return "all raw folders are present"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -11,8 +12,9 @@ from typing import Literal
 
 import psutil
 
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import refuse_unwritable
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
@@ -26,7 +28,7 @@ from medscale.engine.models.names import check_model
 from medscale.engine.plan import RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, slurm
+from medscale.resources import cards, containers, cost, gpus, site
 from medscale.workflow.graph import Graph
 
 Level = Literal["ok", "note", "error"]
@@ -57,6 +59,8 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     findings = [
         Finding("ok", "configuration", f"{config.scale} scale, studies {', '.join(graph.studies)}")
     ]
+    if graph.restored is not None:
+        return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
     plans = [
         graph.plan(entry, run, *replicate)
         for s in graph.with_variants
@@ -73,10 +77,18 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
     for name in graph.externals:
         findings += _data(graph, name)[1]
     findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images), *_devices(plans, on_cluster)]
+    findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
-        return [*findings, _attempt("image", lambda: containers.image(ROOT).name)]
-    return [*findings, _memory(graph, plans)]
+        return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
+    return [*findings, *_devices(graph, plans), _memory(graph, plans)]
+
+
+def _restored(graph: Graph) -> Finding:
+    text = (
+        f"{shown_path(graph.workdir)} was restored from a crate: it needs no raw images and trains "
+        "nothing; `snakemake paper` makes its report from the recorded results"
+    )
+    return Finding("note", "data", text)
 
 
 def _attempt(subject: str, function: Callable[[], str]) -> Finding:
@@ -119,8 +131,9 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
     apart = groups.groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+        label = str(apart.idxmin())
         text = (
-            f"class {apart.idxmin()} has {counts[apart.idxmin()]} images of {apart.min()} patients "
+            f"class {label} has {counts[label]} images of {apart.min()} patients "
             "or groups, so that it cannot be in training, validation and test: add images, or "
             "leave it out of `classes`"
         )
@@ -204,9 +217,11 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 
 def _cluster(graph: Graph) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
-    yield _attempt("SLURM", lambda: slurm.check(graph.config.cluster))
-    if shutil.which("apptainer") is None:
-        yield Finding("error", "Apptainer", "not found; it runs the image, here and on every node")
+    yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
+    try:
+        containers.check_program()
+    except MedscaleError as error:
+        yield Finding("error", "Apptainer", str(error))
 
 
 def _disk(graph: Graph, images: dict[str, int]) -> Finding:
@@ -214,10 +229,14 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     folder = graph.workdir
     while not folder.exists():
         folder = folder.parent
+    try:
+        refuse_unwritable(graph.workdir / ".snakemake" / "locks")
+    except MedscaleError as error:
+        return Finding("error", "disk", str(error))
     free = shutil.disk_usage(folder).free / 2**20
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
-    need = sum(sizes) / 2**20 + sum(each["runs"] + each["checkpoints"] for each in stored)
+    need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
     text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
     if free > need:
         return Finding("ok", "disk", text)
@@ -231,27 +250,32 @@ def _shard_bytes(settings: Study) -> int:
     return 3 * (settings.preprocess.size**2 + size**2)
 
 
-def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
-    """Compare the devices that the runs' names ask for with those of this machine."""
-    cores, gpus = len(os.sched_getaffinity(0)), len(cards.visible())
-    most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
+def _nodes(plans: list[RunPlan]) -> Finding:
+    """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
     nodes = max(plan.nodes for plan in plans)
-    if on_cluster:
-        text = f"checked by SLURM: up to {nodes} node(s), {most} GPUs a node"
-        yield Finding("note", "devices", text)
-        return
-    if most > gpus:
-        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > gpus]
+    most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
+    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
+
+
+def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Compare the devices that the runs' names ask for with those of this machine."""
+    cores, visible = len(os.sched_getaffinity(0)), cards.visible()
+    most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
+    if most > len(visible):
+        large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > len(visible)]
         runs = sorted({plan.run.name for plan in large})
         text = (
-            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {gpus}: "
+            f"{len(runs)} of the runs need up to {most} GPUs, this machine has {len(visible)}: "
             f"{', '.join(runs[:4])}{' …' if len(runs) > 4 else ''}; leave them out of `runs`, use "
             "--profile slurm on a cluster, or scale demo (--profile demo, or `scale: demo` in your "
             "file), where CPU processes stand in and everything says so"
         )
         yield Finding("error", "GPUs", text)
+    if most and visible:
+        yield from _cards(graph, [plan for plan in plans if plan.backend == "cuda"], visible)
     elif most:
-        yield Finding("ok", "GPUs", f"{gpus}, up to {most} needed")
+        text = "NVIDIA's driver lists none; nvidia-smi says whether it is installed and running"
+        yield Finding("note", "GPUs", text)
     if stand_ins := sorted({plan.run.name for plan in plans if plan.stand_in}):
         text = f"CPU processes stand in for GPUs, marked as such: {', '.join(stand_ins)}"
         yield Finding("note", "GPUs", text)
@@ -261,6 +285,30 @@ def _devices(plans: list[RunPlan], on_cluster: bool) -> Iterator[Finding]:
         yield Finding("note", "CPU", text)
     else:
         yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
+
+
+def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:
+    """Say what the GPUs are, whether PyTorch can use them, and whether their memory suffices."""
+    present = gpus.describe(visible)
+    names = sorted({f"{card.name}, {card.memory_mb / 1024:.0f} GB" for card in present})
+    most = max(plan.procs_per_node for plan in plans)
+    text = f"{len(visible)} ({'; '.join(names)}), up to {most} needed"
+    if reason := gpus.unusable():
+        yield Finding("error", "GPUs", f"{text}: {reason}")
+        return
+    yield Finding("ok", "GPUs", text)
+    if len(names) > 1 and most > 1:
+        text = "the GPUs differ: a run on several of them takes the time of the slowest"
+        yield Finding("note", "GPUs", text)
+    needs = {plan.run.name: cost.estimate(graph.config, plan).device_mb for plan in plans}
+    name, need = max(needs.items(), key=lambda item: item[1])
+    smallest = min((card.memory_mb for card in present), default=math.inf)
+    if need > smallest:
+        text = (
+            f"{name} needs about {need / 1024:.0f} GB of a GPU by the cost model, the smallest "
+            f"has {smallest / 1024:.0f} GB: lower recipe.batch_size or raise recipe.accumulate"
+        )
+        yield Finding("note", "GPUs", text)
 
 
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:

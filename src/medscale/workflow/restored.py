@@ -45,8 +45,8 @@ class Restored:
             if key != "workdir" and own.get(key) != value:
                 raise MedscaleError(
                     f"{shown_path(self.workdir)} was restored from a crate and has the "
-                    f"configuration of {RESOLVED}: leave the setting {key!r} out, or name another "
-                    "workdir"
+                    f"configuration of {RESOLVED}, where {key!r} is {own.get(key)!r}: leave the "
+                    "setting out, give this value, or name another workdir"
                 )
         return config
 

@@ -35,12 +35,12 @@ def facts(graph: Graph) -> dict[str, Any]:
     verdicts, paper = graph.workdir / "tables" / "verdicts.csv", graph.workdir / PAPER
     rows = records(read_table(verdicts)) if verdicts.exists() else []
     times = stage_times(graph.workdir)
-    named = {"", *graph.with_variants, *graph.externals}  # the paper belongs to no single study
+    names = {"", *graph.with_variants, *graph.externals}  # the paper belongs to no single study
     return {
         "workdir": shown_path(graph.workdir),
         "studies": [_study(graph, name) for name in graph.studies],
         "runs": [row for row in rows if row["study"] in graph.studies],
-        "stages": times[times["study"].isin(named)].to_dict("records"),
+        "stages": times[times["study"].isin(names)].to_dict("records"),
         "paper": shown_path(paper) if paper.exists() else None,
     }
 
@@ -52,8 +52,8 @@ def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
         graph: the study.
         since: start of the command that made the study (Unix time); 0 for no such line.
     """
-    known = facts(graph)
-    for study in known["studies"]:
+    outputs = facts(graph)
+    for study in outputs["studies"]:
         yield f"\n[bold]{plain(study['title'])}[/]"
         for result in study["results"]:
             yield f"  {plain(one_line(read_json(ROOT / result['folder'] / SUMMARY)))}"
@@ -62,15 +62,15 @@ def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
         if study["figures"]:
             names = ", ".join(Path(figure).stem for figure in study["figures"])
             yield f"  figures  {plain(study['figures_folder'])}/: {plain(names)}"
-    if known["runs"]:
-        yield from _verdicts(known["runs"])
-    if known["stages"]:
+    if outputs["runs"]:
+        yield from _verdicts(outputs["runs"])
+    if outputs["stages"]:
         times = Table("study", "stage", "jobs", "seconds", box=None)
-        for row in known["stages"]:
+        for row in outputs["stages"]:
             times.add_row(row["study"], row["stage"], str(row["jobs"]), f"{row['seconds']:.1f}")
         yield from ("\n[bold]Time by stage[/]", times)
-    if known["paper"] is not None:
-        yield f"\n[bold]Paper    {plain(known['paper'])}[/]"
+    if outputs["paper"] is not None:
+        yield f"\n[bold]Paper    {plain(outputs['paper'])}[/]"
         if since:
             is_new = (graph.workdir / PAPER).stat().st_mtime >= since
             state = "made" if is_new else "nothing was left to do; looked at"

@@ -8,15 +8,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config import planning
+from medscale.config.benchmarks import Benchmarks
 from medscale.config.configuration import Config
-from medscale.config.sections import Benchmarks
 from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
@@ -24,6 +24,15 @@ from medscale.report.chapters import CHAPTERS, refuse_absent
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
 FOLDERS_OF_RUNS = ("results", "runs", "profiled")
+# The rule that makes all files of a folder of a study.
+FOLDERS_OF_STUDIES = {
+    "results": "results",
+    "runs": "results",
+    "figures": "figures",
+    "tables": "figures",
+    "data": "data",
+}
+MOST_PARTS = 6  # of a run's name, whose orders are tried
 TABLE_FILES = ("csv", "tex")
 TARGETS = ("all", "paper", "figures", "results", "data")  # rules that a person asks for
 # Options whose value is no target; Snakemake's parser is not needed to know it.
@@ -74,12 +83,21 @@ def check_target(config: Config, target: str) -> None:
 
 
 def _check_run(config: Config, study: str, run: str) -> None:
-    """Refuse a run's name that is not valid; the message names the study's run that is closest."""
+    """Refuse a run's name that is not valid; the message names the run that may be meant."""
     try:
         RunSpec.parse(run)
     except MedscaleError as error:
-        likely = suggestion(run, config.study(study).runs).strip()
-        raise MedscaleError(f"{error}  {likely}".rstrip()) from None
+        ordered = in_order(run)
+        likely = suggestion(ordered or run, [ordered] if ordered else config.study(study).runs)
+        reason, *grammar = str(error).split("\n")
+        raise MedscaleError("\n".join([f"{reason} {likely}".rstrip(), *grammar])) from None
+
+
+def in_order(run: str) -> str | None:
+    """Return the run's name that has the parts of a text in another order, or None."""
+    parts = re.split("[_-]", run.lower())[:MOST_PARTS]
+    names = map("_".join, permutations(parts))
+    return next((name for name in names if RunSpec.is_name(name)), None)
 
 
 def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str]) -> None:
@@ -107,14 +125,46 @@ def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str
 def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | None:
     """Return a message on a target that no rule makes, with what may be meant; None if one does."""
     rules = list(rules)
-    path = os.path.normpath(target)
+    path = os.path.normpath(target.replace("\\", "/"))
     names = [rule.name for rule in rules if not rule.has_wildcards()]
-    if target in names or any(rule.is_producer(path) for rule in rules) or os.path.exists(path):
+    if target in names or any(rule.is_producer(path) for rule in rules):
         return None
+    if advice := _whole_study(config, path):
+        return f"{target}: no rule makes it; {advice}"
+    if Path(path).stem == "report":
+        return f"{target}: no rule makes it; type snakemake --report report.html, or make report"
+    if os.path.exists(target):
+        return None
+    if target in (rule.name for rule in rules):
+        example = f"results/{config.active[0]}/{config.study(config.active[0]).runs[0]}"
+        return f"{target} is the rule of many files: name a file, or a result such as {example}"
     advice = f"targets are {', '.join(n for n in TARGETS if n in names)}, and files such as "
     advice += "results/<study>/<run> (top of the Snakefile)"
-    likely = suggestion(path, _files(config) if "/" in path else names)
+    if "/" in path:
+        likely = suggestion(_result(config, path), _files(config))
+    else:
+        likely = suggestion(path, TARGETS) or suggestion(path, names)
+    if not likely and RunSpec.is_name(path):
+        likely = f"did you mean 'results/{config.active[0]}/{path}'? "
     return f"{target}: no rule makes it; {likely}{advice}"
+
+
+def _whole_study(config: Config, path: str) -> str | None:
+    """Return what to type for all of a study, where a path names a study or a folder of it."""
+    folder, _, study = path.rpartition("/")
+    if study not in config.studies or folder not in ("", *FOLDERS_OF_STUDIES):
+        return None
+    first = f"results/{study}/{config.study(study).runs[0]}"
+    rule = FOLDERS_OF_STUDIES.get(folder, "results")
+    profile = " --profile demo" if config.scale == "demo" else ""
+    command = f"snakemake{profile} {rule} --config only={study}"
+    return f"all {rule} of {study}: {command}; one result: {first}"
+
+
+def _result(config: Config, path: str) -> str:
+    """Return ``<study>/<run>`` as the path of its result, and other paths as they are."""
+    study, _, run = path.partition("/")
+    return f"results/{path}" if study in config.studies and RunSpec.is_name(run) else path
 
 
 def _files(config: Config) -> Iterator[str]:

@@ -19,6 +19,8 @@ from medscale.workflow.causes import causes, shortened
 from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
 
+SHOWN = 5  # stages of a cause
+
 
 @dataclass
 class Explanation:
@@ -42,7 +44,7 @@ class Explanation:
             return
         yield f"{self.target} would be made again, because"
         for cause, stages in self.causes.items():
-            yield f"  {cause} (directly concerned: {counted(stages)})"
+            yield f"  {cause} (directly concerned: {counted(stages, SHOWN)})"
         yield f"Jobs that would run: {counted(self.stages)}; {self.stages.total()} in all."
         yield "They write to " + shortened(list(dict.fromkeys(self.outputs))) + "."
         yield (
@@ -113,9 +115,12 @@ def _cost(
     return request.minutes, hours, hours * cost.kind_of(config, "cpu").price
 
 
-def counted(stages: Mapping[str, int]) -> str:
-    """Return the number of jobs of each stage in words."""
-    return ", ".join(f"{name} {count}" for name, count in stages.items())
+def counted(stages: Mapping[str, int], most: int | None = None) -> str:
+    """Return the number of jobs of each stage in words; of ``most`` stages where that is given."""
+    named = dict(list(stages.items())[:most])
+    words = ", ".join(f"{name} {count}" for name, count in named.items())
+    rest = sum(stages.values()) - sum(named.values())
+    return f"{words} and {rest} jobs of other stages" if rest else words
 
 
 def _folder(output: str) -> str:

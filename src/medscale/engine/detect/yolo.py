@@ -35,11 +35,23 @@ class Yolo(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the raw outputs of the head, before boxes are decoded."""
-        mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (MEAN, STD))
-        outputs = self.network(images * std + mean)
-        # In evaluation, the decoded boxes come first.
-        raw = outputs[1] if isinstance(outputs, tuple) else outputs
+        # Filled on the device: a copy from the host could not be captured as a CUDA graph.
+        mean, std = (
+            torch.stack([images.new_full((1, 1), number) for number in v]) for v in (MEAN, STD)
+        )
+        raw = self.network(images * std + mean)
         return torch.cat([raw["boxes"], raw["scores"]], 1)
+
+    def train(self, mode: bool = True) -> Yolo:
+        """See ``nn.Module.train``.
+
+        The head alone always trains: in evaluation it would decode boxes, which nobody reads, with
+        numbers that it copies from the host for each shape of images. Its layers follow ``mode``.
+        """
+        super().train(mode)
+        head: Any = self.network.get_submodule("model")
+        head[-1].training = True
+        return self
 
 
 class BoxLoss:
@@ -51,6 +63,10 @@ class BoxLoss:
     a serial run, even without batch normalization. Ultralytics' data-parallel training does the
     same.
 
+    All anchors are computed, with weight 0 where no box is assigned, instead of a list of those
+    with a box. The value is that of ultralytics except for rounding, but no tensor has a size that
+    depends on the boxes. A CUDA graph can therefore capture the loss.
+
     The loss does not rank epochs. A network that finds nothing is assigned no targets, so that its
     loss is close to 0 and rises as it begins to find boxes. The weights of the last epoch are kept,
     at the end of the cosine schedule.
@@ -61,9 +77,6 @@ class BoxLoss:
     """
 
     judges = ranks = False
-    not_captured = (
-        "YOLOv8's loss has tensors of as many rows as there are boxes, which the host reads"
-    )
 
     def __init__(self, network: nn.Module, size: int) -> None:
         _prepare()
@@ -72,11 +85,12 @@ class BoxLoss:
 
         assert isinstance(network, Yolo)
         self._loss: Any = v8DetectionLoss(network.network)
+        self._assign = _assigner(self._loss.assigner)
         self._size, self._bins = size, 4 * int(self._loss.reg_max)
         strides = torch.as_tensor(self._loss.stride)
         sides = [size // int(stride) for stride in strides.tolist()]
-        self._levels = [torch.empty(1, 1, side, side, device=self._loss.device) for side in sides]
-        self._anchors, self._strides = make_anchors(self._levels, strides, 0.5)
+        levels = [torch.empty(1, 1, side, side, device=self._loss.device) for side in sides]
+        self._anchors, self._strides = make_anchors(levels, strides, 0.5)
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
         """Return the sum of losses, float32 scalar.
@@ -85,16 +99,55 @@ class BoxLoss:
             raw: outputs, shape n,4R+1,A.
             boxes: padded boxes (x, y, width, height), shape n,M,4.
         """
-        image, number = (boxes[..., 2] > 0).nonzero(as_tuple=True)
-        corner, sides = boxes[image, number].split(2, dim=1)
-        centred = torch.cat([corner + sides / 2, sides], 1)
-        batch = {"batch_idx": image, "cls": torch.zeros_like(image), "bboxes": centred}
-        predictions = {
-            "boxes": raw[:, : self._bins],
-            "scores": raw[:, self._bins :],
-            "feats": self._levels,
-        }
-        return self._loss(predictions, batch)[0].sum()
+        distances, scores = (
+            part.permute(0, 2, 1).contiguous() for part in raw.tensor_split([self._bins], 1)
+        )
+        corners = self._loss.bbox_decode(self._anchors, distances)  # n,A,4, in strides
+        is_box = (boxes[..., 2:3] > 0).to(boxes.dtype)
+        sides = boxes[..., 2:] * self._size
+        centre = (boxes[..., :2] + boxes[..., 2:] / 2) * self._size  # as ultralytics rounds it
+        _, truth, targets, positive, _ = self._assign(
+            scores.detach().sigmoid(),
+            corners.detach() * self._strides,
+            self._anchors * self._strides,
+            torch.zeros_like(is_box),
+            torch.cat([centre - sides / 2, centre + sides / 2], 2),
+            is_box,
+        )
+        # A box of its own keeps the terms of an anchor without a box finite.
+        truth = torch.where(positive[..., None], truth / self._strides, corners.detach())
+        total = targets.sum().clamp(min=1)
+        overlap, focal = self._box_terms(distances, corners, truth, targets)
+        classes = self._loss.bce(scores, targets.to(scores.dtype)).sum()
+        gains = self._loss.hyp
+        terms = gains.box * overlap + gains.cls * classes + gains.dfl * focal
+        return len(raw) * terms / total
+
+    def _box_terms(
+        self, distances: Tensor, corners: Tensor, truth: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sums of CIoU and distribution focal losses, weighted by target scores.
+
+        Args:
+            distances: logits of the bins of each side, shape n,A,4R.
+            corners: predicted boxes in strides, shape n,A,4.
+            truth: assigned boxes in strides, shape n,A,4.
+            targets: target scores, shape n,A,1; 0 where no box is assigned.
+        """
+        from ultralytics.utils.metrics import bbox_iou
+        from ultralytics.utils.tal import bbox2dist
+
+        overlap = 1 - bbox_iou(corners, truth, xywh=False, CIoU=True)
+        count = self._bins // 4
+        bins = torch.arange(count, device=truth.device)
+        sides = bbox2dist(self._anchors, truth, count - 1)[..., None]
+        # A side between two bins has the distance to one as weight of the other (Li et al.,
+        # NeurIPS 2020). Picking the two bins instead (gather) would copy from the host in the
+        # backward pass of PyTorch's deterministic mode.
+        weights = (1 - (sides - bins).abs()).clamp(min=0)
+        log_probabilities = distances.view(*sides.shape[:-1], count).log_softmax(-1)
+        focal = -(log_probabilities * weights).sum(-1).mean(-1, keepdim=True)
+        return (overlap * targets).sum(), (focal * targets).sum()
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
         """Return 0, as images are not judged."""
@@ -106,6 +159,51 @@ class BoxLoss:
         distances = raw[:, : self._bins].permute(0, 2, 1).contiguous()
         corners = self._loss.bbox_decode(self._anchors, distances) * self._strides / self._size
         return corners.clamp(0, 1), raw[:, self._bins].sigmoid()
+
+
+def _assigner(settings: Any) -> Any:
+    """Return ultralytics' task-aligned assigner of one class, for a captured CUDA graph.
+
+    Ultralytics lists the pairs of a box and an anchor inside it, copies a number from the host, and
+    adds at indices, which in deterministic mode copies, too; the host waits for the GPU to do so.
+    Here all pairs are computed.
+
+    Args:
+        settings: an assigner of ultralytics with the same settings.
+    """
+    from ultralytics.utils.tal import TaskAlignedAssigner
+
+    class FixedAssigner(TaskAlignedAssigner):
+        def get_box_metrics(  # type: ignore[override]
+            self, scores: Tensor, boxes: Tensor, _: Tensor, truth: Tensor, candidates: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            """Return alignments and overlaps of boxes and anchors, shape n,M,A."""
+            overlaps = self.iou_calculation(truth[:, :, None], boxes[:, None]) * candidates
+            return scores[:, None, :, 0].pow(self.alpha) * overlaps.pow(self.beta), overlaps
+
+        def select_topk_candidates(  # type: ignore[override]
+            self, metrics: Tensor, topk_mask: Tensor
+        ) -> Tensor:
+            """Return 1 for the anchors that align best with each box, int8, shape n,M,A."""
+            best = torch.topk(metrics, self.topk, dim=-1).indices
+            mask = torch.zeros_like(metrics, dtype=torch.int8).scatter_(-1, best, 1)
+            return mask * topk_mask[..., :1]
+
+        def select_candidates_in_gts(
+            self, anchors: Tensor, truth: Tensor, is_box: Tensor, eps: float = 1e-9
+        ) -> Tensor:
+            """Return whether anchors (A,2) are inside boxes (n,M,4), shape n,M,A.
+
+            Sides below the second stride are enlarged to it, as ultralytics 8.4.190 does.
+            """
+            smallest, sides = self.stride[1], truth[..., 2:] - truth[..., :2]
+            half = torch.where((sides < smallest) & is_box.bool(), smallest, sides) / 2
+            centre = (truth[..., :2] + truth[..., 2:]) / 2
+            first, last = (centre - half)[:, :, None], (centre + half)[:, :, None]
+            return ((anchors - first > eps) & (last - anchors > eps)).all(3)
+
+    names = ("topk", "num_classes", "alpha", "beta", "stride")
+    return FixedAssigner(**{name: getattr(settings, name) for name in names})
 
 
 def build(model: Model) -> Yolo:

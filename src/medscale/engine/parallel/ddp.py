@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from inspect import signature
 from typing import Any
 
 import torch
@@ -15,6 +16,14 @@ from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.waits import Mark
 from medscale.engine.parallel.world import World
 
+# DDP's argument for copying rank 0's buffers before each pass, which ``average_buffers`` replaces.
+# PyTorch 2.13 renamed it.
+COPIES_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
+
 
 class DDP(WholeModel):
     """Sum gradients over replicas in buckets, each as soon as its gradients are ready."""
@@ -25,8 +34,8 @@ class DDP(WholeModel):
             network,
             device_ids=[world.device.index] if cuda else None,
             process_group=world.mesh["dp"].get_group(),
-            broadcast_buffers=False,
             gradient_as_bucket_view=True,
+            **{COPIES_BUFFERS: False},  # type: ignore[arg-type]
         )
         super().__init__(network, world, precision, wrapped)
         self._no_sync = wrapped.no_sync

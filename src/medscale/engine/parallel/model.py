@@ -30,7 +30,6 @@ class Criterion(Protocol):
     # whether the epoch with the smallest validation loss is the best one; otherwise the last epoch
     # is
     ranks: bool
-    not_captured: str  # why a step with this loss cannot be a CUDA graph; empty if it can
 
     def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Return the sum of n losses, float32 scalar."""

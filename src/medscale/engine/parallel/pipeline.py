@@ -92,7 +92,11 @@ class Pipeline(ParallelModel):
     runs two schedules, one for each of the two sizes, so that no image is padded or counted twice.
     """
 
-    not_captured = "the stages of a pipeline seed dropout and exchange activations from the host"
+    # Sending and receiving within a capture (NCCL 2.9) was never tried with PyTorch's schedules.
+    not_captured = (
+        "the stages of a pipeline seed dropout for each block and micro-batch, which PyTorch "
+        "refuses during a capture"
+    )
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup.network, setup.world, setup.precision)
@@ -185,10 +189,18 @@ class Pipeline(ParallelModel):
         return self._schedules[each, count]
 
     def _activation(self, number: int, images: int, *, grad: bool) -> Tensor:
-        """Return the activation before block ``number`` as a tensor without data."""
-        dtype = getattr(torch, self.cut.dtypes[number])
+        """Return the activation before block ``number`` as a tensor without data.
+
+        Images have the loader's memory format, which PyTorch 2.11 compares; a stage sends
+        contiguous activations.
+        """
+        channels_last = number == 0 and self._setup.channels_last
         return torch.empty(
-            images, *self.cut.shapes[number], dtype=dtype, device="meta", requires_grad=grad
+            (images, *self.cut.shapes[number]),
+            dtype=getattr(torch, self.cut.dtypes[number]),
+            device="meta",
+            requires_grad=grad,
+            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
         )
 
     def _sum_gradients(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -36,13 +37,13 @@ class Recorder:
 
         A capture would fail at that place without naming it. The work has been done once before.
         """
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as messages:
-                warnings.simplefilter("always")
+        with warnings.catch_warnings(record=True) as messages:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
                 work()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
         for warning in messages:
             if SYNCHRONIZES in str(warning.message):
                 place = f"{warning.filename}:{warning.lineno}"
@@ -76,11 +77,19 @@ class Recorder:
         return replay
 
     def _recover(self) -> None:
-        """Give the device a generator of random numbers that no capture has begun with."""
+        """Let the device go on without what a capture that failed leaves behind.
+
+        Its generator of random numbers gets a state that no capture has begun with. PyTorch before
+        2.12 still allocates for the graph (pytorch/pytorch#180395), and would never use memory
+        again that two streams have used, such as that of batches.
+        """
         fresh = torch.Generator(self._device)
         torch.cuda.default_generators[self._device.index].graphsafe_set_state(
             fresh.graphsafe_get_state()
         )
+        with suppress(RuntimeError):  # PyTorch has ended the allocation itself
+            torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            torch._C._cuda_releasePool(self._device.index, self._pool)
 
 
 def first_line(error: BaseException) -> str:

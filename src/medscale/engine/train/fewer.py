@@ -35,7 +35,7 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
         return plan
     present, devices = plan.procs_per_node, plan.run.devices
     if present % plan.run.stages:
-        setting = f"--config node={{{plan.run.device}s: {devices}}}"
+        setting = f"--config 'node={{{plan.run.device}s: {devices}}}'"
         raise MedscaleError(
             f"{plan.run.name} is a pipeline of {plan.run.stages} devices and cannot go on with "
             f"{present}: continue it on {devices} devices ({setting}), or train another run, such "

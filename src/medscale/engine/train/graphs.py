@@ -39,8 +39,8 @@ def capture(trainer: Trainer) -> bool:
     """
     if trainer.world.device.type != "cuda" or trainer.plan.recipe.graph == "off":
         return False
-    if cause := trainer.model.not_captured or trainer.criterion.not_captured:
-        raise NotCaptured(cause)
+    if trainer.model.not_captured:
+        raise NotCaptured(trainer.model.not_captured)
     start = monotonic()
     trainer.recorder = recorder = Recorder(trainer.world.device)
     shapes = trainer.training.shapes()

@@ -114,7 +114,6 @@ class CrossEntropy:
     """
 
     judges = ranks = True
-    not_captured = ""
 
     def __init__(self, recipe: Recipe, counts: np.ndarray, device: torch.device) -> None:
         self._smoothing = recipe.label_smoothing

@@ -15,7 +15,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_json, write_parquet
 from medscale.base.log import log
 from medscale.base.provenance import environment
-from medscale.config.sections import Profile
+from medscale.config.benchmarks import Profile
 from medscale.data.shards import Shards
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
-from medscale.config.sections import Profile
+from medscale.config.benchmarks import Profile
 from medscale.data.loader import Loader, Step
 from medscale.measure.profiling.kinds import DATA
 from medscale.measure.profiling.work import Work, count_work

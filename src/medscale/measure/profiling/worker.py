@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from medscale.base.files import read_json
-from medscale.config.sections import Profile
+from medscale.config.benchmarks import Profile
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.task import Classification
 from medscale.engine.train.worker import run_rank

@@ -13,7 +13,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
 from medscale.base.suggest import suggestion
 from medscale.config.configuration import Config
-from medscale.config.layers import read_section
+from medscale.config.yaml_file import read_section
 from medscale.report import sources
 
 FOLDER = ROOT / "checklists"

@@ -10,7 +10,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
 from medscale.config.configuration import Config
-from medscale.config.layers import read_yaml
+from medscale.config.yaml_file import read_yaml
 from medscale.engine.run import RunSpec
 from medscale.report import sources
 from medscale.report.claims.measures import MEASURES

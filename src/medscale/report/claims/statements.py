@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
 from medscale.base.suggest import suggestion
-from medscale.config.layers import read_section
+from medscale.config.yaml_file import read_section
 from medscale.report.claims.measures import MEASURES
 
 OURS, PUBLISHED = "ours", "published"

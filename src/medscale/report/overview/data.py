@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from medscale.report import style
 from medscale.report.names import BLUE, GREY, ORANGE, SPLITS_IN_WORDS, VERMILION
 
-SPLIT_LOOK = {"train": (BLUE, ""), "val": (ORANGE, "////"), "test": (VERMILION, "....")}
+SPLIT_LOOK = {"train": (BLUE, ""), "val": (ORANGE, "////"), "test": (VERMILION, "||||")}
 
 
 def audit(fates: dict[str, int], counts: pd.DataFrame) -> Figure:

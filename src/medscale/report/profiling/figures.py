@@ -25,7 +25,7 @@ LOOK_OF_KIND = {
     "normalization": (palette.GREEN, "\\\\\\\\"),
     "element-wise": (palette.YELLOW, ""),
     "pooling and reduction": (palette.ORANGE, "----"),
-    "memory": (palette.PURPLE, "...."),
+    "memory": (palette.PURPLE, "||||"),
     "optimizer": (palette.BLACK, ""),
     "communication": (palette.VERMILION, "xxxx"),
     "data": (palette.BROWN, "||||"),

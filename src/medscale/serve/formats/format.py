@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 PIXELS, FEATURES, PROBABILITIES = "pixels", "features", "probabilities"  # inputs and output
+IMAGES = "images"  # input in place of PIXELS, where the preprocessing is in the file
 BOXES = ("corners", "confidence")  # outputs of a detector
 PROPERTY = "medscale"  # key of the metadata that describe the network inside the file
 
@@ -55,6 +56,9 @@ class Format:
     # execution provider of ONNX Runtime that builds an engine from the file when ``medscale
     # export`` runs, and must therefore be available
     engine: str | None = None
+    # whether the files of ``medscale export`` take preprocessed images alone. TensorRT compiles
+    # networks, and not a preprocessing of images of any size
+    preprocessed: bool = False
     # how the benchmarks present the format; None where they do not measure it
     benchmarked: Benchmarked | None = None
 

@@ -54,4 +54,4 @@ def check_benchmarked(setting: str, names: Iterable[str], further: Iterable[str]
 
 def looks() -> dict[str, int]:
     """Return each way's place in the palette ``report.names.LOOKS``."""
-    return PYTORCH_WAYS | {name: shown.look for name, shown in BENCHMARKED.items()}
+    return PYTORCH_WAYS | {name: entry.look for name, entry in BENCHMARKED.items()}

@@ -7,4 +7,4 @@ from __future__ import annotations
 
 from medscale.serve.formats.format import Format
 
-FORMAT = Format("tensorrt", tolerance=1e-3, engine="tensorrt")
+FORMAT = Format("tensorrt", tolerance=1e-3, engine="tensorrt", preprocessed=True)

@@ -28,12 +28,12 @@ class Admission:
     @property
     def images(self) -> int:
         """Images accepted and not yet answered; a request counts as one until it is read."""
-        return self._images.held
+        return self._images.in_use
 
     @property
     def bytes(self) -> int:
         """Bytes of the accepted requests that are not yet answered."""
-        return self._bytes.held
+        return self._bytes.in_use
 
     def count(self, caller: str) -> None:
         """Count a request against its caller's rate.
@@ -63,19 +63,19 @@ class Admission:
         Raises:
             Problem: 503 when there is no room, 429 when the caller holds its share of it.
         """
-        held = 0
+        count = 0
 
         def take(images: int) -> None:
-            nonlocal held
+            nonlocal count
             _check(self._images.take(caller, images), f"{self.images} images are waiting", "queue")
-            held += images
+            count += images
 
         _check(self._bytes.take(caller, length), "the memory for requests is full", "memory")
         try:
             take(1)
             yield take
         finally:
-            self._images.give_back(caller, held)
+            self._images.give_back(caller, count)
             self._bytes.give_back(caller, length)
 
 

@@ -116,7 +116,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             bool, Query(description="add the displayed images, reduced in size")
         ] = False,
     ) -> Predictions:
-        """An unreadable image has an `error`; if no image is readable, the request is refused."""
+        """An unreadable image has an error; if no image is readable, the request is refused."""
         settings = service.settings
         caller = caller_of(request.client.host) if request.client else ""
         service.admission.count(caller)

@@ -90,8 +90,8 @@ class Gate:
         if (key := self._settings.key) is None:
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        sent = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
-        if not hmac.compare_digest(sent.encode(), key.get_secret_value().encode()):
+        caller_key = headers.get("x-api-key") or (token if scheme.lower() == "bearer" else "")
+        if not hmac.compare_digest(caller_key.encode(), key.get_secret_value().encode()):
             raise Problem(
                 401, "send the service's key as X-API-Key, or as Authorization: Bearer", "key"
             )

@@ -104,7 +104,7 @@ class Pool:
         """
         job = Job(key, content, asyncio.get_running_loop().create_future(), caller, budget)
         await self._put(job)
-        return await job.done
+        return await job.answer
 
     async def stop(self) -> None:
         """Kill all processes, and cancel the jobs that wait."""
@@ -115,7 +115,7 @@ class Pool:
             process.kill()
         self._processes.clear()
         for job in self.waiting:
-            job.done.cancel()
+            job.answer.cancel()
 
     async def _start_process(self, number: int) -> Any:
         process = Process()
@@ -196,12 +196,12 @@ class Pool:
 
     def _settle(self, batch: Sequence[Job], results: Sequence[Any]) -> None:
         for job, result in zip(batch, results, strict=True):
-            if job.done.done():
+            if job.answer.done():
                 continue
             if isinstance(result, Exception):
-                job.done.set_exception(result)
+                job.answer.set_exception(result)
             else:
-                job.done.set_result(result)
+                job.answer.set_result(result)
 
     async def _replace(self, number: int, batch: list[Job]) -> None:
         """Kill a lost process, queue its jobs again, and start another process."""
@@ -220,12 +220,12 @@ class Pool:
         """Queue jobs again before those of their callers, unless tried ``TRIES`` times or done."""
         for job in reversed(batch):
             job.tries += 1
-            if job.done.done():
+            if job.answer.done():
                 continue
             if job.tries < TRIES:
                 await self._put(job, first=True)
             else:
-                job.done.set_exception(Lost())
+                job.answer.set_exception(Lost())
 
     async def _put(self, job: Job, *, first: bool = False) -> None:
         async with self._arrival:

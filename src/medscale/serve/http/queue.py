@@ -27,7 +27,7 @@ class Job:
 
     key: Hashable
     content: Any
-    done: asyncio.Future[Any]
+    answer: asyncio.Future[Any]
     caller: str = ""
     budget: Budget | None = None
     tries: int = 0
@@ -113,7 +113,7 @@ class FairQueue:
     def _forget_abandoned(self) -> None:
         """Remove jobs whose callers have gone."""
         for caller in list(self._lines):
-            line = deque(job for job in self._lines.pop(caller) if not job.done.done())
+            line = deque(job for job in self._lines.pop(caller) if not job.answer.done())
             if line:
                 self._lines[caller] = line
 

@@ -27,11 +27,11 @@ class Room:
         size: units of the resource.
 
     Attributes:
-        held: units that callers hold.
+        in_use: units that callers hold.
     """
 
     def __init__(self, size: int) -> None:
-        self.size, self.held = size, 0
+        self.size, self.in_use = size, 0
         self._by_caller: Counter[str] = Counter()
 
     def take(self, caller: str | None, amount: int) -> Refusal | None:
@@ -41,19 +41,19 @@ class Room:
             caller: who holds them; None for an address of many callers, such as a proxy's.
             amount: number of places.
         """
-        free = self.size - self.held - amount
+        free = self.size - self.in_use - amount
         if free < 0:
             return Refusal.FULL
         if caller is not None and self._by_caller[caller] + amount > max(free, 1):
             return Refusal.SHARE
-        self.held += amount
+        self.in_use += amount
         if caller is not None:
             self._by_caller[caller] += amount
         return None
 
     def give_back(self, caller: str | None, amount: int) -> None:
         """Give places back."""
-        self.held -= amount
+        self.in_use -= amount
         if caller is None:
             return
         self._by_caller[caller] -= amount

@@ -131,8 +131,8 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
         raise Problem(422, f"{METADATA!r} has characters that are no text (surrogates)", "metadata")
     columns = {column.name: column for column in model.metadata}
     if set(facts) - set(columns):
-        takes = f"{model.id} takes {', '.join(columns) or 'images alone'}"
-        raise Problem(422, f"{METADATA!r} has something unknown: {takes}", "metadata")
+        columns_text = f"{model.id} takes {', '.join(columns) or 'images alone'}"
+        raise Problem(422, f"{METADATA!r} has something unknown: {columns_text}", "metadata")
     facts = {name: value for name, value in facts.items() if value is not None}
     for name, value in facts.items():
         words = columns[name].words

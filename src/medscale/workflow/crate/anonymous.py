@@ -83,8 +83,8 @@ def _distribution(values: pd.Series) -> list[float | str | None]:
     present, missing = values.dropna(), [None] * int(values.isna().sum())
     if pd.api.types.is_numeric_dtype(present) and not pd.api.types.is_bool_dtype(present):
         low, middle, high = present.quantile([0, 0.5, 1]).astype(float)
-        kept = [low, *[middle] * (len(present) - 2), high] if len(present) > 1 else present
-        return [*map(float, kept), *missing]
+        replaced = [low, *[middle] * (len(present) - 2), high] if len(present) > 1 else present
+        return [*map(float, replaced), *missing]
     counts = present.astype(str).value_counts()
     names = [*counts.index[:FREQUENT], *(f"value {n}" for n in range(FREQUENT, len(counts)))]
     return [*np.repeat(names, counts.to_numpy()).tolist(), *missing]

@@ -61,11 +61,11 @@ def _of_pdf(data: bytes) -> Iterator[tuple[str, str]]:
         content = match[1]
         with suppress(zlib.error):  # a stream that is not deflated
             content = zlib.decompressobj().decompress(content, MAX_INFLATED)
-        lines = [_shown(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
+        lines = [_text(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
         yield f"stream {number}", "\n".join(lines) if lines else _printable(content)
 
 
-def _shown(operand: bytes) -> str:
+def _text(operand: bytes) -> str:
     """Return the text of an operator's strings; its numbers move the following text."""
     parts = []
     for string, step in PDF_STRING.findall(operand):

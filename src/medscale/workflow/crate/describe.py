@@ -160,14 +160,14 @@ class Description:
             [config, *self.datasets.values()],
             [*folders, *papers],
             min(starts) if starts else None,
-            self._written(PAPER) if papers else max(a["endTime"] for a in evaluated),
+            self._time_of(PAPER) if papers else max(a["endTime"] for a in evaluated),
         )
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
         """Return the action of the training of one replicate."""
         study, run, name = summary["study"], summary["run"]["name"], summary["replicates"][at]
         record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/{name}"
-        end = record.get("finished") or self._written(f"{place}/timing.json")
+        end = record.get("finished") or self._time_of(f"{place}/timing.json")
         start = (
             None if summary["timing"]["restarts"]["values"][at] else record.get("started")
         )  # the record has the start of the last process only
@@ -223,7 +223,7 @@ class Description:
             predictions,
             [result],
             None,
-            self._written(f"{place}/summary.json"),
+            self._time_of(f"{place}/summary.json"),
         )
 
     def _action(
@@ -305,7 +305,7 @@ class Description:
             ContextEntity(self.crate, identifier, properties={"@type": kind, **about})
         )
 
-    def _written(self, path: str) -> str:
+    def _time_of(self, path: str) -> str:
         """Return when a file was written, where no record says when its job ended."""
         return datetime.fromtimestamp((self.folder / path).stat().st_mtime, UTC).isoformat(
             "T", "seconds"

@@ -147,13 +147,15 @@ def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
 
 def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
     """Yield path and kind of the histories that chapters read besides those of results."""
-    known = {folder for name, run, _ in replicates(graph) for folder in graph.replicates(name, run)}
+    folders = {
+        folder for name, run, _ in replicates(graph) for folder in graph.replicates(name, run)
+    }
     for study in graph.studies:
         for entry, run, seeds in trainings(graph.config, study):
             for replicate in graph.config.replicates_of(entry, seeds):
                 folder = f"runs/{entry}/{run}/{replicate_name(*replicate)}"
                 path = f"{folder}/history.csv"
-                if folder not in known and (graph.workdir / path).is_file():
+                if folder not in folders and (graph.workdir / path).is_file():
                     yield path, RECORD
 
 

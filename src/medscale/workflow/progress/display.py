@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from medscale.base.code import shown_path
 from medscale.base.log import Terminal, plain
 from medscale.workflow.progress.logs import epoch
 from medscale.workflow.progress.state import Job, State
@@ -37,8 +39,13 @@ class Display(Protocol):
         """End the display."""
 
 
-def display(state: State) -> Display:
-    """Return the display for the terminal, or for a file where stderr is none."""
+def display(state: State, *, quiet: bool = False) -> Display:
+    """Return the display for the terminal, or for a file where stderr is none.
+
+    ``quiet``: only failures, warnings and errors are shown.
+    """
+    if quiet:
+        return QuietDisplay(state)
     return LiveDisplay(state) if sys.stderr.isatty() else LineDisplay(state)
 
 
@@ -57,7 +64,7 @@ class LiveDisplay:
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self._terminal.print(plain(line))
 
     def say(self, text: str) -> None:
@@ -73,11 +80,11 @@ class LiveDisplay:
         now, state = time.time(), self._state
         table = Table.grid(padding=(0, 2))
         for stage, jobs in state.stages().items():
-            done = sum(job.is_finished for job in jobs)
+            finished = sum(job.is_finished for job in jobs)
             table.add_row(
                 f" {stage}",
-                ProgressBar(total=len(jobs), completed=done, width=BAR_WIDTH),
-                f"{done} of {len(jobs)}",
+                ProgressBar(total=len(jobs), completed=finished, width=BAR_WIDTH),
+                f"{finished} of {len(jobs)}",
                 left_text(state, jobs, now),
             )
         running = [plain(f" now: {line}") for line in running_lines(state, now)]
@@ -88,7 +95,7 @@ class LineDisplay:
     """A line with the time of day for each finished stage, and at times for an unfinished one."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._said = state, 0.0
+        self._state, self._line_time = state, 0.0
         self.say(headline(state, time.time()))
 
     def finished(self, job: Job) -> None:
@@ -96,19 +103,19 @@ class LineDisplay:
         jobs, now = self._state.stages().get(job.stage, []), time.time()
         if not jobs:
             return
-        done = sum(other.is_finished for other in jobs)
-        if done == len(jobs) or now - self._said >= LINE_EVERY_S:
-            self._said = now
+        finished = sum(other.is_finished for other in jobs)
+        if finished == len(jobs) or now - self._line_time >= LINE_EVERY_S:
+            self._line_time = now
             seconds = (job.ended or now) - (job.started or now)
-            left = duration(self._state.left_s(now))
+            time_left = duration(self._state.left_s(now))
             self.say(
-                f"{job.stage} {done} of {len(jobs)}, last {job.name} in {duration(seconds)}; "
-                f"{left} left in all"
+                f"{job.stage} {finished} of {len(jobs)}, last {job.name} in {duration(seconds)}; "
+                f"{time_left} left in all"
             )
 
     def failed(self, job: Job) -> None:
         """See ``Display``."""
-        for line in failure_lines(job):
+        for line in failure_lines(self._state, job):
             self.say(line)
 
     def say(self, text: str) -> None:
@@ -121,15 +128,37 @@ class LineDisplay:
         self.say(headline(self._state, time.time()))
 
 
+class QuietDisplay:
+    """Failures, warnings and errors alone."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def finished(self, job: Job) -> None:
+        """See ``Display``; nothing is shown."""
+
+    def failed(self, job: Job) -> None:
+        """See ``Display``."""
+        for line in failure_lines(self._state, job):
+            self.say(line)
+
+    def say(self, text: str) -> None:
+        """See ``Display``."""
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """See ``Display``; nothing is shown."""
+
+
 def headline(state: State, now: float) -> str:
     """Return one line on the whole study."""
-    done, total = len(state.finished()), len(state.jobs)
-    passed = duration((state.ended or now) - state.begun)
+    finished, total = len(state.finished()), len(state.jobs)
+    passed = duration((state.ended or now) - state.start_time)
     failures = f", {len(state.failed())} failed" if state.failed() else ""
     if state.ended is not None:
-        end = "done" if done == total else "stopped"
-        return f"{end}: {done} of {total} jobs in {passed}{failures}"
-    return f"{done} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
+        end = "done" if finished == total else "stopped"
+        return f"{end}: {finished} of {total} jobs in {passed}{failures}"
+    return f"{finished} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
 
 
 def left_text(state: State, jobs: list[Job], now: float) -> str:
@@ -140,21 +169,26 @@ def left_text(state: State, jobs: list[Job], now: float) -> str:
 
 
 def running_lines(state: State, now: float) -> Iterator[str]:
-    """Yield a line for each running job, and how far it is where its log says so."""
-    running = state.running()
+    """Yield a line for each running job, with its progress by its log, and one on the queue."""
+    running = [job for job in state.running() if job.waits is None]
+    waiting = [job for job in state.running() if job.waits is not None]
     for job in running[:MOST_RUNNING]:
         progress = epoch(state.workdir / job.log) if job.rule == "train" and job.log else ""
         texts = [job.name, duration(now - (job.started or now)), progress]
         yield ", ".join(text for text in texts if text)
     if len(running) > MOST_RUNNING:
         yield f"and {len(running) - MOST_RUNNING} more"
+    if waiting:
+        counts = Counter(job.waits for job in waiting)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 
-def failure_lines(job: Job) -> Iterator[str]:
+def failure_lines(state: State, job: Job) -> Iterator[str]:
     """Yield what a person needs to know of a failed job."""
     yield f"failed: {job.name}: {job.failure}"
     if job.log:
-        yield f"  its log: {job.log}"
+        yield f"  its log: {shown_path(state.workdir / job.log)}"
 
 
 def duration(seconds: float | None) -> str:

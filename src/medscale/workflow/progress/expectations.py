@@ -30,7 +30,7 @@ SECONDS = {
 SECONDS_OF_OTHERS = 5.0  # of a chapter of the report
 
 
-def announce(jobs: Iterable[Any], config: Config, executor: str) -> None:
+def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> None:
     """Send the jobs that Snakemake will carry out, with their expected seconds, to its loggers.
 
     Call it before the first job. Medscale's display takes the list from the record; others print
@@ -41,16 +41,22 @@ def announce(jobs: Iterable[Any], config: Config, executor: str) -> None:
         config: the configuration of the studies.
         executor: name of Snakemake's executor. Only local jobs are silent: the messages of SLURM's
             jobs go to SLURM's logs, in which the causes of failures are looked up.
+        place: the workdir as the titles of SLURM's jobs name it.
     """
+    from medscale.resources.jobs import description
+
     if executor != "local":
         os.environ.pop(QUIET_VARIABLE, None)
-    expected = [
-        Job(job.jobid, job.rule.name, dict(job.wildcards_dict), seconds_of(config, job))
-        for job in jobs
-        if not job.rule.norun
-    ]
+    expected = []
+    for job in jobs:
+        if not job.rule.norun:
+            name, wildcards = job.rule.name, dict(job.wildcards_dict)
+            expected.append(Job(job.jobid, name, wildcards, seconds_of(config, job)))
+            if executor == "slurm":
+                expected[-1].title = description(name, wildcards, place)
     logging.getLogger("snakemake.logging").info(
-        f"Jobs to carry out: {len(expected)}", extra={"medscale_jobs": expected}
+        f"Jobs to carry out: {len(expected)}",
+        extra={"medscale_jobs": expected, "medscale_place": place if executor == "slurm" else None},
     )
 
 

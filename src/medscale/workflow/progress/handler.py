@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from logging import WARNING, LogRecord
+from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +17,40 @@ from medscale.base.errors import QUIET_VARIABLE
 
 if TYPE_CHECKING:
     from medscale.workflow.progress.display import Display
+    from medscale.workflow.progress.queue import Watch
     from medscale.workflow.progress.state import State
 
 WRITE_EVERY_S = 2.0
 NOTHING = "Nothing to be done"  # begin of Snakemake's message
 # Messages of Snakemake that repeat a failure which the display has shown.
 REPEATED = ("RuleException:", "Exiting because a job execution failed", "WorkflowError:\nAt least")
+# Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
+# Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
+SHOWN = {
+    "Terminating processes on user request": "ending the running jobs (in SLURM up to 3 minutes)",
+    "Will exit after finishing": "starting no more jobs, awaiting those that run; Ctrl-C ends them",
+    "Trying to restart job": "  it is started again",
+}
 
 
 class Handler(LogHandlerBase):
     """Shows a line for each stage; a dry run is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
-    notes of the workflow itself are printed above the lines.
+    notes of the workflow itself are printed above the lines. ``--quiet all`` and ``--quiet
+    progress`` leave out the lines: failures and errors remain, since a study that stops without a
+    word helps nobody; ``progress`` leaves warnings too.
     """
 
     def __post_init__(self) -> None:
         self._state: State | None = None
         self._display: Display | None = None
-        self._written = 0.0
+        self._writer: threading.Timer | None = None
+        self._watch: Watch | None = None
         self._plain: Any = None
+        quiet = {value.name for value in self.common_settings.quiet or ()}
+        self._is_quiet = bool(quiet & {"ALL", "PROGRESS"})
+        self._least_level = ERROR if "ALL" in quiet else WARNING
         if self.common_settings.dryrun:
             from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 
@@ -93,6 +108,10 @@ class Handler(LogHandlerBase):
 
     def close(self) -> None:
         """Write the final state, and take the display away."""
+        if self._watch is not None:
+            self._watch.close()
+        if self._writer is not None:
+            self._writer.cancel()
         if self._state is not None:
             self._state.ended = time.time()
             self._state.write()
@@ -104,9 +123,10 @@ class Handler(LogHandlerBase):
     def _take(self, record: LogRecord) -> None:
         event, values = getattr(record, "event", None), record.__dict__
         if (jobs := values.get("medscale_jobs")) is not None:
-            self._begin(jobs)
+            self._begin(jobs, values.get("medscale_place"))
         elif self._state is None or self._display is None:
-            if record.levelno >= WARNING or record.getMessage().startswith(NOTHING):
+            is_notice = record.getMessage().startswith(NOTHING) and not self._is_quiet
+            if record.levelno >= self._least_level or is_notice:
                 print(record.getMessage(), file=sys.stderr)
         elif event == LogEvent.JOB_INFO:
             log = next(iter(values["log"] or ()), None)
@@ -116,31 +136,47 @@ class Handler(LogHandlerBase):
                 self._display.finished(job)
         elif event == LogEvent.JOB_ERROR:
             self._fail(values)
-        elif record.levelno >= WARNING and not record.getMessage().startswith(REPEATED):
+        elif record.levelno >= self._least_level and not record.getMessage().startswith(REPEATED):
             self._display.say(record.getMessage())
+        elif begin := next(filter(record.getMessage().startswith, SHOWN), None):
+            self._display.say(SHOWN[begin])
         self._record()
 
-    def _begin(self, jobs: Any) -> None:
+    def _begin(self, jobs: Any, place: str | None) -> None:
         from medscale.workflow.progress.display import display
         from medscale.workflow.progress.state import State
 
         self._state = State(Path.cwd())
         self._state.expect(jobs)
-        self._display = display(self._state)
+        self._state.write()
+        self._display = display(self._state, quiet=self._is_quiet)
+        if place is not None:
+            from medscale.base.code import ROOT
+            from medscale.resources import slurm
+            from medscale.workflow.progress.queue import Watch
+
+            self._watch = Watch(self._state, lambda: slurm.queue(ROOT, place), self._display.say)
 
     def _fail(self, values: dict[str, Any]) -> None:
-        from medscale.workflow.progress.logs import last_sentence
+        from medscale.workflow.progress.logs import reason
 
         assert self._state is not None
         assert self._display is not None
-        log = next(iter(values["log"] or ()), None)
-        sentence = last_sentence(self._state.workdir / log) if log else "it has no log"
+        job = self._state.jobs.get(values["jobid"])
+        logs = [self._state.workdir / name for name in values["log"] or ()]
+        sentence, log = reason(logs, values.get("rule_msg") or "", job.started if job else None)
         if (job := self._state.finish(values["jobid"], sentence)) is not None:
-            job.log = job.log or log
+            job.log = str(log) if log is not None else None
             self._display.failed(job)
 
     def _record(self) -> None:
-        """Write the state, at most every ``WRITE_EVERY_S`` seconds."""
-        if self._state is not None and time.monotonic() - self._written > WRITE_EVERY_S:
-            self._state.write()
-            self._written = time.monotonic()
+        """Write the state ``WRITE_EVERY_S`` seconds from now, unless a write is due already."""
+        if self._state is not None and self._writer is None:
+            self._writer = threading.Timer(WRITE_EVERY_S, self._write)
+            self._writer.daemon = True
+            self._writer.start()
+
+    def _write(self) -> None:
+        assert self._state is not None
+        self._writer = None
+        self._state.write()

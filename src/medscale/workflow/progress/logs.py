@@ -7,12 +7,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medscale.base.errors import FAULT
+from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 
 TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
 ERROR = re.compile(r"^medscale: error: (.+)")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*\|  (\d+) images/s, (.+?) left")
 TARGET = re.compile(r"(?:\./)?(results|runs|profiled|external)/([^/]+)/([^/]+)")
+NO_MESSAGE = "its process ended without a message"
+CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
+# Messages of Snakemake's executor for SLURM.
+REFUSED = re.compile(r"sbatch failed. The error message was '(.*?)'\.(?:\n|$)", re.S)
+STATE = re.compile(r"SLURM status is: '(\w+)'")
+# What a job's logs say of its end, and the sentence for a person; the first that fits counts.
+ENDS = (
+    (OUT_OF_MEMORY, "it ran out of memory"),
+    (OUT_OF_TIME, "it reached its time limit"),
+    (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), "its node failed"),
+    (re.compile(r"CANCELLED AT \S+ DUE TO PREEMPTION"), "it was preempted"),
+    (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), "it was cancelled"),
+    (re.compile(r"died with <Signals.SIGKILL"), "it was killed, mostly for lack of memory"),
+)
+# Errors of what starts a job on a node: Apptainer, srun, the shell, the module system, Snakemake.
+HOST = re.compile(
+    r"^(FATAL|.*\b(srun|slurmstepd|Lmod|module)\b.*error|.*command not found|"
+    r".*: No such file or directory|.*: not found)",
+    re.I,
+)
+SNAKEMAKE = "WorkflowError:"  # the message is on the next line
+FOLLOWING = ("Exited with exit code", "At least one job did not complete")  # say that it failed
 STUDY_TARGET = re.compile(r"(?:\./)?(?:data|measured|figures|tables)/(?:raw/)?([^/]+)")
 
 
@@ -34,7 +57,7 @@ def last_sentence(file: Path) -> str:
     """
     lines = tail(file)
     if not lines:
-        return "its process ended without a message, and its log is empty"
+        return f"{NO_MESSAGE}, and its log is empty"
     begin = next((n for n in range(len(lines) - 1, -1, -1) if STAMP.match(lines[n])), 0)
     entry = STAMP.sub("", lines[begin])
     if match := ERROR.match(entry) or ERROR.match(lines[-1]):
@@ -42,7 +65,58 @@ def last_sentence(file: Path) -> str:
     if entry.startswith(FAULT):
         return f"{FAULT}: {lines[-1]}"
     last = STAMP.sub("", lines[-1])
-    return f"its process ended without a message; the last line of its log is: {last}"
+    return f"{NO_MESSAGE}; the last line of its log is: {last}"
+
+
+def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, Path | None]:
+    """Return why an attempt of a job failed, and the log that tells more.
+
+    Args:
+        logs: logs of the job: of its stage, and SLURM's if it was a job there.
+        message: message of Snakemake's executor; empty without one.
+        started: Unix time at which the attempt began; older logs are of another one.
+    """
+    if match := REFUSED.search(message):
+        return f"sbatch refused the job: {_last_error(match[1].splitlines())}", None
+    written = [log for log in logs if _is_of_attempt(log, started)]
+    # An error of the stage itself, wherever it is, tells more than how SLURM ended the job.
+    stages = [log for log in written if log == logs[0]]
+    for log in stages:
+        if (sentence := last_sentence(log)) and not sentence.startswith(NO_MESSAGE):
+            return sentence, log
+    texts = ["\n".join(tail(log)) for log in written]
+    for pattern, sentence in ENDS:
+        if found := [log for log, text in zip(written, texts, strict=True) if pattern.search(text)]:
+            return sentence, found[-1]
+    if host := [log for log in written if log not in stages and _of_host(log)]:
+        return _of_host(host[-1]), host[-1]
+    if state := STATE.search(message):
+        return f"SLURM ended it: {state[1]}", written[-1] if written else None
+    if not stages:
+        return f"{NO_MESSAGE}, and without a log", None
+    return last_sentence(stages[0]), stages[0]
+
+
+def _is_of_attempt(log: Path, started: float | None) -> bool:
+    """Whether a log has been written to since the attempt began, with a margin for clocks."""
+    return log.is_file() and log.stat().st_mtime > (started or 0.0) - CLOCKS_S
+
+
+def _of_host(log: Path) -> str:
+    """Return the last error of what starts a job in a log of SLURM; empty without one."""
+    lines = tail(log)
+    for before, line in zip(reversed(["", *lines]), reversed([*lines, ""]), strict=True):
+        if match := ERROR.match(line):
+            return match[1]
+        is_error = HOST.search(line) or before.strip() == SNAKEMAKE
+        if is_error and not any(text in line for text in FOLLOWING):
+            return line.strip()
+    return ""
+
+
+def _last_error(lines: list[str]) -> str:
+    """Return the last line of what a program printed, without the program's name."""
+    return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
 
 
 def epoch(file: Path) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 
 FILE = Path("logs", "progress.json")  # below the workdir
@@ -37,16 +40,18 @@ class Job:
     rule: str
     wildcards: dict[str, str] = field(default_factory=dict)
     expected_s: float = 0.0
-    log: str | None = None  # path below the workdir
+    log: str | None = None  # path relative to the workdir, or absolute
     started: float | None = None  # Unix time
     ended: float | None = None  # Unix time; None while it waits or runs
-    failure: str | None = None  # last sentence of its log
+    failure: str | None = None  # the reason, such as the last sentence of its log
+    title: str = ""  # name of its SLURM job; empty without SLURM
+    waits: str | None = None  # SLURM's reason why it does not run yet
 
     @property
     def name(self) -> str:
         """Study, run and seed of the job, as a person would say them."""
-        known = [key for key in NAMES if key in self.wildcards]
-        order = known + sorted(self.wildcards.keys() - set(NAMES))
+        keys = [key for key in NAMES if key in self.wildcards]
+        order = keys + sorted(self.wildcards.keys() - set(NAMES))
         title = self.rule.removesuffix("_report").replace("_", " ")
         texts = [
             self.wildcards[key].replace("seed", "seed ").replace("_fold", " fold ")
@@ -78,9 +83,10 @@ class State:
 
     def __init__(self, workdir: Path, now: float | None = None) -> None:
         self.workdir = workdir
-        self.begun = time.time() if now is None else now
+        self.start_time = time.time() if now is None else now
         self.ended: float | None = None
         self.jobs: dict[int, Job] = {}
+        self._lock = threading.Lock()  # several threads write the file: the last one's state stays
 
     def expect(self, jobs: Iterable[Job]) -> None:
         """Take the list of all jobs to carry out."""
@@ -90,17 +96,18 @@ class State:
         """Record the start of a job, also of one that a failed attempt precedes."""
         job = self.jobs.setdefault(number, Job(number, rule, dict(wildcards)))
         job.log, job.started, job.ended, job.failure = log, time.time(), None, None
+        job.waits = None
         return job
 
     def finish(self, number: int, failure: str | None = None) -> Job | None:
         """Record the end of a job; ``failure``: the last sentence of its log, if it failed."""
         job = self.jobs.get(number)
         if job is not None:
-            job.ended, job.failure = time.time(), failure
+            job.ended, job.failure, job.waits = time.time(), failure, None
         return job
 
     def running(self) -> list[Job]:
-        """Return the jobs that run, the first started first."""
+        """Return the jobs that run or wait in SLURM's queue, the first started first."""
         active = [
             job for job in self.jobs.values() if job.started is not None and job.ended is None
         ]
@@ -128,18 +135,18 @@ class State:
         """
         if not self.jobs:
             return None
-        done = self.finished()
-        general = _ratio(done, 1.0)
+        finished = self.finished()
+        general = _ratio(finished, 1.0)
         by_rule: dict[str, list[Job]] = {}
-        for job in done:
+        for job in finished:
             by_rule.setdefault(job.rule, []).append(job)
-        left = 0.0
+        seconds = 0.0
         for job in self.jobs.values() if jobs is None else jobs:
             if job.ended is None:
                 total = job.expected_s * _ratio(by_rule.get(job.rule, []), general)
                 passed = now - job.started if job.started is not None else 0.0
-                left += max(total - passed, 0.1 * total)
-        return left / self._at_a_time(now)
+                seconds += max(total - passed, 0.1 * total)
+        return seconds / self._at_a_time(now)
 
     def _at_a_time(self, now: float) -> float:
         """Return the mean number of jobs that ran at a time, at least 1."""
@@ -156,16 +163,17 @@ class State:
             "workdir": str(self.workdir),
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "begun": self.begun,
+            "begun": self.start_time,
             "ended": self.ended,
             "jobs": [asdict(job) for job in self.jobs.values()],
         }
 
     def write(self) -> None:
-        """Write ``FILE``."""
+        """Write ``FILE``, for other processes; the jobs tell of a full disk."""
         file = self.workdir / FILE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, self.facts())
+        with self._lock, suppress(MedscaleError, OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(file, self.facts())
 
 
 @dataclass(frozen=True)

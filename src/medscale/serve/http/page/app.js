@@ -203,19 +203,20 @@ function operating({ label, decisions }) {
   const some = decisions ? points.filter((point) => single || point.label === label) : [];
   $("operating").hidden = some.length === 0;
   $("points").replaceChildren(...some.map(operatingPoint));
+  const before = state.answer.calibration.calibrated ? "Thresholds are of probabilities before calibration. " : "";
+  const replicates = Math.max(0, ...some.map((point) => point.replicates));
+  const means = replicates > 1 ? `Sensitivity and specificity are means over ${replicates} replicates of the run.` : "";
+  $("points-note").textContent = before + means;
 }
 
-function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, replicates, positive }) {
+function operatingPoint({ label, threshold, validation_specificity, sensitivity, specificity, positive }) {
   const name = `“${className(label)}”`;
-  const before = state.answer.calibration.calibrated ? " before calibration" : "";
   const decision = positive
     ? `Above ${percent(threshold)}: this image counts as ${name}.`
     : `Not above ${percent(threshold)}: this image does not count as ${name}.`;
-  const means = replicates > 1 ? ` Both are means over ${replicates} replicates of the run.` : "";
   return element("li", {}, element("strong", { textContent: decision }),
-    ` The threshold, a probability${before}, was chosen so that it is exceeded by at most ${whole(1 - validation_specificity)} of`
-    + ` the validation images without ${name}. On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with`
-    + ` ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).${means}`);
+    ` The threshold is exceeded by at most ${whole(1 - validation_specificity)} of the validation images without ${name}.`
+    + ` On the test images it finds ${rate(sensitivity)} of ${sensitivity.images} with ${name} (sensitivity), and passes ${rate(specificity)} of ${specificity.images} without (specificity).`);
 }
 
 function rate({ value, low, high }) {

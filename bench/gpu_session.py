@@ -1,0 +1,202 @@
+"""The tests and measurements that matter most, in order, on a GPU that is at hand for minutes.
+
+`make gpu-session ARGS="--seconds 560 --out FOLDER"` runs one step after another until the time is
+over; `--start STEP` begins later, as in a second session. Each step has a time limit, and its
+result is written as soon as there is one: `session.json`, `log.txt`, and copies of the table and
+the page of `make bench-gpu`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from bench.gpu import PAGE
+from bench.inputs import make_shards, write_plan
+from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.files import read_json, write_json
+from medscale.config.configuration import load
+from medscale.config.planning import plan
+from medscale.resources.card_rates import TABLE
+
+LEAST_S = 20.0  # a step is not begun with less time left
+TAIL = 30  # last lines of a step's output in session.json
+HANGS = ("-o", "faulthandler_timeout=240", "-o", "faulthandler_exit_on_timeout=true")
+TESTS = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *HANGS)
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of Python's, and the seconds after which it is ended."""
+
+    name: str
+    limit_s: float
+    arguments: tuple[str, ...]
+
+
+def bench(network: str, batch: int, *ways: str, formats: str = "bf16") -> tuple[str, ...]:
+    """Return the arguments of one round of `make bench-gpu` without profiles."""
+    options = ["--network", network, "--batch", str(batch), "--rounds", "1", "--no-gaps"]
+    options += [part for name in formats.split() for part in ("--format", name)]
+    options += [part for way in ways for part in ("--way", way)]
+    return ("-m", "bench.gpu", *options)
+
+
+RUNS = "tests/gpu/test_gpu_runs.py"
+COMPILED = ("engine_compiled", "compiled_graph")
+# First whether capture works at all, then the goals of speed, then what takes longer.
+STEPS = (
+    Step("card", 60, ("-m", "bench.gpu_session", "--describe")),
+    Step("steps", 240, (*TESTS, "tests/gpu/test_gpu_steps.py", "tests/gpu/test_gpu_predictors.py")),
+    Step("medical_cnn", 120, bench("medical_cnn", 32, "engine", "graph", "nhwc")),
+    Step("serial", 200, (*TESTS, RUNS, "-k", "train_as_calls and serial or killed")),
+    Step("efficientnet_b3", 120, bench("efficientnet_b3", 64, "engine", "graph")),
+    Step("published", 150, ("-m", "bench.gpu_session", "--published")),
+    Step("replicas", 240, (*TESTS, RUNS, "-k", "not serial and not compiled and not killed")),
+    Step("strategies", 150, bench("medical_cnn", 32, "engine_ddp", "engine_fsdp")),
+    Step("densenet121", 120, bench("densenet121", 64, "engine", "graph")),
+    Step("resnet50", 120, bench("resnet50", 256, "engine", "graph")),
+    Step("yolov8n", 180, bench("yolov8n", 32, "engine", "graph", "nhwc")),
+    Step("detector", 200, (*TESTS, "tests/engine/test_detect.py")),
+    Step("formats", 300, bench("medical_cnn", 32, "engine", "graph", formats="fp32 tf32 fp16")),
+    Step("compiled", 240, bench("medical_cnn", 32, *COMPILED)),
+    Step("compiled_b3", 500, bench("efficientnet_b3", 64, *COMPILED)),
+    Step("compiled_code", 300, (*TESTS, RUNS, "-k", "compiled")),
+    Step("compiled_b3_256", 500, bench("efficientnet_b3", 256, *COMPILED)),
+)
+NAMES = [step.name for step in STEPS]
+
+
+def main(
+    seconds: float = 560.0,
+    out: Path = Path("gpu-session"),
+    start: str = typer.Option(NAMES[0], help=", ".join(NAMES)),
+    describe: bool = typer.Option(False, hidden=True),
+    published: bool = typer.Option(False, hidden=True),
+) -> None:
+    """Run the steps from ``start`` on until the seconds are over."""
+    if describe:
+        print(json.dumps(card()))
+    elif published:
+        print(json.dumps(train_published()))
+    else:
+        if start not in NAMES:
+            raise MedscaleError(f"--start {start}: the steps are {', '.join(NAMES)}")
+        session(STEPS[NAMES.index(start) :], seconds, out)
+
+
+def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
+    """Run steps until the seconds are over; write each result into ``out``."""
+    end = time.monotonic() + seconds
+    out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, object]] = []
+    for step in steps:
+        left = end - time.monotonic()
+        if left < LEAST_S:
+            results.append({"step": step.name, "status": "no time left"})
+            continue
+        begin = time.monotonic()
+        status, text = run(step.arguments, min(step.limit_s, left))
+        taken = round(time.monotonic() - begin, 1)
+        last = text.splitlines()[-TAIL:]
+        results.append({"step": step.name, "status": status, "seconds": taken, "output": last})
+        print(f"{step.name}: {status} after {taken:g} s", flush=True)
+        with open(out / "log.txt", "a", encoding="utf-8") as log:
+            log.write(f"\n=== {step.name}: {status} after {taken:g} s\n{text}")
+        write_json(out / "session.json", results)
+        for file in (TABLE, PAGE):
+            if file.is_file():
+                shutil.copy(file, out / file.name)
+    write_json(out / "session.json", results)
+
+
+def run(arguments: tuple[str, ...], limit_s: float) -> tuple[str, str]:
+    """Run Python with arguments; return its status in words, and its output.
+
+    At the limit, all processes that it has started are ended.
+    """
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit_s)
+            status = "done" if code == 0 else f"status {code}"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            status = f"not finished within {limit_s:.0f} s"
+        output.seek(0)
+        return status, output.read()
+
+
+def card() -> dict[str, object]:
+    """Return what the GPU and the versions of its software are."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise MedscaleError("this machine has no GPU that PyTorch can use")
+    properties = torch.cuda.get_device_properties(0)
+    return {
+        "card": properties.name,
+        "memory_gb": round(properties.total_memory / 1e9, 1),
+        "capability": list(torch.cuda.get_device_capability(0)),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "nccl": list(torch.cuda.nccl.version()),
+        "python": sys.version.split()[0],
+    }
+
+
+def train_published() -> dict[str, object]:
+    """Train the glaucoma study's fastest run as published, on random images; return its times.
+
+    8,621 images of 224 pixels, batches of 32 and 20 epochs in mixed precision, from the command to
+    the predictions.
+    """
+    made = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_amp_1gpu", 1)
+    recipe = made.recipe.model_copy(update={"patience": None, "steps": None, "epochs": 20})
+    made = made.model_copy(update={"recipe": recipe})
+    with tempfile.TemporaryDirectory(prefix="medscale-published-") as temporary:
+        folder = Path(temporary)
+        shards = make_shards(folder / "shards", 8621, 224)
+        spec, out = write_plan(folder / "spec.json", made), folder / "run"
+        options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
+        line = [str(part) for pair in options.items() for part in pair]
+        begin = time.monotonic()
+        status, text = run(("scripts/train.py", *line), 140)
+        wall = time.monotonic() - begin
+        if status != "done":
+            return {"status": status, "output": text.splitlines()[-TAIL:]}
+        timing = read_json(out / "timing.json")
+    trained = sum(timing["seconds"][kind] for kind in ("data", "compute", "communication"))
+    return {
+        "wall_s": round(wall, 1),
+        "images_per_second": round(timing["images_per_second"]),
+        "batch": made.global_batch,
+        "epochs": timing["epochs"],
+        "data_share": round(timing["seconds"]["data"] / trained, 4),
+        "seconds": timing["seconds"],
+    }
+
+
+if __name__ == "__main__":
+    tell_user(typer.run)(main)

@@ -1,0 +1,98 @@
+"""Watch of SLURM's queue: the jobs of a study that wait in it, and the starts of the others."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from medscale.base.errors import MedscaleError
+from medscale.workflow.progress.state import State
+
+if TYPE_CHECKING:
+    from medscale.resources.slurm import QueuedJob
+
+EVERY_S = 30.0
+# Reasons of squeue that end only when settings of the job or of the cluster are changed.
+ENDLESS = re.compile(
+    r"Partition(Config|TimeLimit|NodeLimit|Down|Inactive)|BadConstraints|JobHeld|held|"
+    r"(Account|QOS|Qos)NotAllowed|Invalid(Account|QOS|Qos)|"
+    r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?"
+)
+CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+
+
+class Watch:
+    """A thread that asks for the queue twice a minute and records the waiting jobs in a state.
+
+    Args:
+        state: the state of the study.
+        ask: returns the queued jobs; may raise MedscaleError when SLURM does not answer.
+        say: shows a line; called once for each job that will not start by itself.
+    """
+
+    def __init__(
+        self, state: State, ask: Callable[[], list[QueuedJob]], say: Callable[[str], None]
+    ) -> None:
+        self._state, self._ask, self._say = state, ask, say
+        self._shown: set[str] = set()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._end.set()
+
+    def _run(self) -> None:
+        while not self._end.wait(EVERY_S):
+            try:
+                queued = self._ask()
+            except MedscaleError:  # Snakemake's executor repeats its queries and warns by itself
+                continue
+            for text in note(self._state, queued, time.time()):
+                if text not in self._shown and not self._end.is_set():
+                    self._shown.add(text)
+                    self._say(text)
+            self._state.write()
+
+
+def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
+    """Record the waiting jobs and the starts of the running ones in a state.
+
+    Return a sentence for each job that will not start by itself.
+    """
+    jobs = {job.title: job for job in queued}
+    sentences = []
+    for job in state.running():
+        entry = jobs.get(job.title)
+        if entry is None:
+            job.waits = None
+        elif entry.state == "PENDING":
+            job.waits = entry.place.strip("()")
+            job.started = now
+            if ENDLESS.search(job.waits):
+                sentences.append(endless(job.name, entry))
+        else:
+            job.waits = None
+            if (seconds := seconds_of(entry.elapsed)) is not None:
+                job.started = now - seconds
+    return sentences
+
+
+def endless(name: str, entry: QueuedJob) -> str:
+    """Return a sentence on a job that will not start by itself."""
+    return (
+        f"{name} waits in SLURM's queue and will not start by itself: {entry.place.strip('()')} "
+        f"(scontrol show job {entry.number}; docs/cluster.md, Waiting)"
+    )
+
+
+def seconds_of(clock: str) -> float | None:
+    """Return a time of SLURM in seconds; its form is [[days-]hours:]minutes:seconds."""
+    if (match := CLOCK.fullmatch(clock)) is None:
+        return None
+    days, hours, minutes, seconds = (int(text or 0) for text in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

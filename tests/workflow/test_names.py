@@ -1,0 +1,63 @@
+"""Names of functions, parameters, variables and fields are nouns, not participles or pronouns."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medscale.base.code import ROOT
+
+# Rooms of src/medscale that are held to it.
+ROOMS = ("cli", "config", "serve", "workflow")
+REFUSED = {
+    *("asked", "begun", "done", "each", "found", "given", "got", "held", "here", "kept", "known"),
+    *("made", "mine", "named", "nothing", "one", "others", "ours", "said", "says", "seen", "sent"),
+    *("shown", "taken", "takes", "tells", "theirs", "there", "told", "took", "wanted", "wants"),
+    "written",
+}
+# Keys of the service's answers, which are part of its interface.
+ALLOWED = {("serve/http/answers.py", "says"), ("serve/http/answers.py", "seen")}
+
+
+def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and name of each definition; a field of a class counts as a parameter of it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def refused(tree: ast.AST) -> list[tuple[int, str]]:
+    """The names that are no nouns, by line."""
+    return sorted({place for place in names(tree) if place[1].strip("_") in REFUSED})
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_names_are_nouns(room: str) -> None:
+    package = ROOT / "src" / "medscale"
+    for path in sorted((package / room).rglob("*.py")):
+        file = path.relative_to(package).as_posix()
+        wrong = refused(ast.parse(path.read_text(encoding="utf-8")))
+        wrong = [place for place in wrong if (file, place[1]) not in ALLOWED]
+        assert not wrong, f"{file}: {', '.join(f'line {line}: {name}' for line, name in wrong)}"
+
+
+def test_each_kind_of_definition_is_checked() -> None:
+    text = "def made(one, *, seen=1):\n    self.told = [kept for kept in x]\n    named: int = 2\n"
+    assert [name for _, name in refused(ast.parse(text))] == [
+        "made",
+        "one",
+        "seen",
+        "kept",
+        "told",
+        "named",
+    ]
+    assert not refused(ast.parse(Path(__file__).read_text(encoding="utf-8")))
