@@ -26,7 +26,6 @@ GRAPH = Graph(
     directory=workflow.overwrite_workdir,
     files=workflow.configfiles,
 )
-GRAPH.check_writable()
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 config["first_page"] = REPORT.first_page()

@@ -343,11 +343,13 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            known = [{**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()]
+            metadata = [
+                {**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()
+            ]
             prepared = [item for item, _ in readable.values()]
-            results = self._results(prepared, known, calibrated)
+            results = self._results(prepared, metadata, calibrated)
             for number, item, of_image, result in zip(
-                readable, prepared, known, results, strict=True
+                readable, prepared, metadata, results, strict=True
             ):
                 unknown = inputs.unknown(of_image, self.inference.metadata)
                 predictions[number] = Prediction(

@@ -81,7 +81,7 @@ class Graph:
         if "snakemake" in Path(program[0]).parts[-2:]:
             or_end(partial(refuse_unknown, self.config, rules, program[1:]))
 
-    def check_writable(self) -> None:
+    def _check_writable(self) -> None:
         """End Snakemake with one message where this user may not write."""
         or_end(partial(refuse_unwritable, self.workdir / ".snakemake" / "locks"))
         if self.config.cluster is not None and not self._is_dry_run:
@@ -148,11 +148,12 @@ class Graph:
         return self.relative(image)
 
     def equip_jobs(self) -> None:
-        """Set the environment of jobs.
+        """Set the environment of jobs, if this user may write where they write.
 
         Outside a container they find this ``python``; inside one the checkout's code, the data
         and the git commit.
         """
+        self._check_writable()
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
         folders += self.config.cluster.binds if self.config.cluster is not None else []
         commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less

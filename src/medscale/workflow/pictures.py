@@ -75,10 +75,10 @@ def _address(workdir: Path, figure: Figure) -> str:
 def _svg(file: Path) -> bytes:
     """Return the first page of a PDF as SVG, numbers rounded to what is visible."""
     command = [SVG, "-svg", "-f", "1", "-l", "1", str(file.resolve()), "-"]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
+    process = subprocess.run(command, capture_output=True, check=False)
+    if process.returncode:
         return b""
-    return NUMBER.sub(_rounded, done.stdout.decode()).encode()
+    return NUMBER.sub(_rounded, process.stdout.decode()).encode()
 
 
 def _rounded(number: re.Match[str]) -> str:
