@@ -55,9 +55,7 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
-    DATASETS.refuse_missing(
-        workflow.dag.needrun_jobs(), workflow.executor_plugin.name
-    )
+    DATASETS.refuse_missing(workflow)
     SLURM.ready(workflow.executor_plugin.name)
     record_code(REPORT.chapters, GRAPH)
     announce(

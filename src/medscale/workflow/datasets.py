@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,13 +52,14 @@ class Datasets:
         classes = [] if owner is None else [f"data/{owner}/audit.json"]
         return [*self.demo_marker(wildcards), *classes]
 
-    def refuse_missing(self, jobs: Iterable[Any], executor: str) -> None:
+    def refuse_missing(self, workflow: Any) -> None:
         """End Snakemake before the first job where the raw images of an index are missing.
 
         Jobs of other executors than ``local`` may see folders that this machine does not see.
         """
-        for job in jobs:
-            if job.rule.name != "index" or executor != "local":
+        is_local = workflow.executor_plugin.name == "local"
+        for job in workflow.dag.needrun_jobs():
+            if job.rule.name != "index" or not is_local:
                 continue
             raw = self._graph.raw(job.wildcards.study)
             source = self._config.study(job.wildcards.study).source

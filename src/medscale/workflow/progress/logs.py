@@ -78,20 +78,22 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
     """
     if match := REFUSED.search(message):
         return f"sbatch refused the job: {_last_error(match[1].splitlines())}", None
-    written = [log for log in logs if _is_of_attempt(log, started)]
+    own_logs = [log for log in logs if _is_of_attempt(log, started)]
     # An error of the stage itself, wherever it is, tells more than how SLURM ended the job.
-    stages = [log for log in written if log == logs[0]]
+    stages = [log for log in own_logs if log == logs[0]]
     for log in stages:
         if (sentence := last_sentence(log)) and not sentence.startswith(NO_MESSAGE):
             return sentence, log
-    texts = ["\n".join(tail(log)) for log in written]
+    texts = ["\n".join(tail(log)) for log in own_logs]
     for pattern, sentence in ENDS:
-        if found := [log for log, text in zip(written, texts, strict=True) if pattern.search(text)]:
-            return sentence, found[-1]
-    if host := [log for log in written if log not in stages and _of_host(log)]:
+        if matches := [
+            log for log, text in zip(own_logs, texts, strict=True) if pattern.search(text)
+        ]:
+            return sentence, matches[-1]
+    if host := [log for log in own_logs if log not in stages and _of_host(log)]:
         return _of_host(host[-1]), host[-1]
     if state := STATE.search(message):
-        return f"SLURM ended it: {state[1]}", written[-1] if written else None
+        return f"SLURM ended it: {state[1]}", own_logs[-1] if own_logs else None
     if not stages:
         return f"{NO_MESSAGE}, and without a log", None
     return last_sentence(stages[0]), stages[0]
