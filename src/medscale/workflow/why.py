@@ -117,9 +117,9 @@ def _cost(
 
 def counted(stages: Mapping[str, int], most: int | None = None) -> str:
     """Return the number of jobs of each stage in words; of ``most`` stages where that is given."""
-    named = dict(list(stages.items())[:most])
-    words = ", ".join(f"{name} {count}" for name, count in named.items())
-    rest = sum(stages.values()) - sum(named.values())
+    first = dict(list(stages.items())[:most])
+    words = ", ".join(f"{name} {count}" for name, count in first.items())
+    rest = sum(stages.values()) - sum(first.values())
     return f"{words} and {rest} jobs of other stages" if rest else words
 
 

@@ -37,7 +37,7 @@ class Watch:
         self, state: State, ask: Callable[[], list[QueuedJob]], say: Callable[[str], None]
     ) -> None:
         self._state, self._ask, self._say = state, ask, say
-        self._shown: set[str] = set()
+        self._printed_lines: set[str] = set()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -53,8 +53,8 @@ class Watch:
             except MedscaleError:  # Snakemake's executor repeats its queries and warns by itself
                 continue
             for text in note(self._state, queued, time.time()):
-                if text not in self._shown and not self._end.is_set():
-                    self._shown.add(text)
+                if text not in self._printed_lines and not self._end.is_set():
+                    self._printed_lines.add(text)
                     self._say(text)
             self._state.write()
 
