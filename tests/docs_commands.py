@@ -140,6 +140,7 @@ def make_workspace(folder: Path) -> None:
 
 def _write_images(folder: Path) -> None:
     write(folder / "photo.jpg", 900)
+    write(folder / "new.png", 901)
     shutil.copy2(get_testdata_file("CT_small.dcm"), folder / "scan.dcm")
     class_tree(folder / "chest-xrays", {"normal": 12, "pneumonia": 12}, seed=100)
     shutil.copytree(folder / "images" / "normal", folder / "xrays")

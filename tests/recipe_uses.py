@@ -57,14 +57,16 @@ def strategy(folder: Path) -> None:
 def export_format(folder: Path) -> None:
     """Predict by the exported file; its probabilities are near those of PyTorch."""
     import medscale
-    from medscale.serve.runtime import onnx
+    from medscale.serve.runtime import open_session
 
     predictor = medscale.load("results/made/serial_1cpu", device="cpu")
     size = predictor.inference.preprocess.size
     pixels = np.random.default_rng(0).integers(0, 256, (4, size, size, 3), np.uint8)
     expected = predictor.probabilities(pixels, None)
     np.testing.assert_allclose(
-        onnx(Path("made.int8_dynamic.onnx"))(pixels, None), expected, atol=0.1
+        open_session(Path("made.int8_dynamic.onnx")).run(None, {"images": pixels})[0],
+        expected,
+        atol=0.1,
     )
 
 

@@ -29,6 +29,7 @@ from medscale.data.kind import load_kind
 from medscale.evaluate.metrics import NAMES
 from medscale.report.chapters import CHAPTERS
 from medscale.report.datasheet.make import UNKNOWN
+from medscale.report.names import class_name
 from medscale.report.result.card import model_card
 from medscale.workflow.pictures import Picture
 from synthetic_runs import (
@@ -186,7 +187,9 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
     counts = index["label"].value_counts()
     for name in ("a_1", "b & c"):
         row = re.search(
-            rf"^\| {re.escape(name)} \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", datasheet, flags=re.M
+            rf"^\| {re.escape(class_name(name))} \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$",
+            datasheet,
+            flags=re.M,
         )
         assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
     assert "43 found, 40 used, of 20 patients or groups, 3 left out" in datasheet

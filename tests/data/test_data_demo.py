@@ -34,7 +34,8 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     assert summary["by_reason"] == {
         "duplicate": 30,
         "conflicting label": 4,
-        "not an image by its name": 2,
+        "not an image by its name": 1,
+        "hidden file or folder": 1,
         "not an image": 1,
         "truncated": 1,
         "zero bytes": 1,

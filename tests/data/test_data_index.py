@@ -82,7 +82,7 @@ NASTY = {
     "a/text.png": "not an image",
     "a/cut.png": "truncated",
     "b/cut.jpg": "truncated",
-    "b/Thumbs.db": "not an image by its name",
+    "b/Thumbs.db": "hidden file or folder",
     "a/same.png": "duplicate",
     "a/both.png": "conflicting label",
     "b/both too.png": "conflicting label",

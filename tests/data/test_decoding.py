@@ -146,6 +146,19 @@ def test_a_tiff_of_a_colour_space_that_is_not_read_is_refused_by_name() -> None:
         decode(data)
 
 
+@pytest.mark.parametrize("compression", [None, "lzw", "deflate"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 6])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_tiled_tiff_has_the_pixels_that_were_written(
+    compression: str | None, orientation: int, channels: int
+) -> None:
+    samples = smooth(1, 40, 24, channels, 8)
+    kind = "rgb" if channels == 3 else "minisblack"
+    written = samples if channels == 3 else samples[..., 0]
+    data = tiff(written, orientation, photometric=kind, compression=compression, tile=(16, 16))
+    check(data, rotate(np.repeat(samples, 3 // channels, axis=2), orientation))
+
+
 def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
     samples = smooth(1, 40, 40, 3, 16)
     data = tiff(np.moveaxis(samples, 2, 0), photometric="rgb", planarconfig="separate")

@@ -22,6 +22,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.cli import main as cli
+from medscale.cli import options
 from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.layers import merge
@@ -460,7 +461,10 @@ def test_the_command_prints_where_the_time_goes(
     (tmp_path / "mine.yaml").write_text(f"workdir: {tmp_path}")
     commands: list[list[str]] = []
     process = subprocess.CompletedProcess([], 0)
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command) or process)
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda command, **_: commands.append(command) or process
+    )
+    monkeypatch.setattr(options, "_wait", lambda process: process.returncode)
     arguments = [
         "profile",
         "skin",

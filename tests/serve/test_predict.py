@@ -392,8 +392,9 @@ def test_files_left_out_of_a_folder_are_named(
     assert names == ["1.2.840.5", "IM00001", "photo.png"]
     assert all(prediction.label for prediction in predictions)
     assert "2 files were left out by name" in caplog.text
-    assert "phone.heic (not an image by its name), scan.jp2 (not an image by its name)" in (
-        caplog.text
+    assert (
+        "phone.heic (image format that is not read), scan.jp2 (image format that is not read)"
+        in (caplog.text)
     )
 
 

@@ -382,7 +382,7 @@ def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mo
     with pytest.raises(MedscaleError, match="chmod 600"):
         serve(options | {"key_file": key}, print)
     key.chmod(0o400)
-    with pytest.raises(MedscaleError, match="no result"):
+    with pytest.raises(MedscaleError, match="not a result"):
         serve(options | {"key_file": key}, print)
 
 

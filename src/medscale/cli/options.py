@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,8 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     ``subprocess.run`` would kill it a quarter of a second later. Snakemake then could neither stop
     its jobs nor remove its lock, and the next call would fail. Raises MedscaleError after Ctrl-C.
     """
+    # dask_jobqueue, once imported, would end this process at Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped = False
     while True:
         try:

@@ -117,6 +117,9 @@ def _is_opencvs(page: TiffPage) -> bool:
     """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
+    is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
+    if page.is_tiled and (is_turned or page.compression == COMPRESSION.NONE):
+        return False  # OpenCV 5.0 turns each tile where it stands, and refuses plain tiles
     bits, kind = _bits(page), page.photometric
     if bits == (1,):
         return kind in GREY
