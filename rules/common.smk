@@ -11,7 +11,7 @@ rule config:
     localrule: True
     # it writes a small file, on a login node too, which need not start the image for it
     container:
-        None
+        SLURM.no_image
     params:
         text=GRAPH.resolved,
         script=GRAPH.script("write_json.py"),

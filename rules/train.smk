@@ -7,7 +7,7 @@ rule plan:
     localrule: True
     # it writes a small file, on a login node too, which need not start the image for it
     container:
-        None
+        SLURM.no_image
     params:
         text=RUNS.spec,
         script=GRAPH.script("write_json.py"),

