@@ -117,7 +117,7 @@ class Small:
         )
         self.recorder = None
         self.watchdog = SimpleNamespace(rest=lambda: None)
-        self.done = 0
+        self.step_count = 0
 
     def capture(self) -> None:
         """Capture as for a GPU; on a CPU the recorder has to be a pretended one."""
@@ -133,16 +133,16 @@ class Small:
         """Take steps, with a rate that changes in each; return the losses, read at the end."""
         self.model.train(True)
         losses: list[Tensor] = []
-        end = self.done + steps
-        while self.done < end:
-            epoch, start = divmod(self.done, self.training.steps())
+        end = self.step_count + steps
+        while self.step_count < end:
+            epoch, start = divmod(self.step_count, self.training.steps())
             for step in self.training.epoch(epoch, start):
-                torch.manual_seed(step_seed(3, self.done, 0))
-                set_rate(self.optimizer, rate / (1 + self.done))
+                torch.manual_seed(step_seed(3, self.step_count, 0))
+                set_rate(self.optimizer, rate / (1 + self.step_count))
                 self.optimize(step)
                 losses.append(self.update.sums[0].clone())
-                self.done += 1
-                if self.done == end:
+                self.step_count += 1
+                if self.step_count == end:
                     break
         return [float(loss) for loss in losses]
 

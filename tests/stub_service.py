@@ -36,11 +36,11 @@ class Stub:
     """A pool without processes."""
 
     def __init__(self, result: Any) -> None:
-        self.result, self.alive, self.asked, self.free = result, 1, [], asyncio.Event()
+        self.result, self.alive, self.requests, self.free = result, 1, [], asyncio.Event()
         self.free.set()
 
     async def do(self, key: Any, content: Any, caller: str = "", budget: Any = None) -> Any:
-        self.asked.append((key, content))
+        self.requests.append((key, content))
         await self.free.wait()
         if isinstance(self.result, Exception):
             raise self.result

@@ -55,12 +55,12 @@ class ToyLoss:
         cell = row * self._cells + column
         sure = torch.zeros(len(raw), raw.shape[2])
         sure[image, cell] = 1
-        ours = raw[image, :, cell]
+        cell_outputs = raw[image, :, cell]
         loss = functional.binary_cross_entropy_with_logits(raw[:, 4], sure, reduction="sum")
         loss += functional.l1_loss(
-            ours[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum"
+            cell_outputs[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum"
         )
-        return loss + functional.l1_loss(ours[:, 2:4], sides.log(), reduction="sum")
+        return loss + functional.l1_loss(cell_outputs[:, 2:4], sides.log(), reduction="sum")
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
         return torch.zeros((), dtype=torch.int64)

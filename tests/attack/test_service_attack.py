@@ -40,7 +40,9 @@ class OtherCaller:
     @property
     def bad(self) -> list[tuple[int, float]]:
         return [
-            (status, took) for status, took in self.answers if status != 200 or took > PATIENCE_S
+            (status, seconds)
+            for status, seconds in self.answers
+            if status != 200 or seconds > PATIENCE_S
         ]
 
 

@@ -70,9 +70,9 @@ def test_the_version_is_printed() -> None:
 
 @pytest.mark.parametrize("name", ["train", "list", "version"])
 def test_a_command_of_other_programs_is_answered_with_what_to_type(name: str) -> None:
-    done = CliRunner().invoke(main, [name])
-    assert done.exit_code == 2
-    assert f"there is no command '{name}'; type" in done.output
+    invocation = CliRunner().invoke(main, [name])
+    assert invocation.exit_code == 2
+    assert f"there is no command '{name}'; type" in invocation.output
 
 
 @pytest.mark.parametrize(

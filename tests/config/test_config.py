@@ -50,11 +50,11 @@ def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
 
 
 def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
-    mine = config.load(
+    configuration = config.load(
         BASE,
         {"studies": {"mine": {"like": "glaucoma", "title": "Mine", "source": {"kind": "folder"}}}},
     )
-    new_study, original = mine.study("mine"), mine.study("glaucoma")
+    new_study, original = configuration.study("mine"), configuration.study("glaucoma")
     assert (new_study.runs, new_study.baseline) == (original.runs, original.baseline)
     assert (new_study.preprocess.gamma, new_study.preprocess.median) == (None, None)
     assert (new_study.recipe.class_weights, new_study.recipe.epochs) == ("auto", 20)
@@ -68,7 +68,7 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"scale": "huge"}, "no scale 'huge'; there are: full, demo"),
         ({"foo": 1}, "foo: there is no such setting"),
@@ -85,35 +85,39 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
         ({"studies": {"glaucoma": None}}, "studies.glaucoma"),
     ],
 )
-def test_mistakes_are_named(changes, says):
-    with pytest.raises(MedscaleError, match=says):
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(MedscaleError, match=message):
         config.load(BASE, changes)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("studies: [a: b", "line 1.*not valid YAML"),
         ("- a", "expected a mapping"),
         ("scale: full", "studies"),
     ],
 )
-def test_a_broken_file_is_one_message(tmp_path, text, says):
+def test_a_broken_file_is_one_message(tmp_path, text, message):
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(MedscaleError, match="(?s)" + says):
+    with pytest.raises(MedscaleError, match="(?s)" + message):
         config.load(tmp_path / "config.yaml")
 
 
 def test_a_folder_needs_no_more_than_its_path_and_classes():
     source = {"kind": "folder", "path": "images"}
-    mine = {"source": source, "classes": ["a", "b"]}
-    study = config.load(BASE, {"studies": {"mine": mine}}).study("mine")
+    folder_study = {"source": source, "classes": ["a", "b"]}
+    study = config.load(BASE, {"studies": {"mine": folder_study}}).study("mine")
     assert study.runs == ["serial_1cpu"]
     assert study.model.options["dropout"] == "auto"
-    replaced = config.load(BASE, {"studies": {"mine": mine | {"model": {"name": "xray_cnn"}}}})
+    replaced = config.load(
+        BASE, {"studies": {"mine": folder_study | {"model": {"name": "xray_cnn"}}}}
+    )
     assert replaced.study("mine").model.options == {}
-    kept = config.load(BASE, {"studies": {"mine": mine | {"model": {"options": {"width": 8}}}}})
-    assert kept.study("mine").model.options == {"width": 8, "dropout": "auto"}
+    same_model = config.load(
+        BASE, {"studies": {"mine": folder_study | {"model": {"options": {"width": 8}}}}}
+    )
+    assert same_model.study("mine").model.options == {"width": 8, "dropout": "auto"}
 
 
 def test_a_plan_without_steps_is_written_as_before():
@@ -267,13 +271,13 @@ def test_folds_are_replicates_of_a_run():
 
 
 @pytest.mark.parametrize(
-    ("study", "changes", "says"),
+    ("study", "changes", "message"),
     [
         ("pneumonia", {}, "split.folds is for classification: remove the run"),
         ("glaucoma", {"model": {"metadata": ["age"]}}, "remove model.metadata of"),
         ("glaucoma", {"split": {**FOLDS, "mode": "published"}}, "folds need mode grouped"),
     ],
 )
-def test_folds_are_refused_with_what_they_lack(study, changes, says):
-    with pytest.raises(MedscaleError, match=says):
+def test_folds_are_refused_with_what_they_lack(study, changes, message):
+    with pytest.raises(MedscaleError, match=message):
         config.load(BASE, {"studies": {study: {"split": FOLDS, **changes}}})

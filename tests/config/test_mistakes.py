@@ -65,13 +65,13 @@ MISTAKES = [
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Path:
+def configuration_file(tmp_path: Path) -> Path:
     (tmp_path / "mine.yaml").write_text(MINE)
     return tmp_path / "mine.yaml"
 
 
-def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
-    layer = Layer(str(mine), yaml.safe_load(MINE))
+def test_all_mistakes_are_in_one_message_each_with_its_line(configuration_file: Path) -> None:
+    layer = Layer(str(configuration_file), yaml.safe_load(MINE))
     with pytest.raises(MedscaleError) as error:
         validate(Layers(ROOT / "config.yaml", [layer]), check_network=check_model)
     first, *lines, grammar = str(error.value).splitlines()
@@ -79,7 +79,7 @@ def test_all_mistakes_are_in_one_message_each_with_its_line(mine: Path) -> None:
     assert grammar.startswith("  A run's name is <strategy>")
     assert len(lines) == len(MISTAKES)
     for text, (line, setting, reason) in zip(lines, MISTAKES, strict=True):
-        assert text.startswith(f"  {mine}, line {line}: {setting}")
+        assert text.startswith(f"  {configuration_file}, line {line}: {setting}")
         assert reason in text
 
 
@@ -99,10 +99,13 @@ def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:
         load(tmp_path / "config.yaml")
 
 
-def test_snakemake_names_the_file_and_line_too(mine: Path) -> None:
-    process = snakemake("-n", "--configfile", str(mine))
+def test_snakemake_names_the_file_and_line_too(configuration_file: Path) -> None:
+    process = snakemake("-n", "--configfile", str(configuration_file))
     assert process.returncode != 0
-    assert f"{mine}, line 8: studies.mine.recpie: there is no such setting" in process.stderr
+    assert (
+        f"{configuration_file}, line 8: studies.mine.recpie: there is no such setting"
+        in process.stderr
+    )
     assert f"the configuration has {len(MISTAKES)} mistakes" in process.stderr
 
 

@@ -110,7 +110,7 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"scale": ["demo"]}, "there is no scale"),
         ({"studies": "glaucoma"}, "studies must be a mapping"),
@@ -125,6 +125,6 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
     ],
     ids=lambda value: json.dumps(value)[:60],
 )
-def test_what_once_was_a_traceback_is_one_message(changes, says):
-    with pytest.raises(MedscaleError, match=says):
+def test_what_once_was_a_traceback_is_one_message(changes, message):
+    with pytest.raises(MedscaleError, match=message):
         load(changes)

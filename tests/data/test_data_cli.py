@@ -30,7 +30,7 @@ from medscale.data.kind import ALL, Edition
 from medscale.data.kinds import isic2017, smdg
 
 
-def says(report: Report, level: str) -> str:
+def messages(report: Report, level: str) -> str:
     return "\n".join(line.message for line in report.findings if line.level == level)
 
 
@@ -59,7 +59,7 @@ def test_a_complete_download_is_complete(tmp_path: Path) -> None:
     assert counts(report)["train", "normal"] == (4, 4)
     assert counts(report)["train", ALL] == (8, 8)
     assert counts(report)[ALL, ALL] == (24, None)
-    assert "small one" in says(report, "ok")
+    assert "small one" in messages(report, "ok")
 
 
 @pytest.mark.usefixtures("small")
@@ -72,8 +72,8 @@ def test_what_is_missing_and_odd_is_reported(tmp_path: Path) -> None:
     report = check("smdg", root)
     assert not report.complete
     assert [(c.split, c.label) for c in report.counts if not c.complete] == [("val", "normal")]
-    assert says(report, "error") == "no metadata*.csv (patients)"
-    notes = says(report, "note")
+    assert messages(report, "error") == "no metadata*.csv (patients)"
+    notes = messages(report, "note")
     assert (
         "left out, not an image by its name: 1 .zip (such as test.zip), 1 .part (such as" in notes
     )
@@ -89,7 +89,7 @@ def test_small_copies_of_the_real_layouts_are_not_complete(tmp_path: Path) -> No
     report = check("skin", class_tree(tmp_path / "skin", {"a": 2, "b": 2}))
     assert not report.complete
     assert counts(report)[ALL, ALL] == (4, 245_000)
-    assert "2 classes, expected are at least 34" in says(report, "error")
+    assert "2 classes, expected are at least 34" in messages(report, "error")
 
 
 def test_a_rough_statement_may_be_missed_by_a_twentieth() -> None:
@@ -113,15 +113,15 @@ def test_a_part_of_isic_2017_is_counted_and_its_missing_tables_named(tmp_path: P
     assert not report.complete
     assert counts(report)["train", "melanoma"] == (1, 374)
     assert counts(report)["test", "nevus"] == (0, 393)
-    assert "no ISIC-2017_Training*_metadata.csv (age and sex)" in says(report, "error")
-    assert "no ground truth table of the val split" in says(report, "note")
+    assert "no ISIC-2017_Training*_metadata.csv (age and sex)" in messages(report, "error")
+    assert "no ground truth table of the val split" in messages(report, "note")
 
 
 def test_a_folder_that_cannot_be_listed_is_one_line(tmp_path: Path) -> None:
     report = check("smdg", tmp_path / "gone")
     assert not report.complete
-    assert "does not exist" in says(report, "error")
-    assert "kaggle datasets download -d sabari50312/fundus-pytorch" in says(report, "error")
+    assert "does not exist" in messages(report, "error")
+    assert "kaggle datasets download -d sabari50312/fundus-pytorch" in messages(report, "error")
 
 
 def test_any_image_folder_has_nothing_to_be_compared_with(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_synthetic_images_are_not_taken_for_a_download(tmp_path: Path) -> None:
     generate("isic2017", {"unique": 110, "size": 48, "large": 0}, tmp_path / "raw")
     report = check("isic2017", tmp_path / "raw")
     assert report.complete
-    assert "synthetic images, not a download" in says(report, "note")
+    assert "synthetic images, not a download" in messages(report, "note")
     assert all(count.expected is None for count in report.counts)
 
 
@@ -307,7 +307,7 @@ def test_a_failed_download_leaves_no_raw_folder_and_goes_on(
     ):
         fetch("smdg", tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
-    assert "interrupted download" in says(check("smdg", tmp_path / "raw"), "error")
+    assert "interrupted download" in messages(check("smdg", tmp_path / "raw"), "error")
     archive.write_bytes(data)
     install_kaggle(bare, archive)
     fetch("smdg", tmp_path / "raw")

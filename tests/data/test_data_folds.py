@@ -100,7 +100,7 @@ def test_shares_follow_from_the_number_of_folds(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"folds": 1}, "greater than or equal to 2"),
         ({"folds": 5, "mode": "published"}, "folds need mode grouped, not published"),
@@ -110,6 +110,6 @@ def test_shares_follow_from_the_number_of_folds(count: int) -> None:
         ({"folds": 5, "train": 0.7, "val": 0.2}, "must be 1, not 1.1"),
     ],
 )
-def test_nonsense_is_refused(values: dict[str, object], says: str) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_nonsense_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         Split.model_validate(values)

@@ -40,7 +40,7 @@ def rotated_photo() -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "wanted", "tolerance"),
+    ("data", "expected", "tolerance"),
     [
         pytest.param(image_bytes(RGB), PIXELS, 0, id="png"),
         pytest.param(image_bytes(RGB, "JPEG", quality=95, subsampling=0), PIXELS, 8, id="jpeg"),
@@ -71,11 +71,11 @@ def rotated_photo() -> bytes:
         pytest.param(image_bytes(RGB) + b"trailing bytes", PIXELS, 0, id="trailing bytes"),
     ],
 )
-def test_every_form_becomes_rgb(data: bytes, wanted: np.ndarray, tolerance: int) -> None:
+def test_every_form_becomes_rgb(data: bytes, expected: np.ndarray, tolerance: int) -> None:
     actual = decode(data)
     assert actual.dtype == np.uint8
-    assert actual.shape == wanted.shape
-    assert np.abs(actual.astype(int) - wanted).max() <= tolerance
+    assert actual.shape == expected.shape
+    assert np.abs(actual.astype(int) - expected).max() <= tolerance
 
 
 @settings(deadline=None, max_examples=40)

@@ -154,8 +154,8 @@ def test_a_tiled_tiff_has_the_pixels_that_were_written(
 ) -> None:
     samples = smooth(1, 40, 24, channels, 8)
     kind = "rgb" if channels == 3 else "minisblack"
-    written = samples if channels == 3 else samples[..., 0]
-    data = tiff(written, orientation, photometric=kind, compression=compression, tile=(16, 16))
+    pixels = samples if channels == 3 else samples[..., 0]
+    data = tiff(pixels, orientation, photometric=kind, compression=compression, tile=(16, 16))
     check(data, rotate(np.repeat(samples, 3 // channels, axis=2), orientation))
 
 

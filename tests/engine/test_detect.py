@@ -61,7 +61,7 @@ ULTRALYTICS = pytest.mark.skipif(
 
 def configured(**settings) -> Config:
     """The demo study with detection of small images."""
-    given_ = {
+    detect_section = {
         "size": SIZE,
         "epochs": 2,
         "batch_size": 8,
@@ -69,7 +69,7 @@ def configured(**settings) -> Config:
         "augment": {"hflip": 0.5},
     } | settings
     runs = ["serial_1cpu", "serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"]
-    study = {"detect": given_, "runs": runs}
+    study = {"detect": detect_section, "runs": runs}
     return load(
         ROOT / "config.yaml", {"scale": "demo", "seeds": [1], "studies": {"glaucoma": study}}
     )
@@ -201,7 +201,7 @@ def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_stu
 
 
 @pytest.mark.parametrize(
-    ("box_list", "says"),
+    ("box_list", "message"),
     [
         ([[0.0, 0.0, 0.0, 5.0]], "no area"),
         ([[200.0, 0.0, 5.0, 5.0]], "no area inside their image"),
@@ -210,9 +210,9 @@ def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_stu
         (None, "must hold lists of boxes"),
     ],
 )
-def test_a_wrong_box_is_named(box_list, says):
+def test_a_wrong_box_is_named(box_list, message):
     index = pd.DataFrame({"id": [7], "width": [100], "height": [50], "boxes": [box_list]})
-    with pytest.raises(MedscaleError, match=says):
+    with pytest.raises(MedscaleError, match=message):
         relative(index, "index.parquet")
 
 
@@ -355,8 +355,8 @@ def test_half_an_overlap_is_a_hit_for_coco_and_none_for_the_challenge():
 
 def test_average_precision_by_hand():
     # Three true boxes in two images; hit, miss, hit, and the third is never found.
-    made_ = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.7], [9, 0, 9])
-    value = boxes.average_precision(made_, np.ones((1, 2), int))[0]
+    matches = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.7], [9, 0, 9])
+    value = boxes.average_precision(matches, np.ones((1, 2), int))[0]
     assert value == pytest.approx(
         (34 * 1.0 + 33 * 2 / 3) / 101
     )  # recall 0..0.33 at 1, ..0.66 at 2/3, then none
@@ -388,11 +388,11 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
     matched_boxes: set[tuple[int, int]] = set()
     is_hit = []
     for at in order:
-        ours, theirs = (
+        guess_corners, true_corners = (
             torch.from_numpy(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
             for b in (guessed[image[at]][at % 3][None], true[image[at]])
         )
-        shares = box_iou(ours, theirs)[0].tolist()
+        shares = box_iou(guess_corners, true_corners)[0].tolist()
         free = [
             (share, k)
             for k, share in enumerate(shares)
@@ -413,13 +413,13 @@ def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_st
     ranked = np.empty((36, flags.shape[2]), bool)
     for n in range(12):
         ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
-    ours_ = BoxMatches(
+    matches = BoxMatches(
         np.array([len(image_boxes) for image_boxes in true]),
         image[order],
         confidence[order],
         ranked[order],
     )
-    assert boxes.average_precision(ours_, np.ones((1, 12), int))[0] == pytest.approx(expected)
+    assert boxes.average_precision(matches, np.ones((1, 12), int))[0] == pytest.approx(expected)
     assert 0.05 < expected < 1
 
 
@@ -456,29 +456,29 @@ def test_weights_are_copies_of_images(seed):
 def test_the_challenge_s_score_by_hand():
     # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm;
     # 3: empty; 4: missed.
-    made_ = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
-    scores = boxes.challenge(made_, 0.5)
+    matches = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
+    scores = boxes.challenge(matches, 0.5)
     assert scores[:3].tolist() == pytest.approx([1.0, (4 * 1 / 2 + 4 * 0) / 8, 0.0])
     assert np.isnan(scores[3]), "an empty image without a prediction is skipped"
     assert scores[4] == 0
-    mean = boxes.evaluate(made_, 0.5, np.ones((1, 5), int))["map_challenge"][0]
+    mean = boxes.evaluate(matches, 0.5, np.ones((1, 5), int))["map_challenge"][0]
     assert mean == pytest.approx((1 + 0.25 + 0 + 0) / 4)
-    assert boxes.evaluate(made_, 0.75, np.ones((1, 5), int))["map_challenge"][0] == pytest.approx(
+    assert boxes.evaluate(matches, 0.75, np.ones((1, 5), int))["map_challenge"][0] == pytest.approx(
         (1 + 0.5 + 0) / 3
     )
 
 
 def test_the_threshold_is_the_best_on_the_split_it_is_chosen_on():
-    made_ = matched([1, 0, 0], [0, 1, 2], [0.805, 0.605, 0.305], [8, 0, 0])
-    assert boxes.best_threshold(made_) == 0.8
-    assert boxes.challenge(made_, 0.8)[0] == 1
+    matches = matched([1, 0, 0], [0, 1, 2], [0.805, 0.605, 0.305], [8, 0, 0])
+    assert boxes.best_threshold(matches) == 0.8
+    assert boxes.challenge(matches, 0.8)[0] == 1
 
 
 def test_precision_and_recall_at_the_threshold():
-    made_ = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.2], [9, 0, 9])
-    values = boxes.evaluate(made_, 0.5, np.ones((1, 2), int))
+    matches = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.2], [9, 0, 9])
+    values = boxes.evaluate(matches, 0.5, np.ones((1, 2), int))
     assert (values["precision"][0], values["recall"][0]) == (0.5, pytest.approx(1 / 3))
-    assert np.isnan(boxes.evaluate(made_, 0.95, np.ones((1, 2), int))["precision"][0])
+    assert np.isnan(boxes.evaluate(matches, 0.95, np.ones((1, 2), int))["precision"][0])
 
 
 # Runs
@@ -621,18 +621,22 @@ def test_a_detection_plan_has_its_own_recipe_and_none_of_the_classification_s_ne
     settings = configured(pretrained="some.safetensors")
     study = settings.study("glaucoma").model_dump(mode="json") | changes
     study["model"] |= {"name": "medical_cnn"}
-    made_ = plan(
+    detection_plan = plan(
         load(ROOT / "config.yaml", {"studies": {"glaucoma": study}}),
         "glaucoma",
         "ddp_4gpu_yolov8n",
         1,
     )
-    assert (made_.model.trained, made_.model.metadata, made_.model.pretrained) == (
+    assert (
+        detection_plan.model.trained,
+        detection_plan.model.metadata,
+        detection_plan.model.pretrained,
+    ) == (
         "all",
         [],
         "some.safetensors",
     )
-    assert (made_.global_batch, made_.recipe.epochs) == (8, 2)
+    assert (detection_plan.global_batch, detection_plan.recipe.epochs) == (8, 2)
     changed_plan = plan(configured(images="all"), "glaucoma", "ddp_2cpu_yolov8n", 1)
     assert (
         changed_plan.training_digest

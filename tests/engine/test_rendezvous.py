@@ -100,8 +100,10 @@ def test_a_rank_whose_launcher_is_gone_ends_before_it_imports_anything(tmp_path)
     )
     assert process.returncode == 1
     assert not (tmp_path / "ran").exists()
-    mine = environment | {orphan.LAUNCHER: str(os.getpid())}
-    assert subprocess.run(command, env=mine, cwd=tmp_path, timeout=60).returncode == 0
+    launcher_environment = environment | {orphan.LAUNCHER: str(os.getpid())}
+    assert (
+        subprocess.run(command, env=launcher_environment, cwd=tmp_path, timeout=60).returncode == 0
+    )
     assert (tmp_path / "ran").exists()
 
 

@@ -47,7 +47,7 @@ def test_any_text_parses_to_itself_or_is_refused_with_the_grammar(text):
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("foo_1cpu", "begins with 'foo'"),
         ("ddp", "number of devices such as 2gpu"),
@@ -63,8 +63,8 @@ def test_any_text_parses_to_itself_or_is_refused_with_the_grammar(text):
         ("ddp_2gpu_Foo", "'Foo' is no model name"),
     ],
 )
-def test_wrong_names_say_which_part(name, says):
-    with pytest.raises(MedscaleError, match=says):
+def test_wrong_names_say_which_part(name, message):
+    with pytest.raises(MedscaleError, match=message):
         RunSpec.parse(name)
 
 

@@ -65,7 +65,7 @@ def left_behind(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "run", "says"),
+    ("fault", "run", "message"),
     [
         ("raise:1:1", "ddp_2cpu", "rank 1 failed: ValueError: a test's own error"),
         ("kill:0:1", "ddp_2cpu", "rank 0 was ended by SIGKILL"),
@@ -74,11 +74,11 @@ def left_behind(folder: Path) -> list[str]:
         ("stop:1:1", "ddp_2cpu", "rank 1 did not answer"),
     ],
 )
-def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, run, says):
+def test_one_rank_that_fails_ends_the_run_and_is_named(training, fault, run, message):
     start = time.monotonic()
     process = run_faulty(training, fault, run, parallel={"timeout_s": 5})
     assert process.returncode != 0
-    assert says in process.stderr.strip().splitlines()[-1]
+    assert message in process.stderr.strip().splitlines()[-1]
     assert time.monotonic() - start < 180
     assert not left_behind(training.folder)
 

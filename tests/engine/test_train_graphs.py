@@ -419,12 +419,14 @@ def test_a_rate_in_a_tensor_trains_as_a_number_does(kind):
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
     extra = {"momentum": 0.9, "nesterov": True} if kind == "sgd" else {}
     recipe = Recipe(optimizer=kind, weight_decay=0.01)
-    ours = weights(lambda layer: optimizer(layer, recipe, Precision("fp32", CPU)), set_rate)
+    weights_by_tensor = weights(
+        lambda layer: optimizer(layer, recipe, Precision("fp32", CPU)), set_rate
+    )
     plain = weights(
         lambda layer: kinds[kind](layer.parameters(), 1.0, weight_decay=0.01, fused=True, **extra),
         number,
     )
-    assert equal(ours, plain)
+    assert equal(weights_by_tensor, plain)
 
 
 def test_logits_are_read_one_batch_later(shards):

@@ -42,10 +42,10 @@ def test_delong_is_that_of_all_pairs(seed):
     labels = rng.integers(0, 2, 60)
     odds_a, odds_b = scored(labels, 0.8, rng), scored(labels, 1.2, rng)
     expected, covariance = delong_by_definition(labels, odds_a[:, 1], odds_b[:, 1])
-    ours = [paired.auroc(predicted(labels, odds)) for odds in (odds_a, odds_b)]
-    assert [area.auroc for area in ours] == pytest.approx(expected)
-    assert ours[0].auroc == pytest.approx(roc_auc_score(labels, odds_a[:, 1]))
-    table = np.stack([area.influence for area in ours])
+    areas = [paired.auroc(predicted(labels, odds)) for odds in (odds_a, odds_b)]
+    assert [area.auroc for area in areas] == pytest.approx(expected)
+    assert areas[0].auroc == pytest.approx(roc_auc_score(labels, odds_a[:, 1]))
+    table = np.stack([area.influence for area in areas])
     np.testing.assert_allclose(table @ table.T, covariance, rtol=1e-9)
     row = paired.compare(
         ["a", "b"],

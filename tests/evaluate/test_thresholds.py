@@ -87,9 +87,9 @@ def test_a_ratio_without_false_alarms_is_infinite_and_its_interval_has_a_lower_e
     values = consequences(0.8, 1.0, 0.1, 1.0)
     assert odds(values["lr_positive"]) == np.inf
     assert (float(values["ppv"]), float(odds(values["lr_negative"]))) == pytest.approx((1.0, 0.2))
-    nothing = consequences(0.0, 1.0, 0.1, 1.0)  # no image is called positive
-    assert np.isnan(nothing["ppv"])
-    assert nothing["mcc"] == 0
+    values_without_positives = consequences(0.0, 1.0, 0.1, 1.0)  # no image is called positive
+    assert np.isnan(values_without_positives["ppv"])
+    assert values_without_positives["mcc"] == 0
     assert cost_without_test(0.1, 2) == pytest.approx(0.2)
     assert cost_without_test(0.9, 2) == pytest.approx(0.1)
 

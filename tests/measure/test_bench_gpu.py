@@ -151,9 +151,9 @@ def test_the_table_is_written_after_each_round(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "PAGE", page_file)
     with pytest.raises(RuntimeError, match="StopIteration"):
         gpu.main(["medical_cnn"], [32], ["bf16"], ["engine", "graph"], 2, False, False)
-    kept = pd.read_csv(table).set_index("way")
-    assert kept["images_per_second"].to_dict() == {"graph": 100, "engine": 50}
-    assert kept["rounds"].tolist() == [1, 1]
+    measurements = pd.read_csv(table).set_index("way")
+    assert measurements["images_per_second"].to_dict() == {"graph": 100, "engine": 50}
+    assert measurements["rounds"].tolist() == [1, 1]
     assert "| 50 |" in page_file.read_text()
 
 

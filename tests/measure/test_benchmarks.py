@@ -383,6 +383,6 @@ def test_a_study_with_benchmarks_plans_them(tmp_path: Path) -> None:
         "evaluate",
     ):
         assert f"rule {rule}:" in process.stdout
-    says = "no chapter 'enhance'; give it a section benchmarks.enhance"
-    with pytest.raises(MedscaleError, match=says):
+    message = "no chapter 'enhance'; give it a section benchmarks.enhance"
+    with pytest.raises(MedscaleError, match=message):
         check_target(Graph({"scale": "demo"}).config, "figures/glaucoma/enhance.pdf")

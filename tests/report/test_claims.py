@@ -261,11 +261,11 @@ def test_benchmarks_are_read_by_their_best_way(tmp_path: Path):
     row = check(gain, files(tmp_path))
     assert row["value"] == pytest.approx(4.0, rel=0.01)
     assert (row["verdict"], row["note"]) == (HOLDS, "loader")
-    theirs = next(c for c in plan_claims(ALL) if c.name == "published_skin_loading")
-    assert check(theirs, files(tmp_path))["verdict"] in (HOLDS, OPEN)
+    published_claim = next(c for c in plan_claims(ALL) if c.name == "published_skin_loading")
+    assert check(published_claim, files(tmp_path))["verdict"] in (HOLDS, OPEN)
     slow = pd.DataFrame(rows).assign(seconds=8.0)
     write_csv(tmp_path / "measured" / "skin" / "loading.csv", slow)
-    assert check(theirs, files(tmp_path))["verdict"] == FAILS
+    assert check(published_claim, files(tmp_path))["verdict"] == FAILS
 
 
 def test_the_serial_part_of_a_series_by_hand(tmp_path: Path):

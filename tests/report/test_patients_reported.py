@@ -41,7 +41,7 @@ def terminal_text(folder: Path, summary: dict[str, object]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("patient_source", "over", "says", "divided"),
+    ("patient_source", "over", "caution", "divided"),
     [
         ("known", "over patients: the patients are known", False, "whole patients or groups"),
         ("partly", "over patients or images: the patients are known of a part", True, "whole pat"),
@@ -54,7 +54,7 @@ def terminal_text(folder: Path, summary: dict[str, object]) -> str:
     ],
 )
 def test_reports_say_whether_patients_are_known(
-    tmp_path: Path, patient_source: str, over: str, says: bool, divided: str
+    tmp_path: Path, patient_source: str, over: str, caution: bool, divided: str
 ) -> None:
     evaluation = evaluate_run(tmp_path, patient_source)
     summary = summarise(evaluation) | {"gradcam": None}
@@ -62,7 +62,7 @@ def test_reports_say_whether_patients_are_known(
     assert over in terminal_text(tmp_path, summary)
     card = model_card(summary, evaluation.per_class)
     assert f"bootstrap {over.split(':')[0]}\n" in card
-    assert ("Caution: the patients are" in card) == says
+    assert ("Caution: the patients are" in card) == caution
     assert ("patients or groups, seen" in card) == (patient_source != "not known")
     config = configuration("glaucoma", [RUN], seeds=[1])
     pages = make(
@@ -101,6 +101,6 @@ def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
     ):
         assert test[average] == pytest.approx(np.mean(by_class.loc[["a", "b"], metric]))
     summary = summarise(evaluation) | {"gradcam": None}
-    says = "leave out c: the test images have fewer than 4 patients or groups of them"
-    assert says in terminal_text(tmp_path, summary)
-    assert f"Averages over classes {says}" in model_card(summary, evaluation.per_class)
+    omission = "leave out c: the test images have fewer than 4 patients or groups of them"
+    assert omission in terminal_text(tmp_path, summary)
+    assert f"Averages over classes {omission}" in model_card(summary, evaluation.per_class)

@@ -26,8 +26,8 @@ def later(folder, count, lease_names, release):
     """A run in a thread: records its cards when it gets them, and holds them until released."""
 
     def run():
-        with cards.lease("later", count, POOL, folder) as mine:
-            lease_names.append(mine)
+        with cards.lease("later", count, POOL, folder) as run_cards:
+            lease_names.append(run_cards)
             release.wait(120)
 
     thread = threading.Thread(target=run)
@@ -37,10 +37,10 @@ def later(folder, count, lease_names, release):
 
 def test_runs_take_different_cards(tmp_path):
     with ExitStack() as leases:
-        mine = [
+        card_groups = [
             leases.enter_context(cards.lease("run", n, POOL, tmp_path / "new")) for n in (1, 2, 1)
         ]
-    assert sorted(card for lease in mine for card in lease) == sorted(POOL)
+    assert sorted(card for lease in card_groups for card in lease) == sorted(POOL)
     with cards.lease("run", 4, POOL, tmp_path / "new") as all_four:  # free again
         assert all_four == POOL
 

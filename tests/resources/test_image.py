@@ -77,7 +77,7 @@ def test_each_list_stands_in_one_place():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "programs", "says"),
+    ("arguments", "programs", "message"),
     [
         (["docker"], {"DOCKER": "no-docker"}, "docker is missing"),
         (["docker"], {"DOCKER": "false"}, "no docker daemon answers at unix:///nowhere"),
@@ -86,14 +86,14 @@ def test_each_list_stands_in_one_place():
         ([], {}, "say which way"),
     ],
 )
-def test_missing_parts_are_reported_before_anything_is_built(arguments, programs, says):
+def test_missing_parts_are_reported_before_anything_is_built(arguments, programs, message):
     environment = os.environ | {"DOCKER_HOST": "unix:///nowhere"} | programs
     before = set((ROOT / "containers").iterdir())
     process = subprocess.run(
         [ROOT / "tools/image.sh", *arguments], capture_output=True, text=True, env=environment
     )
     assert process.returncode == 1
-    assert says in process.stderr
+    assert message in process.stderr
     assert set((ROOT / "containers").iterdir()) <= before
 
 

@@ -42,10 +42,10 @@ def test_a_schedule_by_hand() -> None:
     )
 )
 def test_a_schedule_is_between_its_bounds(jobs: list[tuple[int, int, float]]) -> None:
-    took = makespan(jobs, 4, 8)
+    seconds = makespan(jobs, 4, 8)
     longest, total = max(job[2] for job in jobs), sum(job[2] for job in jobs)
     area = max(sum(g * t for g, _, t in jobs) / 4, sum(c * t for _, c, t in jobs) / 8)
-    assert max(longest, area) - 1e-6 <= took <= total + 1e-6
+    assert max(longest, area) - 1e-6 <= seconds <= total + 1e-6
 
 
 def test_sums_are_those_of_the_runs(full: Config) -> None:

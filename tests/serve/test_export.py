@@ -171,7 +171,7 @@ def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> N
 def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> None:
     run = partial(CliRunner().invoke, cli.main)
     out = tmp_path / "x.onnx"
-    done = run(
+    invocation = run(
         [
             "export",
             str(exported_study.result),
@@ -183,17 +183,17 @@ def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> 
             str(exported_study.raw),
         ]
     )
-    assert done.exit_code == 0, done.output
-    assert f"of PyTorch's on {COUNT} images" in done.output
+    assert invocation.exit_code == 0, invocation.output
+    assert f"of PyTorch's on {COUNT} images" in invocation.output
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
-    for bad_arguments, says in (
+    for bad_arguments, message in (
         (["--to", "int8"], "--images"),
         (["--to", "pt"], "there are onnx"),
         (["--to", "tensorrt"], ""),
     ):
         failed = run(["export", str(exported_study.result), *bad_arguments])
         assert isinstance(failed.exception, MedscaleError)
-        assert says in str(failed.exception)
+        assert message in str(failed.exception)
 
 
 # Measured
@@ -292,7 +292,7 @@ def test_each_way_is_timed_on_the_same_images(exported_study, tmp_path: Path) ->
 
 
 def test_what_cannot_be_measured_is_refused_by_the_configuration() -> None:
-    for benchmarks, says in (
+    for benchmarks, message in (
         ({"inference": {}}, "give benchmarks.export"),
         ({"export": {"runs": ["serial_1gpu_yolov8n"]}}, "is a detector"),
         ({"export": {"runs": ["seral_1gpu"]}}, "benchmarks.export.runs"),
@@ -301,7 +301,7 @@ def test_what_cannot_be_measured_is_refused_by_the_configuration() -> None:
             "ways must have eager",
         ),
     ):
-        with pytest.raises(MedscaleError, match=says):
+        with pytest.raises(MedscaleError, match=message):
             load(ROOT / "config.yaml", {"studies": {"glaucoma": {"benchmarks": benchmarks}}})
 
 

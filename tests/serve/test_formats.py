@@ -42,7 +42,7 @@ def test_benchmarks_and_figures_have_each_format() -> None:
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     with pytest.raises(MedscaleError, match="there are onnx, fp16, int8, tensorrt"):
         by_name("fp8")
-    for section, says in (
+    for section, message in (
         ({"export": {"runs": ["serial_1cpu"], "formats": ["fp8"]}}, "export.formats: 'fp8'"),
         # TensorRT is measured as a device.
         ({"export": {"runs": ["serial_1cpu"], "formats": ["tensorrt"]}}, "'tensorrt' is unknown"),
@@ -51,7 +51,7 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
             "inference.ways: 'fp8'",
         ),
     ):
-        with pytest.raises(MedscaleError, match=says):
+        with pytest.raises(MedscaleError, match=message):
             load(ROOT / "config.yaml", {"studies": {"glaucoma": {"benchmarks": section}}})
 
 

@@ -304,12 +304,12 @@ def test_a_bad_image_is_an_error_alone_and_a_row_among_others(study_result, tmp_
     assert table["error"].isna().tolist() == [True, False, False, False]
     with pytest.raises(Unreadable, match="not an image"):
         predictor.predict(tmp_path / "c.jpg")
-    for bad_argument, says in (
+    for bad_argument, message in (
         (np.zeros((4, 4)), "float64"),
         (np.zeros((4, 4, 4), np.uint8), "uint8"),
         (3, "int is no image"),
     ):
-        with pytest.raises(MedscaleError, match=says):
+        with pytest.raises(MedscaleError, match=message):
             predictor.predict(bad_argument)
 
 
@@ -336,13 +336,13 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
     # the table wins over the header, also where it has no value
     assert hidden[0].probabilities != from_headers[0].probabilities
     np.testing.assert_allclose(values(hidden[1:]), values(from_headers[1:]), atol=FP32)
-    for bad_argument, says in (
+    for bad_argument, message in (
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
         ({"sex": "femal"}, "sex is 'femal'; the training images have female, male. Leave out"),
         ({"age": "old"}, "age is 'old', where the network takes a number"),
         ([{}, {}], "metadata of 2 images were given with 1"),
     ):
-        with pytest.raises(MedscaleError, match=says):
+        with pytest.raises(MedscaleError, match=message):
             predictor.predict(image, bad_argument)
 
 
@@ -354,11 +354,11 @@ def test_a_table_of_metadata_must_name_the_images(
     lines = [f"data/images/{name},{30 + number}" for number, name in enumerate(names)]
     (tmp_path / "facts.csv").write_text("\n".join(["path,age", *lines]) + "\n")
     table = inputs.parse_metadata(str(tmp_path / "facts.csv"))
-    says = (
+    message = (
         r"names none of the 24 images \(its first path: data/images/im00.png; the first image: "
         r"im00.png\)"
     )
-    with pytest.raises(MedscaleError, match=says):
+    with pytest.raises(MedscaleError, match=message):
         list(predictor.stream([(name, image) for name in names], table))
     table = table[:2].assign(path=["./im00.png", "other.png"])
     with medscale_log(caplog):
@@ -447,7 +447,7 @@ def test_damaged_or_hostile_folders_are_refused_in_words(study_result, tmp_path:
         file.write(b"\x7f")
     (missing / "seed1.safetensors").unlink()
     timm = {"name": "test_resnet", "options": {"checkpoint_path": "evil.pth"}, "metadata": []}
-    for folder, says in (
+    for folder, message in (
         (tmp_path / "none", "does not exist"),
         (study_result.raw, "so it is not a result"),
         (change_record(format=2), "format"),
@@ -462,7 +462,7 @@ def test_damaged_or_hostile_folders_are_refused_in_words(study_result, tmp_path:
         (damaged, "SHA-256 differs"),
         (missing, "copy the whole result folder"),
     ):
-        with pytest.raises(MedscaleError, match=says):
+        with pytest.raises(MedscaleError, match=message):
             medscale.load(folder)
     with pytest.raises(MedscaleError, match="no GPU here"):
         medscale.load(study_result.result, device="meta" if torch.cuda.is_available() else "cuda")
@@ -491,9 +491,9 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
         "--seed",
         "all",
     ]
-    done = run([*arguments, "--metadata", "age=50,sex=male"])
-    assert done.exit_code == 0, done.output
-    assert "not a medical device" in done.output
+    invocation = run([*arguments, "--metadata", "age=50,sex=male"])
+    assert invocation.exit_code == 0, invocation.output
+    assert "not a medical device" in invocation.output
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["path"].tolist() == sorted(
         Path(path).name for path in study_result.index["path"][:3]
@@ -508,17 +508,17 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
         assert image["label"] == max(image["probabilities"], key=image["probabilities"].get)
         assert image["title"] == class_name(image["label"])  # the study has no class_titles
     (tmp_path / "in" / "x.png").write_bytes(b"broken")
-    done = run(arguments)
-    assert isinstance(done.exception, MedscaleError)
-    assert "1 of 4 images" in str(done.exception)
+    invocation = run(arguments)
+    assert isinstance(invocation.exception, MedscaleError)
+    assert "1 of 4 images" in str(invocation.exception)
     assert pd.read_csv(tmp_path / "out.csv")["error"].notna().sum() == 1
-    for bad_argument, says in (
+    for bad_argument, message in (
         (["--device", "gpu"], "--device is cpu, cuda or a GPU by its number"),
         (["--csv", str(tmp_path)], "is a folder; name a file"),
         (["--metadata", "age"], "neither a CSV table"),
         (["--seed", "two"], "--seed is a number"),
     ):
-        assert says in str(run([*arguments, *bad_argument]).exception)
+        assert message in str(run([*arguments, *bad_argument]).exception)
 
 
 def test_the_used_frame_of_several_is_named(study_result, tmp_path: Path) -> None:
@@ -631,8 +631,8 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     counts = [len(replicate_plan.boxes) for replicate_plan in predictions]
     assert counts == [int((expected["id"] == number).sum()) for number in range(6)]
     sides = expected[[*data_boxes.SIDES, "confidence"]].to_numpy() * [wide, size, wide, size, 1]
-    ours = table.dropna(subset="x")[[*data_boxes.SIDES, "confidence"]].to_numpy(float)
-    np.testing.assert_allclose(ours, sides, atol=1e-2)
+    predicted_boxes = table.dropna(subset="x")[[*data_boxes.SIDES, "confidence"]].to_numpy(float)
+    np.testing.assert_allclose(predicted_boxes, sides, atol=1e-2)
     assert len(table) == sum(max(count, 1) for count in counts)
     with pytest.raises(MedscaleError, match="cannot be combined"):
         medscale.load(out, seed="all")

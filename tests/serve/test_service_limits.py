@@ -49,7 +49,7 @@ def test_an_upload_never_goes_to_disk(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (
                 await caller.post("/v1/predict", files=upload(bytes(5_000_000)))
             ).status_code == 200
-        assert len(service.decoders.asked[0][1].data) == 5_000_000  # type: ignore[attr-defined]
+        assert len(service.decoders.requests[0][1].data) == 5_000_000  # type: ignore[attr-defined]
         assert service.admission.images == service.admission.bytes == 0
 
     asyncio.run(main())

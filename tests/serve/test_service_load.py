@@ -29,13 +29,13 @@ class Figures:
     errors: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    def summary_line(self, took: float) -> str:
+    def summary_line(self, duration: float) -> str:
         p50, p95, p99 = np.percentile(self.seconds, (50, 95, 99)) if self.seconds else (np.nan,) * 3
         status_counts = ", ".join(
             f"{count} x {status}" for status, count in sorted(self.statuses.items())
         )
         latency = f"latency p50 {p50:.2f}, p95 {p95:.2f}, p99 {p99:.2f} s"
-        rate = f"{len(self.seconds) / took:.0f} images/s"
+        rate = f"{len(self.seconds) / duration:.0f} images/s"
         return f"{status_counts}; {len(self.errors)} broken; {rate}; {latency}"
 
 
@@ -45,7 +45,7 @@ async def hammer(service: Service, clients: int, seconds: float, images: list[by
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 
     async def send_requests(number: int, caller: httpx.AsyncClient) -> None:
-        while (begun := time.monotonic()) < end:
+        while (start := time.monotonic()) < end:
             files = [("images", ("photo.jpg", images[number % len(images)]))]
             try:
                 answer = await caller.post(
@@ -56,7 +56,7 @@ async def hammer(service: Service, clients: int, seconds: float, images: list[by
                 continue
             figures.statuses[answer.status_code] += 1
             if answer.status_code == 200:
-                figures.seconds.append(time.monotonic() - begun)
+                figures.seconds.append(time.monotonic() - start)
             elif answer.status_code in LIMITS:
                 await asyncio.sleep(int(answer.headers["retry-after"]))
 

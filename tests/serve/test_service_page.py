@@ -103,7 +103,7 @@ def page(browser: Browser, service: Service, request: pytest.FixtureRequest) -> 
     new_page, messages, requests = context.new_page(), [], []
     new_page.on("console", lambda message: messages.append(message.text))
     new_page.on("pageerror", lambda error: messages.append(str(error)))
-    new_page.on("request", lambda one: requests.append(one.url))
+    new_page.on("request", lambda browser_request: requests.append(browser_request.url))
     new_page.on(
         "filechooser", lambda _: None
     )  # taken from now on; at the time of a key it would be too late

@@ -46,7 +46,7 @@ def test_the_check_says_whether_patients_are_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folders", "split", "says"),
+    ("folders", "split", "message"),
     [
         (("train", "val"), {"mode": "published"}, "error: .* has no test split"),
         (("train", "test"), {"mode": "published"}, None),
@@ -54,13 +54,13 @@ def test_the_check_says_whether_patients_are_known(tmp_path: Path) -> None:
     ],
 )
 def test_the_check_refuses_what_the_index_will_refuse(
-    tmp_path: Path, folders: tuple[str, ...], split: dict[str, object], says: str | None
+    tmp_path: Path, folders: tuple[str, ...], split: dict[str, object], message: str | None
 ) -> None:
     for number, folder in enumerate(folders):
         class_tree(tmp_path / "raw" / folder, {"a": 5, "b": 5}, seed=100 * number)
     finding_text = findings(tmp_path / "raw", split).get("split of mine")
-    assert (finding_text is None) == (says is None)
-    assert says is None or re.match(says, str(finding_text))
+    assert (finding_text is None) == (message is None)
+    assert message is None or re.match(message, str(finding_text))
 
 
 def test_the_check_names_files_that_are_left_out_and_a_division_that_is_not_kept(

@@ -183,8 +183,8 @@ def planned_targets() -> dict[tuple[str, ...], list[str]]:
 
 @pytest.mark.parametrize("options", planned_targets(), ids=" ".join)
 def test_targets_are_planned(options: tuple[str, ...], workspace: Path) -> None:
-    mine = str(workspace / "mine.yaml")
-    arguments = [mine if part == "mine.yaml" else part for part in options]
+    configuration_file = str(workspace / "mine.yaml")
+    arguments = [configuration_file if part == "mine.yaml" else part for part in options]
     if "slurm" in arguments and "--sdm" not in arguments:
         arguments += ["--sdm", "env-modules"]  # otherwise Snakemake looks for Apptainer
     process = snakemake(

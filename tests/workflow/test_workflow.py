@@ -57,7 +57,7 @@ def test_commands_of_users_are_planned(arguments, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (
             ("results/glaucoma/ddp_amp_gpu2",),
@@ -70,11 +70,11 @@ def test_commands_of_users_are_planned(arguments, tmp_path):
         (("--config", "colour=red"), "colour: there is no such setting"),
     ],
 )
-def test_a_mistake_gets_one_message_and_no_traceback(arguments, says):
+def test_a_mistake_gets_one_message_and_no_traceback(arguments, message):
     process = snakemake("-n", *arguments)
     assert process.returncode != 0
     assert "medscale: error: " in process.stderr
-    assert says in process.stderr
+    assert message in process.stderr
     assert "Traceback" not in process.stderr + process.stdout
 
 
@@ -172,13 +172,13 @@ def test_the_parts_of_a_runs_name_in_another_order_are_understood(run):
 
 
 def test_missing_images_end_snakemake_before_the_first_job(tmp_path):
-    done = snakemake(
+    process = snakemake(
         "results/glaucoma/serial_1cpu", "--cores", "1", "--config", f"workdir={tmp_path}"
     )
-    assert done.returncode == 2
-    assert f"the raw folder {tmp_path}/data/raw/glaucoma does not exist" in done.stderr
-    assert "kaggle datasets download" in done.stderr
-    assert "rule plan" not in done.stdout + done.stderr
+    assert process.returncode == 2
+    assert f"the raw folder {tmp_path}/data/raw/glaucoma does not exist" in process.stderr
+    assert "kaggle datasets download" in process.stderr
+    assert "rule plan" not in process.stdout + process.stderr
 
 
 def test_snakemake_answers_all_misspelt_targets_at_once_and_takes_no_option_for_one():
