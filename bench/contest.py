@@ -89,9 +89,9 @@ def finish(name: str, command: list[str]) -> None:
     Raises:
         MedscaleError: when it fails, with the end of its error output.
     """
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise MedscaleError(f"{name} failed:\n{done.stderr[-2000:]}")
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        raise MedscaleError(f"{name} failed:\n{process.stderr[-2000:]}")
 
 
 def on_one_core() -> None:
@@ -108,8 +108,8 @@ def alone() -> ProcessPoolExecutor:
 def ratio(table: pd.DataFrame, above: str, below: str) -> tuple[float, float, float]:
     """Return median, minimum and maximum over rounds of the ratio of two ways' seconds."""
     seconds = table.pivot(index="round", columns="name", values="seconds")
-    each = seconds[above] / seconds[below]
-    return float(each.median()), float(each.min()), float(each.max())
+    ratios = seconds[above] / seconds[below]
+    return float(ratios.median()), float(ratios.min()), float(ratios.max())
 
 
 def show(table: pd.DataFrame, base: str, title: str, images: int | None = None) -> None:

@@ -108,12 +108,12 @@ def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
             continue
         begin = time.monotonic()
         status, text = run(step.arguments, min(step.limit_s, left))
-        taken = round(time.monotonic() - begin, 1)
+        duration_s = round(time.monotonic() - begin, 1)
         last = text.splitlines()[-TAIL:]
-        results.append({"step": step.name, "status": status, "seconds": taken, "output": last})
-        print(f"{step.name}: {status} after {taken:g} s", flush=True)
+        results.append({"step": step.name, "status": status, "seconds": duration_s, "output": last})
+        print(f"{step.name}: {status} after {duration_s:g} s", flush=True)
         with open(out / "log.txt", "a", encoding="utf-8") as log:
-            log.write(f"\n=== {step.name}: {status} after {taken:g} s\n{text}")
+            log.write(f"\n=== {step.name}: {status} after {duration_s:g} s\n{text}")
         write_json(out / "session.json", results)
         for file in (TABLE, PAGE):
             if file.is_file():
@@ -172,13 +172,13 @@ def train_published() -> dict[str, object]:
     8,621 images of 224 pixels, batches of 32 and 20 epochs in mixed precision, from the command to
     the predictions.
     """
-    made = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_amp_1gpu", 1)
-    recipe = made.recipe.model_copy(update={"patience": None, "steps": None, "epochs": 20})
-    made = made.model_copy(update={"recipe": recipe})
+    run_plan = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_amp_1gpu", 1)
+    recipe = run_plan.recipe.model_copy(update={"patience": None, "steps": None, "epochs": 20})
+    run_plan = run_plan.model_copy(update={"recipe": recipe})
     with tempfile.TemporaryDirectory(prefix="medscale-published-") as temporary:
         folder = Path(temporary)
         shards = make_shards(folder / "shards", 8621, 224)
-        spec, out = write_plan(folder / "spec.json", made), folder / "run"
+        spec, out = write_plan(folder / "spec.json", run_plan), folder / "run"
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
         line = [str(part) for pair in options.items() for part in pair]
         begin = time.monotonic()
@@ -191,7 +191,7 @@ def train_published() -> dict[str, object]:
     return {
         "wall_s": round(wall, 1),
         "images_per_second": round(timing["images_per_second"]),
-        "batch": made.global_batch,
+        "batch": run_plan.global_batch,
         "epochs": timing["epochs"],
         "data_share": round(timing["seconds"]["data"] / trained, 4),
         "seconds": timing["seconds"],

@@ -70,8 +70,8 @@ def main(
                 _hold(ways, pixels[:batch], threads, rounds)
         right = runtime.in_batches(eager, pixels, None, 32).argmax(1) == labels
         for name, file in files.items():
-            ours = runtime.in_batches(runtime.onnx(file), pixels, None, 32).argmax(1) == labels
-            difference, low, high = accuracy_difference(ours, right, groups)
+            correct = runtime.in_batches(runtime.onnx(file), pixels, None, 32).argmax(1) == labels
+            difference, low, high = accuracy_difference(correct, right, groups)
             title = (
                 f"{name}: accuracy minus eager's on {len(test)} images (aim: within {NEAR} points)"
             )

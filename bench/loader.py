@@ -107,13 +107,13 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
         images += len(pixels)
         if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
             raise MedscaleError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
-    took, expected = (
+    duration_s, expected = (
         perf_counter() - start,
         len(Shards.open(folder / recipe / "shards").positions("train")),
     )
     if images != expected:
         raise MedscaleError(f"{kind} delivered {images} images instead of {expected}")
-    return took
+    return duration_s
 
 
 def make_inputs(folder: Path, images: int) -> None:

@@ -147,9 +147,10 @@ def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
         started.append(subprocess.Popen([sys.executable, "-m", "bench.loops", *arguments]))
     if any([process.wait() for process in started]):  # noqa: C419 (wait for all)
         raise SystemExit("one of the loops failed")
-    each = [read_json(folder / "seconds.json")["epoch_seconds"] for folder in folders]
+    by_process = [read_json(folder / "seconds.json")["epoch_seconds"] for folder in folders]
     write_json(
-        out / "seconds.json", {"epoch_seconds": [max(epoch) for epoch in zip(*each, strict=True)]}
+        out / "seconds.json",
+        {"epoch_seconds": [max(epoch) for epoch in zip(*by_process, strict=True)]},
     )
 
 

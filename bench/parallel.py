@@ -30,18 +30,18 @@ OVERHEAD, SPEEDUP, CHECKPOINT = 1.02, 1.9, 0.02  # aims of the engine
 
 
 def main(
-    rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, others: bool = True
+    rounds: int = 3, epochs: int = 8, images: int = 64, size: int = 224, competitors: bool = True
 ) -> None:
     """Train medical_cnn in each loop in turns, one thread a process, and print the ratios.
 
-    ``--no-others`` leaves out what only the table shows.
+    ``--no-competitors`` leaves out what only the table shows.
     """
     with tempfile.TemporaryDirectory(prefix="medscale-bench-") as temporary:
         folder = Path(temporary)
         shards = make_shards(folder / "shards", images, size)
-        held = {"epochs": epochs, "batch_is": "per_device", "lr_scaling": "linear"}
-        serial = write_plan(folder / "serial.json", planned("serial_1cpu", recipe=held))
-        double = write_plan(folder / "ddp.json", planned("ddp_2cpu", recipe=held))
+        recipe = {"epochs": epochs, "batch_is": "per_device", "lr_scaling": "linear"}
+        serial = write_plan(folder / "serial.json", planned("serial_1cpu", recipe=recipe))
+        double = write_plan(folder / "ddp.json", planned("ddp_2cpu", recipe=recipe))
         halved = write_plan(folder / "halved.json", planned("ddp_2cpu", recipe={"epochs": epochs}))
         contestants = [
             Contestant("engine", partial(_engine, serial, shards), partial(_read, "timing.json")),
@@ -61,7 +61,7 @@ def main(
                 partial(_read, "timing.json"),
             ),
         ]
-        if not others:
+        if not competitors:
             contestants = [contestant for contestant in contestants if contestant.name in JUDGED]
         print(
             f"medical_cnn, {images} images of {size} px, batch 32 a process, one thread a process",
@@ -71,7 +71,7 @@ def main(
         show(table, "bare", "Seconds an epoch")
         seconds = float(table.loc[table["name"] == "engine", "seconds"].median())
         longer = planned(
-            "serial_1cpu", recipe=held | {"epochs": math.ceil(CHECKPOINTED_S / seconds)}
+            "serial_1cpu", recipe=recipe | {"epochs": math.ceil(CHECKPOINTED_S / seconds)}
         )
         share = _checkpoints(write_plan(folder / "longer.json", longer), shards, folder / "longer")
     _judge(table, share)

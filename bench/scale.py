@@ -255,11 +255,11 @@ def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, o
         "--workers",
         str(workers),
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "bench.scale", *options], capture_output=True, text=True
     )
-    if done.returncode:
-        raise MedscaleError(f"{stage} of {count} images failed:\n{done.stderr[-2000:]}")
+    if process.returncode:
+        raise MedscaleError(f"{stage} of {count} images failed:\n{process.stderr[-2000:]}")
     read = read_json(out)
     memory = {"parent_mb": round(read["parent_mb"]), "worker_mb": round(read["worker_mb"])}
     return [

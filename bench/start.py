@@ -66,9 +66,9 @@ def cpu_seconds(name: str, command: list[str], status: int = 0) -> float:
     """
     before = getrusage(RUSAGE_CHILDREN)
     if status:
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/")
-        if done.returncode != status:
-            raise MedscaleError(f"{name} ended with {done.returncode}: {done.stderr}")
+        process = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        if process.returncode != status:
+            raise MedscaleError(f"{name} ended with {process.returncode}: {process.stderr}")
     else:
         finish(name, command)
     after = getrusage(RUSAGE_CHILDREN)
@@ -78,15 +78,15 @@ def cpu_seconds(name: str, command: list[str], status: int = 0) -> float:
 def main(rounds: int = 5, target: str = "results/glaucoma/serial_1cpu") -> None:
     """Measure all in turns and judge their ratios."""
     python, snakemake = sys.executable, [sys.executable, "-m", "snakemake"]
-    ours = [*snakemake, "--snakefile", str(ROOT / "Snakefile"), "-n"]
+    dry_run = [*snakemake, "--snakefile", str(ROOT / "Snakefile"), "-n"]
     with tempfile.TemporaryDirectory() as folder:
         settings = ["--config", f"workdir={Path(folder) / 'work'}"]
-        whole = [*ours, *settings]
+        whole = [*dry_run, *settings]
         bare = Path(folder) / "Snakefile"
         bare.write_text(BARE_SNAKEFILE.format(units=_jobs(whole) // 3))
         commands = {
             IMPORT: [python, "-c", "import snakemake.cli"],
-            PLAN: [*ours, target, *settings, "scale=demo"],
+            PLAN: [*dry_run, target, *settings, "scale=demo"],
             BARE: [*snakemake, "--snakefile", str(bare), "--directory", folder, "-n"],
             STUDY: whole,
             SMALL: [python, "-c", ONE_COMMAND, "--help"],
@@ -113,9 +113,9 @@ def main(rounds: int = 5, target: str = "results/glaucoma/serial_1cpu") -> None:
 
 def _jobs(command: list[str]) -> int:
     """Return the number of jobs that a dry run plans."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode or not (totals := re.findall(r"^total +(\d+)$", done.stdout, re.M)):
-        raise MedscaleError(f"the dry run failed: {done.stderr}")
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode or not (totals := re.findall(r"^total +(\d+)$", process.stdout, re.M)):
+        raise MedscaleError(f"the dry run failed: {process.stderr}")
     return int(totals[-1])
 
 

@@ -83,8 +83,8 @@ def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> f
     out = Path(work[0][0])
     out.mkdir(parents=True)
     start = perf_counter()
-    for done in as_completed([processes.submit(make_chunk, *chunk) for chunk in work]):
-        if isinstance(result := done.result(), MedscaleError):
+    for future in as_completed([processes.submit(make_chunk, *chunk) for chunk in work]):
+        if isinstance(result := future.result(), MedscaleError):
             raise result
     seconds = perf_counter() - start
     shutil.rmtree(out)

@@ -387,5 +387,5 @@ def report_claims(folder: Path, studies: Sequence[str]) -> Path:
         planned_claims += [claim for claim in plan_claims(config) if claim not in planned_claims]
     files = [str(folder / path) for path in claims.paths(planned_claims)]
     arguments = {"files": files, "claims": [claim.model_dump() for claim in planned_claims]}
-    write_chapter("claims", "", {**arguments, "shown": outputs()}, folder)
+    write_chapter("claims", "", {**arguments, "output_paths": outputs()}, folder)
     return folder / "tables" / "claims.json"

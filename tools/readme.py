@@ -155,11 +155,11 @@ def main(workdir: Path) -> None:
     readme = ROOT / "README.md"
     readme.write_text(filled(readme.read_text(encoding="utf-8"), read_table(TABLE)), "utf-8")
     with tempfile.TemporaryDirectory() as scratch:
-        made = Path(scratch)
-        picture_of_figure(workdir / "figures" / "at_what_cost.pdf", made / "demo.png")
-        picture_of_page(workdir, made / "page.png")
+        pictures = Path(scratch)
+        picture_of_figure(workdir / "figures" / "at_what_cost.pdf", pictures / "demo.png")
+        picture_of_page(workdir, pictures / "page.png")
         for name in ("demo.png", "page.png"):
-            compressed(made / name, ROOT / "docs" / name)
+            compressed(pictures / name, ROOT / "docs" / name)
 
 
 if __name__ == "__main__":

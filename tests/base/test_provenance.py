@@ -273,7 +273,7 @@ def test_all_captions_can_be_printed():
     words = {"study": "s_1", "run": "ddp_2gpu", "shows": "roc"}
     texts = {path.name: path.read_text("utf-8") for path in (ROOT / "report").glob("*.rst")}
     for chapter in CHAPTERS:
-        for path, _, _, caption in chapter.shown():
+        for path, _, _, caption in chapter.report_files():
             texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
     picture = Picture("How far", "Speedup of *Skin*.", "a.pdf", "data:image/svg+xml;base64,AAAA")
     sections = [{"title": "All studies", "pictures": [picture, picture]}] * 2

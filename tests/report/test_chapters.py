@@ -87,14 +87,14 @@ def test_a_chapter_gets_the_arguments_that_it_declares(scale):
 
 
 def test_a_report_shows_titles_instead_of_names_of_files():
-    titles = {title for chapter in CHAPTERS for _, title, _, _ in chapter.shown()}
+    titles = {title for chapter in CHAPTERS for _, title, _, _ in chapter.report_files()}
     assert {"How far: speedup against devices", "ROC curves"} <= titles
     assert all(title[0].isupper() and "_" not in title for title in titles)
 
 
 def test_no_file_is_written_by_two_chapters():
-    paths = [path for chapter in CHAPTERS for path, *_ in chapter.shown()]
-    paths += [path for chapter in CHAPTERS for path in chapter.unshown()]
+    paths = [path for chapter in CHAPTERS for path, *_ in chapter.report_files()]
+    paths += [path for chapter in CHAPTERS for path in chapter.paper_files()]
     assert len(paths) == len(set(paths))
     assert all(chapter.remedy for chapter in CHAPTERS if not chapter.present(BARE, "glaucoma"))
 

@@ -78,8 +78,8 @@ def check_classes(
     """
     with_images = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in with_images]:
-        others = sorted(set(labels) - {*classes})
-        meant = "; " + text if (text := suggestion(empty[0], others)) else " "
+        unused_labels = sorted(set(labels) - {*classes})
+        meant = "; " + text if (text := suggestion(empty[0], unused_labels)) else " "
         more = ", …" if len(labels) > SHOWN else ""
         images_of = f"; labels: {', '.join(sorted(labels)[:SHOWN])}{more}" if labels else ""
         raise MedscaleError(

@@ -43,7 +43,7 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
         {"path": unmatched["path"], "reason": OTHER_CLASS, "detail": details}, dtype=object
     )
     rows = inventory.rows.assign(label=labels)[labels.notna()].reset_index(drop=True)
-    notes = [f"Class {name} is read as {ours}." for name, ours in names.items() if name != ours]
+    notes = [f"Class {name} is read as {label}." for name, label in names.items() if name != label]
     if extra := [name for name in inventory.classes if name not in names]:
         counts = unmatched["label"].value_counts()
         listing = ", ".join(f"{name} {counts.get(name, 0)}" for name in extra)
@@ -86,7 +86,7 @@ def match_classes(
     # If several classes differ only by punctuation, a name must match exactly.
     by_key = {key: name for key, name in zip(keys, classes, strict=True) if keys.count(key) == 1}
     class_of = {name: name if name in classes else by_key.get(_key(name)) for name in names}
-    return {name: ours for name, ours in (class_of | labels).items() if ours is not None}
+    return {name: label for name, label in (class_of | labels).items() if label is not None}
 
 
 def _key(name: str) -> str:

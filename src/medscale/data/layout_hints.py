@@ -38,8 +38,8 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     for expression in (rf"/({alternatives})/", rf"({alternatives})") if classes else ():
         pattern = re.compile(expression)
         names = listing.images if "/" in expression else map(_name, listing.images)
-        found = {match[1] for name in names if (match := pattern.search(name))}
-        if found == set(classes or ()):
+        matches = {match[1] for name in names if (match := pattern.search(name))}
+        if matches == set(classes or ()):
             place = "paths" if "/" in expression else "file names"
             return [f"The {place} contain the classes: set source.label: '{expression}'"]
     if any(len(listing.parts(path)) > 1 for path in listing.images):

@@ -72,14 +72,14 @@ def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) ->
         Positions, shape (M, 2).
     """
     _, first, cluster = np.unique(part, return_index=True, return_inverse=True)
-    others = np.sort(cluster[near[first]], axis=1)
+    neighbours = np.sort(cluster[near[first]], axis=1)
     numbers = np.arange(len(first))
-    crowded = (others == numbers[:, None]).any(axis=1)
-    crowded |= (others[:, 1:] == others[:, :-1]).any(axis=1)
+    crowded = (neighbours == numbers[:, None]).any(axis=1)
+    crowded |= (neighbours[:, 1:] == neighbours[:, :-1]).any(axis=1)
     # Where copies of one image are among the neighbours, other clusters are searched again.
     again = nearest(points[first], NEIGHBOURS, seed=1, queries=numbers[crowded])
     pairs = [
-        pairs_of(numbers[~crowded], others[~crowded]),
+        pairs_of(numbers[~crowded], neighbours[~crowded]),
         pairs_of(numbers[crowded], again),
     ]
     return first[np.unique(np.concatenate(pairs), axis=0)]

@@ -85,10 +85,10 @@ def _within(points: np.ndarray, rows: np.ndarray, count: int) -> tuple[np.ndarra
     closest = np.empty((len(rows), count), np.int64)
     distances = np.empty((len(rows), count), np.float32)
     step = max(HELD // len(points), 1)
-    held = np.empty((step, len(points)), np.float32)
+    products = np.empty((step, len(points)), np.float32)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        squared = np.matmul(left[start : start + step], right, out=held[: len(part)])
+        squared = np.matmul(left[start : start + step], right, out=products[: len(part)])
         numbers = np.arange(len(part))
         squared[numbers, part] = np.inf
         for rank in range(count):  # few passes take less time than sorting

@@ -38,7 +38,7 @@ HALVING = _halving()
 def registered(
     details: np.ndarray,
     masks: np.ndarray,
-    others: np.ndarray,
+    other_details: np.ndarray,
     other_masks: np.ndarray,
     shifts: np.ndarray,
 ) -> np.ndarray:
@@ -51,15 +51,15 @@ def registered(
     Args:
         details: of the first signatures, float32, shape (N, SIDE, SIDE), 0 where not visible.
         masks: 1 where visible, as float32.
-        others: details of the second signatures, already turned to the first.
+        other_details: details of the second signatures, already turned to the first.
         other_masks: as ``masks``.
         shifts: initial shifts of the second signatures, shape (N, 2), pixels down and right.
 
     Returns:
         float64, shape N.
     """
-    halves = (HALVING @ (images @ HALVING.T) for images in (details, others))
-    pairs = zip(details, masks, others, other_masks, *halves, shifts, strict=True)
+    halves = (HALVING @ (images @ HALVING.T) for images in (details, other_details))
+    pairs = zip(details, masks, other_details, other_masks, *halves, shifts, strict=True)
     return np.array([_registered(*pair) for pair in pairs])
 
 

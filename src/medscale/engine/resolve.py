@@ -73,8 +73,8 @@ def record(plan: RunPlan) -> dict[str, Any]:
 
 def recorded(plan: RunPlan, environment: dict[str, Any]) -> RunPlan:
     """Return a plan with the settings that its training decided, if it decided some."""
-    kept = environment.get("resolved")
-    if kept is None:
+    parts = environment.get("resolved")
+    if parts is None:
         return plan
-    model, recipe = Model.model_validate(kept["model"]), Recipe.model_validate(kept["recipe"])
+    model, recipe = Model.model_validate(parts["model"]), Recipe.model_validate(parts["recipe"])
     return plan.model_copy(update={"model": model, "recipe": recipe})

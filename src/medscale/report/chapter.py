@@ -108,7 +108,7 @@ class Chapter:
     spans_studies: bool = False  # whether one chapter is about all studies together
     # whether ``make`` has an argument ``chapters``, the names of the study's
     lists_chapters: bool = False
-    # whether ``make`` has an argument ``shown``, the paths of all figures and tables
+    # whether ``make`` has an argument ``output_paths``, the paths of all figures and tables
     cites_outputs: bool = False
 
     def figure_path(self, name: str) -> str:
@@ -119,7 +119,7 @@ class Chapter:
         """Return the pattern of a table's file; ``ending`` is tex, csv or json."""
         return f"tables/{self._folder}{name}.{ending}"
 
-    def shown(self) -> Iterator[tuple[str, str, str, str]]:
+    def report_files(self) -> Iterator[tuple[str, str, str, str]]:
         """Yield path, label, kind and caption of each file that ``snakemake --report`` shows."""
         for name, caption in self.figures.items():
             yield self.figure_path(name), in_words(name), FIGURES, caption
@@ -128,7 +128,7 @@ class Chapter:
         for path, caption in self.documents.items():
             yield path, in_words(Path(path).stem), "Documents", caption
 
-    def unshown(self) -> list[str]:
+    def paper_files(self) -> list[str]:
         """Return the patterns of the files that only the paper reads: LaTeX tables and facts."""
         tables = [self.table_path(name, "tex") for name in self.tables]
         return tables + ([self.table_path(self.facts, "json")] if self.facts else [])

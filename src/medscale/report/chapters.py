@@ -83,7 +83,7 @@ def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
     if chapter.lists_chapters:
         settings["chapters"] = [other.name for other in chapters_of(config, study)]
     if chapter.cites_outputs:
-        settings["shown"] = outputs()
+        settings["output_paths"] = outputs()
     return settings
 
 
@@ -92,9 +92,9 @@ def refuse_mistakes(config: Config) -> None:
 
     Raises MedscaleError naming the claim or item, and the closest name.
     """
-    shown = outputs()
+    output_paths = outputs()
     for claim in plan_claims(config):
-        shown_by(claim, shown)
+        shown_by(claim, output_paths)
     listings = {path.stem: read_listing(path) for path in files()}
     check_names(listings, study_answers(config))
 

@@ -22,13 +22,13 @@ def tabular(
         rules_after: indices of the rows that a thin rule follows.
     """
     filled = [row for row in rows if len(row) == len(columns)]
-    kept = [not filled or any(row[i] not in EMPTY for row in filled) for i in range(len(columns))]
-    heading = rf"\multicolumn{{{sum(kept)}}}{{@{{}}l}}{{\emph{{%s}}}}"
+    mask = [not filled or any(row[i] not in EMPTY for row in filled) for i in range(len(columns))]
+    heading = rf"\multicolumn{{{sum(mask)}}}{{@{{}}l}}{{\emph{{%s}}}}"
     rows = [
-        list(compress(row, kept)) if len(row) == len(columns) else [heading % row[0]]
+        list(compress(row, mask)) if len(row) == len(columns) else [heading % row[0]]
         for row in rows
     ]
-    columns = list(compress(columns, kept))
+    columns = list(compress(columns, mask))
     head = " & ".join(heading for _, heading in columns)
     lines = [
         r"\begin{adjustbox}{max width=\linewidth}",

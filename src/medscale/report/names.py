@@ -89,9 +89,9 @@ def class_name(text: str, titles: Mapping[str, str] | None = None) -> str:
         text: the name of the class in the data.
         titles: of the study's classes; by default those of the context ``class_titles``.
     """
-    known = (_TITLES.get() or {}) if titles is None else titles
-    if text in known:
-        return known[text]
+    study_titles = (_TITLES.get() or {}) if titles is None else titles
+    if text in study_titles:
+        return study_titles[text]
     return re.sub(r"(?<=[^\s_])_+(?=[^\s_])", " ", text)
 
 

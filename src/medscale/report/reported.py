@@ -78,7 +78,7 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
     summaries = [result.summary for result in results]
     by_name = {result.name: result for result in results}
     measured = _in_series([point_of(summary) for summary in summaries])
-    theirs = _in_series(times(reported))
+    published_series = _in_series(times(reported))
     gains = {row["run"]: row for row in records(speedups(summaries))}
     rows = []
     for place, low, high in _figures(reported):
@@ -90,17 +90,19 @@ def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame
         run = next((name for name in names if name in by_name), meant)
         key, form = _key(place), by_name[run].summary["format"] if run in by_name else ""
         if key == "speedup":
-            ours = measured.get(run, NO_SERIES)[0]
+            value = measured.get(run, NO_SERIES)[0]
         elif key == "amp_gain_1gpu_percent":
-            ours = 100 * (gains[run]["amp_gain"] - 1) if run in gains else NAN
+            value = 100 * (gains[run]["amp_gain"] - 1) if run in gains else NAN
             form = " over ".join(filter(None, [form, gains.get(run, {}).get("amp_gain_over")]))
         else:
-            ours = _ours(by_name[run], key, place[-1]) if run in by_name else NAN
+            value = _measured_value(by_name[run], key, place[-1]) if run in by_name else NAN
         timed = quantity in TIMES
-        published = theirs.get(meant, NO_SERIES) if timed else NO_SERIES
+        published = published_series.get(meant, NO_SERIES) if timed else NO_SERIES
         own = measured.get(run, NO_SERIES) if timed else NO_SERIES
         speeds = (published[0], own[0], published[1] or own[1])
-        rows.append((" / ".join(place), quantity, unit, low, high, meant, run, ours, form, *speeds))
+        rows.append(
+            (" / ".join(place), quantity, unit, low, high, meant, run, value, form, *speeds)
+        )
     speed_columns = ["speedup_reported", "speedup_ours", "against"]
     return pd.DataFrame(rows, columns=[*COLUMNS, *speed_columns])
 
@@ -116,8 +118,8 @@ def times(reported: dict[str, Any]) -> list[Point]:
         names = _runs(reported, place)
         if quantity in TIMES and names:
             seconds = tuple(SECONDS[unit] * value for value in (low, high) if value == value)
-            held = reported.get("batch_held", "")
-            points.append(Point(names[0], seconds, work=quantity, constant_batch=held))
+            constant_batch = reported.get("batch_held", "")
+            points.append(Point(names[0], seconds, work=quantity, constant_batch=constant_batch))
     return points
 
 
@@ -174,9 +176,9 @@ def _runs(reported: dict[str, Any], place: Place) -> list[str]:
     place's last part.
     """
     for length in range(len(place), 0, -1):
-        named = reported.get("runs", {}).get(" / ".join(place[:length]))
-        if named is not None:
-            names = [named] if isinstance(named, str) else named
+        entry = reported.get("runs", {}).get(" / ".join(place[:length]))
+        if entry is not None:
+            names = [entry] if isinstance(entry, str) else entry
             return [name.replace("{}", place[-1]) for name in names]
     return [name for name in _candidates(place) if RunSpec.is_name(name)]
 
@@ -198,7 +200,7 @@ def _candidates(place: Place) -> list[str]:
     return names
 
 
-def _ours(result: Result, key: str, split: str) -> float:
+def _measured_value(result: Result, key: str, split: str) -> float:
     timing, metrics = result.summary["timing"], result.summary["metrics"]
     if split == "train":  # there are predictions of validation and test images alone
         return NAN

@@ -189,9 +189,9 @@ def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[
         value, low, high = (_number(row[f"{name}{end}"], 100) for end in ("", "_low", "_high"))
         return f"{value} % ({low} to {high})"
 
-    wanted = f"{100 * row['wanted']:g} %"
+    specificity_text = f"{100 * row['wanted']:g} %"
     name = class_name(row["class"], titles)
-    yield f"[bold]{plain(name)}[/], at a validation specificity of {wanted}"
+    yield f"[bold]{plain(name)}[/], at a validation specificity of {specificity_text}"
     yield f"  sensitivity {rate('sensitivity')}, specificity {rate('specificity')}"
     prevalence = _number(row.get("prevalence"), 100)
     yield f"  PPV {rate('ppv')}, NPV {rate('npv')} at prevalence {prevalence} %"

@@ -219,10 +219,10 @@ def short_class(text: str, length: int = 26) -> str:
 
 def shorten(text: str, length: int = 26) -> str:
     """Shorten a text; letters that the font lacks become their code, as [U+80BA]."""
-    shown = (
+    letters = (
         letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in visible(text)
     )
-    return truncate("".join(shown), length)
+    return truncate("".join(letters), length)
 
 
 def legend_entry(text: str) -> str:

@@ -80,11 +80,11 @@ def class_cell(text: Any) -> str:
 def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
     """Return a cell that names the run of a row, its number format, and stand-ins by a dagger."""
 
-    def named(row: Row) -> str:
+    def cell_text(row: Row) -> str:
         words = ", ".join([str(cell(row["run"])), *filter(None, [row.get("format")])])
         return latex(words) + (DAGGER if row.get("stand_in") else "")
 
-    return named
+    return cell_text
 
 
 def interval(score: Row, digits: int, scale: float = 1, prefix: str = "") -> str:

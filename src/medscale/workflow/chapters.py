@@ -102,9 +102,9 @@ class Report:
                 subcategory=partial(self.headings.subcategory, kind),
                 labels=partial(self.headings.labels, title),
             )
-            for path, title, kind, caption in chapter.shown()
+            for path, title, kind, caption in chapter.report_files()
         ]
-        return [*files, *chapter.unshown()]
+        return [*files, *chapter.paper_files()]
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
@@ -196,7 +196,7 @@ def sources(config: Config) -> list[str]:
     outputs: set[str] = set()
     read: list[str] = []
     for study, chapter in _without_images(config):
-        patterns = [path for path, *_ in chapter.shown()] + chapter.unshown()
+        patterns = [path for path, *_ in chapter.report_files()] + chapter.paper_files()
         outputs |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
             listed = [paths] if isinstance(paths, str | Path) else paths

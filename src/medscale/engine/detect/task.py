@@ -101,5 +101,5 @@ def suppress(corners: Tensor, confidence: Tensor) -> Tensor:
     sides = corners[:, 2:] - corners[:, :2]
     valid = (confidence >= SMALLEST_CONFIDENCE) & (sides > 0).all(dim=1)
     corners, sides, confidence = corners[valid], sides[valid], confidence[valid]
-    kept = nms(corners, confidence, LARGEST_OVERLAP)[:MOST_BOXES]
-    return torch.cat([corners[kept, :2], sides[kept], confidence[kept, None]], dim=1)
+    indices = nms(corners, confidence, LARGEST_OVERLAP)[:MOST_BOXES]
+    return torch.cat([corners[indices, :2], sides[indices], confidence[indices, None]], dim=1)

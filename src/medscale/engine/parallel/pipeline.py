@@ -140,18 +140,18 @@ class Pipeline(ParallelModel):
         sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
         images, labels = (torch.cat(parts) for parts in zip(*micros, strict=True))
         self._step = criterion, size, sums
-        for start, each, count in micro_batches(
+        for start, micro_size, count in micro_batches(
             len(labels), self._setup.microbatches * len(micros)
         ):
             self.stage.before = start  # so that micro-batches of the two sizes differ in dropout
-            part = slice(start, start + each * count)
-            self._run(images[part], labels[part], each, count)
+            part = slice(start, start + micro_size * count)
+            self._run(images[part], labels[part], micro_size, count)
         self._sum_gradients()
         return sums
 
-    def _run(self, images: Tensor, labels: Tensor, each: int, count: int) -> None:
-        """Run a schedule of ``count`` micro-batches of ``each`` images."""
-        stage, schedule = self._schedule(each, count)
+    def _run(self, images: Tensor, labels: Tensor, micro_size: int, count: int) -> None:
+        """Run a schedule of ``count`` micro-batches of ``micro_size`` images."""
+        stage, schedule = self._schedule(micro_size, count)
         stage.idle = self.waits.mark()
         schedule.step(
             *([images] if self.world.stage == 0 else []),
@@ -168,25 +168,25 @@ class Pipeline(ParallelModel):
         sums.add_(loss_sums(loss, criterion.correct(logits, labels)))
         return self.precision.scaled(loss / size)
 
-    def _schedule(self, each: int, count: int) -> tuple[TimedStage, Any]:
-        """Return the schedule for ``count`` micro-batches of ``each`` images; it is kept."""
-        if (each, count) not in self._schedules:
+    def _schedule(self, micro_size: int, count: int) -> tuple[TimedStage, Any]:
+        """Return the schedule for ``count`` micro-batches of ``micro_size`` images; it is kept."""
+        if (micro_size, count) not in self._schedules:
             stages = self._setup.stages
             stage = TimedStage(
                 self.stage,
                 self.world.stage,
                 stages,
                 self.world.device,
-                input_args=self._activation(self._first, each, grad=self.world.stage > 0),
-                output_args=self._activation(self._end, each, grad=True),
+                input_args=self._activation(self._first, micro_size, grad=self.world.stage > 0),
+                output_args=self._activation(self._end, micro_size, grad=True),
                 group=self._group,
             )
             stage.waits = self.waits
             # With fewer micro-batches than stages, 1F1B equals GPipe, and PyTorch refuses 1F1B.
             kind = ScheduleGPipe if count < stages else SCHEDULES[self._setup.schedule]
             schedule = kind(stage, count, loss_fn=self._loss, scale_grads=False)
-            self._schedules[each, count] = stage, schedule
-        return self._schedules[each, count]
+            self._schedules[micro_size, count] = stage, schedule
+        return self._schedules[micro_size, count]
 
     def _activation(self, number: int, images: int, *, grad: bool) -> Tensor:
         """Return the activation before block ``number`` as a tensor without data.

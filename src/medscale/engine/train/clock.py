@@ -100,7 +100,7 @@ class Meter:
         self._handle = _nvml_handle(device)
         self._samples: list[float] = []
         self._start = self._query("TotalEnergyConsumption")
-        self._done = threading.Event()
+        self._stop = threading.Event()
         if self._handle is not None:
             threading.Thread(target=self._sample, args=(every_s,), daemon=True).start()
 
@@ -111,11 +111,11 @@ class Meter:
 
     def use_percent(self) -> float | None:
         """Return the mean share of time in which the GPU had work, percent; end the sampling."""
-        self._done.set()
+        self._stop.set()
         return sum(self._samples) / len(self._samples) if self._samples else None
 
     def _sample(self, every_s: float) -> None:
-        while not self._done.wait(every_s):
+        while not self._stop.wait(every_s):
             rates = self._query("UtilizationRates")
             if rates is not None:
                 self._samples.append(float(rates.gpu))

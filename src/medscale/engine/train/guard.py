@@ -74,7 +74,7 @@ class Guard:
 
     def __init__(self, world: World, settings: Parallel, watch: Watch) -> None:
         self._world, self._settings, self._watch = world, settings, watch
-        self._begun = self._saved = time.monotonic()
+        self._start = self._saved = time.monotonic()
         self._save_seconds = 0.0
         self._pending: _Pending | None = None
 
@@ -155,7 +155,7 @@ class Guard:
 
     def _out_of_time(self) -> bool:
         limit = self._settings.stop_after_s
-        return limit is not None and time.monotonic() - self._begun > limit
+        return limit is not None and time.monotonic() - self._start > limit
 
     def _not_finite(self, pending: _Pending) -> MedscaleError:
         if not pending.not_finite_here:

@@ -115,14 +115,14 @@ class Trainer:
 
     def _step(self, step: Step) -> None:
         """Do one optimizer step; the host does not wait for it."""
-        done = self._steps_done()
-        torch.manual_seed(step_seed(self.plan.seed, done, self.world.replica))
-        set_rate(self.optimizer, self._rate(done))
+        steps_done = self._steps_done()
+        torch.manual_seed(step_seed(self.plan.seed, steps_done, self.world.replica))
+        set_rate(self.optimizer, self._rate(steps_done))
         self.model.waits.spans = self.optimize(step)
 
-    def _rate(self, done: int) -> float:
-        """Return the learning rate of the step after ``done`` steps."""
-        rate = learning_rate(self.plan, done, self.training.steps())
+    def _rate(self, steps_done: int) -> float:
+        """Return the learning rate of the step after ``steps_done`` steps."""
+        rate = learning_rate(self.plan, steps_done, self.training.steps())
         if self.plan.recipe.schedule == "plateau":
             rate *= plateau([row["val_loss"] for row in self.progress.history])
         return rate
@@ -213,15 +213,15 @@ class Trainer:
             tensors = self.tensors.collect(with_best=self.progress.best_epoch > 0)
             self.progress.wall_s, self.started = self.wall_seconds(), start
             # While every step so far was skipped, the optimizer has no state and nothing is lost.
-            written = bool(self.optimizer.state) and self.checkpoints.save(
+            is_saved = bool(self.optimizer.state) and self.checkpoints.save(
                 tensors, self.progress, self._steps_done()
             )
         self.guard.saved(time.monotonic() - start)
         if stop:
             reason = self.world.from_main(self.guard.reason)
-            kept = "with a checkpoint" if written else "but its checkpoint could not be written"
+            note = "with a checkpoint" if is_saved else "but its checkpoint could not be written"
             raise Stopped(
-                f"stopped by {reason} {self._position()}, {kept}; the same command continues it"
+                f"stopped by {reason} {self._position()}, {note}; the same command continues it"
             )
 
     def wall_seconds(self) -> float:

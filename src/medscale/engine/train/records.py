@@ -85,10 +85,10 @@ def timing(
     Times of an epoch are those of the epochs on the devices that the run's name has.
     """
     rows = progress.history
-    named = own_epochs(rows, plan.run.devices)
-    if not named:
+    own_rows = own_epochs(rows, plan.run.devices)
+    if not own_rows:
         log.warning("no epoch ran on %d processes: times are of fewer", plan.run.devices)
-    timed = named or rows
+    timed = own_rows or rows
     seconds = [row["seconds"] for row in timed]
     # The first epoch is slower, since caches and buffers are set up.
     per_epoch = statistics.median(seconds[1:] or seconds)

@@ -218,8 +218,8 @@ def _chain(
         if file.is_file() and (content := read_json(file)).pop("key", None) == key:
             cut = Cut(**content)
         if cut is None:
-            each = max(1, plan.global_batch // plan.replicas // plan.parallel.microbatches)
-            images = training.blank(each).images.normal_()
+            micro_size = max(1, plan.global_batch // plan.replicas // plan.parallel.microbatches)
+            images = training.blank(micro_size).images.normal_()
             cut = measure(blocks, images, precision, plan.run.stages)
             write_json(file, {"key": key, **asdict(cut)})
     cut = world.from_main(cut)

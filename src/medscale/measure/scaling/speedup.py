@@ -148,17 +148,19 @@ def _difference(summary: dict[str, Any], baseline: dict[str, Any]) -> str:
         return "the baseline ran on another kind of device (stand-in against real)"
     if summary["model"] != baseline["model"]:
         return "the baseline trained another network"
-    ours, theirs = (s["timing"]["train_images"] for s in (summary, baseline))
-    return f"the baseline trained on {theirs} images, not {ours}" if ours != theirs else ""
+    count, base_count = (s["timing"]["train_images"] for s in (summary, baseline))
+    return (
+        f"the baseline trained on {base_count} images, not {count}" if count != base_count else ""
+    )
 
 
 def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> str:
     """Name the differences in batch size, precision, threads and machines from the baseline."""
     clock, base = summary["timing"], baseline["timing"]
-    ours, theirs = summary["format"], baseline["format"]
+    form, base_form = summary["format"], baseline["format"]
     remarks = (
-        (f"the speedup contains the gain of AMP ({ours} over {theirs})", spec.amp),
-        (f"in {ours}, the baseline in {theirs}", ours != theirs and not spec.amp),
+        (f"the speedup contains the gain of AMP ({form} over {base_form})", spec.amp),
+        (f"in {form}, the baseline in {base_form}", form != base_form and not spec.amp),
         (
             f"global batch {clock['global_batch']} against {base['global_batch']}",
             clock["global_batch"] != base["global_batch"],

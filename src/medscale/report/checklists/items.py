@@ -82,12 +82,12 @@ def study_answers(config: Config) -> dict[str, StudyAnswers]:
 
 def check_names(listings: Mapping[str, Listing], studies: Mapping[str, StudyAnswers]) -> None:
     """Refuse answers to items that no checklist has; the MedscaleError names the closest item."""
-    known = [f"{name}.{item}" for name, listing in listings.items() for item in listing.items]
+    item_names = [f"{name}.{item}" for name, listing in listings.items() for item in listing.items]
     for study, of_study in studies.items():
         for item in of_study.answers:
-            if item not in known:
+            if item not in item_names:
                 text = f"studies.{study}.checklist.answers: no checklist has the item {item!r}"
-                hint = suggestion(item, known).strip()
+                hint = suggestion(item, item_names).strip()
                 raise MedscaleError("; ".join(filter(None, [text, hint])))
 
 

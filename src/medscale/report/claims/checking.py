@@ -27,9 +27,9 @@ def check(claim: Planned, files: Files, *, run_tests: bool = False) -> dict[str,
     """
     missing = [path for path in claim.files if not files.exists(path)]
     if not claim.measurable or (claim.test and not run_tests):
-        measured = Measured.nothing(claim.absent)
+        measured = Measured.absence(claim.absent)
     elif missing:
-        measured = Measured.nothing(claim.absent or f"{missing[0]} does not exist")
+        measured = Measured.absence(claim.absent or f"{missing[0]} does not exist")
     else:
         measured = measure(claim, files)
     equality = claim.compare == "equivalent"

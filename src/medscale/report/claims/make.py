@@ -39,7 +39,7 @@ def make(
     *,
     files: Sequence[str],
     claims: Sequence[dict[str, Any]],
-    shown: Mapping[str, Mapping[str, str]],
+    output_paths: Mapping[str, Mapping[str, str]],
 ) -> Pages:
     """Return tables and facts of the claims.
 
@@ -48,7 +48,7 @@ def make(
     Args:
         claims: fields of ``planned.Planned``.
         files: where the files of ``chapter.paths`` lie, in the same order.
-        shown: pattern of the path of each figure and table, by name.
+        output_paths: pattern of the path of each figure and table, by name.
     """
     planned = [Planned.model_validate(claim) for claim in claims]
     places = dict(zip(paths(planned), map(Path, files), strict=True))
@@ -56,7 +56,7 @@ def make(
     read = Files(lambda path: places.get(path, NOWHERE))
     rows = checked(planned, read)
     for claim, row in zip(planned, rows, strict=True):
-        row |= {"shown": shown_by(claim, shown), "target": " ".join(claim.targets)}
+        row |= {"shown": shown_by(claim, output_paths), "target": " ".join(claim.targets)}
         row |= _origin(claim, row, read)
     table = pd.DataFrame(rows, columns=COLUMNS).assign(test=[row["test"] for row in rows])
     return Pages(
@@ -164,8 +164,8 @@ def _expected(row: dict[str, Any]) -> str:
 def _duration(minutes: float) -> str:
     """Return a time in a unit that suits it: "16 s", "14 min", "55 h"."""
     factor, unit = time_unit(60 * minutes)
-    shown = {"seconds": "s", "minutes": "min", "hours": "h"}[unit]
-    return rf"{significant(60 * minutes * factor, 2)}\,{shown}"
+    symbol = {"seconds": "s", "minutes": "min", "hours": "h"}[unit]
+    return rf"{significant(60 * minutes * factor, 2)}\,{symbol}"
 
 
 def _hardware(row: dict[str, Any]) -> str:

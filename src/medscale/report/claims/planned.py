@@ -104,18 +104,18 @@ def plan_claims(config: Config) -> list[Planned]:
     return planned
 
 
-def shown_by(claim: Planned, shown: Mapping[str, Mapping[str, str]]) -> str:
+def shown_by(claim: Planned, output_paths: Mapping[str, Mapping[str, str]]) -> str:
     """Return the path of the figure or table that shows a claim, which is a target of Snakemake.
 
     Raises MedscaleError for a name that no chapter has; the message names the closest one.
 
     Args:
-        shown: pattern of the path by name, for ``figures`` and for ``tables``.
+        output_paths: pattern of the path by name, for ``figures`` and for ``tables``.
     """
     kind, name = ("figures", claim.figure) if claim.figure else ("tables", claim.table)
-    if name not in shown[kind]:
-        raise MedscaleError(f"claims.{claim.name}: {kind}: {unknown(name, shown[kind])}")
-    return shown[kind][name].format(study=claim.study)
+    if name not in output_paths[kind]:
+        raise MedscaleError(f"claims.{claim.name}: {kind}: {unknown(name, output_paths[kind])}")
+    return output_paths[kind][name].format(study=claim.study)
 
 
 def _concerns(config: Config, claim: Claim) -> bool:
@@ -159,7 +159,7 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
     expected, tolerance = _bounds(config, claim, reported)
     low, high = accepted(claim.compare, expected, tolerance)
     series = _series(config, study, claim.run or "") if measure.series else []
-    studies = [each for each in (study, claim.variant) if each and each in config.studies]
+    studies = [member for member in (study, claim.variant) if member and member in config.studies]
     return Planned(
         name=name,
         statement=claim.statement,
@@ -186,7 +186,7 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
         targets=_targets(claim, baseline, series),
         family=_family(config, study) if measure.paired else [],
         series=series,
-        seeds={each: config.seeds_of(each) for each in studies},
+        seeds={member: config.seeds_of(member) for member in studies},
     )
 
 

@@ -111,7 +111,7 @@ def _speedup(claim: Planned, files: Files) -> Measured:
         files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
     )
     if difference := _incomparable(run[0], base[0]):
-        return Measured.nothing(difference)
+        return Measured.absence(difference)
     ends = ratio(list(map(_seconds, base)), list(map(_seconds, run)))
     note = "" if len(run) > 1 else "one replicate has no interval"
     return Measured(ends[""], ends["_ci_low"], ends["_ci_high"], note=note)
@@ -141,7 +141,7 @@ def _serial_part(claim: Planned, files: Files) -> Measured:
     ]
     devices, rates = zip(*pairs, strict=True)
     if len(set(devices)) < FEWEST["amdahl"]:
-        return Measured.nothing(
+        return Measured.absence(
             f"Amdahl's law is fitted to at least {FEWEST['amdahl']} numbers of devices"
         )
     serial = fit("amdahl", devices, rates).serial
@@ -153,7 +153,7 @@ def _first_loss_difference(claim: Planned, files: Files) -> Measured:
         files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
     )
     if run[0].plan.global_batch != base[0].plan.global_batch:
-        return Measured.nothing("the global batches differ, so that the steps do too")
+        return Measured.absence("the global batches differ, so that the steps do too")
     pairs = zip(run, base, strict=True)  # replicates of the same seed see the same images
     losses = [[float(r.history["train_loss"].iloc[0]) for r in pair] for pair in pairs]
     return Measured.exact(max(abs(loss - of_base) for loss, of_base in losses))
@@ -165,7 +165,7 @@ def _memory_ratio(claim: Planned, files: Files) -> Measured:
         replicates = files.replicates(claim.study, name, _seeds(claim))
         peaks = [replicate.timing["peak_memory_mb"]["device"] for replicate in replicates]
         if not all(peaks):
-            return Measured.nothing(f"no GPU memory was recorded of {name}")
+            return Measured.absence(f"no GPU memory was recorded of {name}")
         memory.append([float(max(peak)) for peak in peaks])
     ends = ratio(*memory)
     return Measured(ends[""], ends["_low"], ends["_high"], note="range over replicates")
@@ -203,15 +203,15 @@ def _software_test(claim: Planned, files: Files) -> Measured:
     """Run a test of the software with pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", claim.test]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=TEST_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return Measured.nothing(f"{claim.test} took longer than {TEST_SECONDS} s")
-    lines = done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""]
-    if done.returncode not in (0, 1):  # pytest is missing, or collected no test
-        return Measured.nothing(f"{claim.test} did not run: {lines[-1]}")
-    return Measured.exact(float(done.returncode == 0), note=lines[-1])
+        return Measured.absence(f"{claim.test} took longer than {TEST_SECONDS} s")
+    lines = process.stdout.strip().splitlines() or process.stderr.strip().splitlines() or [""]
+    if process.returncode not in (0, 1):  # pytest is missing, or collected no test
+        return Measured.absence(f"{claim.test} did not run: {lines[-1]}")
+    return Measured.exact(float(process.returncode == 0), note=lines[-1])
 
 
 FUNCTIONS: Mapping[str, Callable[[Planned, Files], Measured]] = {
@@ -277,7 +277,7 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
         ]
     else:
         resampled = resample(predicted, drawn, averaged)
-    values = np.mean([each.overall[claim.metric] for each in resampled], axis=0)
+    values = np.mean([sample.overall[claim.metric] for sample in resampled], axis=0)
     low, high = bootstrap.interval(values)
     mean = float(np.mean([point[claim.metric] for point in points]))
     return {"mean": mean, "low": low, "high": high}
@@ -286,7 +286,7 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
 def _best(table: Any, column: str, ends: tuple[str, str], name: str) -> Measured:
     """Return the largest value of a column with its interval and the name of its row."""
     if table.empty:
-        return Measured.nothing("the benchmark has no such row")
+        return Measured.absence("the benchmark has no such row")
     row = max(records(table), key=lambda row: float(row[column]))
     low, high = (float(row[end]) for end in ends)
     return Measured(float(row[column]), low, high, note=str(row[name]))

@@ -32,7 +32,7 @@ class Published(Strict):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Published:
+    def _single_value(self) -> Published:
         if [self.value, self.ratio, self.difference].count(None) != 2:
             raise ValueError("give one of value, ratio and difference")
         return self
@@ -114,9 +114,9 @@ class Claims(Strict):
     claims: dict[Name, Claim]
 
 
-def unknown(name: str, known: Iterable[str]) -> str:
+def unknown(name: str, choices: Iterable[str]) -> str:
     """Return a message on an unknown name, with the known name that is closest."""
-    names = sorted(set(known))
+    names = sorted(set(choices))
     hint = suggestion(name, names).strip() or f"there are: {', '.join(names)}"
     return f"there is no {name!r}; {hint}"
 

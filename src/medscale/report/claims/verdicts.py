@@ -36,7 +36,7 @@ class Measured:
         return cls(value, value, value, note=note)
 
     @classmethod
-    def nothing(cls, note: str) -> Measured:
+    def absence(cls, note: str) -> Measured:
         """Return the result of a measurement that is not possible, with the reason."""
         return cls(math.nan, math.nan, math.nan, note=note)
 

@@ -169,7 +169,7 @@ def _steps(settings: Study) -> list[str]:
         f"gamma {section.gamma}": section.gamma is not None,
         f"median filter {section.median}x{section.median}": section.median is not None,
     }
-    return [step for step, done in steps.items() if done]
+    return [step for step, is_used in steps.items() if is_used]
 
 
 def _range(values: pd.Series) -> str:

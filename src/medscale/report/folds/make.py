@@ -82,11 +82,11 @@ def _figure(runs: Sequence[Result]) -> Figure:
     heights = style.rows(panels[0], [label(run.name) for run in runs])
     for axes, (metric, (unit, scale, _)) in zip(panels, UNITS.items(), strict=True):
         for height, run in zip(heights, runs, strict=True):
-            folds, shown = run.summary["folds"]["metrics"][metric], look(run.name)
+            folds, run_look = run.summary["folds"]["metrics"][metric], look(run.name)
             ends = style.score_ends(run.score(metric), scale)
-            style.interval(axes, height + 0.12, ends, shown)
+            style.interval(axes, height + 0.12, ends, run_look)
             ends = style.score_ends(folds, scale)
-            style.interval(axes, height - 0.12, ends, shown, markerfacecolor="white")
+            style.interval(axes, height - 0.12, ends, run_look, markerfacecolor="white")
             values = [scale * value for value in folds["values"] if value is not None]
             axes.plot(values, [height - 0.34] * len(values), "|", color=BLACK, markersize=3.5)
         axes.set(xlabel=unit)

@@ -72,7 +72,7 @@ def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None)
             r"against\\simple", lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2)
         ),
     ]
-    theirs = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]
-    further = [] if published is None else theirs
+    reported_rows = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]
+    further = [] if published is None else reported_rows
     ends = table.groupby("way", sort=False).size().cumsum() - 1
     return latex_table(records(table), columns, further=further, rules_after=ends.tolist())

@@ -30,7 +30,7 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
     A single run has no panel of differences.
     """
     figure = style.new(1.0 + 0.21 * len(results))
-    left, middle, *others = figure.subplots(1, 3 if len(results) > 1 else 2, sharey=True)
+    left, middle, *difference_axes = figure.subplots(1, 3 if len(results) > 1 else 2, sharey=True)
     heights = style.rows(left, [label(result.name) for result in results])
     metrics = ((left, "accuracy", "accuracy (%)", 100), (middle, "auroc", "AUROC", 1))
     for axes, metric, unit, scale in metrics:
@@ -41,11 +41,11 @@ def accuracy(results: Sequence[Result], baseline: str) -> Figure:
             style.interval(axes, height, style.score_ends(score, scale), look(result.name))
             seeds = [scale * value for value in score["values"] if value is not None]
             axes.plot(seeds, [height - 0.28] * len(seeds), "|", color=BLACK, markersize=3.5)
-            if others and result.name == baseline:
+            if difference_axes and result.name == baseline:
                 axes.axvline(scale * score["mean"], linestyle="--", **style.REFERENCE)
         axes.set(xlabel=unit)
         axes.xaxis.set_major_locator(MaxNLocator(4))  # more decimals would touch each other
-    for right in others:
+    for right in difference_axes:
         right.axvline(0, linestyle="--", **style.REFERENCE)
         for height, row in zip(heights, records(differences(results, baseline)), strict=True):
             style.interval(right, height, (row["mean"], row["low"], row["high"]), look(row["run"]))
@@ -92,9 +92,9 @@ def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
     """Group the results whose curves are equal digit for digit."""
     groups: list[list[Result]] = []
     for result in results:
-        known = [group for group in groups if group[0].curves.equals(result.curves)]
-        if known:
-            known[0].append(result)
+        matches = [group for group in groups if group[0].curves.equals(result.curves)]
+        if matches:
+            matches[0].append(result)
         else:
             groups.append([result])
     return groups
@@ -128,11 +128,12 @@ def confusion(results: Sequence[Result]) -> Figure:
     well; more are numbered, and the names at the left have the same numbers.
     """
     classes = results[0].classes
-    named = len(classes) <= NAMED
+    has_names = len(classes) <= NAMED
     columns, side = _matrix_layout(len(results), len(classes))
     names = [style.short_class(name, 18) for name in classes]
     numbers = [str(number) for number in range(1, len(classes) + 1)]
-    below = 0.055 * max(map(len, names)) if named else 0.15  # inches of the longest slanted name
+    # Inches of the longest slanted name.
+    below = 0.055 * max(map(len, names)) if has_names else 0.15
     figure = style.new(0.6 + below + (side + 0.45) * -(-len(results) // columns))
     figure.set_layout_engine("compressed")  # panels are squares: no gaps between them
     axes = style.panels(figure, len(results), columns)
@@ -144,21 +145,23 @@ def confusion(results: Sequence[Result]) -> Figure:
         )
         axis.set_title(title(result.name), size=7)
         if number % columns == 0:
-            rows = names if named else [f"{n}  {i}" for n, i in zip(names, numbers, strict=True)]
+            rows = (
+                names if has_names else [f"{n}  {i}" for n, i in zip(names, numbers, strict=True)]
+            )
             axis.set_yticks(range(len(classes)), rows, fontsize=size)
         if number + columns >= len(results):
             slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-            words, options = (names, slanted) if named else (numbers, {})
-            every = 1 if named or cell >= 11 else 5  # the first, and then each that many
+            words, options = (names, slanted) if has_names else (numbers, {})
+            every = 1 if has_names or cell >= 11 else 5  # the first, and then each that many
             places = [n for n in range(len(classes)) if n == 0 or (n + 1) % every == 0]
             chosen = [words[n] for n in places]
             axis.set_xticks(places, chosen, fontsize=max(size, 5), **options)
     figure.supylabel("true class", size=8)
-    naming = "" if named else ", by its number at the left"
+    naming = "" if has_names else ", by its number at the left"
     unit = " (numbers in a square: percent of the images of the true class)" if cell >= 13 else ""
     figure.supxlabel(f"predicted class{naming}{unit}", size=8)
     bar: dict[str, Any] = {"label": "share of the true class (%)", "shrink": 0.9, "pad": 0.02}
-    if not named:
+    if not has_names:
         figure.colorbar(image, ax=[axis for (axis,) in axes], **bar)
     return figure
 

@@ -42,8 +42,8 @@ def make(
     files = read_json(counts)
     by_class, reasons = _by_class(images), _reasons(Path(audit), files, len(images))
     times = speedups([result.summary for result in runs])
-    theirs = read_reported(reported, study)
-    published = compare(theirs, runs)
+    reported_values = read_reported(reported, study)
+    published = compare(reported_values, runs)
     marks = [marks_of(result.summary) for result in runs]
     of_data = [result.summary["marks"] | {"stand_in": False} for result in runs]
     baseline = next(result for result in runs if result.name == settings.baseline)
@@ -74,7 +74,7 @@ def make(
             "reported": (tables.reported(published), published),
         },
         facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters)
-        | {"published": {key: theirs.get(key) for key in ("hardware", "format")}},
+        | {"published": {key: reported_values.get(key) for key in ("hardware", "format")}},
     )
 
 

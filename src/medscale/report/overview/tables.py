@@ -97,12 +97,12 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     def of_first(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
         return lambda row: cell(row) if first[row["run"]] == row["run"] else ""
 
-    def named(row: dict[str, Any]) -> str:
+    def run_cell(row: dict[str, Any]) -> str:
         same = first[row["run"]]
         return by_run()(row) + ("" if same == row["run"] else f": scores as {latex(label(same))}")
 
     columns = [
-        left(f"run{_folds_note(runs[0])}", named),
+        left(f"run{_folds_note(runs[0])}", run_cell),
         *[
             right(heading, of_first(_score_cell(f"{metric}_", digits, scale)))
             for metric, heading, scale, digits in SCORES
@@ -223,7 +223,7 @@ def reported(published: pd.DataFrame) -> str:
         high = row["reported_high"]
         return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
 
-    def ours(row: dict[str, Any]) -> str:
+    def measured_cell(row: dict[str, Any]) -> str:
         if row["unit"] == "min" and row["ours"] < 1:
             return rf"{significant(60 * row['ours'])}\,s"
         return significant(row["ours"])
@@ -239,7 +239,7 @@ def reported(published: pd.DataFrame) -> str:
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
-        Column("r", "ours", ours),
+        Column("r", "ours", measured_cell),
         left("format", lambda row: latex(row["format"])),
         left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),

@@ -119,8 +119,8 @@ def memory(runs: Sequence[Profiled]) -> Figure:
             style.empty(axes, "not traced (profile.memory is off)")
             continue
         for rank in range(run.ranks):
-            held, look = run.memory[run.memory["rank"] == rank], _look(rank)
-            points = 1e3 * held["seconds"], held["bytes"] / 2**20
+            allocated, look = run.memory[run.memory["rank"] == rank], _look(rank)
+            points = 1e3 * allocated["seconds"], allocated["bytes"] / 2**20
             axes.plot(*points, color=look.colour, linestyle=look.line, linewidth=0.8)
         window = STEPS * 1e3 * max(rank["profiled_s"] for rank in run.about["ranks"])
         axes.set(xlabel="milliseconds", ylim=(0, None), xlim=(0, window))

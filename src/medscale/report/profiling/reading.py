@@ -112,8 +112,8 @@ def by_name(runs: Sequence[Profiled], kind: str, most: int) -> pd.DataFrame:
         table = getattr(run, kind).assign(run=run.name)
         table["name"] = table["name"].map(short)
         sums = table.groupby(["run", "name", "kind"], as_index=False)[["seconds", "calls"]].sum()
-        each = run.ranks * run.steps
-        sums = sums.assign(milliseconds=1e3 * sums["seconds"] / each, calls=sums["calls"] / each)
+        steps = run.ranks * run.steps
+        sums = sums.assign(milliseconds=1e3 * sums["seconds"] / steps, calls=sums["calls"] / steps)
         parts.append(sums.assign(microseconds=1e3 * sums["milliseconds"] / sums["calls"]))
     every = pd.concat(parts, ignore_index=True).drop(columns="seconds")
     by_kind = every.groupby(["name", "kind"])["milliseconds"].sum().sort_values().reset_index()
@@ -122,8 +122,8 @@ def by_name(runs: Sequence[Profiled], kind: str, most: int) -> pd.DataFrame:
     every["name"] = every["name"].where(~rare, every["name"] + " (" + every["kind"] + ")")
     order = every.groupby("name")["milliseconds"].sum().sort_values(ascending=False).index[:most]
     places = {name: place for place, name in enumerate(order)}
-    kept = every[every["name"].isin(order)]
-    return kept.sort_values(
+    top_rows = every[every["name"].isin(order)]
+    return top_rows.sort_values(
         "name", key=lambda names: names.map(places), kind="stable", ignore_index=True
     )
 

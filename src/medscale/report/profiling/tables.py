@@ -86,13 +86,13 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     rows: list[dict[str, Any]] = []
     for run in runs:
         for rank, record in enumerate(run.about["ranks"]):
-            held = run.memory.loc[run.memory["rank"] == rank, "bytes"] / 2**20
+            megabytes = run.memory.loc[run.memory["rank"] == rank, "bytes"] / 2**20
             rows.append(
                 {
                     "run": run.name,
                     "rank": rank,
                     "device": "GPU" if run.cuda else "host",
-                    "most_mb": held.max(),
+                    "most_mb": megabytes.max(),
                     "allocated_mb": record["allocated_bytes"] / 2**20,
                     "allocations": record["allocations"],
                 }

@@ -17,7 +17,7 @@ from medscale.report.reported import times
 class Analysis:
     """What the tables, figures and facts of a study's scaling are made from."""
 
-    ours: list[Series]  # measured series
+    measured: list[Series]  # series of measured times
     published: list[Series]  # series of published times
     alone: list[str]  # measured runs on several devices without a comparable run on one
     published_alone: list[str]  # the same among the published times
@@ -41,17 +41,17 @@ def analyse(
         target: what the costs are counted to.
         prices: of a device-hour, by backend.
     """
-    points, theirs = [point_of(summary) for summary in summaries], times(reported)
-    ours, published = gather(points), gather(theirs)
+    points, published_points = [point_of(summary) for summary in summaries], times(reported)
+    measured, published = gather(points), gather(published_points)
     classified = [s for s in summaries if not is_detector(s["model"]["name"])]
     names = [summary["run"]["name"] for summary in classified]
     by_run = {name: [read_history(path) for path in histories[name]] for name in names}
     cost = costs(classified, by_run, target, dict(prices))
     return Analysis(
-        ours=ours,
+        measured=measured,
         published=published,
-        alone=without_one_device(points, ours),
-        published_alone=without_one_device(theirs, published),
+        alone=without_one_device(points, measured),
+        published_alone=without_one_device(published_points, published),
         cost=cost,
         target=target,
         best=list(frontier(cost)),

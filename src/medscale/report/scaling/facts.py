@@ -41,10 +41,10 @@ def facts(
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {
-        "series": bool(analysis.ours),
-        "fitted": any(series.law() for series in [*analysis.ours, *analysis.published]),
+        "series": bool(analysis.measured),
+        "fitted": any(series.law() for series in [*analysis.measured, *analysis.published]),
         "alone": [label(run) for run in analysis.alone],
-        "advice": _advice(analysis.ours),
+        "advice": _advice(analysis.measured),
         "published": [
             {
                 "label": _words(series),
@@ -76,8 +76,8 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
         if candidates := [series for series in measured if series.spec.device == device]:
             series = representative(candidates)
             text = recommendation(series, plural(series))
-            named = {"device": device, "series": family(series.spec.name), "text": text}
-            advice.append(named | {"stand_in": series.stand_in})
+            entry = {"device": device, "series": family(series.spec.name), "text": text}
+            advice.append(entry | {"stand_in": series.stand_in})
     return advice
 
 

@@ -17,15 +17,15 @@ from medscale.report.scaling.tables import LAWS
 from medscale.report.units import money_unit, time_unit
 
 
-def speedups(ours: Sequence[Series], published: Sequence[Series]) -> Figure:
+def speedups(measured: Sequence[Series], published: Sequence[Series]) -> Figure:
     """Draw speedups by number of devices with the fitted law of each series.
 
     Each source (ours, published) and kind of device has a panel.
     """
-    both = bool(ours and published)
+    both = bool(measured and published)
     panels = {
         (f"{source}: " if both or source == "published" else "") + kind.upper(): lines
-        for source, several in (("ours", ours), ("published", published))
+        for source, several in (("ours", measured), ("published", published))
         for kind in ("cpu", "gpu")
         if (lines := [line for line in several if line.spec.device == kind])
     }

@@ -39,20 +39,21 @@ def make(
     published = read_reported(reported, study)
     level = target_of([read_history(path) for path in reference], **target)
     analysis = analyse(summaries, by_run(histories), published, level, prices)
-    sources = {"ours": analysis.ours, "published": analysis.published}
+    sources = {"ours": analysis.measured, "published": analysis.published}
     marks = [marks_of(summary) for summary in summaries]
-    speedups = figures.speedups(analysis.ours, analysis.published)
+    speedups = figures.speedups(analysis.measured, analysis.published)
     cost = analysis.cost, analysis.best, currency
     timings = {summary["run"]["name"]: summary["timing"] for summary in summaries}
     marked = analysis.best if len(analysis.cost) > 1 else []  # a single run is not the best of any
     return Pages(
         marks=marks,
         figures={
-            "scaling": (speedups, marks if analysis.ours else []),  # published times have no mark
+            # Published times have no mark.
+            "scaling": (speedups, marks if analysis.measured else []),
             "cost": figures.cost(*cost),
         },
         tables={
-            "scaling": tables.series(analysis.ours),
+            "scaling": tables.series(analysis.measured),
             "laws": tables.laws(sources),
             "cost": (tables.cost(analysis.cost, marked, currency, timings), analysis.cost),
         },

@@ -99,10 +99,10 @@ def cost(
     used, used_unit = time_unit(3600 * _largest(costs, *HOURS))
     price, sum_unit = money_unit(_largest(costs, "money"), currency)
     money = latex(sum_unit).replace(" for ", r"\\ for ")
-    named = by_run()
+    run_cell = by_run()
 
     def run(row: dict[str, Any]) -> str:
-        return named(row) + (CHOSEN if row["run"] in best else "")
+        return run_cell(row) + (CHOSEN if row["run"] in best else "")
 
     def mean(row: dict[str, Any], quantity: str) -> str:
         return significant(timings[row["run"]][quantity]["mean"])

@@ -40,14 +40,14 @@ def how_far(
     figure = style.new(0.5 + 2.1 * rows)
     handles: dict[str, Any] = {}
     for study, (axes,) in zip(members, style.panels(figure, len(members), columns), strict=True):
-        ours, published = series[study.name]
-        draw_series(axes, ours or published)
-        if ours:
+        measured, published = series[study.name]
+        draw_series(axes, measured or published)
+        if measured:
             _published(axes, published)
         else:
             _hollow(axes)
         axes.set_title(style.broken(study.title, PANEL_TITLE))
-        for line in ours:
+        for line in measured:
             handles.setdefault(family(line.spec.name), _handle(look(line.spec.name)))
     if any(published for _, published in series.values()):
         handles["published"] = Line2D([], [], color=GREY, marker="o", mfc="white", linestyle="")

@@ -32,7 +32,7 @@ def make(
     members = read_studies(studies, results, audits, tables)
     runs = all_runs(members)
     series = {member.name: _series(member, reported) for member in members}
-    measured = {name: ours for name, (ours, _) in series.items()}
+    measured = {name: lines for name, (lines, _) in series.items()}
     effects = split_effects(members, runs, variants)
     pairs = published_pairs(members, runs, measured)
     return Pages(
@@ -55,7 +55,7 @@ def make(
 
 def _is_fitted(series: Iterable[tuple[list[Series], list[Series]]]) -> bool:
     """Return whether the figure ``how_far`` draws a law."""
-    laws = [line.law() for ours, published in series for line in ours or published]
+    laws = [line.law() for measured, published in series for line in measured or published]
     return any(law is not None and not is_undecided(law) for law in laws)
 
 

@@ -58,7 +58,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
 def _study(study: StudyRuns) -> dict[str, Any]:
     summary = study.summaries[study.baseline]
     counts = summary["counts"]["test"]
-    held = summary["recipe"]["batch_is"] == "global"
+    is_global = summary["recipe"]["batch_is"] == "global"
     return {
         "study": study.name,
         "title": study.title,
@@ -69,7 +69,7 @@ def _study(study: StudyRuns) -> dict[str, Any]:
         "patients": STATES[summary["patients"]].removeprefix("the patients are "),
         "split": study.split,
         "network": summary["model"]["name"],
-        "batch": f"{summary['recipe']['batch_size']} {'in all' if held else 'a device'}",
+        "batch": f"{summary['recipe']['batch_size']} {'in all' if is_global else 'a device'}",
         "replicates": len(summary["replicates"]),
         "runs": len(study.summaries),
     }

@@ -93,8 +93,8 @@ def _figure(names: Sequence[str], runs: Sequence[Result]) -> Figure:
 
 def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
     """Return the settings that differ, and the scores."""
-    shown = [*SETTINGS, "test_images", "replicates"]
-    same = {column for column in shown if rows[column].nunique() == 1}
+    column_names = [*SETTINGS, "test_images", "replicates"]
+    same = {column for column in column_names if rows[column].nunique() == 1}
 
     def cell(column: str) -> Any:
         return lambda row: "" if column in same else latex(str(row[column]))
