@@ -31,6 +31,11 @@ def specs(draw) -> RunSpec:
         return RunSpec(**fields, batch=batch)
 
 
+def test_a_network_whose_name_reads_as_a_batch_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="bsa"):
+        RunSpec(strategy="serial", devices=1, device="cpu", model="bsa")
+
+
 @given(specs())
 def test_name_round_trips(spec):
     assert RunSpec.parse(spec.name) == spec

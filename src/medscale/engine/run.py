@@ -19,7 +19,7 @@ EXAMPLES = (
 )
 MOST_DEVICES, LARGEST_BATCH = 100_000, 1_000_000
 _MODEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-_RESERVED = re.compile(r"(amp|mp|bs\d*|\d+(cpu|gpu))(_.*)?")
+_RESERVED = re.compile(r"(amp|mp|bs[^_]*|\d+(cpu|gpu))(_.*)?")
 
 
 class RunSpec(BaseModel):
