@@ -36,6 +36,8 @@ ORDER = {
     ),
 }
 
+EFFECT = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
+
 
 def facts(
     studies: Sequence[StudyRuns], runs: pd.DataFrame, effects: pd.DataFrame, pairs: pd.DataFrame
@@ -50,7 +52,8 @@ def facts(
     parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
     tested = compared(runs)
     margins = sorted({study.margin for study in studies})
-    leakage = _largest(effects[effects["kind"] == "split"])
+    splits = effects[effects["kind"] == "split"]
+    leakage = _largest(splits)
     of_same_study = effects["title"] == (leakage["title"] if leakage else "")
     parallel_effect = _largest(effects[(effects["kind"] == "parallel") & of_same_study])
     return plain(
@@ -65,13 +68,16 @@ def facts(
             "not_comparable": _without_counterpart(runs),
             "tested": len(tested),
             "tested_once": _count(tested["replicates"] < 2),
+            "tested_parallel": _count(tested["devices"] > 1),
             "shares": {
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
             "verdicts": _verdicts(tested),
+            "verdicts_parallel": _verdicts(tested[tested["devices"] > 1]),
             "loss": largest_loss(studies, runs),
             "leakage": leakage,
+            "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
             "published": _published(pairs),
@@ -116,8 +122,16 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
     if effects.empty:
         return None
     row = max(records(effects), key=lambda row: abs(float(row["change"])))
-    keys = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
-    return {key: row[key] for key in keys}
+    return {key: row[key] for key in EFFECT}
+
+
+def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the changes of accuracy without the largest (``_largest``)."""
+    largest = _largest(effects)
+    changes = [{key: row[key] for key in EFFECT} for row in records(effects)]
+    if largest in changes:
+        changes.remove(largest)
+    return changes
 
 
 def _published(pairs: pd.DataFrame) -> dict[str, Any]:
