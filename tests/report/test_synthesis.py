@@ -94,7 +94,9 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
         }
         for run in runs
     }
+    cost = pd.DataFrame({"run": runs, "replicates": 2, "reached": [2] + [1] * (len(runs) - 1)})
     tables = {"timing": timing, "tests": tests, "parity": parity, "reported": pd.DataFrame()}
+    tables["cost"] = cost
     settings: dict[str, Any] = {
         "name": "glaucoma",
         "title": "Glaucoma",
@@ -277,6 +279,7 @@ def test_the_facts_count_what_intervals_show():
     assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["tested_once"] == 0
+    assert synthesis_facts["reaching"] == {"glaucoma": 1}  # of the others, one replicate does not
     assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts"]} == {
         "different within the margin": 1,
         "lower": 1,

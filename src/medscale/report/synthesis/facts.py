@@ -73,6 +73,7 @@ def facts(
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
+            "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
             "verdicts": _verdicts(tested),
             "verdicts_parallel": _verdicts(tested[tested["devices"] > 1]),
             "loss": largest_loss(studies, runs),
@@ -154,6 +155,11 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
     least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
     most = max(abs(effect["change_low"]), abs(effect["change_high"]))
     return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _reaching(cost: pd.DataFrame) -> int:
+    """Return how many runs reach the target of their study with all replicates."""
+    return _count(cost["reached"] == cost["replicates"]) if len(cost) else 0
 
 
 def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
