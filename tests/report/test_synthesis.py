@@ -262,6 +262,21 @@ def test_a_study_of_one_run_claims_nothing():
     assert (claims["fastest"], claims["loss"], claims["leakage"]) == (None, None, None)
     assert (claims["parallel"], claims["tested"], claims["verdicts"]) == (0, 0, [])
     assert (claims["tested_parallel"], claims["verdicts_parallel"]) == (0, [])
+    assert (claims["cores"], claims["processes"]) == (None, 0)
+
+
+def test_cores_are_given_only_where_all_runs_have_the_same():
+    member = study(["serial_1gpu", "ddp_2gpu"])
+    member.tables["timing"]["stand_in"] = True
+    environment = {"environment": {"cpus_machine": 1}}
+    for summary in member.summaries.values():
+        summary |= environment
+    runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+    pairs = published_pairs([member], runs, {"glaucoma": []})
+    counted = facts([member], runs, effects, pairs)
+    assert (counted["cores"], counted["processes"]) == (1, 2)
+    member.summaries["ddp_2gpu"]["environment"] = {"cpus_machine": 4}
+    assert facts([member], runs, effects, pairs)["cores"] is None
 
 
 def test_the_facts_count_what_intervals_show():

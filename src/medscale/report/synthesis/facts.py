@@ -50,7 +50,6 @@ def facts(
         pairs: of ``effects.published_pairs``.
     """
     parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
-    tested = compared(runs)
     margins = sorted({study.margin for study in studies})
     splits = effects[effects["kind"] == "split"]
     leakage = _largest(splits)
@@ -66,16 +65,14 @@ def facts(
             "unrepeated": _count(parallel["speedup_low"].isna()),
             "repeated_stand_ins": _count(runs["same_as"] != ""),
             "not_comparable": _without_counterpart(runs),
-            "tested": len(tested),
-            "tested_once": _count(tested["replicates"] < 2),
-            "tested_parallel": _count(tested["devices"] > 1),
             "shares": {
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
+            "cores": _cores(studies),
+            "processes": _most_processes(runs),
             "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
-            "verdicts": _verdicts(tested),
-            "verdicts_parallel": _verdicts(tested[tested["devices"] > 1]),
+            **_tested(compared(runs)),
             "loss": largest_loss(studies, runs),
             "leakage": leakage,
             "other_splits": _but_largest(splits),
@@ -84,6 +81,18 @@ def facts(
             "published": _published(pairs),
         }
     )
+
+
+def _tested(tested: pd.DataFrame) -> dict[str, Any]:
+    """Return the number of runs whose accuracy is compared, and their verdicts."""
+    parallel = tested[tested["devices"] > 1]
+    return {
+        "tested": len(tested),
+        "tested_once": _count(tested["replicates"] < 2),
+        "tested_parallel": len(parallel),
+        "verdicts": _verdicts(tested),
+        "verdicts_parallel": _verdicts(parallel),
+    }
 
 
 def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
@@ -155,6 +164,19 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
     least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
     most = max(abs(effect["change_low"]), abs(effect["change_high"]))
     return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _cores(studies: Sequence[StudyRuns]) -> int | None:
+    """Return the cores of the machine of every run; None where machines differ or do not say it."""
+    environments = [s.get("environment", {}) for study in studies for s in study.summaries.values()]
+    cores = {environment.get("cpus_machine") for environment in environments}
+    return cores.pop() if len(cores) == 1 else None
+
+
+def _most_processes(runs: pd.DataFrame) -> int:
+    """Return the largest number of processes of a run that computes on CPUs; 0 without one."""
+    on_cpus = runs[(runs["device"] == "cpu") | runs["stand_in"].astype(bool)]
+    return int(on_cpus["devices"].max()) if len(on_cpus) else 0
 
 
 def _reaching(cost: pd.DataFrame) -> int:
