@@ -19,6 +19,7 @@ from medscale.measure.scaling.convergence import Times, by_seed, compare
 from medscale.report import style
 from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
+from medscale.report.convergence.tables import convergence
 from medscale.report.sources import seed_of
 from medscale.report.sweep.make import chosen
 from medscale.report.sweep.make import sweep as sweep_figure
@@ -93,7 +94,8 @@ def test_five_seeds_have_verdicts_and_censored_replicates_count(folder: Path) ->
     assert slow["epochs"] == pytest.approx((9 + 8 + 9 + 2 * 12) / 5)
     assert slow["seconds"] == pytest.approx(6.0 * (9 + 8 + 9 + 2 * 12) / 5)
     text = (folder / "tables" / "glaucoma" / "convergence.tex").read_text(encoding="utf-8")
-    assert text.count(r"\ensuremath{\geq}") == 2  # epochs and seconds of the censored run
+    # epochs, seconds and difference of the censored run
+    assert text.count(r"\ensuremath{\geq}") == 3
     assert "seconds" in text
     assert "minutes" not in text  # 50 s would be 0.833 minutes
     facts = read_json(folder / "tables" / "glaucoma" / "convergence.json")
@@ -101,6 +103,18 @@ def test_five_seeds_have_verdicts_and_censored_replicates_count(folder: Path) ->
     assert (facts["is_derived"], facts["is_established"]) == (False, True)
     assert facts["censored"] == ["DDP + AMP, 2 GPU"]
     assert (folder / "figures" / "glaucoma" / "convergence.pdf").stat().st_size > 1000
+
+
+def test_a_difference_is_a_bound_if_the_run_is_censored_and_none_if_the_baseline_is() -> None:
+    row = {"run": "serial_1cpu", "stand_in": False, "format": "fp32", "global_batch": 32}
+    row |= {"epochs": 6.0, "seconds": 9.0, "replicates": 5, "reached": 5, "verdict": "baseline"}
+    row |= dict.fromkeys(("difference", "difference_low", "difference_high"), np.nan)
+    row |= dict.fromkeys(("slower_p", "faster_p", "rcp_p", "equal_p"), np.nan)
+    other = row | {"run": "ddp_2cpu", "reached": 4, "verdict": "slower", "difference": 0.42}
+    rows = pd.DataFrame([row, other])
+    assert r"\ensuremath{\geq}42" in convergence(rows)
+    rows.loc[0, "reached"] = 4
+    assert "42" not in convergence(rows)
 
 
 def test_folds_of_one_seed_are_one_replicate(tmp_path: Path) -> None:

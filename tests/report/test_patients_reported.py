@@ -13,6 +13,7 @@ from medscale.data import patients
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.summary import summarise
 from medscale.report.datasheet.make import make
+from medscale.report.paper.facts import scope
 from medscale.report.result.card import model_card
 from medscale.report.show import show
 from synthetic_runs import configuration, make_index, make_run
@@ -104,3 +105,11 @@ def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
     omission = "leave out c: the test images have fewer than 4 patients or groups of them"
     assert omission in terminal_text(tmp_path, summary)
     assert f"Averages over classes {omission}" in model_card(summary, evaluation.per_class)
+
+
+def test_the_paper_tells_unknown_patients_from_those_known_in_part():
+    study = {"runs": [], "reported": False, "personal": False, "model": {"name": "medical_cnn"}}
+    study |= {"networks": [], "over": "images", "scaling": {"superlinear": [], "prices": []}}
+    states = {"a": patients.KNOWN, "b": patients.PARTLY, "c": patients.NOT_KNOWN}
+    together = scope([study | {"title": t, "patients": state} for t, state in states.items()])
+    assert (together["unknown_patients"], together["partly_known"]) == (["c"], ["b"])

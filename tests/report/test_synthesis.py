@@ -94,7 +94,9 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
         }
         for run in runs
     }
+    cost = pd.DataFrame({"run": runs, "replicates": 2, "reached": [2] + [1] * (len(runs) - 1)})
     tables = {"timing": timing, "tests": tests, "parity": parity, "reported": pd.DataFrame()}
+    tables["cost"] = cost
     settings: dict[str, Any] = {
         "name": "glaucoma",
         "title": "Glaucoma",
@@ -165,7 +167,7 @@ def test_a_run_that_changes_one_thing_lacks_no_other():
     assert not loss["established"]
 
 
-def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_the_seeds():
+def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_chance():
     member = study(["serial_1gpu", "serial_amp_1gpu", "ddp_amp_2gpu"])
     row = member.tables["tests"]["run"] == "ddp_amp_2gpu"
     member.tables["tests"].loc[row, ["accuracy", "accuracy_low", "accuracy_high"]] = [-1, -4, 2]
@@ -173,11 +175,12 @@ def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_the_seeds()
     assert loss is not None
     assert (loss["run"], loss["factors"]) == ("serial_amp_1gpu", ["the precision"])
     assert [part["run"] for part in loss["wider"]] == ["ddp_amp_2gpu"]
-    assert loss["points_to_seeds"]
+    assert (loss["points_to_chance"], loss["same_seeds"]) == (True, True)
+    member.summaries["serial_amp_1gpu"]["seeds"] = [1, 3]
     member.tables["tests"].loc[row, "accuracy"] = -12  # within -16 to -8
     loss = largest_loss([member], all_runs([member]))
     assert loss is not None
-    assert not loss["points_to_seeds"]
+    assert (loss["points_to_chance"], loss["same_seeds"]) == (False, False)
 
 
 def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
@@ -243,8 +246,13 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["parallel_effect"]["change"] == 8.0  # of the study with the other split
     assert not counted["leakage_is_larger"]
+    assert counted["other_splits"] == []
     effects.loc[1, "change_high"] = 9.0
     assert facts([member], all_runs([member]), effects, pairs)["leakage_is_larger"]
+    effects["kind"] = ["split", "parallel", "split"]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert counted["leakage"]["title"] == "b"
+    assert [row["title"] for row in counted["other_splits"]] == ["a"]
 
 
 def test_a_study_of_one_run_claims_nothing():
@@ -253,6 +261,22 @@ def test_a_study_of_one_run_claims_nothing():
     claims = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
     assert (claims["fastest"], claims["loss"], claims["leakage"]) == (None, None, None)
     assert (claims["parallel"], claims["tested"], claims["verdicts"]) == (0, 0, [])
+    assert (claims["tested_parallel"], claims["verdicts_parallel"]) == (0, [])
+    assert (claims["cores"], claims["processes"]) == (None, 0)
+
+
+def test_cores_are_given_only_where_all_runs_have_the_same():
+    member = study(["serial_1gpu", "ddp_2gpu"])
+    member.tables["timing"]["stand_in"] = True
+    environment = {"environment": {"cpus_machine": 1}}
+    for summary in member.summaries.values():
+        summary |= environment
+    runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+    pairs = published_pairs([member], runs, {"glaucoma": []})
+    counted = facts([member], runs, effects, pairs)
+    assert (counted["cores"], counted["processes"]) == (1, 2)
+    member.summaries["ddp_2gpu"]["environment"] = {"cpus_machine": 4}
+    assert facts([member], runs, effects, pairs)["cores"] is None
 
 
 def test_the_facts_count_what_intervals_show():
@@ -270,10 +294,16 @@ def test_the_facts_count_what_intervals_show():
     assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["tested_once"] == 0
+    assert synthesis_facts["reaching"] == {"glaucoma": 1}  # of the others, one replicate does not
     assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts"]} == {
         "different within the margin": 1,
         "lower": 1,
         "not established to differ": 1,
+    }
+    assert synthesis_facts["tested_parallel"] == 2  # not the serial run of another batch
+    assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts_parallel"]} == {
+        "different within the margin": 1,
+        "lower": 1,
     }
 
 

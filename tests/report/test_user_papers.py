@@ -81,7 +81,7 @@ ABSENT = {
     ),
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",
-        "AMP gain", "mixed precision contain", "several seeds",
+        "AMP gain", "mixed precision contain", "repeated seeds",
         "fully sharded data parallel (FSDP)", "replicates (seeds",
     ),
     "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
@@ -104,7 +104,7 @@ PRESENT = {
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (
-        "one study, 4 runs (CPUs; CPU processes in place of GPUs; several seeds each)",
+        "one study, 4 runs (CPUs; CPU processes in place of GPUs; repeated seeds)",
         "divides the test images by",
         "AMP is automatic mixed precision", "The largest loss, and its causes",
     ),

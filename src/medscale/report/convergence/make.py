@@ -21,13 +21,11 @@ from medscale.measure.scaling.convergence import (
 )
 from medscale.measure.scaling.target import METRICS, Target, read_history, target_of
 from medscale.report.convergence.figures import epochs_to_target
-from medscale.report.convergence.tables import convergence
+from medscale.report.convergence.tables import BASELINE, convergence
 from medscale.report.marks import marks_of
 from medscale.report.names import label
 from medscale.report.sources import by_run, seed_of
 from medscale.report.writer import Pages
-
-BASELINE = "baseline"  # in place of a verdict
 
 
 def make(

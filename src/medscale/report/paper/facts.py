@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.files import read_json
-from medscale.data.patients import KNOWN
+from medscale.data.patients import NOT_KNOWN, PARTLY
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.report.marks import STAND_IN, mark
 
@@ -54,9 +54,10 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     ``personal`` those of a person's own images. ``parallel`` tells whether any run has several
     devices, ``scaled`` whether any study has such runs as well as runs on one device, ``compared``
     whether any study has more than one run. ``leaking`` are titles of studies with another split
-    as a variant, ``unknown_patients`` those of studies whose patients are not all known. ``over``
-    says what intervals go over, ``prices`` the price of each kind of device; ``devices`` and
-    ``precisions`` are in words.
+    as a variant, ``unknown_patients`` those of studies whose patients are not known, and
+    ``partly_known`` those where they are known of a part of the images. ``over`` says what
+    intervals go over, ``prices`` the price of each kind of device; ``devices`` and ``precisions``
+    are in words.
     """
     runs = [run for study in studies for run in study["runs"]]
     kinds = [(run["device"], run["stand_in"]) for run in runs]
@@ -85,7 +86,8 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         ),
         "stand_ins": any(run["stand_in"] for run in runs),
         "over": list(dict.fromkeys(study["over"] for study in studies)),
-        "unknown_patients": [s["title"] for s in studies if s["patients"] != KNOWN],
+        "unknown_patients": [s["title"] for s in studies if s["patients"] == NOT_KNOWN],
+        "partly_known": [s["title"] for s in studies if s["patients"] == PARTLY],
         "superlinear": any(study["scaling"]["superlinear"] for study in studies),
         "prices": _prices(studies),
         "leaking": [

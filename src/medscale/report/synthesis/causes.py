@@ -25,7 +25,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     Among the other runs of the study, those that change a proper part of the factors
     (``runs.changed``) separate causes; for a factor that no run changes alone, the facts name a run
     that would do so. Runs that change all of the factors and more should lose as much: where each
-    of them lies above the interval of the loss, the loss points to the seeds.
+    of them lies above the interval of the loss, the loss points to the chance of a training.
     """
     runs = compared(runs)
     losses = runs[runs["change"] < 0]
@@ -49,10 +49,12 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         ],
         "rejected": bool(row["p"] < ALPHA),
         "factors": list(factors.values()),
+        "same_seeds": _have_same_seeds(study, row["run"]),
         "seed_sd": _seed_sd(study, row["run"]),
         "parts": _parts(study, other_runs, set(factors)),
         "wider": (wider := _wider(study, other_runs, set(factors))),
-        "points_to_seeds": bool(wider) and all(part["mean"] > row["change_high"] for part in wider),
+        "points_to_chance": bool(wider)
+        and all(part["mean"] > row["change_high"] for part in wider),
         "lacking": _lacking(study, row["run"], factors, set(other_runs["run"])),
     }
 
@@ -107,6 +109,12 @@ def _lacking(
         if name not in runs and name not in (run, study.baseline):
             lacking.append({"factor": factors[factor], "run": name})
     return lacking
+
+
+def _have_same_seeds(study: StudyRuns, run: str) -> bool:
+    """Return whether a run was trained with the seeds of the baseline."""
+    seeds, base_seeds = (study.summaries[name]["seeds"] for name in (run, study.baseline))
+    return sorted(seeds) == sorted(base_seeds)
 
 
 def _seed_sd(study: StudyRuns, run: str) -> float | None:

@@ -36,6 +36,8 @@ ORDER = {
     ),
 }
 
+EFFECT = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
+
 
 def facts(
     studies: Sequence[StudyRuns], runs: pd.DataFrame, effects: pd.DataFrame, pairs: pd.DataFrame
@@ -48,9 +50,9 @@ def facts(
         pairs: of ``effects.published_pairs``.
     """
     parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
-    tested = compared(runs)
     margins = sorted({study.margin for study in studies})
-    leakage = _largest(effects[effects["kind"] == "split"])
+    splits = effects[effects["kind"] == "split"]
+    leakage = _largest(splits)
     of_same_study = effects["title"] == (leakage["title"] if leakage else "")
     parallel_effect = _largest(effects[(effects["kind"] == "parallel") & of_same_study])
     return plain(
@@ -63,20 +65,34 @@ def facts(
             "unrepeated": _count(parallel["speedup_low"].isna()),
             "repeated_stand_ins": _count(runs["same_as"] != ""),
             "not_comparable": _without_counterpart(runs),
-            "tested": len(tested),
-            "tested_once": _count(tested["replicates"] < 2),
             "shares": {
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
-            "verdicts": _verdicts(tested),
+            "cores": _cores(studies),
+            "processes": _most_processes(runs),
+            "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
+            **_tested(compared(runs)),
             "loss": largest_loss(studies, runs),
             "leakage": leakage,
+            "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
             "published": _published(pairs),
         }
     )
+
+
+def _tested(tested: pd.DataFrame) -> dict[str, Any]:
+    """Return the number of runs whose accuracy is compared, and their verdicts."""
+    parallel = tested[tested["devices"] > 1]
+    return {
+        "tested": len(tested),
+        "tested_once": _count(tested["replicates"] < 2),
+        "tested_parallel": len(parallel),
+        "verdicts": _verdicts(tested),
+        "verdicts_parallel": _verdicts(parallel),
+    }
 
 
 def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
@@ -116,8 +132,16 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
     if effects.empty:
         return None
     row = max(records(effects), key=lambda row: abs(float(row["change"])))
-    keys = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
-    return {key: row[key] for key in keys}
+    return {key: row[key] for key in EFFECT}
+
+
+def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the changes of accuracy without the largest (``_largest``)."""
+    largest = _largest(effects)
+    changes = [{key: row[key] for key in EFFECT} for row in records(effects)]
+    if largest in changes:
+        changes.remove(largest)
+    return changes
 
 
 def _published(pairs: pd.DataFrame) -> dict[str, Any]:
@@ -140,6 +164,24 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
     least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
     most = max(abs(effect["change_low"]), abs(effect["change_high"]))
     return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _cores(studies: Sequence[StudyRuns]) -> int | None:
+    """Return the cores of the machine of every run; None where machines differ or do not say it."""
+    environments = [s.get("environment", {}) for study in studies for s in study.summaries.values()]
+    cores = {environment.get("cpus_machine") for environment in environments}
+    return cores.pop() if len(cores) == 1 else None
+
+
+def _most_processes(runs: pd.DataFrame) -> int:
+    """Return the largest number of processes of a run that computes on CPUs; 0 without one."""
+    on_cpus = runs[(runs["device"] == "cpu") | runs["stand_in"].astype(bool)]
+    return int(on_cpus["devices"].max()) if len(on_cpus) else 0
+
+
+def _reaching(cost: pd.DataFrame) -> int:
+    """Return how many runs reach the target of their study with all replicates."""
+    return _count(cost["reached"] == cost["replicates"]) if len(cost) else 0
 
 
 def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
