@@ -223,11 +223,6 @@ def reported(published: pd.DataFrame) -> str:
         high = row["reported_high"]
         return f"{row['reported']:g}" + (f"--{high:g}" if high == high else "")
 
-    def ours(row: dict[str, Any]) -> str:
-        if row["unit"] == "min" and row["ours"] < 1:
-            return rf"{significant(60 * row['ours'])}\,s"
-        return significant(row["ours"])
-
     def against(row: dict[str, Any]) -> str:
         plain = row["against"] in ("", row["meant"], row["run"])
         return "" if plain else latex(label(row["against"]))
@@ -239,7 +234,7 @@ def reported(published: pd.DataFrame) -> str:
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
-        Column("r", "ours", ours),
+        Column("r", "ours", lambda row: significant(row["ours"])),
         left("format", lambda row: latex(row["format"])),
         left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
