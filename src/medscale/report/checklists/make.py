@@ -60,7 +60,7 @@ def make(
         facts={
             "lists": [
                 {"name": name, "title": lists[name].title, "cite": lists[name].cite}
-                | _counts(tables[name])
+                | counts(tables[name])
                 for name in lists
             ]
         },
@@ -84,7 +84,7 @@ def _rows(
     return pd.DataFrame(rows)
 
 
-def _counts(rows: pd.DataFrame) -> dict[str, int]:
+def counts(rows: pd.DataFrame) -> dict[str, int]:
     """Return the number of items, of those not done, and of those without an answer.
 
     ``not_done`` counts items not done for all studies with one reason, ``partly`` items not done
