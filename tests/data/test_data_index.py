@@ -203,7 +203,7 @@ def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:
     _, left_out, summary = index_of(tmp_path, mode="random", near_duplicates=False)
     assert set(reasons(left_out, "kept").values()) == {"leak between splits"}
     assert any(
-        "with split.mode random their accuracy says little" in note for note in summary["notes"]
+        "with the random split their accuracy says little" in note for note in summary["notes"]
     )
     _, left_out, summary = index_of(tmp_path, mode="grouped")
     assert not reasons(left_out, "kept")

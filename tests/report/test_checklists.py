@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from medscale.base.errors import MedscaleError
@@ -23,7 +24,7 @@ from medscale.report.checklists.items import (
     study_answers,
     unanswered,
 )
-from medscale.report.checklists.make import make
+from medscale.report.checklists.make import counts, make
 from synthetic_runs import ROOT, configuration
 
 LISTS = {path.stem: read_listing(path) for path in files()}
@@ -112,6 +113,13 @@ def test_answers_are_filled_by_hand():
         == "Study A: By them.; Study B: not answered"
     )
     assert answer_text({}, one_study, A) == "not answered"
+
+
+def test_items_not_done_for_some_studies_are_counted_apart():
+    answers = ["Yes.", "not done, because x", "Study A: yes; Study B: not done, because x"]
+    answers += ["Study A: not answered"]
+    found = counts(pd.DataFrame({"answer": answers}))
+    assert found == {"items": 4, "not_done": 1, "partly": 1, "unanswered": 1}
 
 
 def test_a_test_set_of_one_class_has_no_sensitivity():

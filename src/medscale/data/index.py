@@ -323,7 +323,7 @@ def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
             similar = ", or look like one in it," if division.near_duplicates else ""
             notes.append(
                 f"{leaked} of the {len(groups)} {name} images are in the training split too"
-                f"{similar} or are of a patient who is: with split.mode {division.mode} their "
+                f"{similar} or are of a patient who is: with the {division.mode} split their "
                 "accuracy says little about new patients."
             )
     return notes

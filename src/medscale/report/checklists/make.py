@@ -60,7 +60,7 @@ def make(
         facts={
             "lists": [
                 {"name": name, "title": lists[name].title, "cite": lists[name].cite}
-                | _counts(tables[name])
+                | counts(tables[name])
                 for name in lists
             ]
         },
@@ -84,12 +84,19 @@ def _rows(
     return pd.DataFrame(rows)
 
 
-def _counts(rows: pd.DataFrame) -> dict[str, int]:
-    """Return the number of items, of those not done, and of those without an answer."""
+def counts(rows: pd.DataFrame) -> dict[str, int]:
+    """Return the number of items, of those not done, and of those without an answer.
+
+    ``not_done`` counts items not done for all studies with one reason, ``partly`` items not done
+    for at least one study.
+    """
     answers = rows["answer"]
+    not_done = answers.str.startswith(NOT_DONE)
+    named = answers.str.contains(f": {NOT_DONE}", regex=False)
     return {
         "items": len(rows),
-        "not_done": int(answers.str.startswith(NOT_DONE).sum()),
+        "not_done": int(not_done.sum()),
+        "partly": int((named & ~not_done).sum()),
         "unanswered": int(answers.str.contains(NOT_ANSWERED, regex=False).sum()),
     }
 

@@ -19,6 +19,7 @@ CHAPTER = Chapter(
     "detection",
     inputs,
     tables={"detection": TABLE},
+    facts="detection",
     present=present,
     remedy="name runs of a detector, such as serial_1gpu_yolov8n, in its runs in config.yaml",
 )

@@ -9,6 +9,7 @@ import pandas as pd
 from medscale.base.files import read_json
 from medscale.measure.scaling.speedup import speedups
 from medscale.report.latex import number, significant
+from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.tables import by_run, left, right, scored, table
 from medscale.report.writer import Pages
@@ -24,10 +25,25 @@ TIMES += ["baseline", "note"]
 
 
 def make(study: str, *, results: Sequence[str]) -> Pages:
-    """Return the chapter's table."""
+    """Return the chapter's table and facts."""
     summaries = [read_json(Path(folder) / "summary.json") for folder in results]
     scores = _scores(summaries)
-    return Pages(tables={"detection": (_table(scores), scores)})
+    return Pages(
+        tables={"detection": (_table(scores), scores)},
+        facts={"spread": list(filter(None, map(spread, summaries)))},
+    )
+
+
+def spread(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the range of mAP50 over seeds; None unless it is wider than the interval."""
+    score = summary["metrics"]["test"]["map50"]
+    values = [value for value in score["values"] if value is not None]
+    if len(values) < 2 or None in (score["low"], score["high"]):
+        return None
+    least, most = min(values), max(values)
+    if most - least <= score["high"] - score["low"]:
+        return None
+    return {"label": label(summary["run"]["name"]), "least": least, "most": most}
 
 
 def _scores(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -69,6 +69,7 @@ def facts(
             "baseline": _baseline(results, settings.baseline),
             "runs": [_run(result) for result in results],
             "formats": formats(marks_of(summary) for summary in summaries),
+            "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
             "linear": linear_facts(results, linear),
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],

@@ -70,14 +70,24 @@ def rows(linear: Linear, metrics: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def facts(runs: Sequence[Result], linear: Linear) -> dict[str, Any]:
-    """Return the facts: method, scores, majority, and the runs that do not beat the reference."""
+    """Return the facts: method, scores, majority, and the runs that do not beat the reference.
+
+    Of the latter, ``worse`` are those whose interval lies below zero, ``not_better`` the others.
+    """
     apart = differences(runs, linear)
     behind = apart[~(apart["low"] > 0)]
+    below = behind["high"] < 0
     return {
         **{key: linear.summary[key] for key in ("method", "majority")},
         "scores": linear.summary["metrics"]["test"],
-        "not_beaten_by": [
-            {"label": label(row["run"]), **{key: row[key] for key in ("mean", "low", "high")}}
-            for row in records(behind)
-        ],
+        "not_beaten_by": _labelled(behind),
+        "worse": _labelled(behind[below]),
+        "not_better": _labelled(behind[~below]),
     }
+
+
+def _labelled(apart: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"label": label(row["run"]), **{key: row[key] for key in ("mean", "low", "high")}}
+        for row in records(apart)
+    ]
