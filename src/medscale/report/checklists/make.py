@@ -92,11 +92,11 @@ def counts(rows: pd.DataFrame) -> dict[str, int]:
     """
     answers = rows["answer"]
     not_done = answers.str.startswith(NOT_DONE)
-    named = answers.str.contains(f": {NOT_DONE}", regex=False)
+    partly_done = answers.str.contains(f": {NOT_DONE}", regex=False)
     return {
         "items": len(rows),
         "not_done": int(not_done.sum()),
-        "partly": int((named & ~not_done).sum()),
+        "partly": int((partly_done & ~not_done).sum()),
         "unanswered": int(answers.str.contains(NOT_ANSWERED, regex=False).sum()),
     }
 
