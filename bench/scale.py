@@ -30,7 +30,8 @@ from medscale.base.files import read_json, write_csv, write_json
 from medscale.base.scratch import scratch
 from medscale.data import lookalike
 from medscale.data.build import build_shards
-from medscale.data.cluster import CERTIFICATES, security_of, write_certificate
+from medscale.data.certificates import security_of, write_certificate
+from medscale.data.cluster import CERTIFICATES
 from medscale.data.index import INDEX, build_index
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Preprocess, Source, Split

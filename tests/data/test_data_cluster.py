@@ -19,6 +19,7 @@ from distributed import Client, Security
 from dask_scheduler import running_scheduler
 from medscale.base.errors import MedscaleError
 from medscale.data import cluster
+from medscale.data.certificates import security_of
 from medscale.data.cluster import client, run_all
 from medscale.data.settings import Dask
 from medscale.data.versions import versions
@@ -235,7 +236,7 @@ def test_jobs_of_slurm_get_the_certificates_in_private_files(
         (folder,) = tmp_path.glob(".dask-tls-*")
         assert str(folder) == os.environ[cluster.CERTIFICATES]
         assert folder.stat().st_mode & 0o077 == 0
-        security = cluster.security_of(str(folder))
+        security = security_of(str(folder))
         with Client(os.environ[cluster.SCHEDULER], security=security) as connection:
             assert connection.scheduler_info()["workers"] == {}
     assert not list(tmp_path.glob(".dask-tls-*"))

@@ -118,8 +118,8 @@ def test_answers_are_filled_by_hand():
 def test_items_not_done_for_some_studies_are_counted_apart():
     answers = ["Yes.", "not done, because x", "Study A: yes; Study B: not done, because x"]
     answers += ["Study A: not answered"]
-    found = counts(pd.DataFrame({"answer": answers}))
-    assert found == {"items": 4, "not_done": 1, "partly": 1, "unanswered": 1}
+    item_counts = counts(pd.DataFrame({"answer": answers}))
+    assert item_counts == {"items": 4, "not_done": 1, "partly": 1, "unanswered": 1}
 
 
 def test_a_test_set_of_one_class_has_no_sensitivity():

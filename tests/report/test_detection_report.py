@@ -13,8 +13,8 @@ def summary(*values: float | None, low: float | None = 0.3) -> dict[str, Any]:
 
 
 def test_seeds_are_named_where_they_range_wider_than_the_interval():
-    found = spread(summary(0.6, 0.02))
-    assert found == {"label": "serial, 1 GPU, yolov8n", "least": 0.02, "most": 0.6}
+    seeds_range = spread(summary(0.6, 0.02))
+    assert seeds_range == {"label": "serial, 1 GPU, yolov8n", "least": 0.02, "most": 0.6}
     assert spread(summary(0.34, 0.36)) is None
     assert spread(summary(0.6)) is None
     assert spread(summary(0.6, 0.02, low=None)) is None

@@ -81,27 +81,12 @@ def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster()
 
 def test_one_node_gets_one_task_and_several_one_each() -> None:
     one_node = resources(Request(nodes=1, gpus=4, cpus=32, minutes=30, memory_mb=9000))
-    assert (
-        one_node["nodes"],
-        one_node["gpu"],
-        one_node["tasks_per_gpu"],
-        one_node["cpus_per_task"],
-    ) == (1, 4, 0, 32)
-    assert (one_node["mpi"], one_node["tasks"], one_node["gres"]) == (None, None, None)
+    expected = {"nodes": 1, "gpu": 4, "tasks_per_gpu": 0, "cpus_per_task": 32}
+    expected |= {"mpi": None, "tasks": None, "gres": None}
+    assert {name: one_node[name] for name in expected} == expected
     two_nodes = resources(Request(nodes=2, gpus=4, cpus=32, minutes=30, memory_mb=9000))
-    assert (
-        two_nodes["nodes"],
-        two_nodes["tasks"],
-        two_nodes["mpi"],
-        two_nodes["gres"],
-        two_nodes["gpu"],
-    ) == (
-        2,
-        2,
-        "srun",
-        "gpu:4",
-        None,
-    )
+    expected = {"nodes": 2, "tasks": 2, "mpi": "srun", "gres": "gpu:4", "gpu": None}
+    assert {name: two_nodes[name] for name in expected} == expected
     assert "--ntasks-per-node=1" in two_nodes["slurm_extra"]
     assert set(one_node) == set(two_nodes) == set(jobs.RESOURCES)
     assert "--gres=gpu:4" in jobs.srun(OURS, Request(2, 4, 32, 30, 9000))

@@ -180,7 +180,7 @@ def rooms(script: Path) -> set[str]:
 
 
 def _packages(name: str) -> Iterator[str]:
-    """Yield the packages around a module, except ``medscale``, which holds only names for users."""
+    """Yield the packages that contain a module, without ``medscale``, whose file only exports."""
     parts = name.split(".")
     yield from (".".join(parts[:end]) for end in range(2, len(parts)))
 

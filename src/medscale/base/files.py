@@ -129,7 +129,7 @@ def read_table(path: str | Path, remedy: str = "delete it and run again", **opti
     Raises:
         MedscaleError: when the table is missing or damaged.
     """
-    import pandas as pd  # imported here: it takes a second, which commands without tables save
+    import pandas as pd  # the import takes a second, and most commands read no tables
 
     is_csv = Path(path).suffix == ".csv"
     reader: Any = pd.read_csv if is_csv else pd.read_parquet

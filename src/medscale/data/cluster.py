@@ -31,6 +31,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
 from medscale.base.scratch import scratch
 from medscale.data import guard
+from medscale.data.certificates import security_of, write_certificate
 from medscale.data.settings import Dask, Limits
 from medscale.data.versions import versions
 
@@ -39,7 +40,6 @@ ANSWER_S = 30  # from processes that run, as Dask's default: a busy machine answ
 WORKER_S = 60
 SCHEDULER = "MEDSCALE_DASK"  # environment variable: address of a scheduler of a running job
 CERTIFICATES = "MEDSCALE_DASK_TLS"  # environment variable: folder of its key and certificate
-KEY, CERTIFICATE = "key.pem", "certificate.pem"
 AHEAD = 512  # limit of tasks at the scheduler; above the number of workers of any cluster
 LARGEST = 8  # calls of a task, for calls of some milliseconds or more
 
@@ -318,27 +318,6 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
                 yield
             finally:
                 del os.environ[SCHEDULER], os.environ[CERTIFICATES]
-
-
-def write_certificate(folder: Path) -> None:
-    """Write a new key and its certificate as files that only this user can read."""
-    security = Security.temporary()
-    for name, text in ((KEY, security.tls_client_key), (CERTIFICATE, security.tls_client_cert)):
-        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-
-
-def security_of(folder: str) -> Security:
-    """Return the settings of encryption by the key and the certificate in a folder."""
-    roles = ("client", "scheduler", "worker")
-    key, certificate = str(Path(folder, KEY)), str(Path(folder, CERTIFICATE))
-    return Security(
-        require_encryption=True,
-        tls_ca_file=certificate,
-        **{f"tls_{role}_key": key for role in roles},
-        **{f"tls_{role}_cert": certificate for role in roles},
-    )
 
 
 @contextmanager

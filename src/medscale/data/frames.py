@@ -68,7 +68,7 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         without a known patient share a group. Second, one row for each file with several frames:
         ``path`` (of the file) and ``detail``.
     """
-    import pandas as pd  # imported here: it takes 0.3 s, which decoding processes save
+    import pandas as pd  # the import takes 0.3 s, and decoding processes do not need it
 
     several = rows["_frames"] > 1
     has_all = rows.duplicated("path", keep=False)

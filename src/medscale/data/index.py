@@ -15,14 +15,13 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
-from medscale.data import audit, folds, patients, split
+from medscale.data import audit, audit_notes, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
+from medscale.data.audit_notes import count_values
 from medscale.data.cluster import client
 from medscale.data.external import external_inventory
-from medscale.data.frames import SEVERAL
-from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inspection import inspect
-from medscale.data.inventory import COLUMNS, CONFLICT, Inventory
+from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
@@ -32,7 +31,6 @@ BOXES = pa.list_(pa.list_(pa.float64()))
 TEXT_COLUMNS = [
     *("path", "split", "split_published", "group", "patient", "sha256", "source", "alike"),
 ]
-FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
 # Columns of every index, in this order; the dataset's metadata follow.
 INDEX_COLUMNS = [
     *("id", "path", "label", "split", "split_published", "group", "patient"),
@@ -155,24 +153,6 @@ def summarize(
     origin = inventory.patients or patients.HEADERS
     patient_counts = patients.summary(index["patient"], origin)
     counts = _cross_table(index, "split", inventory.classes)
-    file_notes = [
-        *_note_on_headers(patient_counts),
-        *_note_on_frames(kept_rows),
-        *_note_on_limits(excluded),
-        *_note_on_look_alikes(similar),
-    ]
-    notes = [*inventory.notes, *file_notes]
-    if division.mode != "external":  # external images are not divided
-        notes = [
-            *inventory.notes,
-            *_notes_on_patients(index, inventory, patient_counts),
-            *file_notes,
-            *_notes_on_published_split(index, left_out, division),
-            *_note_on_folds(index, division),
-            *_notes_on_leaks(index, division),
-            *_notes_on_conflicts(left_out),
-            *_notes_on_small_classes(counts, inventory, left_out),
-        ]
     return {
         "found": len(index) + len(excluded),
         "used": len(index),
@@ -181,152 +161,19 @@ def summarize(
         "groups": int(index["group"].nunique()),
         "patients": patient_counts,
         "near_duplicates": similar if division.near_duplicates else None,
-        "by_reason": _count(excluded["reason"]),
-        "kept_by_reason": _count(kept_rows["reason"]),
+        "by_reason": count_values(excluded["reason"]),
+        "kept_by_reason": count_values(kept_rows["reason"]),
         "classes": inventory.classes,
         "counts": counts,
         "counts_published": _cross_table(published, "split_published", inventory.classes)
         if len(published)
         else None,
-        "counts_by_source": {str(k): _count(v["label"]) for k, v in index.groupby("source")},
+        "counts_by_source": {str(k): count_values(v["label"]) for k, v in index.groupby("source")},
         "split": division.model_dump(mode="json"),
-        "notes": notes,
+        "notes": audit_notes.notes(
+            index, left_out, inventory, division, patient_counts, similar, counts
+        ),
     }
-
-
-def _notes_on_patients(
-    index: pd.DataFrame, inventory: Inventory, counts: dict[str, Any]
-) -> list[str]:
-    """Return notes on unknown patients, and on file names that may contain patients."""
-    is_known = counts["state"] == patients.KNOWN
-    return [
-        *([] if is_known else [patients.sentence(counts)]),
-        *(inventory.patient_notes if index["patient"].isna().all() else []),
-    ]
-
-
-def _notes_on_conflicts(left_out: pd.DataFrame) -> list[str]:
-    """Return a note on images with conflicting labels that leak between published splits."""
-    conflicts = left_out.loc[left_out["reason"] == CONFLICT, "detail"]
-    across = int(conflicts.str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
-    if not across:
-        return []
-    return [
-        f"{across} of the {len(conflicts)} images with conflicting labels, which are left out, "
-        "are or look like an image in another published split."
-    ]
-
-
-def _notes_on_small_classes(
-    counts: dict[str, dict[str, int]], inventory: Inventory, left_out: pd.DataFrame
-) -> list[str]:
-    """Return notes on classes with few images after the audit, or without images in a split."""
-    notes = []
-    labels = inventory.rows.set_index("path")["label"]
-    excluded = left_out[(left_out["action"] == EXCLUDED) & left_out["path"].isin(labels.index)]
-    label_of = excluded["path"].map(labels)
-    for name, row in counts.items():
-        reasons = excluded.loc[label_of == name, "reason"]
-        if sum(row.values()) < FEW_IMAGES and len(reasons):
-            reason_text = ", ".join(
-                f"{reason} {count}" for reason, count in _count(reasons).items()
-            )
-            notes.append(
-                f"Class {name} has only {sum(row.values())} images left (left out: {reason_text})."
-            )
-        notes += [
-            f"Class {name} has no images in {part}, so that nothing can be estimated for it there."
-            for part, count in row.items()
-            if not count
-        ]
-    return notes
-
-
-def _note_on_headers(counts: dict[str, Any]) -> list[str]:
-    """Return a note on patients that the headers of DICOM files name."""
-    if counts["from"] != patients.HEADERS:
-        return []
-    return [
-        f"The patients are those of PatientID in the headers of {counts['images_of_patients']} "
-        "DICOM images; source.patient sets others."
-    ]
-
-
-def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
-    """Return a note on files with several frames or pages, if there are any."""
-    several = kept_rows.loc[kept_rows["reason"] == SEVERAL, "detail"]
-    if several.empty:
-        return []
-    count_all = int(several.str.startswith("all").sum())
-    statement = "all are used as images of one patient" if count_all else "one of each is used"
-    return [f"{len(several)} files have several frames or pages: {statement} (source.frames)."]
-
-
-def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
-    """Return a note on files that exceed the limits, if there are any."""
-    count = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
-    if not count:
-        return []
-    verb = "file takes" if count == 1 else "files take"
-    return [
-        f"{count} {verb} more pixels, memory or time than is allowed (source.limits), or end the "
-        "process that decodes them."
-    ]
-
-
-def _notes_on_published_split(
-    index: pd.DataFrame, left_out: pd.DataFrame, division: Split
-) -> list[str]:
-    """Return notes on images and patients in several published splits."""
-    notes = []
-    if division.mode == "published" and split.lacks_validation(index):
-        notes.append(
-            f"The published split has no validation images: {int((index['split'] == 'val').sum())} "
-            f"of its training images are taken, in whole groups (seed {division.seed})."
-        )
-    copies = left_out[left_out["reason"] == audit.DUPLICATE]
-    across = int(copies["detail"].str.contains(audit.LEAK_PUBLISHED, regex=False).sum())
-    if across and division.mode != "published":
-        notes.append(
-            f"{across} images stand in two published splits: the published split would have "
-            "leaked them."
-        )
-    splits = index.groupby("alike")["split_published"].transform("nunique")
-    similar = index.loc[splits > 1, "path"]
-    if len(similar):
-        notes.append(f"{len(similar)} images look like one in another published split.")
-    leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
-    if of_patients := int((~leaked.isin(similar)).sum()):
-        notes.append(f"{of_patients} images are of patients in two published splits.")
-    return notes
-
-
-def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
-    """Return a note on the folds, if there are any."""
-    if division.folds is None:
-        return []
-    sizes = index[folds.FOLD].value_counts()
-    return [
-        f"{division.folds} folds of whole groups, stratified by class (seed {division.seed}): each "
-        f"image is a test image in one of them ({sizes.min()} to {sizes.max()} images a fold); "
-        "counts by split are those of the first fold."
-    ]
-
-
-def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
-    """Return notes on validation and test images of a group that is in the training split."""
-    notes = []
-    training_groups = set(index.loc[index["split"] == "train", "group"])
-    for name in ("val", "test"):
-        groups = index.loc[index["split"] == name, "group"]
-        if leaked := int(groups.isin(training_groups).sum()):
-            similar = ", or look like one in it," if division.near_duplicates else ""
-            notes.append(
-                f"{leaked} of the {len(groups)} {name} images are in the training split too"
-                f"{similar} or are of a patient who is: with the {division.mode} split their "
-                "accuracy says little about new patients."
-            )
-    return notes
 
 
 def _balance(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -353,18 +200,6 @@ def _count_look_alikes(index: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
-    if not counts["clusters"]:
-        return []
-    details = [f"clusters: {counts['clusters']}, the largest of {counts['largest']}"]
-    details += [
-        f"of several {name}: {counts[f'of_several_{name}']}"
-        for name in ("labels", "patients")
-        if counts[f"of_several_{name}"]
-    ]
-    return [f"{counts['images']} images look like another ({'; '.join(details)})."]
-
-
 def _with_types(rows: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Return the index with its columns in their order and types."""
     metadata = [name for name in rows.columns if name not in (*INDEX_COLUMNS, *COLUMNS)]
@@ -383,7 +218,7 @@ def _schema(index: pd.DataFrame) -> pa.Schema:
 
 def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFrame) -> None:
     if empty := [name for name in classes if not (rows["label"] == name).any()]:
-        counts = _count(left_out["reason"])
+        counts = count_values(left_out["reason"])
         reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
         raise MedscaleError(
             f"class {', '.join(map(repr, empty))} has no usable images left (left out: "
@@ -394,8 +229,3 @@ def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFram
 def _cross_table(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
     pairs = Counter(zip(rows["label"], rows[column], strict=True))
     return {name: {part: pairs[name, part] for part in split.SPLITS} for name in classes}
-
-
-def _count(values: pd.Series) -> dict[str, int]:
-    """Return the number of each value, the most frequent first."""
-    return dict(sorted(Counter(values.astype(str)).items(), key=lambda item: (-item[1], item[0])))

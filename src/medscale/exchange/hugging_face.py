@@ -104,10 +104,8 @@ def publish(
             upload fails.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
-    record, summary = (
-        bundle.read(usable_result(result)),
-        read_json(evaluated_result(result) / SUMMARY),
-    )
+    record = bundle.read(usable_result(result))
+    summary = read_json(evaluated_result(result) / SUMMARY)
     _check(to, upload)
     names, note = _names(result, record, data)
     networks = record.weights(seed)  # with folds one for each
@@ -309,7 +307,7 @@ def _upload(folder: Path, repository: str) -> str:
         address = api.upload_folder(
             folder_path=folder, repo_id=repository, commit_message="Published by medscale"
         )
-    except Exception as error:  # the Hub's errors, and those of its HTTP library, which can change
+    except Exception as error:  # of the Hub, or of its HTTP library, whose classes change
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise MedscaleError(
             f"{folder} is complete, but was not uploaded to {repository}: {first_line}; log in with"

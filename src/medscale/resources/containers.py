@@ -58,7 +58,7 @@ def image(root: Path) -> Path:
 
 
 def program() -> str | None:
-    """Return the path of Apptainer, or None."""
+    """Return the path of the program Apptainer; None if it is not installed."""
     return shutil.which("apptainer")
 
 

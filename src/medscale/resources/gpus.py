@@ -56,7 +56,7 @@ def unusable() -> str | None:
     build = f"PyTorch {torch.__version__}"
     if torch.version.cuda is None:
         return f"{build} was built without CUDA: install the locked requirements (make setup)"
-    with warnings.catch_warnings():  # the same in more words
+    with warnings.catch_warnings():  # PyTorch warns of the fault that is returned
         warnings.simplefilter("ignore")
         available = torch.cuda.is_available()
     if not available:

@@ -12,7 +12,7 @@ PREFIX = "preprocess/"  # of the names of nodes and tensors, which must differ f
 
 
 class Graph:
-    """Nodes and constants of a graph that is being written."""
+    """An ONNX graph under construction: its nodes and its constants."""
 
     def __init__(self, prefix: str = PREFIX) -> None:
         self.prefix = prefix

@@ -138,7 +138,11 @@ def _incomplete(listing: Listing, fault: str) -> MedscaleError:
 
 
 def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both tables after a check of each line; labels have a column ``box`` (``_box``)."""
+    """Return the tables of labels and of details, whose lines are valid.
+
+    Labels have a column ``box``: the numbers that ``_box`` reads, empty without a box. Raises
+    MedscaleError if a table is missing or a line is not valid.
+    """
     labels_file, details_file = listing.find_file(LABELS), listing.find_file(DETAILS)
     if labels_file is None or details_file is None:
         files = {LABELS: labels_file, DETAILS: details_file}

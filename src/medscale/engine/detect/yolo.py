@@ -126,7 +126,7 @@ class BoxLoss:
     def _box_terms(
         self, distances: Tensor, corners: Tensor, truth: Tensor, targets: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the sums of CIoU and distribution focal losses, weighted by target scores.
+        """Return the CIoU loss and the distribution focal loss, each a sum weighted by scores.
 
         Args:
             distances: logits of the bins of each side, shape n,A,4R.
