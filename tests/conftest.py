@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from medscale.base.log import log
 from medscale.data.shards import seal, write_chunk
 from training_runs import TINY, Training
+
+
+@pytest.fixture
+def caplog(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[pytest.LogCaptureFixture]:
+    """pytest's fixture that records also the package's log, from INFO.
+
+    Earlier tests of the same process may have set that log up for a terminal, and libraries raise
+    the level of the root logger (rocrate_validator to ERROR).
+    """
+    monkeypatch.setattr(log, "propagate", True)
+    with caplog.at_level("INFO", logger=log.name):
+        yield caplog
 
 
 @pytest.fixture

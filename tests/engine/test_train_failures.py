@@ -164,8 +164,7 @@ def test_a_run_whose_launcher_is_gone_is_taken_over(tmp_path):
         (ValueError("x"), 1, True),
     ],
 )
-def test_only_bugs_have_a_traceback(caplog, monkeypatch, error, status, bug):
-    monkeypatch.setattr(worker.log, "propagate", True)
+def test_only_bugs_have_a_traceback(caplog, error, status, bug):
     assert worker._report(error, 0) == status
     assert ("a bug or a fault of the system" in caplog.text) == bug
 

@@ -257,8 +257,7 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
         with pytest.raises(MedscaleError, match=r"loss.py:88; set recipe.graph: auto or off"):
             replicate.ready(*arguments)
         return
-    with caplog.at_level("INFO", logger="medscale"):
-        trainer, resumed = replicate.ready(*arguments)
+    trainer, resumed = replicate.ready(*arguments)
     assert (attempts, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
     assert len(released) == 1
     assert (
@@ -576,8 +575,7 @@ def test_the_exchanges_of_fsdp_are_timed_by_events(monkeypatch):
 def test_an_fsdp_of_other_names_is_not_measured_and_says_so(caplog):
     model = object.__new__(FSDP)
     model.waits = Waits(CPU)
-    with caplog.at_level("INFO", logger="medscale"):
-        model._measure_waits([SimpleNamespace(unshard=print)])
+    model._measure_waits([SimpleNamespace(unshard=print)])
     assert not model.waits.measured
     assert "counts as computing" in caplog.text
 

@@ -231,10 +231,7 @@ def truncate(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_bit, zero_block, truncate, Path.unlink])
-def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(
-    checkpoints, damage, caplog, monkeypatch
-):
-    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+def test_a_damaged_newest_checkpoint_is_passed_over_and_reported(checkpoints, damage, caplog):
     damage(data_file(checkpoints._folder / "step-000000003"))
     assert restored_value(checkpoints) == 2
     assert "step-000000003 is skipped" in caplog.text
@@ -265,8 +262,7 @@ def test_a_validation_loss_that_is_not_finite_can_be_kept(checkpoints):
     assert math.isnan(progress.history[0]["val_loss"])
 
 
-def test_a_full_disk_is_reported_and_the_checkpoints_before_stay(checkpoints, caplog, monkeypatch):
-    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+def test_a_full_disk_is_reported_and_the_checkpoints_before_stay(checkpoints, caplog):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
     try:
@@ -304,10 +300,7 @@ def seal_again(folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_code_in_the_metadata_of_a_checkpoint_does_not_run(
-    checkpoints, tmp_path, caplog, monkeypatch
-):
-    monkeypatch.setattr("medscale.engine.train.checkpoint.log.propagate", True)
+def test_code_in_the_metadata_of_a_checkpoint_does_not_run(checkpoints, tmp_path, caplog):
     newest = checkpoints._folder / "step-000000003"
     (newest / ".metadata").write_bytes(pickle.dumps(Attack(tmp_path / "attacked")))
     seal_again(newest)

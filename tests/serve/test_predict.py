@@ -27,7 +27,6 @@ from data_trees import image_bytes, index_and_summary, picture
 from file_tables import read_tables
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
-from medscale.base.log import log
 from medscale.cli import main as cli
 from medscale.config.configuration import load
 from medscale.config.planning import plan
@@ -57,14 +56,6 @@ STUDY = {
 }
 CLASSES = ["dark", "light", "odd"]
 FP32 = 2e-6  # PyTorch computes a batch of another size, on more threads, in another order
-
-
-@contextmanager
-def medscale_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Let the package's log reach pytest, also after a command has set the log up."""
-    log.addHandler(caplog.handler)
-    yield
-    log.removeHandler(caplog.handler)
 
 
 def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
@@ -361,8 +352,7 @@ def test_a_table_of_metadata_must_name_the_images(
     with pytest.raises(MedscaleError, match=message):
         list(predictor.stream([(name, image) for name in names], table))
     table = table[:2].assign(path=["./im00.png", "other.png"])
-    with medscale_log(caplog):
-        facts = inputs.metadata_by_image(names[:2], table)
+    facts = inputs.metadata_by_image(names[:2], table)
     assert facts == [{"age": "30"}, {}]
     assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
 
@@ -386,8 +376,7 @@ def test_files_left_out_of_a_folder_are_named(
         (tmp_path / name).write_bytes(radiograph)
     for name in ("phone.heic", "scan.jp2"):
         (tmp_path / name).write_bytes(b"x")
-    with medscale_log(caplog):
-        predictions = medscale.load(study_result.result).predict(tmp_path)
+    predictions = medscale.load(study_result.result).predict(tmp_path)
     names = [prediction.source for prediction in predictions]
     assert names == ["1.2.840.5", "IM00001", "photo.png"]
     assert all(prediction.label for prediction in predictions)
