@@ -172,9 +172,7 @@ def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
     (folder / "spec.json").write_text(on_one, encoding="utf-8")
     assert spec(2) == on_one != on_two
     assert '"epochs":3' in spec(2, recipe={"epochs": 3})
-    (
-        folder / "model.safetensors"
-    ).unlink()  # interrupted: it goes on with the cards present
+    (folder / "model.safetensors").unlink()  # interrupted: it goes on with the cards present
     assert spec(2) == on_two
 
 
