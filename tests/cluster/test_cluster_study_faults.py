@@ -87,7 +87,7 @@ class Long:
         assert len(resumptions) == turns - 1, "it began from scratch"
         return int(resumptions[-1][1]) if resumptions else 1
 
-    def has_checkpoint(self) -> list[Path]:
+    def checkpoints(self) -> list[Path]:
         """Its checkpoints' manifests."""
         return list((self.folder / "checkpoints").glob("*/manifest.json"))
 
