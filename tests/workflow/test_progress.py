@@ -21,13 +21,14 @@ from typer.testing import CliRunner
 
 from medscale.base.errors import QUIET_VARIABLE, MedscaleError, tell_user
 from medscale.base.log import log, set_up
+from medscale.base.provenance import SITE
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, running_lines
 from medscale.workflow.progress.logs import epoch, last_sentence, reason
-from medscale.workflow.progress.queue import note, seconds_of
+from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
 
@@ -112,6 +113,7 @@ def test_the_reason_of_a_failure_is_that_of_the_last_attempt(
     log.handlers.clear()
 
 
+UNSUBMITTED = "Job submission failed with exception: The given account x appears to be invalid"
 BROKEN = "SLURM-job '7' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable"
 REFUSED = (
     "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: no\n"
@@ -123,6 +125,7 @@ REFUSED = (
 @pytest.mark.parametrize(
     ("stage", "slurm", "message", "expected"),
     [
+        (None, None, UNSUBMITTED, "the job was not submitted: The given account x appears to be"),
         (None, None, REFUSED, "sbatch refused the job: Batch job submission failed: Invalid part"),
         (
             "epoch 3/8",
@@ -181,6 +184,19 @@ def test_why_a_slurm_job_failed(
     assert reason(logs, message, None)[0].startswith(expected)
 
 
+def test_a_refusal_of_slurm_has_its_remedy() -> None:
+    refusals = {
+        "Invalid qos specification": f"correct {SITE}",
+        "Requested node configuration is not available": "`sinfo -R`",
+        "Job violates accounting/QOS policy (job submit limit)": "--jobs 10",
+        "Unable to contact slurm controller (connect failure)": "SLURM does not answer",
+    }
+    for sentence, remedy in refusals.items():
+        message = f"SLURM sbatch failed. The error message was 'sbatch: error: {sentence}'.\n"
+        assert remedy in reason([], message, None)[0]
+    assert reason([], REFUSED, None)[0].endswith(f"specified; correct {SITE}")
+
+
 def test_a_log_of_an_earlier_attempt_does_not_tell_why_this_one_failed(tmp_path: Path) -> None:
     log = tmp_path / "stage.log"
     log.write_text("2026-11-26 12:00:00 ERROR medscale: error: the disk is full\n")
@@ -213,6 +229,22 @@ def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> No
     note(state, [QueuedJob("11", "RUNNING", "0:05", "n1", jobs[0].title)], now=2e6)
     assert [job.waits for job in jobs] == [None] * 4
     assert jobs[0].started == 2e6 - 5
+
+
+def test_a_job_that_ended_unnoticed_is_reported(tmp_path: Path) -> None:
+    state, job = State(tmp_path), training(1)
+    state.expect([job])
+    state.start(job.number, job.rule, job.wildcards, None)
+    job.started = 1e6
+    assert note(state, [], now=2e6) == []  # a job outside SLURM
+    job.title = "train skin/ddp_2gpu seed1 (.)"
+    entry = QueuedJob("11", "RUNNING", "1:00", "n1", job.title)
+    assert note(state, [entry], now=2e6) == []
+    assert note(state, [], now=2e6 + UNNOTICED_S) == []
+    [sentence] = note(state, [], now=2e6 + UNNOTICED_S + 1)
+    assert sentence.startswith("skin ddp_2gpu seed 1 is no longer in SLURM's queue")
+    state.start(job.number, job.rule, job.wildcards, None)
+    assert note(state, [], now=time.time()) == []
 
 
 def test_times_of_slurm_are_seconds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -69,6 +70,29 @@ def queue(root: Path, workdir: str) -> list[QueuedJob]:
 def _orphans(root: Path, workdir: str) -> dict[str, str]:
     """Return the titles, by number, of the queued jobs of a workdir."""
     return {job.number: job.title for job in queue(root, workdir)}
+
+
+def settings() -> dict[str, str]:
+    """Return SLURM's own settings by name; none where it does not answer."""
+    try:
+        lines = ask("scontrol", "show", "config")
+    except MedscaleError:
+        return {}
+    pairs = (line.partition("=") for line in lines)
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+def refusal(options: list[str]) -> str | None:
+    """Return the sentence with which sbatch refuses a job; None if it would take it.
+
+    Args:
+        options: options of sbatch; the job is not submitted.
+    """
+    try:
+        ask("sbatch", "--test-only", *options, "--wrap=true")
+    except MedscaleError as error:
+        return re.sub(r"^.*?(error|failure): ", "", str(error).splitlines()[-1])
+    return None
 
 
 def ask(*command: str) -> list[str]:

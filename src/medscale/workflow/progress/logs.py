@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medscale.base.errors import FAULT
+from medscale.base.provenance import SITE
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 
 TAIL_BYTES = 20_000
@@ -18,7 +19,27 @@ NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
 REFUSED = re.compile(r"sbatch failed. The error message was '(.*?)'\.(?:\n|$)", re.S)
+UNSUBMITTED = re.compile(r"Job submission failed with exception: (.*)", re.S)
 STATE = re.compile(r"SLURM status is: '(\w+)'")
+# Remedies by the sentence with which SLURM refuses a job.
+REMEDIES = (
+    (
+        re.compile(r"violates accounting/QOS policy"),
+        "your limits in SLURM allow fewer jobs at a time (`--jobs 10`) or smaller runs only",
+    ),
+    (
+        re.compile(r"[Ii]nvalid (account|qos|partition|feature)|reservation is invalid"),
+        f"correct {SITE}",
+    ),
+    (
+        re.compile(r"node configuration is not available"),
+        f"correct `node` and `gpu_model` in {SITE}; or nodes are down (`sinfo -R`)",
+    ),
+    (
+        re.compile(r"[Uu]nable to contact|timed out|sacctmgr|slurmdbd|[Cc]onnection refused"),
+        "SLURM does not answer; when it does, the same command goes on",
+    ),
+)
 # What a job's logs say of its end, and the sentence for a person; the first that fits counts.
 ENDS = (
     (OUT_OF_MEMORY, "it ran out of memory"),
@@ -77,7 +98,11 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
         started: Unix time at which the attempt began; older logs are of another one.
     """
     if match := REFUSED.search(message):
-        return f"sbatch refused the job: {_last_error(match[1].splitlines())}", None
+        sentence = _last_error(match[1].splitlines())
+        return f"sbatch refused the job: {sentence}{_remedy(sentence)}", None
+    if match := UNSUBMITTED.search(message):
+        sentence = " ".join(match[1].split())
+        return f"the job was not submitted: {sentence}{_remedy(sentence)}", None
     own_logs = [log for log in logs if _is_of_attempt(log, started)]
     # An error of the stage itself, wherever it is, tells more than how SLURM ended the job.
     stages = [log for log in own_logs if log == logs[0]]
@@ -114,6 +139,11 @@ def _of_host(log: Path) -> str:
         if is_error and not any(text in line for text in FOLLOWING):
             return line.strip()
     return ""
+
+
+def _remedy(sentence: str) -> str:
+    """Return what to do about a refusal of SLURM, to follow the sentence; empty if unknown."""
+    return next((f"; {remedy}" for cause, remedy in REMEDIES if cause.search(sentence)), "")
 
 
 def _last_error(lines: list[str]) -> str:
