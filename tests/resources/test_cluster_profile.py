@@ -295,6 +295,12 @@ def test_the_account_is_one_of_the_user(answers: Answers) -> None:
         site.check(OURS, node)
 
 
+def test_slurm_is_asked_where_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.shutil, "which", lambda _: None)
+    with pytest.raises(MedscaleError, match="run this where jobs are submitted"):
+        site.check(OURS, Node(gpus=1, cpus=8))
+
+
 def test_a_cluster_without_accounting_has_no_accounts(answers: Answers) -> None:
     answers.storage = "none"
     node, without = Node(gpus=1, cpus=8), OURS.model_copy(update={"account": None})
@@ -321,7 +327,7 @@ def test_slurm_judges_options_before_the_first_job(answers: Answers) -> None:
         f"SLURM starts no job with GPUs now: {answers.refusals[1]}"
     )
     answers.refusals[0] = "Invalid qos specification"
-    with pytest.raises(MedscaleError, match="refuses jobs without GPUs in partition cpu: Invalid"):
+    with pytest.raises(MedscaleError, match="without GPUs in partition cpu: Invalid.*; correct"):
         site.check(cluster, node)
     answers.refusals[0] = ""
     with pytest.raises(MedscaleError, match=r"node\.cpus: 200 must be at most 128"):

@@ -14,7 +14,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan
 from medscale.resources import cost
-from medscale.resources.machines import Cluster
+from medscale.resources.machines import Cluster, SbatchOption
 
 SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
 DASK_WORKER_MB = 1500
@@ -37,7 +37,8 @@ RESOURCES = (
     "slurm_extra",
     "timed",
 )
-PLUGIN_OPTIONS = ("qos", "constraint")  # options of sbatch that are resources of the plugin
+# Options of sbatch that Snakemake's plugin takes as resources.
+PLUGIN_OPTIONS: tuple[SbatchOption, ...] = ("qos", "constraint")
 STEP_MINUTES = 5  # wall times are multiples of it
 OUT_OF_TIME = re.compile(r"DUE TO TIME LIMIT")
 OUT_OF_MEMORY = re.compile(

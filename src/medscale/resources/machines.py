@@ -19,6 +19,9 @@ Minutes = Annotated[int, unit("minutes")]
 Millions = Annotated[float, unit("millions")]
 
 
+SbatchOption = Literal["qos", "constraint", "reservation", "exclude", "licenses"]
+
+
 class Node(Strict):
     """One node of the cluster, or this machine."""
 
@@ -41,7 +44,7 @@ class Cluster(Strict):
     cpu_partition: str | None = Field(
         None, description="partition of jobs without GPUs; null: `partition`"
     )
-    options: dict[Literal["qos", "constraint", "reservation", "exclude", "licenses"], str] = Field(
+    options: dict[SbatchOption, str] = Field(
         {}, description="further options of sbatch by name, such as {qos: long}"
     )
     gpu_model: str | None = Field(

@@ -87,11 +87,11 @@ def check(cluster: Cluster | None, node: Node) -> str:
         MedscaleError: when SLURM does not answer, has no such account or partition, refuses a job
             with these settings, or would never start a job of that size or time limit.
     """
+    cluster = complete(cluster)
     if shutil.which("sinfo") is None:
         raise MedscaleError(
             "there is no sinfo: run this where jobs are submitted, on the cluster's login node"
         )
-    cluster = complete(cluster)
     partitions = check_partitions(cluster, node)
     texts = [_check_account(cluster), *map(str, partitions), *_check_submission(cluster, node)]
     return "; ".join(texts)
@@ -214,7 +214,8 @@ def _check_submission(cluster: Cluster, node: Node) -> list[str]:
         if refusal is not None and LASTING.search(refusal):
             raise MedscaleError(
                 f"{FILE}: SLURM refuses jobs {'with GPUs' if gpus else 'without GPUs'} in "
-                f"partition {cluster.partition_of(gpus)}: {refusal}"
+                f"partition {cluster.partition_of(gpus)}: {refusal}; correct account, partition, "
+                "gpu_model or options there"
             )
         if refusal is not None:
             kind = "with GPUs" if gpus else "without GPUs"
