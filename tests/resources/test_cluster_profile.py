@@ -327,7 +327,7 @@ def test_slurm_judges_options_before_the_first_job(answers: Answers) -> None:
         f"SLURM starts no job with GPUs now: {answers.refusals[1]}"
     )
     answers.refusals[0] = "Invalid qos specification"
-    with pytest.raises(MedscaleError, match="without GPUs in partition cpu: Invalid.*; correct"):
+    with pytest.raises(MedscaleError, match=r"without GPUs in partition cpu: Invalid.*; correct"):
         site.check(cluster, node)
     answers.refusals[0] = ""
     with pytest.raises(MedscaleError, match=r"node\.cpus: 200 must be at most 128"):
