@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 
 WRITE_EVERY_S = 2.0
 NOTHING = "Nothing to be done"  # begin of Snakemake's message
-# Messages of Snakemake that repeat a failure which the display has shown.
+# Messages of Snakemake that repeat a failure which the display has shown, or its guess of an
+# account, which a cluster without accounting does not need (others are refused before).
 REPEATED = (
     "RuleException:",
     "Exiting because a job execution failed",
     "WorkflowError:\nAt least",
     "Exception in run_job for rule",
+    "No SLURM account given",
+    "No account was given",
+    "Unable to guess SLURM account",
 )
 # Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
 # Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
