@@ -27,7 +27,7 @@ from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, running_lines
-from medscale.workflow.progress.logs import epoch, last_sentence, reason
+from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, reason
 from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
@@ -125,6 +125,12 @@ REFUSED = (
 @pytest.mark.parametrize(
     ("stage", "slurm", "message", "expected"),
     [
+        (
+            None,
+            "slurmstepd: error: Exceeded job memory limit",
+            BROKEN,
+            "it ran out of memory; each further attempt requests twice as much, up to node.memory",
+        ),
         (None, None, UNSUBMITTED, "the job was not submitted: The given account x appears to be"),
         (None, None, REFUSED, "sbatch refused the job: Batch job submission failed: Invalid part"),
         (
@@ -182,6 +188,14 @@ def test_why_a_slurm_job_failed(
     if slurm is not None:
         logs[1].write_text(f"{slurm}\n")
     assert reason(logs, message, None)[0].startswith(expected)
+
+
+def test_the_end_of_a_slurm_job_is_not_hidden_by_what_snakemake_prints(tmp_path: Path) -> None:
+    log, end = tmp_path / "7.log", "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0"
+    chatter = [f"message {number}" for number in range(9)]
+    log.write_text("\n".join([end, *chatter]))
+    assert excerpt(log, 5) == [end, *chatter[-5:]]
+    assert excerpt(log, 20) == [end, *chatter]
 
 
 def test_a_refusal_of_slurm_has_its_remedy() -> None:

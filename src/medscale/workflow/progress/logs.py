@@ -40,10 +40,16 @@ REMEDIES = (
         "SLURM does not answer; when it does, the same command goes on",
     ),
 )
+NO_MEMORY, NO_TIME = "it ran out of memory", "it reached its time limit"
+# What Snakemake requests for the next attempt of a SLURM job after such an end.
+NEXT_REQUESTS = {
+    NO_MEMORY: "each further attempt requests twice as much, up to node.memory_mb",
+    NO_TIME: "each further attempt requests twice as long, up to cluster.max_minutes",
+}
 # What a job's logs say of its end, and the sentence for a person; the first that fits counts.
 ENDS = (
-    (OUT_OF_MEMORY, "it ran out of memory"),
-    (OUT_OF_TIME, "it reached its time limit"),
+    (OUT_OF_MEMORY, NO_MEMORY),
+    (OUT_OF_TIME, NO_TIME),
     (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), "its node failed"),
     (re.compile(r"CANCELLED AT \S+ DUE TO PREEMPTION"), "it was preempted"),
     (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), "it was cancelled"),
@@ -114,7 +120,8 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
         if matches := [
             log for log, text in zip(own_logs, texts, strict=True) if pattern.search(text)
         ]:
-            return sentence, matches[-1]
+            request = NEXT_REQUESTS.get(sentence) if STATE.search(message) else None
+            return f"{sentence}; {request}" if request else sentence, matches[-1]
     if host := [log for log in own_logs if log not in stages and _of_host(log)]:
         return _of_host(host[-1]), host[-1]
     if state := STATE.search(message):
@@ -149,6 +156,16 @@ def _remedy(sentence: str) -> str:
 def _last_error(lines: list[str]) -> str:
     """Return the last line of what a program printed, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
+
+
+def excerpt(file: Path, count: int) -> list[str]:
+    """Return the last lines of a log, after the line that tells its end if that is an earlier one.
+
+    Snakemake's own messages follow that line in the logs of SLURM's jobs.
+    """
+    lines = tail(file)
+    ends = [line for line in lines[:-count] if any(cause.search(line) for cause, _ in ENDS)]
+    return ends[-1:] + lines[-count:]
 
 
 def epoch(file: Path) -> str:
