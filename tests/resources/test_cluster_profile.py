@@ -285,11 +285,12 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
 
 def test_the_account_is_one_of_the_user(answers: Answers) -> None:
     node = Node(gpus=1, cpus=8)
-    assert "account physics; partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2" in (
-        site.check(OURS, node)
+    assert (
+        "account physics; partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2"
+        in (site.check(OURS, node)[0])
     )
     answers.accounts = None
-    assert "account physics (not checked" in site.check(OURS, node)
+    assert "account physics (not checked" in site.check(OURS, node)[0]
     answers.accounts = ["biology"]
     with pytest.raises(MedscaleError, match="you have no account 'physics'; there are: biology"):
         site.check(OURS, node)
@@ -304,7 +305,7 @@ def test_slurm_is_asked_where_its_programs_are(monkeypatch: pytest.MonkeyPatch) 
 def test_a_cluster_without_accounting_has_no_accounts(answers: Answers) -> None:
     answers.storage = "none"
     node, without = Node(gpus=1, cpus=8), OURS.model_copy(update={"account": None})
-    assert site.check(without, node).startswith("no account, as the cluster has no accounting")
+    assert site.check(without, node)[0].startswith("no account, as the cluster has no accounting")
     assert not any("--account" in command for command in answers.commands)
     with pytest.raises(MedscaleError, match=r"set cluster\.account to null"):
         site.check(OURS, node)
@@ -318,14 +319,15 @@ def test_slurm_judges_options_before_the_first_job(answers: Answers) -> None:
         update={"options": {"qos": "long", "exclude": "n1"}, "cpu_partition": "cpu"}
     )
     node = Node(gpus=1, cpus=8)
-    assert "partition cpu" in site.check(cluster, node)
+    text, obstacles = site.check(cluster, node)
+    assert "partition cpu" in text
+    assert obstacles == []
     cpu_job, gpu_job = (command for command in answers.commands if command.startswith("sbatch"))
     assert "--account=physics --partition=cpu --qos=long --exclude=n1 --time=20" in cpu_job
     assert "--partition=gpu --qos=long --exclude=n1 --gres=gpu:1" in gpu_job
     answers.refusals[1] = "Requested node configuration is not available"
-    assert site.check(cluster, node).endswith(
-        f"SLURM starts no job with GPUs now: {answers.refusals[1]}"
-    )
+    [obstacle] = site.check(cluster, node)[1]
+    assert obstacle == f"jobs in gpu would wait: {answers.refusals[1]} (`sinfo -R`)"
     answers.refusals[0] = "Invalid qos specification"
     with pytest.raises(MedscaleError, match=r"without GPUs in partition cpu: Invalid.*; correct"):
         site.check(cluster, node)

@@ -26,7 +26,7 @@ from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
-from medscale.workflow.progress.display import duration, running_lines
+from medscale.workflow.progress.display import duration, headline, running_lines
 from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, reason
 from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
@@ -174,6 +174,7 @@ REFUSED = (
         ),
         (None, "died with <Signals.SIGKILL: 9>", BROKEN, "it was killed"),
         (None, "FATAL:   container creation failed: no /scratch", BROKEN, "FATAL:   container"),
+        (None, None, BROKEN.replace("FAILED", "CANCELLED"), "it was cancelled"),
         (None, "Building DAG of jobs...", BROKEN, "SLURM ended it: FAILED"),
         (None, None, BROKEN, "SLURM ended it: FAILED"),
         (None, None, "", "its process ended without a message, and without a log"),
@@ -238,6 +239,11 @@ def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> No
     lines = list(running_lines(state, 1e6))
     assert lines[-1] == "2 in SLURM's queue: Priority 1, PartitionTimeLimit 1"
     assert lines[0] == "skin ddp_2gpu seed 3, 24 h 00 min"
+    assert headline(state, 1e6).endswith("left without the wait in SLURM's queue")
+    place = "(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority)"
+    note(state, [QueuedJob("11", "PENDING", "0:00", place, jobs[0].title)], now=1e6)
+    assert jobs[0].waits == "nodes are down, drained or reserved (sinfo -R)"
+    note(state, queued, now=1e6)
     state.write()
     assert read(tmp_path).state.jobs[1].waits == "Priority"  # type: ignore[union-attr]
     note(state, [QueuedJob("11", "RUNNING", "0:05", "n1", jobs[0].title)], now=2e6)

@@ -19,8 +19,9 @@ FILE = provenance.SITE
 # Partition, time limit, nodes, and the CPUs, memory (MB) and GRES of each of these nodes.
 FORMAT = "%R|%l|%D|%c|%m|%G"
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
-# Refusals of sbatch that do not pass: a name that SLURM does not have, or may not be used.
-LASTING = re.compile(r"[Ii]nvalid|not permitted|denied|not allowed")
+# Refusals of sbatch that do not pass: a name that SLURM does not have or the user may not use, and
+# a partition that takes no jobs.
+LASTING = re.compile(r"[Ii]nvalid|not permitted|denied|not allowed|partition not available")
 GPUS = re.compile(r"gpu(?::([^:,()]+))?:(\d+)")
 
 
@@ -80,8 +81,8 @@ def complete(cluster: Cluster | None) -> Cluster:
     return cluster
 
 
-def check(cluster: Cluster | None, node: Node) -> str:
-    """Return one line on the account and the partitions.
+def check(cluster: Cluster | None, node: Node) -> tuple[str, list[str]]:
+    """Return a line on the account and the partitions, and what keeps jobs from starting now.
 
     Raises:
         MedscaleError: when SLURM does not answer, has no such account or partition, refuses a job
@@ -93,8 +94,8 @@ def check(cluster: Cluster | None, node: Node) -> str:
             "there is no sinfo: run this where jobs are submitted, on the cluster's login node"
         )
     partitions = check_partitions(cluster, node)
-    texts = [_check_account(cluster), *map(str, partitions), *_check_submission(cluster, node)]
-    return "; ".join(texts)
+    texts = [_check_account(cluster), *map(str, partitions)]
+    return "; ".join(texts), _check_submission(cluster, node)
 
 
 def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
@@ -218,9 +219,9 @@ def _check_submission(cluster: Cluster, node: Node) -> list[str]:
                 "gpu_model or options there"
             )
         if refusal is not None:
-            kind = "with GPUs" if gpus else "without GPUs"
-            sentences.append(f"SLURM starts no job {kind} now: {refusal}")
-    return sentences
+            partition = cluster.partition_of(gpus)
+            sentences.append(f"jobs in {partition} would wait: {refusal} (`sinfo -R`)")
+    return list(dict.fromkeys(sentences))
 
 
 def submission(cluster: Cluster, gpus: int) -> list[str]:

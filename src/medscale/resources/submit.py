@@ -90,7 +90,8 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                site.check(self._config.cluster, self._config.node)
+                for obstacle in site.check(self._config.cluster, self._config.node)[1]:
+                    print(terminal(f"medscale: note: {obstacle}"), file=sys.stderr, flush=True)
                 for job in slurm.end_orphans(ROOT, self.place):
                     message = f"medscale: cancelled a job of an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)

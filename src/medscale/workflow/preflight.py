@@ -228,7 +228,12 @@ def _image(in_image: bool) -> Iterator[Finding]:
 
 def _cluster(graph: Graph, in_image: bool) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
-    yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
+    try:
+        text, obstacles = site.check(graph.config.cluster, graph.config.node)
+        yield Finding("ok", "SLURM", text)
+        yield from (Finding("note", "SLURM", obstacle) for obstacle in obstacles)
+    except MedscaleError as error:
+        yield Finding("error", "SLURM", str(error))
     if not in_image:
         return
     try:

@@ -41,6 +41,9 @@ REMEDIES = (
     ),
 )
 NO_MEMORY, NO_TIME = "it ran out of memory", "it reached its time limit"
+CANCELLED, NODE_FAILED = "it was cancelled", "its node failed"
+# The same by SLURM's state, for jobs without a log, such as one that ended in the queue.
+STATES = {"CANCELLED": CANCELLED, "NODE_FAIL": NODE_FAILED}
 # What Snakemake requests for the next attempt of a SLURM job after such an end.
 NEXT_REQUESTS = {
     NO_MEMORY: "each further attempt requests twice as much, up to node.memory_mb",
@@ -50,9 +53,9 @@ NEXT_REQUESTS = {
 ENDS = (
     (OUT_OF_MEMORY, NO_MEMORY),
     (OUT_OF_TIME, NO_TIME),
-    (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), "its node failed"),
+    (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), NODE_FAILED),
     (re.compile(r"CANCELLED AT \S+ DUE TO PREEMPTION"), "it was preempted"),
-    (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), "it was cancelled"),
+    (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), CANCELLED),
     (re.compile(r"died with <Signals.SIGKILL"), "it was killed, mostly for lack of memory"),
 )
 # Errors of what starts a job on a node: Apptainer, srun, the shell, the module system, Snakemake.
@@ -125,7 +128,8 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
     if host := [log for log in own_logs if log not in stages and _of_host(log)]:
         return _of_host(host[-1]), host[-1]
     if state := STATE.search(message):
-        return f"SLURM ended it: {state[1]}", own_logs[-1] if own_logs else None
+        sentence = STATES.get(state[1], f"SLURM ended it: {state[1]}")
+        return sentence, own_logs[-1] if own_logs else None
     if not stages:
         return f"{NO_MESSAGE}, and without a log", None
     return last_sentence(stages[0]), stages[0]

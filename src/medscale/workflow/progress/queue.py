@@ -25,6 +25,11 @@ ENDLESS = re.compile(
     r"(Account|QOS|Qos)NotAllowed|Invalid(Account|QOS|Qos)|"
     r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?"
 )
+# Long reasons of squeue in short.
+SHORT = {
+    "Nodes required for job are DOWN": "nodes are down, drained or reserved (sinfo -R)",
+    "ReqNodeNotAvail": "nodes are down, drained or reserved (sinfo -R)",
+}
 CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
@@ -79,7 +84,7 @@ def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
             continue
         job.queued = now
         if entry.state == "PENDING":
-            job.waits = entry.place.strip("()")
+            job.waits = reason_of(entry)
             job.started = now
             if ENDLESS.search(job.waits):
                 sentences.append(endless(job.name, entry))
@@ -88,6 +93,12 @@ def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
             if (seconds := seconds_of(entry.elapsed)) is not None:
                 job.started = now - seconds
     return sentences
+
+
+def reason_of(entry: QueuedJob) -> str:
+    """Return the reason why a job waits, in SLURM's word or in short."""
+    reason = entry.place.strip("()")
+    return next((text for begin, text in SHORT.items() if reason.startswith(begin)), reason)
 
 
 def endless(name: str, entry: QueuedJob) -> str:
