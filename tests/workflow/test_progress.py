@@ -394,6 +394,18 @@ def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> N
     assert read(tmp_path) is None
 
 
+def test_a_file_that_snakemake_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("node: {gpus: 4}\ncluster:\n  account physics\n  partition: gpu\n")
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", str(file), "-n"])
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
+    text = f"WorkflowError:\n{plugin.NO_YAML}. In case of YAML, make sure to"
+    handler.emit(logging.LogRecord("snakemake", logging.ERROR, "", 0, text, (), None))
+    assert f"medscale: error: {file}, line 4, column 12: not valid" in capsys.readouterr().err
+
+
 def test_durations_are_those_of_a_person() -> None:
     texts = [duration(seconds) for seconds in (None, 0, 89, 600, 5400, 90_000)]
     assert texts == ["an unknown time", "0 s", "89 s", "10 min", "1 h 30 min", "25 h 00 min"]
