@@ -242,7 +242,9 @@ def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> No
     assert headline(state, 1e6).endswith("left without the wait in SLURM's queue")
     place = "(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority)"
     note(state, [QueuedJob("11", "PENDING", "0:00", place, jobs[0].title)], now=1e6)
-    assert jobs[0].waits == "nodes are down, drained or reserved (sinfo -R)"
+    assert list(running_lines(state, 1e6))[-1] == (
+        "1 in SLURM's queue: nodes are down, drained or reserved (sinfo -R)"
+    )
     note(state, queued, now=1e6)
     state.write()
     assert read(tmp_path).state.jobs[1].waits == "Priority"  # type: ignore[union-attr]

@@ -13,6 +13,7 @@ from medscale.base.errors import MedscaleError
 PREFIX = "medscale"  # of job names, as set in profiles/slurm
 LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
 CANCEL_TIMEOUT_S = 120.0
+UNREACHED = re.compile(r"[Uu]nable to contact|[Cc]onnection refused|timed out")
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
@@ -106,7 +107,10 @@ def ask(*command: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MedscaleError(f"{command[0]} does not answer: {error}") from None
     if process.returncode != 0:
-        raise MedscaleError(
-            f"{' '.join(command)} failed: {process.stderr.strip() or process.returncode}"
-        )
+        text = process.stderr.strip() or str(process.returncode)
+        if UNREACHED.search(text):
+            raise MedscaleError(
+                f"SLURM does not answer; try again when it does ({command[0]}: {text})"
+            )
+        raise MedscaleError(f"{' '.join(command)} failed: {text}")
     return [line for line in process.stdout.splitlines() if line.strip()]

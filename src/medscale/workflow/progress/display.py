@@ -183,7 +183,10 @@ def running_lines(state: State, now: float) -> Iterator[str]:
         yield f"and {len(running) - MOST_RUNNING} more"
     if waiting:
         counts = Counter(job.waits for job in waiting)
-        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        reasons = ", ".join(
+            f"{reason} {count}" if len(counts) > 1 else str(reason)
+            for reason, count in counts.most_common()
+        )
         yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 

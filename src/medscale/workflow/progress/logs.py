@@ -43,7 +43,12 @@ REMEDIES = (
 NO_MEMORY, NO_TIME = "it ran out of memory", "it reached its time limit"
 CANCELLED, NODE_FAILED = "it was cancelled", "its node failed"
 # The same by SLURM's state, for jobs without a log, such as one that ended in the queue.
-STATES = {"CANCELLED": CANCELLED, "NODE_FAIL": NODE_FAILED}
+STATES = {
+    "CANCELLED": CANCELLED,
+    "NODE_FAIL": NODE_FAILED,
+    "OUT_OF_MEMORY": NO_MEMORY,
+    "TIMEOUT": NO_TIME,
+}
 # What Snakemake requests for the next attempt of a SLURM job after such an end.
 NEXT_REQUESTS = {
     NO_MEMORY: "each further attempt requests twice as much, up to node.memory_mb",
