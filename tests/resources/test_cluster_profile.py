@@ -368,6 +368,19 @@ def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture
     Submission(Graph({}), "", IN_IMAGE).ready("local")
 
 
+def test_a_controller_that_is_down_is_told_from_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "sinfo"
+    program.write_text('#!/bin/sh\necho "slurm_load_partitions: $1" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(MedscaleError, match="SLURM does not answer; try again when it does"):
+        slurm.ask("sinfo", "Unable to contact slurm controller (connect failure)")
+    with pytest.raises(MedscaleError, match="^sinfo Access denied failed: slurm_load"):
+        slurm.ask("sinfo", "Access denied")
+
+
 def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
