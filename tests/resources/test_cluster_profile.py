@@ -377,7 +377,7 @@ def test_a_controller_that_is_down_is_told_from_a_refusal(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(MedscaleError, match="SLURM does not answer; try again when it does"):
         slurm.ask("sinfo", "Unable to contact slurm controller (connect failure)")
-    with pytest.raises(MedscaleError, match="^sinfo Access denied failed: slurm_load"):
+    with pytest.raises(MedscaleError, match=r"^sinfo Access denied failed: slurm_load"):
         slurm.ask("sinfo", "Access denied")
 
 
