@@ -278,6 +278,26 @@ def test_the_place_where_the_host_waits_is_found(monkeypatch):
     assert modes == ["warn", "default"] * 2
 
 
+def test_a_layer_that_waits_outside_of_captures_alone_is_captured(monkeypatch):
+    """PyTorch's SyncBatchNorm drops empty shares, which the host waits for, unless captured."""
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    recorder = object.__new__(Recorder)
+
+    def synchronizes_batch_norm():
+        if not torch.cuda.is_current_stream_capturing():
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    assert recorder.check(synchronizes_batch_norm) is None
+    assert not torch.cuda.is_current_stream_capturing()
+
+    def refuses():
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("this layer refuses capture")
+
+    assert recorder.check(refuses) == "this layer refuses capture"
+    assert not torch.cuda.is_current_stream_capturing()
+
+
 def test_the_first_error_is_the_cause():
     first = RuntimeError("operation not permitted when stream is capturing.\nCUDA kernel …")
     last = RuntimeError("capture was invalidated")

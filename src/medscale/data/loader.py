@@ -161,8 +161,12 @@ class Loader:
         sizes = {smaller + 1: count_larger, smaller: steps - count_larger}
         return {self._shape(size): count for size, count in sizes.items() if count}
 
+    def _share(self, step: np.ndarray) -> np.ndarray:
+        """Return this replica's part of a step."""
+        return np.array_split(step, self._replicas)[self._replica]
+
     def _shape(self, size: int) -> Shape:
-        share = np.array_split(np.arange(size), self._replicas)[self._replica]
+        share = self._share(np.arange(size))
         micros = np.array_split(share, self._accumulate)
         return Shape(tuple(len(micro) for micro in micros), size)
 
@@ -177,6 +181,12 @@ class Loader:
             features = torch.zeros(count, self._metadata.shape[1], device=self._device)
         labels = torch.zeros(count, dtype=torch.int64, device=self._device)
         return Batch(self._in_memory_format(pixels), labels, torch.zeros(count).long(), features)
+
+    def load(self) -> None:
+        """Copy the split into the GPU's memory, if it is kept there, before the first batch."""
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                _ = self._on_device
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Yield the steps of an epoch from step ``start`` on, which is above 0 after a restart.
@@ -197,7 +207,8 @@ class Loader:
             else np.arange(self.images)
         )
         steps = np.array_split(order, self.steps())[start:]
-        shares = [np.array_split(step, self._replicas)[self._replica] for step in steps]
+        # An epoch begins by waiting for its first batch, and dividing takes most of that time.
+        shares = steps if self._replicas == 1 else [self._share(step) for step in steps]
         for step, share, images in zip(steps, shares, self._read_ahead(shares), strict=True):
             yield Step(self._batches(epoch, share, images), len(step))
 

@@ -79,6 +79,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the recipe's epochs, its patience or a request to stop ends it."""
+        self.training.load()  # once a run, so that no epoch waits for it
         clock = Clock(self.world.device, self.progress.spent)
         while not self.progress.stopped:
             stop, save = self._train_epoch(clock)
