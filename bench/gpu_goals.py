@@ -108,7 +108,7 @@ def goals(table: pd.DataFrame, published: Mapping[str, Any], factor: float | Non
     Args:
         table: rows of docs/gpu.csv of the card.
         published: result of the published run; empty if it did not end.
-        factor: share of the H200's rates that the card has to reach; None: it has no goals of rates.
+        factor: share of the H200's rates that the card has to reach; None: it has no such goals.
     """
     measured = table.dropna(subset=["images_per_second"])
     keys = measured[["network", "batch", "format", "way"]].itertuples(index=False, name=None)

@@ -281,6 +281,7 @@ def test_the_place_where_the_host_waits_is_found(monkeypatch):
 def test_a_layer_that_waits_outside_of_captures_alone_is_captured(monkeypatch):
     """PyTorch's SyncBatchNorm drops empty shares, which the host waits for, unless captured."""
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     recorder = object.__new__(Recorder)
 
     def synchronizes_batch_norm():

@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from training_runs import ROOT
 
@@ -65,6 +68,28 @@ def test_every_listed_package_has_a_locked_version(monkeypatch, tmp_path: Path):
     (tmp_path / "list.txt").write_text("# comment\nno-such-package\n")
     with pytest.raises(SystemExit, match=r"no-such-package of list.txt are not in"):
         bundle.pinned()
+
+
+# Packages that the machine has: the whole study ran on one without them in the bundle.
+PRESENT = {"click", "cloudpickle", "fsspec", "jinja2", "matplotlib", "msgpack", "numpy", "pandas"}
+PRESENT |= {"opencv-python-headless", "pillow", "pyyaml", "requests", "toolz", "torch", "wrapt"}
+PRESENT |= {"torchvision", "zipp"}
+# Of ultralytics, whose parts that need them are not used.
+UNUSED = {"polars", "ultralytics-platform", "ultralytics-thop"}
+ON_CARD = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+
+
+def test_the_packages_that_listed_ones_need_are_listed_or_present():
+    """A plugin of pytest without its own dependency would end every test run."""
+    listed = {canonicalize_name(line.split("==")[0]) for line in bundle.pinned()}
+    needed = {
+        canonicalize_name(requirement.name): name
+        for name in listed
+        for requirement in map(Requirement, metadata.requires(name) or [])
+        if requirement.marker is None or requirement.marker.evaluate(ON_CARD)
+    }
+    known = listed | {*bundle.NO_WHEEL} | PRESENT | UNUSED
+    assert {need: name for need, name in needed.items() if need not in known} == {}
 
 
 def test_a_bundle_that_is_too_large_is_refused(wheels: Path, monkeypatch, tmp_path: Path):

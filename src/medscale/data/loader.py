@@ -214,7 +214,9 @@ class Loader:
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream | None:
-        return torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        # PyTorch hands out 32 streams of each priority in turn. With the priority of the training's
+        # stream, this one could be the same stream, and nothing would be prepared meanwhile.
+        return torch.cuda.Stream(self._device, priority=-1) if self._device.type == "cuda" else None
 
     def _read_ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
         """Yield the images (uint8, n,H,W,C) of each share on the device.
