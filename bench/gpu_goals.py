@@ -87,10 +87,10 @@ def collect(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[dict[str, Any]]
 
 def text(table: pd.DataFrame, steps: Sequence[Mapping[str, Any]]) -> str:
     """Return a Markdown table of the goals for each card, and one of the steps."""
-    published, session_card = _printed(steps, "published"), _printed(steps, "card").get("card")
-    cards = sorted({str(card) for card in table["card"]} | ({session_card} - {None}))
+    published, session_card = _printed(steps, "published"), _printed(steps, "card").get("card", "")
+    cards = {*map(str, table["card"]), *([session_card] if session_card else [])}
     parts = []
-    for card in cards or ["no card"]:
+    for card in sorted(cards) or ["no card"]:
         of_card = table[table["card"] == card]
         factor = next((share for name, share in CARDS.items() if name in card), None)
         rows = [
@@ -170,8 +170,8 @@ def _of_tf32(rates: Rates) -> list[Goal]:
 
 def _printed(steps: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """Return the JSON object that a step printed last; empty if it failed or did not run."""
-    step = next((step for step in steps if step["step"] == name), {"output": []})
-    objects = [line for line in step["output"] if line.startswith("{")]
+    lines = [line for step in steps if step["step"] == name for line in step["output"]]
+    objects = [line for line in lines if line.startswith("{")]
     result: dict[str, Any] = json.loads(objects[-1]) if objects else {}
     return result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,6 +33,7 @@ from medscale.engine.plan import Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
 from medscale.engine.train.ema import Average
+from medscale.engine.train.guard import Guard
 from medscale.engine.train.loop import Trainer
 from medscale.engine.train.recipe import CrossEntropy, optimizer, set_rate
 from medscale.engine.train.step import OptimizerStep
@@ -307,6 +308,48 @@ def test_the_first_error_is_the_cause():
     assert first_line(ValueError()) == "ValueError"
 
 
+def test_a_capture_has_the_stream_and_pool_of_the_recorder(monkeypatch):
+    events = []
+
+    class Graph:
+        def replay(self):
+            events.append("replay")
+
+    @contextmanager
+    def capturing(graph, *, pool, stream, capture_error_mode):
+        assert isinstance(graph, Graph)
+        events.append((pool, stream, capture_error_mode))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    recorder = Recorder(torch.device("cuda", 0))
+    replays = [recorder.capture(lambda: ["result"]) for _ in range(2)]
+    assert events == [((0, 1), "stream of cuda:0", "thread_local")] * 2
+    assert replays[0]() is replays[0](), "each replay returns the tensors that it writes"
+    assert replays[0]() is not replays[1]()
+    assert events[2:] == ["replay"] * 4
+
+
+def test_losses_of_a_gpu_are_read_a_step_later_from_pinned_memory(monkeypatch):
+    log = []
+    event = SimpleNamespace(record=lambda: log.append("recorded"))
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda flags: log.append("pinned") or flags)
+    sums = torch.tensor([5, 4, 3])
+
+    class OnGpu:
+        device = torch.device("cuda", 0)
+
+        def __getitem__(self, part):
+            return sums[part]
+
+    flags, recorded = Guard._fetch(OnGpu())
+    assert (flags.tolist(), recorded, log) == ([3, 0, 0], event, ["pinned", "recorded"])
+
+
 def test_a_failed_capture_leaves_a_device_that_goes_on(monkeypatch):
     class Broken:
         def __init__(self, *_, **__):
@@ -499,6 +542,18 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
         consumed_items.append(number)
     assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
+
+
+def test_a_split_of_a_gpu_is_loaded_before_the_first_batch(shards, stream, monkeypatch):
+    loader = Loader(Shards.open(shards), "val", global_batch=4, replicas=1, replica=0)
+    loader.load()
+    assert "_on_device" not in vars(loader), "a CPU maps the files"
+    loader = Loader(
+        Shards.open(shards), "val", global_batch=4, replicas=1, replica=0, resident=True
+    )
+    loader._stream = stream  # as a GPU has one
+    loader.load()
+    assert len(vars(loader)["_on_device"]) == loader.images
 
 
 def test_an_error_of_the_thread_comes_where_the_item_is_used(stream):
