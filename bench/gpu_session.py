@@ -73,7 +73,8 @@ STEPS = (
     Step("strategies", 150, bench("medical_cnn", 32, "engine_ddp", "engine_fsdp")),
     Step("tf32", 150, bench("efficientnet_b3", 64, "engine", formats="tf32")),
     Step("compiled", 240, bench("medical_cnn", 32, *COMPILED)),
-    Step("runs", 300, (*TESTS, *PARALLEL, RUN_TESTS, "-k", "not compiled")),
+    Step("killed", 200, (*TESTS, RUN_TESTS, "-k", "killed")),  # these lease the card, in turn
+    Step("runs", 300, (*TESTS, *PARALLEL, RUN_TESTS, "-k", "not compiled and not killed")),
     Step("steps", 300, (*TESTS, *PARALLEL, STEP_TESTS)),
     Step("formats", 300, bench("medical_cnn", 32, "engine", "graph", formats="fp32 tf32 fp16")),
     Step("yolov8n", 180, bench("yolov8n", 32, "engine", "graph", "nhwc")),

@@ -5,6 +5,7 @@ The rules are those of https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +63,7 @@ class Recorder:
             NotCaptured: with the first line of the error. The objects that did the work may be left
                 in an intermediate state; make new ones.
         """
+        gc.collect()  # freeing graphs and events of earlier work is no part of the capture
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads, such as NCCL's watchdog, may use the GPU meanwhile.
