@@ -32,6 +32,7 @@ from medscale.engine.parallel.waits import Waits
 from medscale.engine.plan import Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
+from medscale.engine.train.clock import Clock
 from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard
 from medscale.engine.train.loop import Trainer
@@ -534,7 +535,8 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
             prepared_items.append(number)
             yield number
 
-    for number in ahead(items(), stream, lambda item: []):
+    waits = []
+    for number in ahead(items(), stream, lambda item: [], waits.append):
         until(lambda: len(prepared_items) >= min(number + 2, 4), "the next item")  # noqa: B023
         assert len(prepared_items) == min(number + 2, 4), (
             "the next item is made meanwhile, and no other"
@@ -542,6 +544,25 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
         consumed_items.append(number)
     assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
+    assert len(waits) == 5, "the end is waited for, too"
+
+
+def test_only_a_step_that_is_not_ready_is_waited_for(shards):
+    loader = Loader(Shards.open(shards), "val", global_batch=4, replicas=1, replica=0)
+    clock = Clock(CPU, {})
+    assert sum(1 for _ in clock.waiting(loader.epoch(0), loader.waited)) == 6
+    assert clock.spent["data"] > 0, "a CPU prepares the steps itself"
+    loader._device = torch.device("cuda", 0)
+    steps = iter([(0.0, "first"), (0.5, "second")])
+
+    def source():
+        for seconds, step in steps:
+            loader._add_wait(seconds)
+            yield step
+
+    clock = Clock(CPU, {})
+    assert list(clock.waiting(source(), loader.waited)) == ["first", "second"]
+    assert clock.spent["data"] == 0.5
 
 
 def test_a_split_of_a_gpu_is_loaded_before_the_first_batch(shards, stream, monkeypatch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ class Loader:
         counts = np.bincount(shards.labels[self._positions], minlength=len(shards.classes))
         self._augmenter = Augmenter(augment or Augment(), counts, seed)
         self._metadata = None if metadata is None else torch.from_numpy(metadata)
-        self._resident = resident
+        self._resident, self._waited_s = resident, 0.0
 
     @property
     def images(self) -> int:
@@ -198,7 +199,20 @@ class Loader:
             self._steps(epoch, start),
             self._stream if has_steps else None,
             lambda step: [t for batch in step.batches for t in (*batch.arguments, batch.labels)],
+            self._add_wait,
         )
+
+    def waited(self) -> float:
+        """Return a clock, s, that runs while a step is waited for.
+
+        On a CPU, which prepares the steps itself, it always runs. On a GPU it runs while the thread
+        has not finished a step: the host's other work for a batch delays no GPU, which still trains
+        on the batch before.
+        """
+        return perf_counter() if self._device.type == "cpu" else self._waited_s
+
+    def _add_wait(self, seconds: float) -> None:
+        self._waited_s += seconds
 
     def _steps(self, epoch: int, start: int) -> Iterator[Step]:
         order = (

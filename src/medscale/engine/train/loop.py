@@ -97,7 +97,8 @@ class Trainer:
         self.model.waits.take(0)  # the wait of validation and warm-up is not part of the epoch
         sums.zero_()
         images = steps = 0
-        for step in clock.waiting(self.steps(progress.epoch, progress.step)):
+        source = self.steps(progress.epoch, progress.step)
+        for step in clock.waiting(source, self.training.waited):
             self._step(step)
             images, steps = images + step.size, steps + 1
             progress.step += 1
