@@ -33,6 +33,8 @@ def wheels(tmp_path: Path) -> Path:
         wheel.writestr("pulp/__init__.py", "VALUE = 7\n")
         wheel.writestr("pulp/solverdir/cbc/linux/i64/cbc", "kept")
         wheel.writestr("pulp/solverdir/cbc/win/i64/cbc.exe", "left out")
+        wheel.writestr("imagecodecs.libs/libaom-1.so", "left out")
+        wheel.writestr("imagecodecs/_jpegls.abi3.so", "kept")
     return folder
 
 
@@ -45,7 +47,8 @@ def test_the_bundle_runs_a_command_with_its_source_and_packages(wheels: Path, tm
         archive.extractall(tmp_path)
     assert "medscale-gpu/site/pulp/solverdir/cbc/linux/i64/cbc" in names
     assert "medscale-gpu/site/connection_pool/__init__.py" in names
-    assert not any(name.endswith((".exe", ".lock")) for name in names)
+    assert "medscale-gpu/site/imagecodecs/_jpegls.abi3.so" in names
+    assert not any(name.endswith((".exe", ".lock", "libaom-1.so")) for name in names)
     code = "import pulp, medscale; print(pulp.VALUE, medscale.__file__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
