@@ -30,6 +30,7 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device) -> None:
+        gc.collect()  # so that graphs and events of earlier work are not freed during a capture
         self._device, self._stream = device, torch.cuda.current_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -63,7 +64,6 @@ class Recorder:
             NotCaptured: with the first line of the error. The objects that did the work may be left
                 in an intermediate state; make new ones.
         """
-        gc.collect()  # freeing graphs and events of earlier work is no part of the capture
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads, such as NCCL's watchdog, may use the GPU meanwhile.
