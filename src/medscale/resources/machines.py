@@ -19,6 +19,9 @@ Minutes = Annotated[int, unit("minutes")]
 Millions = Annotated[float, unit("millions")]
 
 
+SbatchOption = Literal["qos", "constraint", "reservation", "exclude", "licenses"]
+
+
 class Node(Strict):
     """One node of the cluster, or this machine."""
 
@@ -45,6 +48,12 @@ class Cluster(Strict):
     partition: str | None = Field(
         None, description="partition that jobs run in; `sinfo` lists them"
     )
+    cpu_partition: str | None = Field(
+        None, description="partition of jobs without GPUs; null: `partition`"
+    )
+    options: dict[SbatchOption, str] = Field(
+        {}, description="further options of sbatch by name, such as {qos: long}"
+    )
     gpu_model: str | None = Field(
         None, description="SLURM's name of the GPU to request, where a partition has several models"
     )
@@ -68,6 +77,10 @@ class Cluster(Strict):
         description="time before a job's limit at which SLURM's signal (SIGUSR1) makes training "
         "save a checkpoint",
     )
+
+    def partition_of(self, gpus: int) -> str | None:
+        """Return the partition of a job that requests so many GPUs of a node."""
+        return self.partition if gpus else self.cpu_partition or self.partition
 
 
 class DeviceKind(Strict):
