@@ -9,7 +9,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medscale.data import spectrum
-from medscale.data.neighbours import nearest, pairs_of
+from medscale.data.neighbours import nearest, ordered, pairs_of
 from medscale.data.registration import registered
 from medscale.data.signature import BYTES, SIDE, empty_buffers, turned, unpacked
 
@@ -82,7 +82,7 @@ def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) ->
         pairs_of(numbers[~crowded], neighbours[~crowded]),
         pairs_of(numbers[crowded], again),
     ]
-    return first[np.unique(np.concatenate(pairs), axis=0)]
+    return first[ordered(np.concatenate(pairs))]
 
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
