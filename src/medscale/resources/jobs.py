@@ -167,14 +167,6 @@ def resources(
     minutes = max(cluster.least_minutes, cluster.safety * needs.minutes) * 2**failures_before.time
     memory = (max(cluster.least_mb, needs.memory_mb) + SNAKEMAKE_MB) * 2**failures_before.memory
     is_multi_node = needs.nodes > 1
-    extra = [
-        # The plugin sets a comment that joins wildcards by `_`. sbatch takes the last comment: this
-        # one. The plugin refuses `--comment`, but not its abbreviation.
-        f"--comme={shlex.quote(name)}",
-        *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
-        "--open-mode=append",
-        *(["--ntasks-per-node=1"] if is_multi_node else []),
-    ]
     return {
         "slurm_account": cluster.account,
         "slurm_partition": cluster.partition,
@@ -188,9 +180,22 @@ def resources(
         "cpus_per_task": needs.cpus,
         "mem_mb": min(memory, limit_mb or memory),
         "runtime": min(cluster.max_minutes, STEP_MINUTES * math.ceil(minutes / STEP_MINUTES)),
-        "slurm_extra": " ".join(extra),
+        "slurm_extra": _sbatch_options(cluster, name, warn=warn, is_multi_node=is_multi_node),
         "timed": None,  # jobs have separate cores, so timed runs need not wait for each other
     }
+
+
+def _sbatch_options(cluster: Cluster, name: str, *, warn: bool, is_multi_node: bool) -> str:
+    """Return the options of sbatch that Snakemake's plugin has no resource for."""
+    options = [
+        # The plugin sets a comment that joins wildcards by `_`. sbatch takes the last comment: this
+        # one. The plugin refuses `--comment`, but not its abbreviation.
+        f"--comme={shlex.quote(name)}",
+        *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
+        "--open-mode=append",
+        *(["--ntasks-per-node=1"] if is_multi_node else []),
+    ]
+    return " ".join(options)
 
 
 def srun(cluster: Cluster, needs: Request) -> str:
