@@ -74,7 +74,7 @@ def registered(
 
 
 def linear_step(
-    images: np.ndarray, others: np.ndarray, warps: np.ndarray
+    images: np.ndarray, second_images: np.ndarray, warps: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Improve affine maps between images by one step of Lucas and Kanade (1981).
 
@@ -83,14 +83,14 @@ def linear_step(
 
     Args:
         images: float32, shape (N, side, side).
-        others: the images that are mapped, of the same shape.
+        second_images: the images that are mapped, of the same shape.
         warps: for each pair the affine map from pixels (x, y) of the first to the other image,
             float32, shape (N, 2, 3).
 
     Returns:
         The multiple correlation of the fit (float64, shape N, 0 to 1) and the improved maps.
     """
-    terms = _terms(images, _mapped(others, warps))
+    terms = _terms(images, _mapped(second_images, warps))
     products = (terms @ terms.swapaxes(1, 2)).astype(np.float64)
     correlations, weights = _least_squares(products)
     # The weights of the derivatives by y and x: alone, times y, times x.
@@ -102,11 +102,11 @@ def linear_step(
     return correlations, improved.astype(np.float32)
 
 
-def _mapped(others: np.ndarray, warps: np.ndarray) -> np.ndarray:
+def _mapped(second_images: np.ndarray, warps: np.ndarray) -> np.ndarray:
     """Return images under affine maps; NaN where a pixel comes from outside the image."""
-    size, flags = others.shape[1:], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    mapped = np.empty_like(others)
-    for image, other, warp in zip(mapped, others, warps, strict=True):
+    size, flags = second_images.shape[1:], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    mapped = np.empty_like(second_images)
+    for image, other, warp in zip(mapped, second_images, warps, strict=True):
         cv2.warpAffine(other, warp, size, dst=image, flags=flags, borderValue=np.nan)
     return mapped
 

@@ -71,7 +71,7 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
         rule: name of the rule.
         wildcards: wildcards of the job, such as ``study`` and ``run``.
         cpus: number of cores if the configuration does not set it: ``threads`` of the rule, which
-            Snakemake limits to the cores of its own machine.
+            Snakemake limits to the cores of the machine on which it runs.
 
     Raises:
         MedscaleError: for an unknown study or run.

@@ -19,7 +19,7 @@ CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
 REFUSED = re.compile(r"sbatch failed. The error message was '(.*?)'\.(?:\n|$)", re.S)
 STATE = re.compile(r"SLURM status is: '(\w+)'")
-# What a job's logs say of its end, and the sentence for a person; the first that fits counts.
+# Patterns in a job's logs with the reason of its end in words; the first pattern that fits counts.
 ENDS = (
     (OUT_OF_MEMORY, "it ran out of memory"),
     (OUT_OF_TIME, "it reached its time limit"),
@@ -117,7 +117,7 @@ def _of_host(log: Path) -> str:
 
 
 def _last_error(lines: list[str]) -> str:
-    """Return the last line of what a program printed, without the program's name."""
+    """Return the last printed line of a program, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
 
 
