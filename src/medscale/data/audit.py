@@ -28,6 +28,8 @@ LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
 BALANCED = "balanced away"
 ODD_HEADER = "odd header"
+NO_CONTRAST = "hardly any contrast"
+FEWEST_LEVELS = 26  # of 256 grey levels: 12 bits in a file of 16 bits span 16 levels
 
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient
@@ -187,6 +189,18 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name the frames of files with several (``frames.name_frames``); add audit rows (kept)."""
     rows, notes = frames.name_frames(rows)
     return rows, audit_rows(notes.assign(reason=frames.SEVERAL), KEPT)
+
+
+def flat_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find blank images, and files that use a small part of the range of their samples.
+
+    Returns:
+        The rows without the column ``_levels``, and audit rows (kept).
+    """
+    flat = rows[rows["_levels"] < FEWEST_LEVELS]
+    detail = "its pixels span " + flat["_levels"].astype(str) + " of 255 levels"
+    notes = audit_rows(flat.assign(reason=NO_CONTRAST, detail=detail), KEPT)
+    return rows.drop(columns="_levels"), notes
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
