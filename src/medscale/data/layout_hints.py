@@ -117,7 +117,7 @@ def _sentence(
 def _no_column_of_images(path: str, table: pd.DataFrame, images: Sequence[str]) -> str:
     """Return the sentence on a table of which no column names the images, and why."""
     stems = [PurePosixPath(image).stem for image in images]
-    numbers = {stem.lstrip("0") for stem in stems if stem.isdigit() and stem.startswith("0")}
+    numbers = {stem.lstrip("0") or "0" for stem in stems if stem.isdigit() and stem.startswith("0")}
     for column in table.columns:
         if len(table) > 1 and table[column].isin(numbers).mean() > SHARE:
             return (

@@ -54,7 +54,7 @@ PARTS = re.compile(
 NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
 # The letters of a file's name up to its first number, such as a person's name.
 NAME_START = re.compile(r"(\D*[^\W\d_])[\W_]*\d")
-FIRST_WORDS = re.compile(r"(.+)[_\-. ]")  # a file's name without its last word
+FIRST_WORDS = re.compile(r"(.+)[_\- ]")  # a file's name without its last word
 FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
 FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
@@ -192,7 +192,7 @@ def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[str
     elif len(numbers) >= FEWEST_PREFIXES:
         repeated, expression = numbers, _expression(numbers)
     elif len(words) >= FEWEST_FOLDERS:
-        repeated, expression = words, r"^(.+)[_\-. ]"
+        repeated, expression = words, r"^(.+)[_\- ]"
     else:
         return []
     example = max(repeated, key=lambda prefix: (repeated[prefix], prefix))
@@ -219,7 +219,8 @@ def _expression(prefixes: Iterable[str]) -> str:
     """Return the regular expression of prefixes that end in a number and a separator."""
     starts = {(prefix[:-1].rstrip("0123456789"), prefix[-1]) for prefix in prefixes}
     if len(starts) > 1:
-        return r"^(.*?\d+)[_\-. ]"
+        separators = "".join(sorted({re.escape(separator) for _, separator in starts}))
+        return rf"^(.*?\d+)[{separators}]"
     ((start, separator),) = starts
     return rf"^{_escape(start)}(\d+){_escape(separator)}"
 
