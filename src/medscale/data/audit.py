@@ -14,6 +14,7 @@ from medscale.data.cluster import run_all
 from medscale.data.images import Unreadable
 from medscale.data.inspection import FACTS, Fact, fault, inspect
 from medscale.data.inventory import CONFLICT
+from medscale.data.prepare import FEWEST_LEVELS, NO_CONTRAST
 from medscale.data.settings import Limits, Source
 
 LARGEST = 256  # largest number of images of a Dask task
@@ -28,8 +29,6 @@ LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
 BALANCED = "balanced away"
 ODD_HEADER = "odd header"
-NO_CONTRAST = "hardly any contrast"
-FEWEST_LEVELS = 26  # of 256 grey levels: 12 bits in a file of 16 bits span 16 levels
 
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
 NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient

@@ -12,6 +12,7 @@ from medscale.data.audit import EXCLUDED, KEPT
 from medscale.data.frames import SEVERAL
 from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inventory import CONFLICT, Inventory
+from medscale.data.prepare import NO_CONTRAST
 from medscale.data.settings import Split
 
 FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
@@ -128,7 +129,7 @@ def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
 
 def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
     """Return a note on blank images and on samples that use a small part of their range."""
-    flat = kept_rows[kept_rows["reason"] == audit.NO_CONTRAST]
+    flat = kept_rows[kept_rows["reason"] == NO_CONTRAST]
     if flat.empty:
         return []
     return [

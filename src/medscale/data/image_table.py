@@ -220,8 +220,8 @@ class ImageNames:
             for parent in [*PurePosixPath(name).parents][:-1]:
                 self._folders.setdefault(str(parent), []).append(path)
         self._short_folders: dict[str, list[str]] = {}
-        for parent in self._folders:
-            self._short_folders.setdefault(PurePosixPath(parent).name, []).append(parent)
+        for below in self._folders:
+            self._short_folders.setdefault(PurePosixPath(below).name, []).append(below)
 
     def of(self, names: Sequence[str]) -> list[list[str]]:
         """Return the images that each of a column's names stands for.

@@ -9,13 +9,11 @@ from typing import Any
 from medscale.data import frames
 from medscale.data.decoding import bounds
 from medscale.data.images import Unreadable, frame_count, header, read_bytes
-from medscale.data.prepare import decode_reduced
+from medscale.data.prepare import decode_reduced, levels
 from medscale.data.signature import SIDE, signature
 
-Fact = tuple[
-    *(str, str | None, int, int, str | None, str | None),
-    *(dict[str, Any] | None, bytes | None, int, int, int),
-]
+Header = dict[str, Any] | None
+Fact = tuple[str, str | None, int, int, str | None, str | None, Header, bytes | None, int, int, int]
 # Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
 FACTS = [
     *("path", "sha256", "width", "height"),
@@ -53,9 +51,9 @@ def inspect(
             pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
             size, digest = (width, height), frames.frame_digest(sha256, frame)
             packed_signature = signature(pixels) if near_duplicates else None
-            levels = int(pixels.max()) - int(pixels.min())
+            numbers_of_frame = frame, count, levels(pixels)
             frame_facts.append(
-                (path, digest, *size, None, None, facts, packed_signature, frame, count, levels)
+                (path, digest, *size, None, None, facts, packed_signature, *numbers_of_frame)
             )
         return frame_facts
     except Unreadable as error:
