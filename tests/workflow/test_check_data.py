@@ -84,7 +84,9 @@ def test_the_check_names_files_that_are_left_out_and_a_division_that_is_not_kept
 
 def test_a_class_that_cannot_be_in_every_part_is_refused(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"a": 12, "b": 4})
-    assert findings(tmp_path / "raw", {})["split of mine"] == "note: class b has only 4 images"
+    assert findings(tmp_path / "raw", {})["split of mine"].startswith(
+        "note: class b has only 4 images"
+    )
     (tmp_path / "raw/b/3.png").unlink()
     (tmp_path / "raw/b/2.png").unlink()
     text = findings(tmp_path / "raw", {})["split of mine"]
