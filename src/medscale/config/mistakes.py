@@ -122,6 +122,8 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
                 text += f", which a new study needs; {suggestion(path[1], right)}".rstrip("; ")
         elif kind != "value_error":
             text += f" (found {item['input']!r})"
+            if kind == "string_type" and isinstance(item["input"], bool | int | float):
+                text += "; write the text in quotation marks, as YAML reads 0 and no as values"
         yield Mistake(path, text)
 
 
