@@ -138,10 +138,10 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
             raise MedscaleError(
                 f"{file}: no column {column} (source.image); it has: {', '.join(entries.columns)}"
             )
-        named = entries.get(column)
+        image_names = entries.get(column)
         entries = entries.drop(columns=meaning, errors="ignore").rename(columns={column: meaning})
-        if meaning == "path" and named is not None and patients.is_person(column):
-            entries[column] = named  # the images are named by their patients
+        if meaning == "path" and image_names is not None and patients.is_person(column):
+            entries[column] = image_names  # the images are named by their patients
     if "path" not in entries:
         raise MedscaleError(
             f"{file}: no column path; it has: {', '.join(entries.columns)}; name the column of the "
@@ -168,7 +168,7 @@ def rows_by_table(
     labels = {entry["label"] for entry in entries if entry.get("label")}
     by_image: dict[str, list[dict[str, Any]]] = {}
     left_out: dict[str, Excluded] = {}
-    paths = names.of([entry["path"] or "" for entry in entries])
+    paths = names.images([entry["path"] or "" for entry in entries])
     for entry, images in zip(entries, paths, strict=True):
         for path in images:
             by_image.setdefault(path, []).append(entry)
@@ -223,15 +223,15 @@ class ImageNames:
         for below in self._folders:
             self._short_folders.setdefault(PurePosixPath(below).name, []).append(below)
 
-    def of(self, names: Sequence[str]) -> list[list[str]]:
+    def images(self, names: Sequence[str]) -> list[list[str]]:
         """Return the images that each of a column's names stands for.
 
         If none is the name of an image, they are names of folders, and stand for all images in
         them. Raises MedscaleError where a name is that of several images or folders.
         """
-        images = [self.image(name) for name in names]
-        if any(images):
-            return [[] if path is None else [path] for path in images]
+        paths = [self.image(name) for name in names]
+        if any(paths):
+            return [[] if path is None else [path] for path in paths]
         return [self._in_folder(name) for name in names]
 
     def full(self, name: str) -> str:

@@ -98,7 +98,7 @@ def _sentence(
     names, total = ImageNames(listing, listing.root / path), len(listing.images)
     for column in table.columns:
         try:
-            images = names.of([cell or "" for cell in table[column]])
+            images = names.images([cell or "" for cell in table[column]])
         except MedscaleError:  # a name of several images
             continue
         rows, count = sum(map(bool, images)), len({image for part in images for image in part})
@@ -147,11 +147,11 @@ def _label_column(
     columns = table.drop(columns=column)
     cells = columns.map(lambda cell: None if cell is None else normalize("NFC", cell))
     of_classes = [name for name in columns if classes and {*classes} <= {*cells[name]}]
-    labelled = folders.notna().any()
+    has_folders = folders.notna().any()
     of_folders = [
         name
         for name in columns
-        if labelled and (cells[name] == folders)[folders.notna()].mean() > SHARE
+        if has_folders and (cells[name] == folders)[folders.notna()].mean() > SHARE
     ]
     by_name = [name for name in columns if LABELS.fullmatch(str(name))]
     return next((str(name) for name in (*of_classes, *of_folders, *by_name)), None)

@@ -128,15 +128,15 @@ def check_readable(predictions: Sequence[Prediction]) -> None:
 
 def sentences_on_notes(predictions: Sequence[Prediction]) -> Iterator[str]:
     """Yield a sentence on files of several frames or pages, and one on those without contrast."""
-    noted = [prediction for prediction in predictions if prediction.note]
+    with_notes = [prediction for prediction in predictions if prediction.note]
     for sign, problem, remedy in (
         ("frame ", "several frames or pages, of which one was used", "name others as FILE[2]"),
         (NO_CONTRAST, NO_CONTRAST, "they are blank, or their values fill a part of the range"),
     ):
-        files = [prediction for prediction in noted if sign in str(prediction.note)]
+        files = [prediction for prediction in with_notes if sign in str(prediction.note)]
         if files:
-            has = f"{len(files)} files have" if len(files) > 1 else "1 file has"
-            yield f"{has} {problem} ({files[0].source}: {files[0].note}); {remedy}."
+            verb = f"{len(files)} files have" if len(files) > 1 else "1 file has"
+            yield f"{verb} {problem} ({files[0].source}: {files[0].note}); {remedy}."
 
 
 def _title(predictor: Predictor, prediction: Prediction) -> str | None:
