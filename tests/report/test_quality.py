@@ -94,6 +94,17 @@ def test_a_temperature_corrects_overconfident_probabilities():
     assert after["nll"] < min(losses)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_few_images_that_are_all_correct_make_no_certainty(classes):
+    labels = np.arange(12) % classes
+    odds = np.full((12, classes), 0.1 / (classes - 1))
+    odds[np.arange(12), labels] = 0.9
+    temperature = calibration.temperature(labels, odds)
+    calibrated = calibration.apply_temperature(odds, temperature)
+    # Equal probabilities: the minimum is at the smoothed target, 13 of 14.
+    assert calibrated.max(axis=1) == pytest.approx(np.full(12, 13 / 14), abs=1e-4)
+
+
 def test_temperatures_at_the_ends():
     labels, odds = cases(2, 50)
     certain = np.eye(2)[labels]

@@ -127,6 +127,8 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
 
 def _remedy(kind: str, value: object, unit: str | None) -> str:
     """Return how a value of the wrong type is written; empty if the message says it."""
+    if kind == "string_type" and isinstance(value, bool):
+        return "; yes, no, on, off, true and false stand in quotes where they are text"
     if kind == "string_type" and isinstance(value, int | float):
         return f"; text that looks like a number stands in quotes: '{value}'"
     return f"; a number in {unit}" if unit and kind.startswith(("int_", "float_")) else ""

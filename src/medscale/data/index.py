@@ -121,9 +121,10 @@ def make_index(
         rows, left_out_rows = _balance(rows, division.seed)
         parts.append(left_out_rows)
     rows, odd_headers = audit.from_headers(rows)
+    rows, flat = audit.flat_images(rows)
     rows, similar = audit.look_alikes(rows)
     rows = _divided(rows, division)
-    parts += [odd_headers, similar, audit.leaks(rows, "split", audit.LEAK)]
+    parts += [odd_headers, flat, similar, audit.leaks(rows, "split", audit.LEAK)]
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)

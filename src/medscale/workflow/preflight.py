@@ -141,7 +141,7 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         )
         yield Finding("error", subject, text)
     elif not is_published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images"
+        text = f"class {counts.idxmin()} has only {counts.min()} images; its scores will say little"
         yield Finding("note", subject, text)
     if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
         text = (
