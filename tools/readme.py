@@ -42,6 +42,7 @@ COLUMNS += [f"{name}{end}" for name in ("speedup", "change") for end in ("", "_l
 # The first test image of a class, and a network of two classes, which draws a heat map.
 STUDY, CLASS, RESULT = "glaucoma", "glaucoma", "results/glaucoma/serial_1gpu"
 WIDTH, HEIGHT = 900, 760  # of the browser's window, pixels
+RESOLUTION = "250"  # of a figure, dots an inch; browsers lose thin lines of smaller pictures
 SHARPNESS = 1.5  # pixels of the picture for a pixel of the window
 NO_BREAK = "\N{NO-BREAK SPACE}"
 EDGE = 16  # pixels around the prediction
@@ -58,10 +59,11 @@ def fastest(runs: pd.DataFrame) -> pd.DataFrame:
 
 def table(runs: pd.DataFrame) -> str:
     """Return the Markdown table of the fastest parallel run of each study."""
-    lines = ["| study (demo) | fastest parallel run | speedup | Δ accuracy, points | verdict |"]
-    lines.append("|---|---|---|---|---|")
+    heads = ["study (demo)", "fastest parallel run", "speedup"]
+    heads += ["Δ accuracy, points", "verdict on accuracy"]
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
     for _, row in fastest(runs).iterrows():
-        name = label(str(row["run"])) + (" †" if row["stand_in"] else "")
+        name = label(str(row["run"])) + (f"{NO_BREAK}†" if row["stand_in"] else "")
         cells = [str(row["title"]), name, _interval(row, "speedup", ".2f")]
         lines.append(
             f"| {' | '.join([*cells, _interval(row, 'change', '+.1f'), row['verdict']])} |"
@@ -72,7 +74,7 @@ def table(runs: pd.DataFrame) -> str:
 def _interval(row: pd.Series, column: str, form: str) -> str:
     """Return a value and its interval, which stays in one line (no-break spaces)."""
     value, low, high = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
-    interval = f"{low:{form}} to {high:{form}}" if low < high else "one seed"
+    interval = "one seed" if pd.isna(low) else f"{low:{form}} to {high:{form}}"
     return f"{value:{form}} ({interval.replace(' ', NO_BREAK)})".replace("-", "\N{MINUS SIGN}")
 
 
@@ -110,7 +112,7 @@ def picture_of_figure(figure: Path, path: Path) -> None:
         "-png",
         "-singlefile",
         "-r",
-        "150",
+        RESOLUTION,
         str(figure),
         str(path.with_suffix("")),
     ]
