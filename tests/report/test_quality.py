@@ -317,7 +317,7 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     assert lines[0] == f"{tmp_path}/"
     accuracy = f"{100 * summary['metrics']['test']['accuracy']['mean']:.1f}"
     assert lines[2].split()[:2] == ["out†", accuracy]
-    assert lines[-1] == "synthetic images; CPU processes in place of GPUs (†)"
+    assert lines[-1] == "demo: synthetic images; CPU processes in place of GPUs (†)"
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
     assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
     with pytest.raises(

@@ -249,7 +249,8 @@ def summary(
     facts = summary.facts(graph)
     is_empty = not any(study["results"] for study in facts["studies"])
     hint = of_demo("summary", scale, configfile) if is_empty and not as_json else ""
-    print_facts(facts, chain(summary.lines(graph, since), ["\n" + hint.lstrip("; ")] * bool(hint)), as_json)
+    hints = ["\n" + hint.removeprefix("; ")] if hint else []
+    print_facts(facts, chain(summary.lines(graph, since), hints), as_json)
 
 
 def size(

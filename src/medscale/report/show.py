@@ -18,7 +18,9 @@ from medscale.report.marks import STAND_IN, mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
-OF_CLASSES, OF_BOXES = ("accuracy", "auroc"), ("map50", "map_challenge")  # in an overview
+# Metrics in an overview of results, whose lines have 80 letters for short names of runs.
+OF_CLASSES = {"accuracy": "accuracy (%)", "auroc": "AUROC"}
+OF_BOXES = {"map50": "mAP50", "map_challenge": "challenge mAP"}
 BAR = 20  # letters of a full bar
 WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
 TOO_SMALL = "too few images"  # in place of a subgroup's interval
@@ -37,7 +39,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     if words := mark([summary["marks"]]):
         yield f"[yellow]{plain(words)}[/]"
     state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
-    groups = GROUPS[state]
+    groups = GROUPS[state].split(" (")[0]  # the next line says whether patients are known
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     folds = summary.get("folds")
     if folds is None:
@@ -68,7 +70,8 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     environment = summary["environment"]
     changes = ", with changes" if environment["dirty"] else ""
     yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
-    yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
+    figures = ", ".join(sorted(file.name for file in folder.glob("*.pdf")))
+    yield plain(f"figures in {folder}/: {figures}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -102,15 +105,12 @@ def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
         rows = {n: s for n, s in summaries.items() if bool(s.get("detect")) == is_detection}
         if not rows:
             continue
-        names = [
-            (NAMES | BOX_NAMES)[metric] + " (%)" * (_scale(metric) == 100) for metric in metrics
-        ]
-        table = Table("run", *names, "s an epoch", "format", box=None)
+        table = Table("run", *metrics.values(), "s/epoch", box=None)
         for name, summary in rows.items():
             scores = [_score(metric, summary["metrics"]["test"][metric]) for metric in metrics]
             clock = _number(summary["timing"]["seconds_per_epoch"]["mean"])
             sign = "†" if summary["marks"]["stand_in"] else ""
-            table.add_row(f"{plain(name)}{sign}", *scores, clock, summary["format"])
+            table.add_row(f"{plain(name)}{sign}", *scores, clock)
         yield table
 
 
@@ -188,8 +188,8 @@ def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str])
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
     name = plain(class_name(most["class"], titles))
-    share = f"{name} is {_number(most['share'], 100)} % of the test images"
-    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
+    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %"
+    yield f"most frequent class: {name}, {_number(most['share'], 100)} % of the test images"
 
 
 def _titles(folder: Path) -> dict[str, str]:

@@ -123,7 +123,8 @@ def _verdicts(runs: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
                 verdict = str(row["verdict"])
                 table.add_row(plain(name), speedup, change * (verdict != BASELINE), verdict)
         yield table
-    yield "Speedup over one device of the same kind; accuracy minus the baseline's; 95 % intervals."
+    yield "Speedup over one device of the same kind, accuracy minus the baseline's."
+    yield "With 95 % intervals; without: one seed, or equal predictions."
     if any(row["stand_in"] for row in runs):
         yield f"† {STAND_IN}: its speedup says nothing about GPUs."
 
