@@ -68,6 +68,7 @@ def setup(app: Sphinx) -> None:
     def fill(app: Sphinx, name: str, source: list[str]) -> None:
         if name == COMMANDS:
             source[0] += "\n" + markdown()
+            app.env.note_reread()  # the commands may have changed, the page's file has not
         elif name in ROOT_PAGES:
             source[0] = text_of_root(name)
             app.env.note_dependency(ROOT / ROOT_PAGES[name])
