@@ -63,7 +63,7 @@ def logs(
     """Show the last lines of the logs that belong to a target, the newest log last."""
     from medscale.resources.slurm import LOGS
     from medscale.workflow.graph import Graph
-    from medscale.workflow.progress.logs import logs_of, tail
+    from medscale.workflow.progress.logs import excerpt, logs_of
 
     workdir = Graph(changes_of(scale, None, configfile), arguments=[target]).workdir
     files = list(logs_of(workdir, ROOT / LOGS, target))
@@ -72,7 +72,7 @@ def logs(
             f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
             "nothing has been started for it"
         )
-    parts = {shown_path(file): tail(file)[-lines:] for file in files}
+    parts = {shown_path(file): excerpt(file, lines) for file in files}
     print_facts({"logs": parts}, _log_text(parts), as_json)
 
 

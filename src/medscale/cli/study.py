@@ -41,11 +41,14 @@ def check(
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="with --cluster: jobs run by --sdm env-modules")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     graph = study_graph(scale, only, configfile, cluster)
-    findings = _findings(graph, cluster)
+    findings = _findings(graph, cluster, in_image=not no_image)
     facts = {
         "scale": graph.config.scale,
         "studies": graph.studies,
@@ -56,10 +59,10 @@ def check(
     _refuse_errors(findings)
 
 
-def _findings(graph: Graph, cluster: bool = False) -> list[Finding]:
+def _findings(graph: Graph, cluster: bool = False, in_image: bool = True) -> list[Finding]:
     from medscale.workflow.preflight import examine
 
-    return examine(graph, on_cluster=cluster)
+    return examine(graph, on_cluster=cluster, in_image=in_image)
 
 
 def _findings_text(findings: list[Finding]) -> Iterable[str]:
