@@ -68,9 +68,10 @@ def setup(app: Sphinx) -> None:
     def fill(app: Sphinx, name: str, source: list[str]) -> None:
         if name == COMMANDS:
             source[0] += "\n" + markdown()
-            app.env.note_reread()  # the commands may have changed, the page's file has not
         elif name in ROOT_PAGES:
             source[0] = text_of_root(name)
             app.env.note_dependency(ROOT / ROOT_PAGES[name])
 
     app.connect("source-read", fill)
+    # The commands may have changed where the page's file has not.
+    app.connect("env-get-outdated", lambda *_: [COMMANDS])
