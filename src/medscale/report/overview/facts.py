@@ -43,6 +43,8 @@ def facts(
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
     sections |= _decided(settings, results)
+    linear_scores = linear_facts(results, linear)
+    behind = [run["label"] for run in linear_scores["not_beaten_by"]]
     return plain(
         sections
         | {
@@ -66,11 +68,12 @@ def facts(
             "networks": _networks(results),
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
-            "baseline": _baseline(results, settings.baseline),
+            "baseline": _baseline(results, settings.baseline)
+            | {"beats_linear": label(settings.baseline) not in behind},
             "runs": [_run(result) for result in results],
             "formats": formats(marks_of(summary) for summary in summaries),
             "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
-            "linear": linear_facts(results, linear),
+            "linear": linear_scores,
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
             "hardware": sorted(set(speedups["hardware"])),

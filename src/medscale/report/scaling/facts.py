@@ -63,6 +63,7 @@ def facts(
         "target": None if math.isnan(analysis.target.value) else analysis.target.value,
         "target_words": analysis.target.words,
         "share": share,
+        "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],
         "currency": currency,
         "prices": _prices(summaries, devices),

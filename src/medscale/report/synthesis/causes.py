@@ -33,6 +33,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         return None
     row = min(records(losses), key=lambda row: float(row["change"]))
     study = next(study for study in studies if study.name == row["study"])
+    by_name = {member.name: member for member in studies}
     factors = changed(study, row["run"])
     other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
     established = runs[(runs["verdict"] == WORSE) & (runs.index != losses["change"].idxmin())]
@@ -44,7 +45,9 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "established": row["verdict"] == WORSE,
         "replicates": row["replicates"],
         "others": [
-            {**_facts(other), "title": other["title"], "replicates": other["replicates"]}
+            _facts(other)
+            | {"title": other["title"], "replicates": other["replicates"]}
+            | {"factors": list(changed(by_name[other["study"]], other["run"]).values())}
             for other in records(established)
         ],
         "rejected": bool(row["p"] < ALPHA),

@@ -14,6 +14,8 @@ from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITH
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
+from medscale.report.synthesis.effects import published_changes
+from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import StudyRuns, compared
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
@@ -69,6 +71,7 @@ def facts(
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
+            "lost_time": lost_time(studies, runs),
             "cores": _cores(studies),
             "processes": _most_processes(runs),
             "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
@@ -79,6 +82,7 @@ def facts(
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
             "published": _published(pairs),
+            "published_changes": published_changes(studies),
         }
     )
 
