@@ -44,20 +44,20 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
 def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
-        r"\emph{Why:} most of the time that parallel runs take beyond an equal share of the serial "
-        "run's is communication (three runs) or waiting for data (one run); the largest loss of "
-        r"accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is established and comes "
-        "with a change of the precision."
+        r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
+        "of the serial run's is communication (three runs) or waiting for data (one run). The largest "
+        r"loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is established; it "
+        "comes with a change of the precision."
     ) in text
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"replicates": 1}, "is established for the test images alone (one seed) and comes"),
+        ({"replicates": 1}, "is established for the test images alone (one seed); it comes"),
         (
             {"established": False, "points_to_chance": True},
-            "is not established and comes with a change of the precision, though runs with the "
+            "is not established; it comes with a change of the precision, but runs with the "
             "same change lose less.",
         ),
         ({"factors": []}, "is established."),
@@ -70,8 +70,8 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
                 "established": False,
                 "others": [LOSS | {"label": "DDP, 2 GPU", "title": "Skin", "replicates": 1}],
             },
-            "; established for the test images alone (one seed) is the loss of DDP, 2 GPU in "
-            r"\emph{Skin} (14.2 points), by a change of the precision.",
+            ". Established for the test images alone (one seed) is the loss of DDP, 2 GPU in "
+            r"\emph{Skin} (14.2 points), with a change of the precision.",
         ),
     ],
 )

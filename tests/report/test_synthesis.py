@@ -220,6 +220,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
     member = study(["serial_1gpu"])
     pairs = pd.DataFrame(
         {
+            "title": "Glaucoma",
             "speedup_reported": [1.9, 1.5, 1.0, 1.7],
             "speedup": [1.4, 1.4, 1.4, 1.1],
             "speedup_low": [1.2, 1.2, 1.2, np.nan],
@@ -231,6 +232,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
     )
     assert counted["published"] == {
         "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "without_higher": 1,
+        "studies": ["glaucoma"],
     }  # fmt: skip
 
 

@@ -65,6 +65,7 @@ def facts(
         "share": share,
         "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],
+        "first_apart": _is_first_apart(analysis),
         "currency": currency,
         "prices": _prices(summaries, devices),
     }
@@ -80,6 +81,16 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
             entry = {"device": device, "series": family(series.spec.name), "text": text}
             advice.append(entry | {"stand_in": series.stand_in})
     return advice
+
+
+def _is_first_apart(analysis: Analysis) -> bool:
+    """Return whether the slowest replicate of the fastest run beats those of the cheapest run."""
+    if len(analysis.best) < 2:
+        return False
+    rows = analysis.cost.set_index("run")
+    first, cheapest = rows.loc[analysis.best[0]], rows.loc[analysis.best[-1]]
+    repeated = min(first["replicates"], cheapest["replicates"]) > 1
+    return bool(repeated and first["seconds_high"] < cheapest["seconds_low"])
 
 
 def _prices(

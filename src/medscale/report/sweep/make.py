@@ -52,7 +52,7 @@ def make(
     return Pages(
         marks=[marks],
         figures={"sweep": sweep(rows, level.metric)},
-        tables={"sweep": (_table(rows, level.metric), rows)},
+        tables={"sweep": (sweep_table(rows, level.metric), rows)},
         facts=_facts(study, rows, level),
     )
 
@@ -108,7 +108,7 @@ def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def _table(rows: pd.DataFrame, metric: str) -> str:
+def sweep_table(rows: pd.DataFrame, metric: str) -> str:
     """Return the points by run, with the chosen one of each marked by an asterisk."""
     is_loss = metric in SMALLER_IS_BETTER
     digits, scale, unit = (4, 1, "") if is_loss else (1, 100, r" (\%)")

@@ -81,7 +81,8 @@ def facts(
             "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
-            "published": _published(pairs),
+            "published": _published(pairs)
+            | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
             "published_changes": published_changes(studies),
         }
     )
