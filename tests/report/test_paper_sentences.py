@@ -45,9 +45,9 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
         r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
-        "of the serial run's is communication (three runs) or waiting for data (one run). The largest "
-        r"loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is established; it "
-        "comes with a change of the precision."
+        "of the serial run's is communication (three runs) or waiting for data (one run). The "
+        r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
+        "established; it comes with a change of the precision."
     ) in text
 
 

@@ -48,7 +48,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
             _row(panels, -height, row, (seconds, money), is_best=row["run"] in best)
         height += 1
     panels[0].set_yticks([place for place, _ in places], [name for _, name in places], size=6)
-    times = seconds * drawn[["seconds", "seconds_low", "seconds_high"]].stack()
+    times = seconds * pd.concat([drawn[f"seconds{end}"] for end in ("", "_low", "_high")])
     for axes, values, words in (
         (panels[0], times, f"{unit} to the target"),
         (panels[1], money * drawn["money"], sum_of),
