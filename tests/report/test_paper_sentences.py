@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from medscale.config.yaml_file import read_yaml
 from medscale.report.paper.build import fill
+from medscale.report.scaling.facts import is_first_apart
 from medscale.report.sources import REPORTED
 from synthetic_runs import ROOT
 
@@ -45,7 +47,7 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
         r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
-        "of the serial run's is communication (three runs) or waiting for data (one run). The "
+        "of the serial run's is communication in three runs and waiting for data in one. The "
         r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
         "established; it comes with a change of the precision."
     ) in text
@@ -117,6 +119,22 @@ def test_each_project_is_cited_with_what_is_not_known_of_it():
         "By the published figures, the accuracy fell by 11.2 points with DDP, 2 CPU "
         r"\cite{project-pneumonia}; the figures do not show why."
     ) in text
+
+
+def test_an_order_of_times_is_stated_only_beyond_the_ranges_of_replicates():
+    cost = pd.DataFrame(
+        {
+            "run": ["ddp_2cpu", "serial_1cpu"],
+            "replicates": 2,
+            "seconds_high": [7.0, 11.0],
+            "seconds_low": [5.0, 8.0],
+        }
+    )
+    best = ["ddp_2cpu", "serial_1cpu"]
+    assert is_first_apart(cost, best)
+    assert not is_first_apart(cost.assign(seconds_low=6.9), best)
+    assert not is_first_apart(cost.assign(replicates=1), best)
+    assert not is_first_apart(cost, best[:1])
 
 
 def test_no_text_leaves_the_number_of_things_open():

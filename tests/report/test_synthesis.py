@@ -366,7 +366,7 @@ def test_the_activity_that_exceeds_its_share_of_the_serial_time_by_most_is_count
     assert lost["runs"] == 2
     assert {a["words"]: a["runs"] for a in lost["activities"]} == {
         "communication": 1,
-        "computing that is slower for each image": 1,
+        "computing (slower for each image)": 1,
     }
     for kind in ("data", "compute", "communication"):
         seconds[kind] = {"mean": 0.1}  # faster than its share

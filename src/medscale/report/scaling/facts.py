@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from medscale.measure.scaling.advice import (
     recommendation,
     representative,
@@ -65,7 +67,7 @@ def facts(
         "share": share,
         "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],
-        "first_apart": _is_first_apart(analysis),
+        "first_apart": is_first_apart(analysis.cost, analysis.best),
         "currency": currency,
         "prices": _prices(summaries, devices),
     }
@@ -83,12 +85,17 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
     return advice
 
 
-def _is_first_apart(analysis: Analysis) -> bool:
-    """Return whether the slowest replicate of the fastest run beats those of the cheapest run."""
-    if len(analysis.best) < 2:
+def is_first_apart(cost: pd.DataFrame, best: Sequence[str]) -> bool:
+    """Return whether the slowest replicate of the fastest run beats those of the cheapest run.
+
+    Args:
+        cost: of ``scaling.target.costs``.
+        best: runs of ``cost`` from the fastest to the cheapest (``scaling.target.frontier``).
+    """
+    if len(best) < 2:
         return False
-    rows = analysis.cost.set_index("run")
-    first, cheapest = rows.loc[analysis.best[0]], rows.loc[analysis.best[-1]]
+    rows = cost.set_index("run")
+    first, cheapest = rows.loc[best[0]], rows.loc[best[-1]]
     repeated = min(first["replicates"], cheapest["replicates"]) > 1
     return bool(repeated and first["seconds_high"] < cheapest["seconds_low"])
 

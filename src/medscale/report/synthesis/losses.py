@@ -14,7 +14,7 @@ from medscale.report.synthesis.runs import StudyRuns
 
 ACTIVITIES = {
     "communication": "communication",
-    "compute": "computing that is slower for each image",
+    "compute": "computing (slower for each image)",
     "data": "waiting for data",
 }
 
