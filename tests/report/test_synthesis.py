@@ -165,6 +165,34 @@ def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
     assert loss["seed_sd"] == pytest.approx(2.0)
 
 
+def test_a_factor_that_a_run_on_another_device_separates_lacks_no_run():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    lacking = [missing["run"] for missing in loss["lacking"]]
+    member = study(["serial_1gpu", "ddp_2cpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert [missing["run"] for missing in loss["lacking"]] == lacking == ["serial_amp_1gpu"]
+    member = study(["serial_1gpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu", "ddp_2gpu"]
+
+
+def test_a_verdict_on_all_runs_says_so():
+    def words(*runs: str) -> list[str]:
+        member = study(["serial_1gpu", *runs])
+        member.tables["tests"]["reading"] = SAME
+        tested, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+        pairs = published_pairs([member], tested, {"glaucoma": []})
+        return [v["everywhere"] for v in facts([member], tested, effects, pairs)["verdicts"]]
+
+    assert words("ddp_2gpu") == [""]
+    assert words("ddp_2gpu", "ddp_amp_2gpu") == ["both"]
+    assert words("ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu") == ["all"]
+
+
 def test_a_run_that_changes_one_thing_lacks_no_other():
     member = study(["serial_1gpu", "serial_1gpu_bs64"])
     loss = largest_loss([member], all_runs([member]))

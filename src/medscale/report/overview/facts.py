@@ -44,7 +44,6 @@ def facts(
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
     sections |= _decided(settings, results)
     linear_scores = linear_facts(results, linear)
-    behind = [run["label"] for run in linear_scores["not_beaten_by"]]
     return plain(
         sections
         | {
@@ -69,7 +68,7 @@ def facts(
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
             "baseline": _baseline(results, settings.baseline)
-            | {"beats_linear": label(settings.baseline) not in behind},
+            | {"linear": _against_linear(linear_scores, settings.baseline)},
             "runs": [_run(result) for result in results],
             "formats": formats(marks_of(summary) for summary in summaries),
             "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
@@ -129,6 +128,17 @@ def _baseline(results: Sequence[Result], name: str) -> dict[str, Any]:
         for key, row in zip(("specificity", "sensitivity"), recall, strict=True):
             facts[key] = {column: row[column] for column in SCORE}
     return facts
+
+
+def _against_linear(linear_scores: dict[str, Any], baseline: str) -> str:
+    """Return whether the baseline is better than the linear reference: better, not_better, worse.
+
+    By the interval of the difference in AUROC.
+    """
+    for words in ("worse", "not_better"):
+        if label(baseline) in [run["label"] for run in linear_scores[words]]:
+            return words
+    return "better"
 
 
 def _different(results: Sequence[Result], baseline: str) -> list[str]:

@@ -104,12 +104,16 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
     """Return how many runs have each verdict, all and with one seed; verdicts of no run go."""
     counts = tested["verdict"].value_counts()
     once = tested.loc[tested["replicates"] < 2, "verdict"].value_counts()
+    everywhere = ""  # in place of a number, where all of several runs have the same verdict
+    if len(counts) == 1 < len(tested):
+        everywhere = "both" if len(tested) == 2 else "all"
     return [
         {
             "short": short,
             "words": words,
             "runs": int(counts[verdict]),
             "once": int(once.get(verdict, 0)),
+            "everywhere": everywhere,
         }
         for verdict, (short, words) in ORDER.items()
         if verdict in counts
