@@ -324,11 +324,15 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     assert metrics[0].startswith("metric ")
     assert max(map(len, metrics)) <= 80
     listing = CliRunner().invoke(main, ["show", str(tmp_path)])
-    assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
+    lines = listing.stdout.splitlines()
+    assert lines[0] == f"{tmp_path}/"
+    accuracy = f"{100 * summary['metrics']['test']['accuracy']['mean']:.1f}"
+    assert lines[2].split()[:2] == ["out†", accuracy]
+    assert lines[-1] == "demo: synthetic images; CPU processes in place of GPUs (†)"
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
     assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
     with pytest.raises(
-        MedscaleError, match=r"olt does not exist; similar names among 1 results.*/out"
+        MedscaleError, match=r"olt does not exist; similar names among 1 result: .*/out"
     ):
         CliRunner().invoke(main, ["show", str(tmp_path / "olt")], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0

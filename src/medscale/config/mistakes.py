@@ -58,11 +58,12 @@ def explain(
     """
     misspelt = list(dict.fromkeys(_names(layers, check_network)))
     texts = tuple(mistake.text for mistake in misspelt)
+    reasons = [text.split(GRAMMAR)[0].split("; ")[0] for text in texts]  # without suggestions
     further = [
         mistake
         for error in errors
         for mistake in _of(error, model, layers.studies)
-        if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
+        if not any(reason in mistake.text for reason in reasons)
     ]
     places = Places(layers, files)
     placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]

@@ -122,7 +122,8 @@ def check_readable(predictions: Sequence[Prediction]) -> None:
     """Raise a MedscaleError where images could not be read."""
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
-            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
+            f"{failed} of {len(predictions)} images could not be read; the reason stands in place "
+            "of the prediction"
         )
 
 

@@ -252,8 +252,12 @@ def _folder_state(root: Path) -> list[tuple[str, int, int]]:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
+    """Return the entries of a folder; none of one that cannot be read, which the index reports."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def _layout_digest(kind: Path) -> str:
