@@ -15,7 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.log import plain
-from medscale.cli.options import ConfigFile, Only, Scale, changes_of
+from medscale.cli.options import ConfigFile, Only, Scale, changes_of, of_demo
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def status(
             note = str(error).splitlines()[0]
             typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
     if recorded is None and not queued:
-        raise MedscaleError(
-            f"no study has been started in {shown_path(workdir)}; `medscale study` starts the demo"
-        )
+        hint = of_demo("status", scale, configfile) or "; `medscale study` starts the demo"
+        place = "this folder" if workdir == ROOT else shown_path(workdir)
+        raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from medscale.cli.options import (
     changes_of,
     files_of,
     layers_of,
+    of_demo,
     run_snakemake,
     study_graph,
 )
@@ -247,7 +249,11 @@ def summary(
     graph = study_graph(scale, only, configfile)
     from medscale.workflow import summary
 
-    print_facts(summary.facts(graph) if as_json else {}, summary.lines(graph, since), as_json)
+    facts = summary.facts(graph)
+    is_empty = not any(study["results"] for study in facts["studies"])
+    hint = of_demo("summary", scale, configfile) if is_empty and not as_json else ""
+    hints = ["\n" + hint.removeprefix("; ")] if hint else []
+    print_facts(facts, chain(summary.lines(graph, since), hints), as_json)
 
 
 def size(

@@ -58,11 +58,12 @@ def explain(
     """
     misspelt = list(dict.fromkeys(_names(layers, check_network)))
     texts = tuple(mistake.text for mistake in misspelt)
+    reasons = [text.split(GRAMMAR)[0].split("; ")[0] for text in texts]  # without suggestions
     further = [
         mistake
         for error in errors
         for mistake in _of(error, model, layers.studies)
-        if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
+        if not any(reason in mistake.text for reason in reasons)
     ]
     places = Places(layers, files)
     placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
@@ -127,6 +128,8 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
 
 def _remedy(kind: str, value: object, unit: str | None) -> str:
     """Return how a value of the wrong type is written; empty if the message says it."""
+    if kind == "string_type" and isinstance(value, bool):
+        return "; yes, no, on, off, true and false stand in quotes where they are text"
     if kind == "string_type" and isinstance(value, int | float):
         return f"; text that looks like a number stands in quotes: '{value}'"
     return f"; a number in {unit}" if unit and kind.startswith(("int_", "float_")) else ""

@@ -52,7 +52,7 @@ STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/
 def check_target(config: Config, target: str) -> None:
     """Refuse a target whose study, run or benchmark does not exist.
 
-    Raises MedscaleError, naming the part of the target that is wrong and what is allowed.
+    Raises MedscaleError, naming the wrong part of the target and the allowed values.
     """
     if match := RUN_TARGET.fullmatch(target):
         _check_run(config, match[2], match[3])
@@ -90,7 +90,8 @@ def _check_run(config: Config, study: str, run: str) -> None:
         ordered = in_order(run)
         likely = suggestion(ordered or run, [ordered] if ordered else config.study(study).runs)
         reason, *grammar = str(error).split("\n")
-        raise MedscaleError("\n".join([f"{reason} {likely}".rstrip(), *grammar])) from None
+        reason = f"{reason.rstrip('.')}; {likely}".rstrip("; ")
+        raise MedscaleError("\n".join([reason, *grammar])) from None
 
 
 def in_order(run: str) -> str | None:

@@ -68,6 +68,16 @@ def _folds_note(result: Result) -> str:
     return "" if folds is None else f" ({folds['count']}-fold, pooled out-of-fold)"
 
 
+def _score_row(result: Result, difference: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores of a run and its difference from the baseline."""
+    row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+    row["format"] = result.summary["format"]
+    for metric, *_ in SCORES:
+        score = result.score(metric)
+        row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
+    return row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")}
+
+
 def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
     """Return the scores of each run on the test images and its difference from the baseline.
 
@@ -76,15 +86,10 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     a stand-in, is named with that run and without numbers.
     """
     several = len(runs) > 1
-    rows = []
-    for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
-        row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
-        row["format"] = result.summary["format"]
-        for metric, *_ in SCORES:
-            score = result.score(metric)
-            row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
-        rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
-
+    rows = [
+        _score_row(result, difference)
+        for result, difference in zip(runs, records(differences(runs, baseline)), strict=True)
+    ]
     first = _first_of_equals(runs)
 
     def apart(row: dict[str, Any]) -> str:
@@ -107,7 +112,10 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
             right(heading, of_first(_score_cell(f"{metric}_", digits, scale)))
             for metric, heading, scale, digits in SCORES
         ],
-        right(r"sd over\\seeds", of_first(lambda row: number(row["accuracy_seed_sd"], 1, 100))),
+        right(
+            r"sd over\\seeds (points)",
+            of_first(lambda row: number(row["accuracy_seed_sd"], 1, 100)),
+        ),
         right(r"difference\\(points)", apart),
     ]
     references = reference_rows(linear, [metric for metric, *_ in SCORES])
@@ -234,17 +242,20 @@ def reported(published: pd.DataFrame) -> str:
 
     columns = [
         left(
-            "published of",
+            "published run",
             lambda row: latex(label(row["meant"]) if row["meant"] else in_words(row["item"])),
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
         Column("r", "ours", measured_cell),
         left("format", lambda row: latex(row["format"])),
-        left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
+        left(
+            "our run, if another",
+            lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else "",
+        ),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),
-        left("against", against),
+        right(r"speedup\\against", against),
     ]
     return table(records(published), columns)
 
