@@ -1,4 +1,4 @@
-"""Commands, code and links of README.md and docs/, and the files that the commands need."""
+"""Commands, code and links of the documents (``PAGES``), and the files that the commands need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ from medscale.serve import bundle
 from service_process import AGE_AND_SEX, make_result
 from training_runs import TINY, Training, fork_ranks
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SITE_PAGES = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [
+    *(ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")),
+    ROOT / "config" / "README.md",
+    *SITE_PAGES,
+]
 RECIPES = set((ROOT / "docs" / "recipes").glob("[a-z]*.md"))  # carried out by test_recipes.py
 PROGRAMS = ("make", "medscale", "snakemake")  # whose commands count within a sentence too
 FENCE = re.compile(r"^( *)(`{3,})([^\n`]*)\n(.*?)^\1\2 *$", re.M | re.S)

@@ -126,6 +126,11 @@ def test_snakemake_names_the_file_and_line_too(configuration_file: Path) -> None
     assert f"the configuration has {len(MISTAKES)} mistakes" in process.stderr
 
 
+def test_a_wheel_without_a_clone_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError, match="need a clone of the repository"):
+        Layers(tmp_path / "config.yaml")
+
+
 def test_a_key_written_twice_is_refused_in_every_yaml_file(tmp_path: Path) -> None:
     text = "a: &x {b: 1}\nc:\n  <<: *x\n  d: 1\n  e: [{f: 1, f: 2}]\n  d: 2\ng: *x\na: 3\n"
     (tmp_path / "x.yaml").write_text(text)

@@ -25,6 +25,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
+from medscale.evaluate.replicates import read, same_run
 from medscale.evaluate.summary import one_line, summarise
 from medscale.report.result.folder import whole_folder, write_result
 from synthetic_runs import configuration, make_index, make_run, probabilities
@@ -275,6 +276,13 @@ def test_folders_that_are_no_replicates_of_one_run_are_refused(make_replicates, 
     write_json(folders[1] / "spec.json", spec | {"backend": "abacus"})
     with pytest.raises(MedscaleError, match="not the plan of a run"):
         evaluate(folders[1:], index)
+
+
+def test_a_replicate_may_have_been_trained_on_other_nodes(make_replicates):
+    folders, _, _ = make_replicates()
+    spec = read_json(folders[1] / "spec.json")
+    write_json(folders[1] / "spec.json", spec | {"nodes": 2 * spec["nodes"]})
+    same_run([read(folder) for folder in folders])
 
 
 def test_a_result_folder_is_replaced_whole_or_not_at_all(tmp_path):

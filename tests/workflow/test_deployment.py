@@ -16,12 +16,13 @@ from snakemake_command import ROOT, snakemake
 APPTAINER = [SimpleNamespace(name="APPTAINER")]
 
 
-def test_the_catalog_finds_workflow_configuration_and_test_case():
+def test_the_catalog_finds_workflow_configuration_and_test_case(tmp_path):
     catalog = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())
     assert catalog["usage"]["software-stack-deployment"]["apptainer"] is True
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     (command,) = [line for line in text.splitlines() if "--snakefile workflow/Snakefile" in line]
-    process = snakemake(*command.split()[1:], "-n", "--quiet", "host")
+    elsewhere = ["--config", f"workdir={tmp_path}"]  # the test case may have been run before
+    process = snakemake(*command.split()[1:], "-n", "--quiet", "host", *elsewhere)
     assert process.returncode == 0, process.stderr
     assert "results/glaucoma/ddp_2cpu" in process.stdout + process.stderr
 

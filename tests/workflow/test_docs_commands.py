@@ -1,4 +1,4 @@
-"""Every command, code example, setting and link of README.md and docs/ is true.
+"""Every command, code example, setting and link of the documents is true.
 
 ``medscale`` commands with local inputs are carried out, targets of ``snakemake`` are planned, and
 commands that take minutes, a network or another machine are checked by their names. Commands of
@@ -20,7 +20,9 @@ from typer.testing import CliRunner
 
 from docs_commands import (
     PAGES,
+    PROGRAMS,
     ROOT,
+    SITE_PAGES,
     anchors,
     commands,
     fences,
@@ -60,7 +62,8 @@ COMPLETE = {"medscale check", "medscale size"}
 OTHER_PROGRAMS = {
     "source": "the shell's",
     "python": "tests/serve/test_onnx_example.py runs predict_onnx.py",
-    "pip": "asks a package index",
+    **dict.fromkeys(("pip", "pipx"), "asks a package index"),
+    **dict.fromkeys(("git", "cd", "pre-commit"), "the user's own"),
     **dict.fromkeys(("squeue", "sbatch", "sinfo", "sacctmgr"), "needs a cluster"),
     **dict.fromkeys(("apptainer", "docker", "module"), "needs an image, or a cluster's modules"),
     **dict.fromkeys(("openssl", "chmod", "cp", "export", "dask", "$EDITOR"), "the user's own"),
@@ -68,7 +71,11 @@ OTHER_PROGRAMS = {
     "sed": "applies a recipe, as test_recipes.py does",
 }
 # Options with which Snakemake plans nothing, or needs what is not here.
-NOT_PLANNED = {"--report": "a report needs results", "--unlock": "there is no lock"}
+NOT_PLANNED = {
+    "--report": "a report needs results",
+    "--unlock": "there is no lock",
+    "--snakefile": "tests/workflow/test_deployment.py plans it",
+}
 LANGUAGES = {"sh", "text", "python", "yaml", "diff", "nginx", "bibtex"}
 
 
@@ -215,6 +222,9 @@ def test_links_and_blocks_of_a_page(page: Path) -> None:
         assert not anchor or anchor in anchors(file), target
     for fence in fences(page):
         assert fence.language in LANGUAGES or fence.language.startswith("{"), fence
+        if fence.language != "sh":  # otherwise no test would see the commands
+            starts = tuple(f"{program} " for program in PROGRAMS)
+            assert not [line for line in fence.text.splitlines() if line.startswith(starts)], fence
         if fence.language == "yaml":
             load(ROOT / "config.yaml", yaml.safe_load(fence.text))
 
@@ -226,7 +236,7 @@ def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Pa
     )
     assert process.returncode == 0, process.stderr
     pages = {page: page.read_text(encoding="utf-8") for page in tmp_path.rglob("*.html")}
-    assert {page.stem for page in PAGES[1:]} <= {page.stem for page in pages}
+    assert {page.stem for page in SITE_PAGES} <= {page.stem for page in pages}
     for page, text in pages.items():
         assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="https?:', text), page
     reference = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")

@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from medscale.base.code import ROOT
 from medscale.workflow.causes import LONGEST, _differences
+from medscale.workflow.graph import Graph
+from medscale.workflow.runs import REPLICATE_FILES, Runs
 
 CODE = ("Snakefile", "config.yaml", "reported.yaml", "claims.yaml", "requirements.lock")
 FOLDERS = ("rules", "scripts", "src", "report", "profiles", "paper", "checklists")
@@ -153,6 +156,25 @@ def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
         "figures/typo", code=2
     )
     assert "there is no study 'nix'" in checkout.explain("results/nix/serial_1cpu", code=2)
+
+
+def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
+    def spec(gpus: int, **study: object) -> str:
+        changes = {"workdir": str(tmp_path), "node": {"gpus": gpus}}
+        graph = Graph(changes | {"studies": {"glaucoma": study}} if study else changes)
+        wildcards = SimpleNamespace(study="glaucoma", run="ddp_4gpu", replicate="seed1")
+        return Runs(graph).spec(wildcards)
+
+    on_one, on_two = spec(4), spec(2)
+    folder = tmp_path / "runs" / "glaucoma" / "ddp_4gpu" / "seed1"
+    folder.mkdir(parents=True)
+    for name in REPLICATE_FILES:
+        (folder / name).touch()
+    (folder / "spec.json").write_text(on_one, encoding="utf-8")
+    assert spec(2) == on_one != on_two
+    assert '"epochs":3' in spec(2, recipe={"epochs": 3})
+    (folder / "model.safetensors").unlink()  # interrupted: it goes on with the cards present
+    assert spec(2) == on_two
 
 
 def test_long_settings_are_shortened_to_what_differs():

@@ -31,7 +31,7 @@ class Loading(Strict):
         [1, 2, 4], min_length=1, description="numbers of processes that are compared"
     )
     images: Annotated[int, unit("images")] = Field(
-        2048, ge=8, description="a repetition, over all processes"
+        2048, ge=8, description="images that a repetition loads, over all processes"
     )
     batch_size: Annotated[int, unit("images")] = Field(
         32, ge=1, description="images of a batch of each process"
@@ -47,7 +47,7 @@ class Export(Strict):
     )
     formats: Unique[str] = Field(
         ["fp16", "int8"],
-        description="in addition to ONNX in 32 bit, which is always exported",
+        description="formats in addition to ONNX in 32 bit, which is always exported",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
@@ -55,12 +55,16 @@ class Export(Strict):
         description="devices of ONNX Runtime; missing ones are named in the results",
     )
     images: Annotated[int, unit("images")] = Field(
-        2048, ge=1, description="most images of the test split"
+        2048, ge=1, description="largest number of test images that are compared"
     )
     calibration: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="most images of the validation split, for the ranges of INT8"
+        512,
+        ge=1,
+        description="largest number of validation images, from which INT8 takes its ranges",
     )
-    batch_size: Annotated[int, unit("images")] = Field(32, ge=1, description="images of a call")
+    batch_size: Annotated[int, unit("images")] = Field(
+        32, ge=1, description="images that the network takes at a time"
+    )
     repeats: Repeats = 3
 
 
@@ -70,8 +74,8 @@ class Latency(Strict):
     ways: Unique[str] = Field(
         ["eager", "compiled", "captured", "captured_compiled", "onnx", "fp16", "int8"],
         min_length=1,
-        description="ways to run a network: by PyTorch (captured: as CUDA graphs), or an exported "
-        "format",
+        description="ways to run a network: by PyTorch (eager; compiled: by torch.compile; "
+        "captured: as CUDA graphs), or by ONNX Runtime from an exported format",
     )
     devices: Unique[Literal["cpu", "cuda", "tensorrt"]] = Field(
         ["cpu", "cuda", "tensorrt"],
@@ -86,7 +90,7 @@ class Latency(Strict):
     )
     calls: int = Field(200, ge=20, description="calls with one image in each repetition")
     images: Annotated[int, unit("images")] = Field(
-        512, ge=1, description="most images of the test split"
+        512, ge=1, description="largest number of test images that are predicted"
     )
     repeats: Repeats = 3
 
@@ -100,12 +104,19 @@ class Latency(Strict):
 class Formats(Strict):
     """Benchmark of number formats: the same training in each, with speed and accuracy."""
 
-    run: str = Field(description="classification without `_amp` whose precision is replaced")
+    run: str = Field(
+        description="run of a classification without `_amp`, which is trained in each format"
+    )
     formats: Unique[NumberFormat] = Field(
-        list(FORMATS), min_length=1, description="those that the device lacks are named"
+        list(FORMATS),
+        min_length=1,
+        description="number formats to compare; the results name those that the device lacks",
     )
     epochs: int | None = Field(
-        None, ge=1, le=100_000, description="epochs; null: those of the recipe"
+        None,
+        ge=1,
+        le=100_000,
+        description="passes over the training images; null: those of the recipe",
     )
 
 
@@ -130,7 +141,7 @@ class Benchmarks(Strict):
 class Profile(Strict):
     """Profiling of a run's steps: ``snakemake profiled/<study>/<run>`` for any run."""
 
-    runs: Unique[RunName] = Field([], description="runs that the study's report shows")
+    runs: Unique[RunName] = Field([], description="runs that are profiled for the study's report")
     warmup: Annotated[int, unit("steps")] = Field(
         5,
         ge=2,
@@ -140,7 +151,8 @@ class Profile(Strict):
         10,
         ge=1,
         le=100,
-        description="timed untraced, then as many traced: 5 MB each (0.4 packed) of a B3",
+        description="steps that are timed without a trace, then as many with one; a traced step of "
+        "EfficientNet-B3 takes 5 MB (0.4 MB compressed)",
     )
-    memory: bool = Field(True, description="trace allocations")
+    memory: bool = Field(True, description="trace allocations of memory")
     shapes: bool = Field(False, description="trace the shapes of operands: larger traces")

@@ -14,23 +14,24 @@ class Convergence(Strict):
     """Comparison of epochs and seconds to a target with those of the baseline."""
 
     metric: Literal["val_accuracy", "val_loss"] = Field(
-        "val_accuracy", description="column of history.csv that reaches the target"
+        "val_accuracy", description="quantity that must reach the target: a column of history.csv"
     )
     target: float | None = Field(
-        None, description="value that counts as reached; null: derived by `share`"
+        None, description="value that a run must reach; null: computed with `share`"
     )
     share: Share = Field(
         0.95,
         gt=0,
         le=1,
-        description="of the worst of the best values of the baseline's replicates: the target is "
-        "their product; of a loss, their quotient",
+        description="each replicate of the baseline has a best value; the target is this share of "
+        "the worst of them (of a loss: the worst of them, divided by this share)",
     )
     margin: Share = Field(
         0.2,
         gt=0,
         lt=1,
-        description="relative difference in mean epochs within which convergence counts as equal",
+        description="largest relative difference in mean epochs at which convergence counts as "
+        "equal",
     )
     runs: Unique[RunName] | None = Field(
         None,

@@ -27,21 +27,24 @@ class Config(Strict):
     """The whole configuration after overlay and changes."""
 
     scale: Literal["full", "demo"] = Field(
-        "full", description="full: as the sections say; demo: with the overlay `scales.demo`"
+        "full",
+        description="full: the settings as they are; demo: with the changes of `scales.demo`",
     )
     workdir: FilePath = Field(
-        Path("."), description="folder of all outputs; relative: from the project's root"
+        Path("."), description="folder of all outputs; a relative path begins at the project's root"
     )
     only: Unique[str] | None = Field(
         None, min_length=1, description="names of the active studies; null: all"
     )
     seeds: Unique[Seed] = Field(
-        [1, 2, 3], min_length=1, description="one replicate a seed, of each run"
+        [1, 2, 3],
+        min_length=1,
+        description="seeds of random numbers; each run is trained once with each seed",
     )
     claims: FilePath = Field(
         Path("claims.yaml"),
         description="file of statements that `medscale verify` and the paper check "
-        "(docs/claims.md); relative: from the project's root",
+        "(docs/claims.md); a relative path begins at the project's root",
     )
     stand_in_gpu: bool = Field(
         False, description="demo only: GPU runs are carried out on CPU processes"

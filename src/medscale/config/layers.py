@@ -51,13 +51,18 @@ class Layers:
     def __init__(self, base: str | Path, changes: Iterable[Layer] = ()) -> None:
         """Read config.yaml and lay the overlay and the changes over it.
 
-        Raises MedscaleError for a file that is no tree of settings. Other mistakes, such as an
-        unknown scale, are added to ``faults``.
+        Raises MedscaleError for a file that is absent or no tree of settings. Other mistakes, such
+        as an unknown scale, are added to ``faults``.
 
         Args:
             base: path of config.yaml.
             changes: further layers; the last ``scale`` in them chooses the overlay.
         """
+        if not Path(base).exists():  # the wheel holds the package alone
+            raise MedscaleError(
+                f"{base} does not exist: studies need a clone of the repository and its own "
+                "environment; type `make setup` in the clone, then `source .venv/bin/activate`"
+            )
         tree = read_yaml(Path(base))
         changes = [Layer(origin, copy.deepcopy(layer)) for origin, layer in changes]
         scales = tree.pop("scales", {})

@@ -111,7 +111,9 @@ def _sections(
             settings.append((name, _description(setting)))
         else:
             below.append((f"{prefix}{name}{inner}", target))
-    description = section["description"] if path else f"Settings of the whole. {OWN_IMAGES}"
+    description = (
+        section["description"] if path else f"Settings of all studies together. {OWN_IMAGES}"
+    )
     yield path, description, settings
     for place, target in sorted(below, key=lambda entry: not entry[0].startswith("studies")):
         if target in places:

@@ -21,12 +21,13 @@ class Evaluate(Strict):
 
     specificities: Unique[float] = Field(
         [0.9, 0.95],
-        description="operating points: sensitivity where validation has these specificities",
+        description="operating points: thresholds are chosen on validation images for these "
+        "specificities",
     )
     prevalence: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
         {},
-        description="share of a class among the patients of the intended use, by class, for "
-        "predictive values and net benefit; that of the test images where none is stated",
+        description="share of the intended patients who have a class, by class, for predictive "
+        "values and net benefit; a class without one: its share of the test images",
     )
     miss_cost: float = Field(
         1.0, gt=0, description="cost of a missed case in units of a false alarm"
@@ -36,17 +37,19 @@ class Evaluate(Strict):
     )
     subgroups: Unique[str] = Field(
         ["age", "sex", "view", "source"],
-        description="columns of the index; missing ones are left out",
+        description="columns of the index by which metrics are computed for each group of "
+        "patients; missing columns are left out",
     )
     age_bands: Unique[Annotated[float, unit("years")]] = Field(
-        [40, 60, 80], description="ages at which a band begins"
+        [40, 60, 80], description="lower limits of the age groups"
     )
     smallest: Annotated[int, unit("images")] = Field(
-        10, ge=1, description="least images of a subgroup that is evaluated"
+        10, ge=1, description="a subgroup with fewer images is not evaluated"
     )
     gradcam: Literal["all", "baseline", "none"] = Field(
         "all",
-        description="runs whose results show where the network looked (PyTorch starts for each)",
+        description="runs whose results have heat maps of where the network looked (Grad-CAM), "
+        "which takes some seconds a run",
     )
 
     @model_validator(mode="after")
@@ -64,7 +67,7 @@ class External(Strict):
     title: str = Field(description="name of the set, in figures and in the paper")
     source: Source = Field(description="the folder of its images, as that of a study")
     runs: Unique[RunName] | None = Field(
-        None, min_length=1, description="runs to evaluate on it; None: the baseline"
+        None, min_length=1, description="runs to evaluate on it; null: the baseline"
     )
 
 
@@ -90,12 +93,15 @@ class Study(Strict):
         Datasheet(), description="answers for your own images; a dataset kind has its own"
     )
     classes: Unique[Annotated[str, Field(min_length=1)]] | None = Field(
-        None, min_length=2, description="order of the classes; the last of two is the positive one"
+        None,
+        min_length=2,
+        description="names of the classes in order; of two, the last is the positive one. null: "
+        "those of the dataset",
     )
     class_titles: dict[str, Annotated[str, Field(min_length=1)]] = Field(
         {},
-        description="title by class, in figures, tables, paper and page; a class without one is "
-        "printed by its name. Files keep the names",
+        description="title of a class, by its name, for figures, tables, paper and page; a class "
+        "without a title has its name there. Files keep the names",
     )
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
@@ -105,7 +111,7 @@ class Study(Strict):
     recipe: Recipe = Recipe()
     parallel: Parallel = Parallel()
     seeds: Unique[Seed] | None = Field(
-        None, min_length=1, description="seeds; null: those of the configuration"
+        None, min_length=1, description="seeds of this study; null: the general `seeds`"
     )
     detect: Detect | None = None
     evaluate: Evaluate = Evaluate()
@@ -133,11 +139,11 @@ class Study(Strict):
         None, description="set by `sweep`: the study whose learning rate this point changes"
     )
     baseline: RunName = Field(
-        "serial_1cpu", description="run against which differences in accuracy are shown"
+        "serial_1cpu", description="run that the accuracy of the other runs is compared with"
     )
     runs: Unique[RunName] = Field(
         min_length=1,
-        description="runs in the paper; others are trained on demand: snakemake results/STUDY/RUN",
+        description="runs in the paper; `snakemake results/<study>/<run>` trains any other",
     )
 
     @model_validator(mode="after")

@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MedscaleError(f"{path} does not exist; run from the project's root") from None
+        raise MedscaleError(f"{path} does not exist") from None
     except _Duplicates as error:
         raise MedscaleError(f"{path}: {error}") from None
     except yaml.YAMLError as error:

@@ -5,27 +5,27 @@ They are separate from ``config``, so that a change of another section processes
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from medscale.base.section import FilePath, Pixels, Seed, Share, Strict
+from medscale.base.section import FilePath, Pixels, Seconds, Seed, Share, Strict, unit
 
 
 class Limits(Strict):
     """Limits for decoding one image file; the audit leaves out files that exceed them."""
 
-    megapixels: float = Field(
+    megapixels: Annotated[float, unit("megapixels")] = Field(
         50,
         gt=0,
         le=1000,
-        description="largest number of pixels of an image; the memory limit follows",
+        description="largest size of an image; the limit of memory follows from it",
     )
-    seconds: float = Field(
+    seconds: Seconds = Field(
         20,
         gt=0,
         le=3600,
-        description="limit of computing time for a file (for each 100 of its frames)",
+        description="largest computing time for a file, or for each 100 of its frames",
     )
 
     @property
@@ -40,9 +40,13 @@ LIMITS = Limits()  # also the limits of the service
 class Source(Strict):
     """Folder of a study's raw images, and the dataset kind that lists them."""
 
-    kind: str = Field(description="dataset kind: name of a module of medscale.data.kinds")
+    kind: str = Field(
+        description="dataset kind, which finds images, labels and patients; folder: your own images"
+    )
     path: FilePath | None = Field(
-        None, description="null: data/raw/<study> below the workdir; relative: from the root"
+        None,
+        description="folder of the images; a relative path begins at the project's root; null: "
+        "data/raw/<study> in the workdir",
     )
     of: str | None = Field(None, description="another study whose raw images these are")
     synthetic: bool = Field(
@@ -50,38 +54,41 @@ class Source(Strict):
     )
     frames: Literal["first", "middle", "all"] = Field(
         "first",
-        description="frames to use of a file with several; all: each is an image of one patient",
+        description="frames that are used of a file with several; all: each frame is an image of "
+        "the same patient",
     )
     limits: Limits = LIMITS
-    options: dict[str, Any] = Field({}, description="options of the kind, or of its generator")
+    options: dict[str, Any] = Field(
+        {}, description="options of the dataset kind, or of its generator of synthetic images"
+    )
     table: str | None = Field(
         None,
         min_length=1,
-        description="kind folder: CSV file with a line for each image, its path relative to the "
-        "folder; null: index.csv where there is one",
+        description="kind folder: path, within the folder, of a CSV file with a line for each "
+        "image; null: index.csv where there is one",
     )
     image: str | None = Field(
         None,
         min_length=1,
-        description="kind folder: column of the table that names images; null: path",
+        description="kind folder: column of the table with the images' paths; null: path",
     )
     label: str | None = Field(
         None,
         min_length=1,
         description="kind folder: column of the table with the class, or a regular expression for "
-        "the class in the images' names (in their paths, if it contains /); null: label, or the "
-        "name of the folder",
+        "the class in the images' names (in their paths, if it contains /); null: the column "
+        "label, or the name of the folder",
     )
     patient: str | None = Field(
         None,
         min_length=1,
-        description="kind folder: column of the table that names patients, or a regular "
-        "expression for them in the images' names (in their paths, if it contains /)",
+        description="kind folder: column of the table with the patient, or a regular expression "
+        "for the patient in the images' names (in their paths, if it contains /)",
     )
     labels: dict[str, str] = Field(
         {},
-        description="of external images: class of the study by the name that it has in this folder,"
-        " where the names differ by more than capitals, spaces and punctuation",
+        description="of external images: the study's class, by the name of the class in this "
+        "folder; for names that differ by more than capitals, spaces and punctuation",
     )
 
     @model_validator(mode="after")
@@ -107,8 +114,8 @@ class Split(Strict):
     mode: Literal["grouped", "random", "published", "source", "external"] = Field(
         "grouped",
         description="grouped: a patient's images and near-duplicates stay together; random: each "
-        "image alone; published: as the dataset's folders or tables say; source: the images of one "
-        "value of `column` are the test split; external: all are test images",
+        "image is drawn alone; published: as the dataset's folders or tables state; source: the "
+        "images of one value of `column` are the test split; external: all are test images",
     )
     column: str = Field("source", min_length=1, description="column of the index, for mode source")
     held_out: str | None = Field(
@@ -118,10 +125,11 @@ class Split(Strict):
         "a variant makes a variant of each value",
     )
     balance: bool = Field(
-        False, description="reduce each class, at random by `seed`, to the size of the smallest"
+        False, description="reduce each class to the size of the smallest, at random by `seed`"
     )
     near_duplicates: bool = Field(
-        True, description="images that look alike (perceptual hash) share a group"
+        True,
+        description="images that look alike (by a perceptual hash) are never in different splits",
     )
     train: Share = Field(
         0.7, gt=0, lt=1, description="share of the images for training; the three shares sum to 1"
@@ -210,22 +218,27 @@ class Preprocess(Strict):
     )
     clahe: Clahe | None = None
     gamma: float | None = Field(
-        None, gt=0, le=100, description="correction; above 1 brightens dark parts; null: none"
+        None, gt=0, le=100, description="gamma correction; above 1 brightens dark parts; null: none"
     )
     median: Pixels | None = Field(
-        None, ge=3, le=255, description="odd side of the median filter's window; null: no filter"
+        None,
+        ge=3,
+        le=255,
+        description="side of the median filter's window, an odd number; null: no filter",
     )
     margin: float = Field(
         1.0,
         ge=1,
         le=10_000,
-        description="first reduce to 1/2, 1/4 or 1/8 if both sides stay at least margin x size",
+        description="large images are first reduced to 1/2, 1/4 or 1/8, as long as both sides "
+        "keep at least margin x size pixels",
     )
     chunk: int | None = Field(
         None,
         ge=1,
         le=1_000_000,
-        description="images of a chunk; null: a number for 256 chunks, between 16 and 1024",
+        description="images that a worker preprocesses at a time, into one file; null: a 256th of "
+        "all, between 16 and 1024",
     )
 
     @model_validator(mode="after")
@@ -258,10 +271,15 @@ class Dask(Strict):
     """Workers of preprocessing: processes here, a scheduler's address, or SLURM jobs."""
 
     workers: int | None = Field(
-        None, ge=1, description="null: one for each core (local); required for slurm"
+        None,
+        ge=1,
+        description="processes that check and preprocess images; null: one for each core; "
+        "scheduler slurm needs a number",
     )
     scheduler: str = Field(
-        "local", description="'local', 'slurm', or an address such as tls://host:8786"
+        "local",
+        description="where the workers run: 'local', 'slurm', or the address of a scheduler, such "
+        "as tls://host:8786",
     )
     slurm: dict[str, Any] = Field(
         {}, title="SLURM", description="further arguments of dask-jobqueue's SLURMCluster"

@@ -20,39 +20,12 @@ from medscale.base.section import (
     unit,
 )
 from medscale.engine.formats import Half
+from medscale.engine.options import check_options
 from medscale.engine.run import RunSpec
 
 Choice = Literal["auto", "on", "off"]
 SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
-
-
-# Limits of a network's options; larger ones are a mistake, or an attack by a stranger's folder.
-MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
-
-
-def _possible_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options that are large numbers, long texts or lists, or lists of lists of lists."""
-    if not _is_small(options, depth=3):
-        raise ValueError(
-            f"at most {MOST_OPTIONS} options: numbers up to {LARGEST_OPTION:,}, texts up to"
-            f" {LONGEST_OPTION} characters, and lists of them"
-        )
-    return options
-
-
-def _is_small(value: Any, depth: int) -> bool:
-    if isinstance(value, str):
-        return len(value) <= LONGEST_OPTION
-    if isinstance(value, bool) or value is None:
-        return True
-    if isinstance(value, int | float):
-        return abs(value) <= LARGEST_OPTION  # false for NaN
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-        return len(value) <= 2 * MOST_OPTIONS and all(_is_small(v, depth - 1) for v in value)
-    is_list = isinstance(value, list | tuple) and depth > 0 and len(value) <= MOST_OPTIONS
-    return is_list and all(_is_small(part, depth - 1) for part in value)
 
 
 def is_detector(model: str) -> bool:
@@ -71,18 +44,26 @@ class Crop(Strict):
     size: Pixels = Field(ge=8, le=8192, description="side of the crop; at most preprocess.size")
     mode: Literal["random", "resized"] = Field(
         "random",
-        description="random: a square of size; resized: a random part, resized to size "
-        "(RandomResizedCrop)",
+        description="random: a square of `size` at a random place; resized: a random part, "
+        "resized to `size` (RandomResizedCrop)",
     )
-    smallest: Share = Field(0.08, gt=0, le=1, description="resized: smallest part of the area")
-    ratio: float = Field(4 / 3, ge=1, le=1000, description="resized: largest ratio of the sides")
+    smallest: Share = Field(
+        0.08, gt=0, le=1, description="mode resized: smallest share of the image's area"
+    )
+    ratio: float = Field(
+        4 / 3, ge=1, le=1000, description="mode resized: largest ratio of the sides of the part"
+    )
 
 
 class Augment(Strict):
     """Random changes of training images; 0 turns a change off."""
 
     rotate: Annotated[float, unit("degrees")] = Field(
-        0.0, ge=0, le=180, title="Rotation", description="largest angle, to both sides"
+        0.0,
+        ge=0,
+        le=180,
+        title="Rotation",
+        description="largest angle of a random rotation, in both directions",
     )
     hflip: Probability = Field(
         0.0,
@@ -99,17 +80,23 @@ class Augment(Strict):
         description="probability of exchanging top and bottom",
     )
     brightness: Share = Field(0.0, ge=0, le=1, description="largest relative change")
-    contrast: Share = Field(0.0, ge=0, le=1, description="largest relative change")
-    gamma: float = Field(0.0, ge=0, le=1, description="exponent from 1/(1+gamma) to 1+gamma")
+    contrast: Share = Field(0.0, ge=0, le=1, description="largest relative change of the contrast")
+    gamma: float = Field(
+        0.0, ge=0, le=1, description="grey levels to a random power, from 1/(1+gamma) to 1+gamma"
+    )
     noise: float = Field(
-        0.0, ge=0, le=1, description="largest standard deviation of normal noise, if white is 1"
+        0.0,
+        ge=0,
+        le=1,
+        description="largest standard deviation of added normal noise, where white is 1",
     )
     crop: Crop | None = None
     minority: float = Field(
         1.0,
         ge=1,
         le=1000,
-        description="factor on all strengths for classes smaller than the mean class",
+        description="factor on all these changes for images of classes that are smaller than the "
+        "average class",
     )
 
 
@@ -119,16 +106,21 @@ class Model(Strict):
     name: str = Field(
         pattern=r"^[A-Za-z0-9][\w.\-]*$",
         max_length=200,
-        description="a network of medscale.engine.models.own, or any of timm",
+        description="the network: `medical_cnn`, `xray_cnn`, or any name of timm, such as "
+        "densenet121",
     )
-    options: Annotated[dict[str, Any], AfterValidator(_possible_options)] = Field(
+    options: Annotated[dict[str, Any], AfterValidator(check_options)] = Field(
         {}, description="arguments of the network, such as its width"
     )
     pretrained: str | None = Field(
-        None, description="a .safetensors path, or 'hub' for timm's published weights"
+        None,
+        description="weights to begin with: path of a .safetensors file, or 'hub' for timm's "
+        "published weights; null: random weights",
     )
     trained: Literal["all", "last_block", "last_layer"] = Field(
-        "all", description="part that is trained; other parts keep their weights and statistics"
+        "all",
+        description="part that is trained; the others keep their weights and their statistics of "
+        "batch normalization",
     )
     metadata: list[str] = Field(
         [], description="columns of the index that are inputs in addition to the image"
@@ -139,13 +131,16 @@ class Recipe(Strict):
     """Optimization settings, independent of the parallel strategy."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field(
-        "adam", description="sgd has Nesterov momentum 0.9"
+        "adam", description="optimizer; sgd has Nesterov momentum 0.9"
     )
-    lr: float = Field(1e-3, gt=0, le=1000, description="peak, before `lr_scaling`")
-    weight_decay: float = Field(0.0, ge=0, le=1000, description="factor of the optimizer")
+    lr: float = Field(1e-3, gt=0, le=1000, description="largest learning rate, before `lr_scaling`")
+    weight_decay: float = Field(
+        0.0, ge=0, le=1000, description="weight decay: decoupled (adamw), or an L2 penalty"
+    )
     schedule: Literal["cosine", "plateau", "constant"] = Field(
         "cosine",
-        description="course of the learning rate; plateau: a tenth when the validation loss stays",
+        description="course of the learning rate: cosine: down to 0; constant; plateau: divided "
+        "by 10 when the validation loss has not improved for three epochs",
     )
     warmup_epochs: Annotated[float, unit("epochs")] = Field(
         0.0, ge=0, le=100_000, description="epochs in which the learning rate rises from 0"
@@ -161,7 +156,10 @@ class Recipe(Strict):
         description="optimizer steps in place of `epochs`, rounded up to whole epochs",
     )
     batch_size: Annotated[int, unit("images")] = Field(
-        32, ge=1, le=1_000_000, description="images of an optimizer step; see `batch_is`"
+        32,
+        ge=1,
+        le=1_000_000,
+        description="images of an optimizer step, of each device or of all: see `batch_is`",
     )
     batch_is: Literal["per_device", "global"] = Field(
         "per_device",
@@ -169,10 +167,11 @@ class Recipe(Strict):
     )
     lr_scaling: Literal["none", "sqrt", "linear"] = Field(
         "none",
-        description="linear: proportional to the global batch over batch_size; sqrt: to its root",
+        description="change of `lr` with the number of devices; linear: in proportion to the "
+        "global batch divided by `batch_size`; sqrt: to the square root of it",
     )
     clip_norm: float | None = Field(
-        1.0, gt=0, description="largest norm of the gradient; null: any"
+        1.0, gt=0, description="a gradient with a larger norm is scaled down to it; null: no limit"
     )
     patience: Annotated[int, unit("epochs")] | None = Field(
         None,
@@ -184,16 +183,19 @@ class Recipe(Strict):
         0.0,
         ge=0,
         lt=1,
-        description="part of the target that all classes share (Szegedy et al. 2016)",
+        description="share of the target that is spread over all classes (Szegedy et al. 2016)",
     )
     class_weights: bool | Literal["auto"] = Field(
-        False, description="auto: if the largest class has more than 3 times the smallest"
+        False,
+        description="weigh the loss so that all classes count the same; auto: where the largest "
+        "class has more than 3 times the images of the smallest",
     )
     accumulate: int = Field(
         1,
         ge=1,
         le=100_000,
-        description="micro-batches per optimizer step; the global batch stays the same",
+        description="parts of a device's batch, computed one after the other, which takes less "
+        "memory; the global batch stays the same",
     )
     ema: float | None = Field(
         None,
@@ -203,7 +205,7 @@ class Recipe(Strict):
         description="decay of an exponential moving average of the weights; null: no average",
     )
     sync_batchnorm: bool = Field(
-        False, description="batch normalization over the images of all devices"
+        False, description="batch normalization uses the images of all devices, not of one"
     )
     tf32: bool = Field(
         False,
@@ -212,7 +214,8 @@ class Recipe(Strict):
     )
     half: Half = Field(
         "auto",
-        description="format of runs with `_amp`; auto: bf16, or fp16 where the GPU has no bf16",
+        description="number format of runs with `_amp`; auto: bf16, or fp16 where the GPU has no "
+        "bf16",
     )
     channels_last: bool = Field(True, description="memory layout NHWC, faster for convolutions")
     compile: Choice = Field(
@@ -226,7 +229,7 @@ class Recipe(Strict):
         "allows it; on: fail if it does not. A CPU has no graphs",
     )
     deterministic: bool = Field(
-        True, description="algorithms whose results are the same in each run"
+        True, description="use only algorithms that compute the same numbers each time"
     )
 
     @field_validator("compile", "graph", mode="before")
@@ -240,28 +243,36 @@ class Parallel(Strict):
     """Pipeline schedule, time limits and checkpoints of a run."""
 
     schedule: Literal["gpipe", "1f1b"] = Field(
-        "1f1b", description="order of a pipeline's micro-batches"
+        "1f1b", description="order in which a pipeline (`mp`) handles the parts of a batch"
     )
     microbatches: int = Field(
-        4, ge=1, le=100_000, description="parts of a batch that pass through a pipeline"
+        4, ge=1, le=100_000, description="parts of a batch that pass through a pipeline (`mp`)"
     )
     timeout_s: Seconds = Field(
-        60.0, gt=0, title="Timeout", description="a collective that takes longer ends the run"
+        60.0,
+        gt=0,
+        title="Timeout",
+        description="a process that waits longer for another process ends the run with an error",
     )
     checkpoint_every_s: Seconds = Field(
         60.0,
         gt=0,
         title="Checkpoint interval",
-        description="smallest interval; it grows if writing takes over 2 % of the time",
+        description="time between two checkpoints; more where writing them would take over 2 % of "
+        "the time",
     )
     checkpoint_every_steps: int | None = Field(
-        None, ge=1, le=LARGEST_COUNT, description="replaces checkpoint_every_s"
+        None,
+        ge=1,
+        le=LARGEST_COUNT,
+        description="optimizer steps between two checkpoints, in place of `checkpoint_every_s`",
     )
     stop_after_s: Seconds | None = Field(
         None,
         gt=0,
         title="Stop after",
-        description="stop with a checkpoint; the same command continues",
+        description="time after which training writes a checkpoint and stops; the same command "
+        "continues it; null: never",
     )
 
 
@@ -275,12 +286,15 @@ class Detect(Strict):
     batch_size: Annotated[int, unit("images")] = Field(
         16, ge=1, le=1_000_000, description="images of an optimizer step, over all devices"
     )
-    lr: float = Field(1e-3, gt=0, description="peak")
+    lr: float = Field(1e-3, gt=0, description="largest learning rate")
     augment: Augment = Augment()
-    pretrained: str | None = Field(None, description="a .safetensors path; null: random weights")
+    pretrained: str | None = Field(
+        None, description="path of a .safetensors file of weights; null: random weights"
+    )
     images: Literal["all", "with_boxes"] = Field(
         "with_boxes",
-        description="images for training and validation loss; all images are predicted and tested",
+        description="images that training and the validation loss use; all images are predicted "
+        "and tested",
     )
 
     @model_validator(mode="after")

@@ -231,6 +231,8 @@ def _fold_list(folds: Sequence[int | None]) -> str:
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Check that folders are replicates of one run, each with another seed or fold.
 
+    A replicate that was interrupted may have gone on with other nodes than the first.
+
     Raises:
         MedscaleError: otherwise; the message names the folder that differs.
     """
@@ -238,16 +240,17 @@ def same_run(replicates: Sequence[Replicate]) -> None:
         raise MedscaleError("no run folder was given; name at least one to evaluate")
     first = replicates[0]
     for other in replicates[1:]:
-        identity = {"seed": first.plan.seed, "fold": first.plan.fold}
+        names = ("seed", "fold", "nodes", "procs_per_node")
+        identity = {name: getattr(first.plan, name) for name in names}
         if other.plan.model_copy(update=identity) != first.plan:
             raise MedscaleError(
                 f"{other.folder} is not a replicate of {first.folder}: their plans differ in more "
                 "than seed and fold; evaluate the folders of one run"
             )
-    names = [replicate.plan.replicate for replicate in replicates]
-    if len(set(names)) != len(names):
+    folders = [replicate.plan.replicate for replicate in replicates]
+    if len(set(folders)) != len(folders):
         raise MedscaleError(
-            f"the run folders of {first.plan.run.name} have the same seed twice: {names}"
+            f"the run folders of {first.plan.run.name} have the same seed twice: {folders}"
         )
 
 

@@ -240,8 +240,13 @@ def cores(names: Sequence[str], pool: Sequence[str], all_cores: Sequence[int]) -
 
 def too_few_cards(run: str, count: int, present: int) -> MedscaleError:
     """Return the error for a machine with fewer GPUs than a run needs."""
+    continued = (
+        f" An interrupted training goes on with them by --config 'node={{gpus: {present}}}'."
+        if present
+        else ""
+    )
     return MedscaleError(
         f"{run} needs {count} GPUs, but this machine has {present}; choose a run with fewer "
         "devices, or use --profile slurm, or --profile demo, in which CPU processes stand in for "
-        "GPUs and all results are marked so"
+        f"GPUs and all results are marked so.{continued}"
     )

@@ -26,11 +26,14 @@ class Node(Strict):
     """One node of the cluster, or this machine."""
 
     gpus: int = Field(
-        4, ge=0, title="GPUs", description="GPUs of a node; runs with more take several nodes"
+        4, ge=0, title="GPUs", description="GPUs of a node; a run on more takes several nodes"
     )
     cpus: int = Field(32, ge=1, title="CPUs", description="cores of a node")
     memory_mb: Annotated[int, unit("MB")] | None = Field(
-        None, ge=1, title="Memory", description="largest request of a job; null: no limit"
+        None,
+        ge=1,
+        title="Memory",
+        description="largest memory that a job may request; null: no limit",
     )
 
 
@@ -38,9 +41,13 @@ class Cluster(Strict):
     """Settings of SLURM for all jobs; set once, in profiles/slurm/site.yaml."""
 
     account: str | None = Field(
-        None, description="account: `sacctmgr show assoc user=$USER format=account`"
+        None,
+        description="account that jobs are charged to; `sacctmgr show assoc user=$USER "
+        "format=account` lists yours",
     )
-    partition: str | None = Field(None, description="partition of the jobs: `sinfo`")
+    partition: str | None = Field(
+        None, description="partition that jobs run in; `sinfo` lists them"
+    )
     cpu_partition: str | None = Field(
         None, description="partition of jobs without GPUs; null: `partition`"
     )
@@ -48,7 +55,7 @@ class Cluster(Strict):
         {}, description="further options of sbatch by name, such as {qos: long}"
     )
     gpu_model: str | None = Field(
-        None, description="SLURM's name of the kind of GPU, if a partition has several"
+        None, description="SLURM's name of the GPU to request, where a partition has several models"
     )
     binds: list[Path] = Field(
         [], description="folders that jobs in the image see in addition to the project's"
@@ -56,7 +63,9 @@ class Cluster(Strict):
     max_minutes: Minutes = Field(
         1440, ge=2, description="time limit of the partition; longer jobs run in several turns"
     )
-    safety: float = Field(1.5, ge=1, description="factor on the wall time of the cost model")
+    safety: float = Field(
+        1.5, ge=1, description="requested wall time divided by the estimate of the cost model"
+    )
     least_minutes: Minutes = Field(20, ge=1, description="smallest requested wall time")
     least_mb: Annotated[int, unit("MB")] = Field(
         3000, ge=1, title="Least memory", description="smallest requested memory"
@@ -65,7 +74,8 @@ class Cluster(Strict):
         180,
         ge=1,
         title="Time to save",
-        description="time before the limit at which SIGUSR1 tells training to save",
+        description="time before a job's limit at which SLURM's signal (SIGUSR1) makes training "
+        "save a checkpoint",
     )
 
     def partition_of(self, gpus: int) -> str | None:
@@ -78,41 +88,44 @@ class DeviceKind(Strict):
 
     title: str = Field(description="name in the paper")
     card: str | None = Field(
-        None, description="name by the driver; docs/gpu.csv has measured rates by it"
+        None, description="the driver's name of the card, by which docs/gpu.csv has measured rates"
     )
-    tflops: Teraflops = Field(gt=0, title="Speed", description="peak of fp32")
+    tflops: Teraflops = Field(gt=0, title="Speed", description="peak in fp32")
     tflops_tf32: Teraflops | None = Field(
         None,
         gt=0,
         title="Speed with TF32",
-        description="peak of TF32; null: the device has neither TF32 nor bf16",
+        description="peak in TF32; null: the device has neither TF32 nor bf16",
     )
     tflops_amp: Teraflops = Field(
-        gt=0, title="Speed with AMP", description="peak of mixed precision (bf16 or fp16)"
+        gt=0, title="Speed with AMP", description="peak in mixed precision (bf16 or fp16)"
     )
     memory_gb_s: GigabytesPerSecond = Field(
         gt=0, title="Memory bandwidth", description="peak bandwidth of its memory"
     )
     memory_gb: Gigabytes = Field(gt=0, title="Memory", description="memory of the device")
     share: Share = Field(
-        gt=0, le=1, description="sum of the times at both peaks, divided by the time of training"
+        gt=0,
+        le=1,
+        description="share of the peaks that training reaches: the time at the peak of speed plus "
+        "that at the peak of memory bandwidth, divided by the time of training",
     )
     step_ms: Milliseconds = Field(
         0.0,
         ge=0,
         title="Step",
-        description="shortest optimizer step: the launch of its kernels",
+        description="shortest time of an optimizer step: that of launching its kernels",
     )
     sync_ms: Milliseconds = Field(
-        0.0, ge=0, title="Synchronization", description="one synchronization of the devices"
+        0.0, ge=0, title="Synchronization", description="time of one synchronization of the devices"
     )
     link_gb_s: GigabytesPerSecond = Field(
         gt=0, title="Link", description="all-reduce bandwidth between devices of a node"
     )
     contention: Share = Field(
-        ge=0, description="relative loss for each further device (serial part)"
+        ge=0, description="share of the speed that each further device costs (serial part)"
     )
-    watts: Annotated[float, unit("W")] = Field(gt=0, title="Power", description="under load")
+    watts: Annotated[float, unit("W")] = Field(gt=0, title="Power", description="power under load")
     price: float = Field(ge=0, description="price of a device-hour, in cost.currency")
 
 
@@ -130,22 +143,24 @@ class Network(Strict):
 
     size: Annotated[int, unit("pixels")] = Field(ge=1, description="side of the counted image")
     gflops: Annotated[float, unit("10^9 operations")] = Field(
-        gt=0, title="Operations", description="a multiply-add counts two"
+        gt=0,
+        title="Operations",
+        description="operations of one image; a multiply-add counts as two",
     )
     activations_m: Millions = Field(
-        gt=0, title="Activations", description="elements of all layers' outputs"
+        gt=0, title="Activations", description="numbers in the outputs of all layers, of one image"
     )
     parameters_m: Millions = Field(
         gt=0, title="Parameters", description="parameters of the network"
     )
     share: float = Field(
-        1.0, gt=0, description="factor on the device's share for this kind of layers"
+        1.0, gt=0, description="factor on the `share` of the device, for networks with such layers"
     )
     width: int | None = Field(
         None,
         ge=1,
-        description="option `width` of the counted network; of another width, operations and "
-        "parameters grow with its square, activations with itself",
+        description="option `width` of the counted network; with another width, operations and "
+        "parameters are scaled by its square, activations in proportion",
     )
 
 
@@ -155,7 +170,7 @@ class Expected(Strict):
     images: Annotated[int, unit("images")] = Field(ge=1, description="used images of all splits")
     mb_each: Megabytes = Field(gt=0, title="Size", description="size of a raw file")
     per_core: Annotated[float, unit("images/s")] = Field(
-        gt=0, description="images that a core decodes and preprocesses"
+        gt=0, description="rate at which a core decodes and preprocesses images"
     )
     with_boxes: Share = Field(
         1.0, gt=0, le=1, description="share of the images that detection is trained on"
@@ -165,8 +180,8 @@ class Expected(Strict):
 class Cost(Strict):
     """Numbers of the cost model: time, memory, disk and money that planned runs need."""
 
-    gpu: str = Field("a100", description="kind of `devices` of runs on GPUs")
-    cpu: str = Field("core", description="kind of `devices` of runs on CPUs")
+    gpu: str = Field("a100", description="entry of `devices` for runs on GPUs")
+    cpu: str = Field("core", description="entry of `devices` for runs on CPUs")
     currency: str = Field("USD", description="currency of all prices")
     devices: dict[str, DeviceKind] = Field({}, description="kinds of devices by name")
     networks: dict[str, Network] = Field({}, description="counted networks by name")
@@ -189,7 +204,7 @@ class Cost(Strict):
     )
     trained: dict[Literal["all", "last_block", "last_layer"], float] = Field(
         {"all": 3.0, "last_block": 1.6, "last_layer": 1.1},
-        description="cost of a training step in forward passes",
+        description="cost of a training step in forward passes, by the part that is trained",
     )
     strategies: dict[str, StrategyCost] = Field(
         {
@@ -199,28 +214,31 @@ class Cost(Strict):
         description="costs of strategies by name",
     )
     load_per_process: Annotated[float, unit("images/s")] = Field(
-        10_000, gt=0, description="images that a process reads from shards"
+        10_000, gt=0, description="rate at which a process reads preprocessed images"
     )
     start_s: Seconds = Field(
         30,
         ge=0,
         title="Start",
-        description="start of a training job with container and imports",
+        description="time until a training job has started its container and imported its packages",
     )
     index_per_core: Annotated[float, unit("files/s")] = Field(
-        300, gt=0, description="small files that a core hashes and checks"
+        300, gt=0, description="rate at which a core hashes and checks small files"
     )
     hash_mb_s: Annotated[float, unit("MB/s")] = Field(
-        100, gt=0, title="Hashing", description="data that one core reads and hashes"
+        100, gt=0, title="Hashing", description="rate at which a core reads and hashes large files"
     )
     evaluate_us: Annotated[float, unit("µs")] = Field(
-        100, gt=0, title="Evaluation", description="time of a test image, class and seed"
+        100,
+        gt=0,
+        title="Evaluation",
+        description="time of evaluation for each test image, class and seed",
     )
     report_us: Annotated[float, unit("µs")] = Field(
         100,
         gt=0,
         title="Report",
-        description="time of each image, in addition to a minute for figures",
+        description="time of the report for each image, in addition to a minute for figures",
     )
     rank_mb: Megabytes = Field(
         900,
@@ -234,11 +252,13 @@ class Cost(Strict):
     launcher_mb: Megabytes = Field(
         700, ge=0, title="Memory of the launcher", description="host memory of the launcher"
     )
-    host_gb: Gigabytes = Field(256, gt=0, title="Memory of a node", description="host memory")
+    host_gb: Gigabytes = Field(
+        256, gt=0, title="Memory of a node", description="host memory of a node"
+    )
     file_system_gb_s: GigabytesPerSecond = Field(
         5,
         gt=0,
         title="File system",
-        description="data that all nodes together read from shared storage",
+        description="rate at which all nodes together read from shared storage",
     )
     margin: float = Field(1.25, ge=1, description="requested memory divided by the estimate")

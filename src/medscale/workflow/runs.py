@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from medscale.base.code import code_digest
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
 from medscale.engine.plan import RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph
@@ -38,7 +41,9 @@ class Runs:
         match = REPLICATE.fullmatch(wildcards.replicate)
         assert match is not None, "the rules constrain the names of replicates"
         fold = None if match["fold"] is None else int(match["fold"])
-        return self._plan(wildcards, int(match["seed"]), fold).model_dump_json()
+        plan = self._plan(wildcards, int(match["seed"]), fold)
+        folder = self._graph.workdir / "runs" / wildcards.study / wildcards.run
+        return _as_trained(plan, folder / wildcards.replicate).model_dump_json()
 
     def train_script(self, wildcards: Any) -> str:
         """Return the script of a training."""
@@ -135,3 +140,19 @@ class Runs:
 
     def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
         return self._graph.plan(wildcards.study, wildcards.run, seed, fold)
+
+
+def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
+    """Return the plan of a replicate, with the nodes that it was trained on if it is complete.
+
+    The size of a node (``node.gpus``) may have changed since then. That is no reason to train a
+    replicate again: an interrupted one goes on, and the others stay as they are.
+    """
+    if plan.run.devices == 1 or not all((folder / name).exists() for name in REPLICATE_FILES):
+        return plan
+    try:
+        trained = RunPlan.model_validate(read_json(folder / "spec.json"))
+    except (MedscaleError, ValueError):  # of an earlier version, or damaged
+        return plan
+    placed = {"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
+    return trained if plan.model_copy(update=placed) == trained else plan
