@@ -2,9 +2,12 @@
 #   snakemake results/glaucoma/ddp_amp_2gpu     one result (any valid run name)
 #   snakemake paper | figures | results         everything of that kind
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
+import gc
 import sys
 from functools import partial
 
+# Full collections then leave out the objects of Snakemake's modules (a tenth of a dry run's time).
+gc.freeze()
 try:
     from medscale.resources.submit import Submission
     from medscale.workflow.chapters import Report
