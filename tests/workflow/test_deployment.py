@@ -21,7 +21,7 @@ def test_the_catalog_finds_workflow_configuration_and_test_case():
     assert catalog["usage"]["software-stack-deployment"]["apptainer"] is True
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     (command,) = [line for line in text.splitlines() if "--snakefile workflow/Snakefile" in line]
-    process = snakemake(*command.split()[1:], "-n", "--quiet", "host")
+    process = snakemake(*command.split()[1:], "-np", "--quiet", "host")
     assert process.returncode == 0, process.stderr
     assert "results/glaucoma/ddp_2cpu" in process.stdout + process.stderr
 

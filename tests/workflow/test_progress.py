@@ -347,18 +347,23 @@ def test_durations_are_those_of_a_person() -> None:
     assert texts == ["an unknown time", "0 s", "89 s", "10 min", "1 h 30 min", "25 h 00 min"]
 
 
-def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path: Path) -> None:
+def test_a_profile_shows_the_progress_and_the_commands_read_what_it_wrote(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\nonly: skin\n")
-    options = ("--configfile", str(changes), "--cores", "1", "--logger", "medscale")
+    options = ("--configfile", str(changes), "--profile", "demo", "--cores", "1")
     process = snakemake("config.resolved.json", "runs/skin/serial_1gpu/seed1/spec.json", *options)
     assert process.returncode == 0, process.stderr
     assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", process.stderr, re.M)
     assert "localrule" not in process.stderr
     repetition = snakemake("config.resolved.json", *options)
     assert "Nothing to be done" in repetition.stderr
-    dry = snakemake("-n", "results/skin/serial_1gpu", *options)
-    assert "rule train:" in dry.stdout + dry.stderr
+    for logger in ((), ("--logger", "medscale")):
+        dry = snakemake("-n", "results/skin/serial_1gpu", *options, *logger)
+        lines = (dry.stdout + dry.stderr).splitlines()
+        assert len([line for line in lines if not line.startswith("Using ")]) <= 15
+        assert "train 1" in dry.stderr
+        listed = snakemake("-np", "results/skin/serial_1gpu", *options, *logger)
+        assert "rule train:" in listed.stdout + listed.stderr
     runner = CliRunner()
     result = runner.invoke(main, ["status", "--configfile", str(changes)])
     assert "done: 2 of 2 jobs" in result.stdout

@@ -14,6 +14,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from medscale.base.errors import QUIET_VARIABLE
+from medscale.workflow.progress.terminal import lists_jobs
 
 if TYPE_CHECKING:
     from medscale.workflow.progress.display import Display
@@ -34,7 +35,7 @@ SHOWN = {
 
 
 class Handler(LogHandlerBase):
-    """Shows a line for each stage; a dry run is printed as Snakemake prints it.
+    """Shows a line for each stage; a dry run with ``-np`` is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
     notes of the workflow itself are printed above the lines. ``--quiet all`` and ``--quiet
@@ -68,6 +69,8 @@ class Handler(LogHandlerBase):
                 formatter=DefaultFormatter(settings.quiet, settings.show_failed_logs),
                 filter=DefaultFilter(*filter_options),
             )
+            if not lists_jobs(settings):
+                self._plain.setLevel(WARNING)
         else:
             os.environ[QUIET_VARIABLE] = "1"
 
@@ -99,7 +102,8 @@ class Handler(LogHandlerBase):
     def emit(self, record: LogRecord) -> None:
         """Take a record of Snakemake; an error of the display itself never stops a study."""
         if self._plain is not None:
-            self._plain.handle(record)
+            if record.levelno >= self._plain.level:
+                self._plain.handle(record)
             return
         try:
             self._take(record)
