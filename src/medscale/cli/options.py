@@ -15,7 +15,7 @@ import typer
 
 from medscale.base import paths
 from medscale.base.code import ROOT
-from medscale.base.errors import MedscaleError
+from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
 from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
@@ -72,10 +72,10 @@ def run_snakemake(
 ) -> bool:
     """Run Snakemake in the project's root; return whether it succeeded.
 
-    Its output goes to stderr, so that stdout holds nothing but the facts of the command. Raises
-    MedscaleError when a user stops it (Ctrl-C).
+    Its output goes to stderr, so that stdout holds nothing but the facts of the command. Ends
+    the command when a user stops it (Ctrl-C).
     """
-    command = [sys.executable, "-m", "snakemake", *targets]
+    command = [sys.executable, "-m", "medscale.cli.snakemake", *targets]
     command += ["--logger", "medscale"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
@@ -87,7 +87,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     """Return the exit status of a process that Ctrl-C reaches as well.
 
     ``subprocess.run`` would kill it a quarter of a second later. Snakemake then could neither stop
-    its jobs nor remove its lock, and the next call would fail. Raises MedscaleError after Ctrl-C.
+    its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C.
     """
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,7 +103,9 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             stopped = True
             print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
     if stopped:
-        raise MedscaleError("stopped; what is complete stays, and the same command goes on")
+        text = "stopped; what is complete stays, and the same command goes on"
+        print(f"medscale: {text}", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
     return status
 
 
