@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -43,7 +43,7 @@ class Strict(BaseModel):
     @classmethod
     def of_defaults(cls) -> Self:
         """Return the section with all defaults, which are valid: no validator is built for it."""
-        return cls.model_construct()
+        return cast("Self", cls.model_construct())
 
 
 def _unique(values: list[T]) -> list[T]:

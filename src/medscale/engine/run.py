@@ -75,7 +75,7 @@ class RunSpec(BaseModel):
         return "_".join([*parts, *([self.model] if self.model is not None else [])])
 
     @classmethod
-    def parse(cls, name: str) -> Self:
+    def parse(cls, name: str) -> "RunSpec":
         """Read a run's name.
 
         Raises MedscaleError stating which part of the name is wrong and what is allowed there.
