@@ -62,14 +62,10 @@ SLURM.set_resources(workflow.rules)
 
 onstart:
     DATASETS.refuse_missing(workflow)
-    SLURM.ready(workflow.executor_plugin.name)
+    executor = workflow.executor_plugin.name
+    SLURM.ready(executor)
     record_code(REPORT.chapters, GRAPH)
-    announce(
-        workflow.dag.needrun_jobs(),
-        GRAPH.config,
-        workflow.executor_plugin.name,
-        SLURM.place,
-    )
+    announce(workflow.dag.needrun_jobs(), GRAPH.config, executor, SLURM.place)
 
 
 rule all:

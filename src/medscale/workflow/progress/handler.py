@@ -14,7 +14,6 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from medscale.base.errors import QUIET_VARIABLE
-from medscale.workflow.progress.terminal import lists_jobs
 
 if TYPE_CHECKING:
     from medscale.workflow.progress.display import Display
@@ -32,6 +31,15 @@ SHOWN = {
     "Will exit after finishing": "starting no more jobs, awaiting those that run; Ctrl-C ends them",
     "Trying to restart job": "  it is started again",
 }
+
+
+def lists_jobs(settings: Any) -> bool:
+    """Whether a dry run prints each job: with ``-np``, ``--verbose`` or ``--debug-dag``.
+
+    Args:
+        settings: Snakemake's settings of its output.
+    """
+    return bool(settings.printshellcmds or settings.verbose or settings.debug_dag)
 
 
 class Handler(LogHandlerBase):

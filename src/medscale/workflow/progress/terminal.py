@@ -8,17 +8,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from medscale.workflow.progress.handler import Handler, lists_jobs
+
 DEFAULT_HANDLER = "DefaultStreamHandler"  # Snakemake's name of the handler that prints its messages
 PROFILE = "--profile"
-
-
-def lists_jobs(settings: Any) -> bool:
-    """Whether a dry run prints each job: with ``-np``, ``--verbose`` or ``--debug-dag``.
-
-    Args:
-        settings: Snakemake's settings of its output.
-    """
-    return bool(settings.printshellcmds or settings.verbose or settings.debug_dag)
 
 
 def shorten(manager: Any, arguments: Sequence[str]) -> None:
@@ -41,8 +34,6 @@ def shorten(manager: Any, arguments: Sequence[str]) -> None:
         if not lists_jobs(settings):
             default[0].setLevel(logging.WARNING)
     elif _has_profile(arguments):
-        from medscale.workflow.progress.handler import Handler
-
         manager.logger.removeHandler(default[0])
         manager.logger.addHandler(Handler(settings, None))
 
