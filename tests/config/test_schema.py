@@ -124,6 +124,7 @@ def sections_in(section: type[Strict]) -> Iterator[type[Strict]]:
 
 def test_defaults_that_no_validator_has_seen_are_valid() -> None:
     sections = {*sections_in(Config), *sections_in(Study), *sections_in(Source)}
+    sections -= {s for s in sections if any(f.is_required() for f in s.model_fields.values())}
     assert len(sections) > 12
     for section in sections:
         assert section.of_defaults() == section(), section.__name__
