@@ -154,7 +154,7 @@ def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
         "roofline": None if roofline_s is None else roofline_s / (batch / rate.median()),
         **{
             column: measured[column].median()
-            for column in ("peak_mb", "joules_image", "gap", "setup_s")
+            for column in ("peak_mb", "joules_image", "gap", "data", "setup_s")
             if column in measured and measured[column].notna().any()
         },
     }
@@ -235,9 +235,16 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
         "images_per_second": timing["images_per_second"],
         "peak_mb": max(memory) if memory else None,
         "joules_image": joules / (images * timing["epochs"]) if joules else None,
+        "data": waiting(pd.read_csv(out / "history.csv")),
         "setup_s": timing["wall_seconds"] - sum(timing["epoch_seconds"]),
         "shards": shards,
     }
+
+
+def waiting(history: pd.DataFrame) -> float:
+    """Return the share of training in which batches are waited for; the first epoch warms up."""
+    rows = history.iloc[1:] if len(history) > 1 else history
+    return float(rows["data_s"].sum() / rows["seconds"].sum())
 
 
 def _gap(spec: Path, shards: Path, out: Path) -> Row:
@@ -307,7 +314,8 @@ def save(rows: pd.DataFrame, table: Path = TABLE) -> None:
 
 
 def _read(table: Path = TABLE) -> pd.DataFrame:
-    return pd.read_csv(table) if table.is_file() else pd.DataFrame(columns=list(COLUMNS))
+    content = pd.read_csv(table) if table.is_file() else pd.DataFrame()
+    return content.reindex(columns=list(COLUMNS))  # an older table has fewer
 
 
 if __name__ == "__main__":

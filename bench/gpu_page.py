@@ -22,6 +22,7 @@ takes the engine's rate from there for cards that it has.
   triad), divided by the measured time. Bytes are those of single operators: code that fuses them
   can pass 100 %.
 - *gaps*: share of the time in which no kernel runs.
+- *data*: share of the time in which the engine waits for batches, after the first epoch.
 - *of graph*: the rate divided by that of the plain loop whose whole step is a CUDA graph, compiled
   ones by the compiled one.
 """
@@ -63,7 +64,7 @@ def _origin(rows: pd.DataFrame) -> str:
 def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
     """Return a row for each batch size, format and way."""
     heads = ["batch", "format", "way", "images/s (range)", "of graph", "peak MB", "J an image"]
-    heads += ["roofline", "gaps", "first step after"]
+    heads += ["roofline", "gaps", "data", "first step after"]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     order = {way: place for place, way in enumerate(titles)}
     ordered = rows.assign(
@@ -77,7 +78,7 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
         graph = rates.get((row["batch"], row["format"], GRAPHS.get(row["way"], "graph")))
         cells = [str(row["batch"]), row["format"], titles.get(row["way"], row["way"])]
         if row["images_per_second"] != row["images_per_second"]:
-            cells += [f"{NONE} ({row['note']})", *[NONE] * 6]
+            cells += [f"{NONE} ({row['note']})", *[NONE] * 7]
         else:
             rate, ends = row["images_per_second"], (row["low"], row["high"])
             spread = f" ({ends[0]:,.0f} to {ends[1]:,.0f})" if row["rounds"] > 1 else ""
@@ -89,6 +90,7 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
                 _cell(row["joules_image"], "{:.3f}"),
                 _cell(row["roofline"], "{:.0%}"),
                 _cell(row["gap"], "{:.0%}"),
+                _cell(row["data"], "{:.1%}"),
                 _cell(row["setup_s"], "{:.0f} s"),
             ]
         lines.append("| " + " | ".join(cells) + " |")

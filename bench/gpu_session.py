@@ -1,9 +1,10 @@
 """The tests and measurements that matter most, in order, on a GPU that is at hand for minutes.
 
 `make gpu-session ARGS="--seconds 560 --out FOLDER"` runs one step after another until the time is
-over; `--start STEP` begins later, as in a second session. Each step has a time limit, and its
-result is written as soon as there is one: `session.json`, `log.txt`, and copies of the table and
-the page of `make bench-gpu`.
+over; `--start STEP` begins later, as in a second session. Each step has a time limit. What it
+prints is written while it runs (`STEP.txt`), its result as soon as there is one: `session.json`,
+copies of the table and the page of `make bench-gpu`, and `goals.md`, which compares all goals of
+speed with what was measured. `python -m bench.gpu_goals FOLDER...` does so for several sessions.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 
 import typer
 
+from bench import gpu_goals
 from bench.gpu import PAGE
 from bench.inputs import make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
-from medscale.base.files import read_json, write_json
+from medscale.base.files import read_json, write_json, write_text
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.resources.card_rates import TABLE
@@ -53,27 +55,33 @@ def bench(network: str, batch: int, *ways: str, formats: str = "bf16") -> tuple[
     return ("-m", "bench.gpu", *options)
 
 
-RUNS = "tests/gpu/test_gpu_runs.py"
+STEP_TESTS, RUN_TESTS = "tests/gpu/test_gpu_steps.py", "tests/gpu/test_gpu_runs.py"
+# What can fail by itself: prediction, networks, overflow, waits, recovery.
+SMOKE = "captured_network or changes_nothing or networks or overflow or no_step or after_a_capture"
+PARALLEL = ("-n", "4")  # start and imports of a run take longer than its training
 COMPILED = ("engine_compiled", "compiled_graph")
-# First whether capture works at all, then the goals of speed, then what takes longer.
+# The first ten minutes show whether capture works, and all goals of speed except the compiled ones,
+# which take minutes to compile. A whole run comes before single networks, since it has most parts.
 STEPS = (
     Step("card", 60, ("-m", "bench.gpu_session", "--describe")),
-    Step("steps", 240, (*TESTS, "tests/gpu/test_gpu_steps.py", "tests/gpu/test_gpu_predictors.py")),
-    Step("medical_cnn", 120, bench("medical_cnn", 32, "engine", "graph", "nhwc")),
-    Step("serial", 200, (*TESTS, RUNS, "-k", "train_as_calls and serial or killed")),
-    Step("efficientnet_b3", 120, bench("efficientnet_b3", 64, "engine", "graph")),
+    Step("smoke", 120, (*TESTS, "tests/gpu/test_gpu_predictors.py", STEP_TESTS, "-k", SMOKE)),
     Step("published", 150, ("-m", "bench.gpu_session", "--published")),
-    Step("replicas", 240, (*TESTS, RUNS, "-k", "not serial and not compiled and not killed")),
-    Step("strategies", 150, bench("medical_cnn", 32, "engine_ddp", "engine_fsdp")),
+    Step("medical_cnn", 120, bench("medical_cnn", 32, "engine", "graph", "nhwc")),
+    Step("efficientnet_b3", 120, bench("efficientnet_b3", 64, "engine", "graph")),
     Step("densenet121", 120, bench("densenet121", 64, "engine", "graph")),
     Step("resnet50", 120, bench("resnet50", 256, "engine", "graph")),
+    Step("strategies", 150, bench("medical_cnn", 32, "engine_ddp", "engine_fsdp")),
+    Step("tf32", 150, bench("efficientnet_b3", 64, "engine", formats="tf32")),
+    Step("compiled", 240, bench("medical_cnn", 32, *COMPILED)),
+    Step("killed", 200, (*TESTS, RUN_TESTS, "-k", "killed")),  # these lease the card, in turn
+    Step("runs", 300, (*TESTS, *PARALLEL, RUN_TESTS, "-k", "not compiled and not killed")),
+    Step("steps", 300, (*TESTS, *PARALLEL, STEP_TESTS)),
+    Step("formats", 300, bench("medical_cnn", 32, "engine", "graph", formats="fp32 tf32 fp16")),
     Step("yolov8n", 180, bench("yolov8n", 32, "engine", "graph", "nhwc")),
     Step("detector", 200, (*TESTS, "tests/engine/test_detect.py")),
-    Step("formats", 300, bench("medical_cnn", 32, "engine", "graph", formats="fp32 tf32 fp16")),
-    Step("compiled", 240, bench("medical_cnn", 32, *COMPILED)),
     Step("compiled_b3", 500, bench("efficientnet_b3", 64, *COMPILED)),
-    Step("compiled_code", 300, (*TESTS, RUNS, "-k", "compiled")),
     Step("compiled_b3_256", 500, bench("efficientnet_b3", 256, *COMPILED)),
+    Step("compiled_code", 300, (*TESTS, RUN_TESTS, "-k", "compiled")),
 )
 NAMES = [step.name for step in STEPS]
 
@@ -107,27 +115,33 @@ def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
             results.append({"step": step.name, "status": "no time left"})
             continue
         begin = time.monotonic()
-        status, text = run(step.arguments, min(step.limit_s, left))
+        status, text = run(step.arguments, min(step.limit_s, left), out / f"{step.name}.txt")
         duration_s = round(time.monotonic() - begin, 1)
         last = text.splitlines()[-TAIL:]
         results.append({"step": step.name, "status": status, "seconds": duration_s, "output": last})
         print(f"{step.name}: {status} after {duration_s:g} s", flush=True)
-        with open(out / "log.txt", "a", encoding="utf-8") as log:
-            log.write(f"\n=== {step.name}: {status} after {duration_s:g} s\n{text}")
-        write_json(out / "session.json", results)
-        for file in (TABLE, PAGE):
-            if file.is_file():
-                shutil.copy(file, out / file.name)
+        keep(results, out)
+    keep(results, out)
+    print((out / "goals.md").read_text(encoding="utf-8"))
+
+
+def keep(results: list[dict[str, object]], out: Path) -> None:
+    """Write the results so far: of the steps, the measured rates, and the goals."""
     write_json(out / "session.json", results)
+    for file in (TABLE, PAGE):
+        if file.is_file():
+            shutil.copy(file, out / file.name)
+    write_text(out / "goals.md", gpu_goals.text(*gpu_goals.collect([out])))
 
 
-def run(arguments: tuple[str, ...], limit_s: float) -> tuple[str, str]:
+def run(arguments: tuple[str, ...], limit_s: float, log: Path) -> tuple[str, str]:
     """Run Python with arguments; return its status in words, and its output.
 
-    At the limit, all processes that it has started are ended.
+    The output is in the file ``log`` already while the process runs. At the limit, all processes
+    that it has started are ended.
     """
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+    with open(log, "w+", encoding="utf-8", errors="replace") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -170,19 +184,19 @@ def train_published() -> dict[str, object]:
     """Train the glaucoma study's fastest run as published, on random images; return its times.
 
     8,621 images of 224 pixels, batches of 32 and 20 epochs in mixed precision, from the command to
-    the predictions.
+    the predictions. Validation and test have as many further images as a tenth and a fifth of them.
     """
     run_plan = plan(load(ROOT / "config.yaml"), "glaucoma", "serial_amp_1gpu", 1)
     recipe = run_plan.recipe.model_copy(update={"patience": None, "steps": None, "epochs": 20})
     run_plan = run_plan.model_copy(update={"recipe": recipe})
     with tempfile.TemporaryDirectory(prefix="medscale-published-") as temporary:
         folder = Path(temporary)
-        shards = make_shards(folder / "shards", 8621, 224)
+        shards = make_shards(folder / "shards", 8621, 224, val=862, test=1724)
         spec, out = write_plan(folder / "spec.json", run_plan), folder / "run"
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
         line = [str(part) for pair in options.items() for part in pair]
         begin = time.monotonic()
-        status, text = run(("scripts/train.py", *line), 140)
+        status, text = run(("scripts/train.py", *line), 140, folder / "output.txt")
         wall = time.monotonic() - begin
         if status != "done":
             return {"status": status, "output": text.splitlines()[-TAIL:]}

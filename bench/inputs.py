@@ -18,14 +18,15 @@ from medscale.data.shards import BOXES, Shards, seal, write_chunk
 from medscale.engine.plan import RunPlan
 
 
-def make_shards(folder: Path, train: int, size: int, *, boxes: bool = False) -> Path:
+def make_shards(
+    folder: Path, train: int, size: int, *, val: int = 8, test: int = 8, boxes: bool = False
+) -> Path:
     """Write shards of random images of ``size`` pixels.
 
-    The splits have ``train`` images for training, and 8 each for validation and test. With
-    ``boxes`` each image has a box.
+    The splits have ``train``, ``val`` and ``test`` images. With ``boxes`` each image has a box.
     """
     rng = np.random.default_rng(0)
-    split = np.repeat(["train", "val", "test"], [train, 8, 8])
+    split = np.repeat(["train", "val", "test"], [train, val, test])
     total = len(split)
     for number, start in enumerate(range(0, total, 64)):
         write_chunk(

@@ -39,7 +39,7 @@ def _section(name: str, command: Any) -> Iterator[str]:
     yield from (f"## `{name}`", "", escaped(" ".join(command.help.split())), "")
     yield from ("```text", f"{name}{options}{names}", "```", "")
     if parameters:
-        yield from ("| | | default |", "|---|---|---|")
+        yield from ("| name | meaning | default |", "|---|---|---|")
     for each in parameters:
         is_argument = each.param_type_name == "argument"
         title = _metavar(each) if is_argument else ", ".join([*each.opts, *each.secondary_opts])

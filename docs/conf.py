@@ -73,3 +73,5 @@ def setup(app: Sphinx) -> None:
             app.env.note_dependency(ROOT / ROOT_PAGES[name])
 
     app.connect("source-read", fill)
+    # The commands may have changed where the page's file has not.
+    app.connect("env-get-outdated", lambda *_: [COMMANDS])

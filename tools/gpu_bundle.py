@@ -28,8 +28,12 @@ NAME = "medscale-gpu"
 PYTHON = "3.12"
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 NO_WHEEL = {"connection-pool": "connection_pool"}  # packages and their folder of pure Python
-# Parts of wheels that are left out: pulp's solvers of other systems.
-LEFT_OUT = re.compile(r"pulp/solverdir/cbc/(win|osx|linux/(arm64|i32))/")
+# Parts of wheels that are left out: pulp's solvers of other systems; codecs of imagecodecs, which
+# loads each at its first use, for formats that no dataset has (AVIF, JPEG XL, SZ3).
+LEFT_OUT = re.compile(
+    r"pulp/solverdir/cbc/(win|osx|linux/(arm64|i32))/"
+    r"|imagecodecs\.libs/lib(aom|avif|jxl|SZ3c)|imagecodecs/_(avif|jpegxl|sz3)\."
+)
 LARGEST_MB = 60
 RUN = """#!/bin/sh
 # Runs a command with the packages of this folder: ./run.sh make test-gpu bench-gpu

@@ -85,6 +85,9 @@ def test_a_missing_path_is_refused_before_anything_heavy_is_imported(tmp_path):
         ("results/skin/ddp_2gpu", "work/demo/results/skin/ddp_2gpu"),
         ("results/skin", "work/demo/results/skin"),
         ("results/skni/dpp_2gpu", "work/demo/results/skin/ddp_2gpu"),
+        ("work/demo/resutls", "work/demo/results"),
+        ("work/demo/results/skni", "work/demo/results/skin"),
+        ("work/dmeo/results/skni/ddp_2gpu", "work/demo/results/skin/ddp_2gpu"),
     ],
 )
 def test_a_result_of_another_scale_is_suggested(tmp_path, monkeypatch, path, meant):

@@ -60,7 +60,7 @@ class Long:
         """Matches in what the training said in all its turns: SLURM's logs of its jobs."""
         logs = [
             f
-            for f in (LOGS / f"glaucoma_{RUN}_1").glob("*.log")
+            for f in (LOGS / f"glaucoma_{RUN}_seed1").glob("*.log")
             if f.stat().st_mtime > self.start_time
         ]
         logs.sort(key=lambda file: int(file.stem))
@@ -87,7 +87,7 @@ class Long:
         assert len(resumptions) == turns - 1, "it began from scratch"
         return int(resumptions[-1][1]) if resumptions else 1
 
-    def has_checkpoint(self) -> list[Path]:
+    def checkpoints(self) -> list[Path]:
         """Its checkpoints' manifests."""
         return list((self.folder / "checkpoints").glob("*/manifest.json"))
 
@@ -241,7 +241,7 @@ def test_the_time_limit_comes(long: Long, outcome: list[str]) -> None:
     long.rig.ask("scontrol", "update", f"jobid={before['id']}", "timelimit=30")
     assert after is not None
     assert after["id"] == before["id"]
-    log = LOGS / f"glaucoma_{RUN}_1" / f"{after['id']}.log"
+    log = LOGS / f"glaucoma_{RUN}_seed1" / f"{after['id']}.log"
     assert "goes back into the queue for another turn" in log.read_text(encoding="utf-8")
     outcome += [
         "the time limit comes",

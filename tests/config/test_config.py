@@ -59,6 +59,9 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
     assert (new_study.preprocess.gamma, new_study.preprocess.median) == (None, None)
     assert (new_study.recipe.class_weights, new_study.recipe.epochs) == ("auto", 20)
     assert new_study.recipe.steps is not None
+    changes = {"studies": {"mine": {"source": {"kind": "folder"}, "recipe": {"epochs": 3}}}}
+    short = config.load(BASE, changes).study("mine").recipe
+    assert (short.epochs, short.steps, short.ema) == (3, None, new_study.recipe.ema)
     assert new_study.source.kind == "folder"
     contradictory = {"like": "glaucoma", "variant_of": "glaucoma"}
     with pytest.raises(MedscaleError, match="like and variant_of"):

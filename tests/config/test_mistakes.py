@@ -99,6 +99,23 @@ def test_a_mistake_in_config_yaml_has_its_line(tmp_path: Path) -> None:
         load(tmp_path / "config.yaml")
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "text"),
+    [
+        ("account", 12345, "text that looks like a number stands in quotes: '12345'"),
+        ("max_minutes", "1-00:00:00", "(found '1-00:00:00'); a number in minutes"),
+        ("least_mb", "3G", "(found '3G'); a number in MB"),
+        ("safety", "high", "(found 'high')"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_answered_with_how_to_write_it(
+    setting: str, value: object, text: str
+) -> None:
+    with pytest.raises(MedscaleError) as error:
+        load(ROOT / "config.yaml", {"cluster": {setting: value}})
+    assert str(error.value).endswith(text)
+
+
 def test_snakemake_names_the_file_and_line_too(configuration_file: Path) -> None:
     process = snakemake("-n", "--configfile", str(configuration_file))
     assert process.returncode != 0

@@ -117,6 +117,8 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
         ({"studies": {"skin": ["a"]}}, "studies.skin must be a mapping"),
         ({"studies": {"mine": {"classes": ["a", "a"]}}}, "classes: has duplicates"),
         ({"studies": {"mine": {"classes": []}}}, "classes: .*at least 2"),
+        ({"studies": {"mine": {"classes": ["0", 1]}}}, "classes.1: .*found 1.*in quotes: '1'"),
+        ({"studies": {"mine": {"classes": ["yes", False]}}}, "classes.1: .*yes, no, .*in quotes"),
         ({"seeds": [-1]}, "seeds.0: .*greater than or equal to 0"),
         ({"seeds": [1180591620717411303424]}, "seeds.0: .*less than or equal to 99999999"),
         ({"studies": {"mine": {"recipe": {"lr": float("inf")}}}}, "recipe.lr: .*finite"),

@@ -282,6 +282,22 @@ def test_images_that_look_alike_share_a_group_and_are_reported(tmp_path: Path) -
     assert summary["near_duplicates"] is None
 
 
+def test_images_without_contrast_are_kept_and_reported(tmp_path: Path) -> None:
+    root = class_tree(tmp_path, {"a": 6, "b": 6})
+    pixels = np.asarray(picture(1).convert("L"), np.uint16)
+    for name, factor in (("deep", 257), ("twelve", 16)):  # of 16 bits, and 12 bits in 16
+        Image.fromarray(pixels * factor).save(root / "a" / f"{name}.png")
+    Image.new("RGB", (40, 30), "white").save(root / "b" / "blank.png")
+    inventory = scan(Source(kind="folder", path=root), None)
+    index, left_out = make_index(inventory, facts(root, inventory), Split())
+    kept = left_out[left_out["reason"] == "hardly any contrast"].set_index("path")["detail"]
+    assert kept["b/blank.png"] == "its pixels span 0 of 255 levels"
+    assert sorted(kept.index) == ["a/twelve.png", "b/blank.png"]
+    notes = summarize(index, left_out, inventory, Split())["notes"]
+    assert any("2 images have hardly any contrast, such as a/twelve.png" in note for note in notes)
+    assert {"a/twelve.png", "b/blank.png"} <= {*index["path"]}
+
+
 def test_look_alikes_with_other_labels_are_kept_and_reported(tmp_path: Path) -> None:
     root = detailed_tree(tmp_path, {"a": 12, "b": 12})
     looks_like(root / "b/z.jpg", root / "a/3.png")

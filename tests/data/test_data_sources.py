@@ -241,6 +241,50 @@ def test_published_split_folders(tmp_path: Path) -> None:
     check_complete(tmp_path, inventory)
 
 
+@pytest.mark.parametrize("layout", ["{split}/{label}", "{label}/{split}"])
+@pytest.mark.parametrize(
+    "names", [("train_set", "test_set"), ("Training", "TEST"), ("train", "val")]
+)
+def test_split_folders_above_or_below_the_classes(
+    tmp_path: Path, layout: str, names: tuple[str, str]
+) -> None:
+    for number in range(8):
+        folder = layout.format(split=names[number // 4], label="ab"[number % 2])
+        write(tmp_path / folder / f"{number}.png", number + 1)
+    inventory = scan(Source(kind="folder", path=tmp_path), None)
+    assert inventory.classes == ["a", "b"]
+    splits = inventory.rows["split_published"].value_counts().to_dict()
+    assert splits == {"train": 4, "val" if "val" in names else "test": 4}
+
+
+def test_masks_are_no_images(tmp_path: Path) -> None:
+    paths = [
+        *("a/images/a-1", "a/images/a-2", "a/masks/a-1", "a/masks/a-2"),
+        *("b/b (1)", "b/b (1)_mask", "b/b (1)_mask_1", "b/face_mask", "b/unmask"),
+    ]
+    for number, path in enumerate(paths):
+        write(tmp_path / f"{path}.png", number + 1)
+    inventory = scan(Source(kind="folder", path=tmp_path), None)
+    assert {
+        path for path, reason in reasons(inventory).items() if reason == "mask by its name"
+    } == {f"{path}.png" for path in (*paths[2:4], *paths[5:7])}
+    check_complete(tmp_path, inventory)
+
+
+def test_a_class_of_masks_is_a_class(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"with_mask": 2, "no_mask/masks": 2})
+    assert scan(Source(kind="folder", path=tmp_path), None).rows["label"].tolist() == [
+        *("no_mask", "no_mask", "with_mask", "with_mask")
+    ]
+
+
+def test_classes_that_differ_by_capitals_alone_are_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/A": 2, "test/b": 2})
+    with pytest.raises(MedscaleError, match="'A', 'a' differ only by capitals or spaces"):
+        scan(Source(kind="folder", path=tmp_path), None)
+    assert len(scan(Source(kind="folder", path=tmp_path), ["a", "b"]).rows) == 6
+
+
 def test_a_class_called_test_is_a_class(tmp_path: Path) -> None:
     inventory = folder(class_tree(tmp_path, {"test": 2, "control": 2}))
     assert inventory.classes == ["control", "test"]

@@ -47,6 +47,14 @@ def test_a_folder_without_a_class_of_the_study_is_refused(tmp_path: Path) -> Non
         external_inventory(Source(kind="folder", path=tmp_path), CLASSES)
 
 
+def test_a_table_that_is_not_read_is_named(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"images": 2})
+    (tmp_path / "list.csv").write_text("file,finding\n0.png,normal\n1.png,pneumonia\n")
+    with pytest.raises(MedscaleError, match="its classes are images") as error:
+        external_inventory(Source(kind="folder", path=tmp_path), ["normal", "pneumonia"])
+    assert "list.csv names 2 of the 2 images and is not read" in str(error.value)
+
+
 def test_all_external_images_are_test_images_also_of_one_class(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"normal": 3})
     source = Source(kind="folder", path=tmp_path / "raw")

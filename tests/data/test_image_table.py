@@ -151,3 +151,76 @@ def test_the_folder_of_one_class_is_recognized(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 2, "b": 2})
     with pytest.raises(MedscaleError, match=r"set source\.path to the folder above"):
         listed(tmp_path / "a", ["a", "b"])
+
+
+def test_a_table_of_patients_labels_all_images_in_their_folders(tmp_path: Path) -> None:
+    for number, path in enumerate(["P1/ST1/a", "P1/ST1/b", "P2/ST1/a", "P3/ST2/a", "P3/ST2/b"]):
+        write(tmp_path / f"{path}.png", number + 1)
+    (tmp_path / "labels.csv").write_text("Patient,dx\nP1,nevus\nP2,nevus\nP3,melanoma\nP4,nevus\n")
+    with pytest.raises(MedscaleError, match="names 5 of the 5 images and is not read") as error:
+        listed(tmp_path, CLASSES)
+    settings = settings_of(str(error.value))
+    assert settings == {"table": "labels.csv", "image": "Patient", "label": "dx"}
+    inventory = listed(tmp_path, CLASSES, **settings)
+    assert inventory.rows["label"].tolist() == ["nevus"] * 3 + ["melanoma"] * 2
+    assert inventory.rows["group"].tolist() == ["P1", "P1", "P2", "P3", "P3"]
+    assert inventory.patients == "column Patient of labels.csv"
+    assert reasons(inventory) == {"P4": "listed but missing"}
+
+
+def test_a_number_of_a_missing_image_is_not_the_folder_of_that_name(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"0": 3, "1": 3})
+    (tmp_path / "0/0.png").rename(tmp_path / "0/7.png")
+    (tmp_path / "1/0.png").rename(tmp_path / "1/8.png")
+    (tmp_path / "1/1.png").rename(tmp_path / "1/9.png")
+    (tmp_path / "1/2.png").rename(tmp_path / "1/10.png")
+    lines = [f"{number},{label},P{number}" for number, label in ((7, 0), (1, 0), (9, 1), (0, 1))]
+    (tmp_path / "index.csv").write_text("\n".join(["path,label,patient", *lines]))
+    rows = listed(tmp_path).rows
+    assert rows[["path", "group"]].to_numpy().tolist() == [
+        ["0/1.png", "P1"],
+        ["0/7.png", "P7"],
+        ["1/9.png", "P9"],
+    ]
+
+
+def test_the_hint_names_the_column_of_the_classes_or_the_labels_that_differ(tmp_path: Path) -> None:
+    for number in range(4):
+        write(tmp_path / f"x{number}.png", number + 1)
+    lines = [f"x{n},{n % 2},{('benign', 'malignant')[n % 2]}" for n in range(4)]
+    (tmp_path / "train.csv").write_text("\n".join(["image,target,kind", *lines]))
+    with pytest.raises(MedscaleError) as error:
+        listed(tmp_path, ["benign", "malignant"])
+    assert settings_of(str(error.value))["label"] == "kind"
+    with pytest.raises(MedscaleError, match="its labels are 0, 1: name them in `classes`") as error:
+        listed(tmp_path, ["healthy", "ill"])
+    assert settings_of(str(error.value))["label"] == "target"
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("0", "1"), "its column id lacks the leading zeros of the file names .such as 0000."),
+        (("x0", "x1"), "no column has the paths, file names or folders of the images .an image: "),
+    ],
+)
+def test_a_table_whose_names_do_not_fit_says_why(
+    tmp_path: Path, cells: tuple[str, str], message: str
+) -> None:
+    for number in range(2):
+        write(tmp_path / f"{number:04d}.png", number + 1)
+    (tmp_path / "labels.csv").write_text(f"id,label\n{cells[0]},nevus\n{cells[1]},melanoma\n")
+    with pytest.raises(MedscaleError, match=message):
+        listed(tmp_path, CLASSES)
+
+
+def test_each_of_several_tables_is_named(tmp_path: Path) -> None:
+    root = flat(tmp_path)
+    lines = (root / "metadata.csv").read_text().splitlines()
+    (root / "metadata.csv").unlink()
+    (root / "train.csv").write_text("\n".join(lines[:7]))
+    (root / "test.csv").write_text("\n".join([lines[0], *lines[7:]]))
+    with pytest.raises(MedscaleError) as error:
+        listed(root, CLASSES)
+    for text in ("test.csv names 2 of the 8", "train.csv names 6 of the 8", "Only one table is"):
+        assert text in str(error.value)

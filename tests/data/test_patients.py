@@ -116,6 +116,43 @@ def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     assert (summary["patients"]["state"], summary["patients"]["patients"]) == ("partly", 3)
 
 
+PEOPLE = ("anna", "berta", "carl", "dora")
+
+
+@pytest.mark.parametrize(
+    ("names", "expression"),
+    [
+        ([f"{name}_Meier_{n}" for name in PEOPLE for n in (1, 2)], r"^(\D+)\d"),
+        ([f"Meier, {name} 2020-01-0{n}" for name in PEOPLE for n in (1, 2)], r"^(\D+)\d"),
+        ([f"{name}_{side}" for name in PEOPLE for side in ("left", "right")], r"^(.+)[_\- ]"),
+        ([f"{s}_{n}_{k}" for s in "ab" for n in (1, 2) for k in (0, 1)], r"^(.*?\d+)[_]"),
+    ],
+)
+def test_names_of_people_are_noticed(tmp_path: Path, names: list[str], expression: str) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / "xy"[number % 2] / f"{name}.png", number + 1)
+    (note,) = inventory_of(tmp_path).patient_notes
+    assert note.startswith("8 names repeat 4 prefixes")
+    assert note.endswith(f"'{expression}'")
+    groups = inventory_of(tmp_path, expression).rows["group"]
+    assert groups.value_counts().tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["IMG_{n:04d}", "x ({n})", "{n}", "x-{n}"])
+def test_numbered_images_are_no_patients(tmp_path: Path, name: str) -> None:
+    for number in range(8):
+        write(tmp_path / "xy"[number % 2] / f"{name.format(n=number)}.png", number + 1)
+    assert inventory_of(tmp_path).patient_notes == []
+
+
+def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> None:
+    for number, name in enumerate(("x/p1_a", "x/p1_b", "y/p2_a", "y/scan")):
+        write(tmp_path / f"{name}.png", number + 1)
+    assert inventory_of(tmp_path, r"^p(\d)_").patient_notes == [
+        r"source.patient ^p(\d)_ does not match 1 paths such as y/scan.png"
+    ]
+
+
 @pytest.mark.parametrize(
     ("expression", "path", "patient"),
     [

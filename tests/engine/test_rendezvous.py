@@ -137,3 +137,12 @@ def has_ended(process: int) -> bool:
         return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def test_the_launcher_does_without_pytorch():
+    """Its import takes seconds, in which no rank has been started yet."""
+    code = (
+        "import sys, medscale.engine.train.launcher, medscale.resources.cards\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +32,9 @@ from medscale.engine.parallel.waits import Waits
 from medscale.engine.plan import Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
+from medscale.engine.train.clock import Clock
 from medscale.engine.train.ema import Average
+from medscale.engine.train.guard import Guard
 from medscale.engine.train.loop import Trainer
 from medscale.engine.train.recipe import CrossEntropy, optimizer, set_rate
 from medscale.engine.train.step import OptimizerStep
@@ -278,12 +280,75 @@ def test_the_place_where_the_host_waits_is_found(monkeypatch):
     assert modes == ["warn", "default"] * 2
 
 
+def test_a_layer_that_waits_outside_of_captures_alone_is_captured(monkeypatch):
+    """PyTorch's SyncBatchNorm drops empty shares, which the host waits for, unless captured."""
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    recorder = object.__new__(Recorder)
+
+    def synchronizes_batch_norm():
+        if not torch.cuda.is_current_stream_capturing():
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    assert recorder.check(synchronizes_batch_norm) is None
+    assert not torch.cuda.is_current_stream_capturing()
+
+    def refuses():
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("this layer refuses capture")
+
+    assert recorder.check(refuses) == "this layer refuses capture"
+    assert not torch.cuda.is_current_stream_capturing()
+
+
 def test_the_first_error_is_the_cause():
     first = RuntimeError("operation not permitted when stream is capturing.\nCUDA kernel …")
     last = RuntimeError("capture was invalidated")
     last.__context__ = first
     assert first_line(last) == "operation not permitted when stream is capturing"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_capture_has_the_stream_and_pool_of_the_recorder(monkeypatch):
+    events = []
+
+    class Graph:
+        def replay(self):
+            events.append("replay")
+
+    @contextmanager
+    def capturing(graph, *, pool, stream, capture_error_mode):
+        assert isinstance(graph, Graph)
+        events.append((pool, stream, capture_error_mode))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capturing)
+    recorder = Recorder(torch.device("cuda", 0))
+    replays = [recorder.capture(lambda: ["result"]) for _ in range(2)]
+    assert events == [((0, 1), "stream of cuda:0", "thread_local")] * 2
+    assert replays[0]() is replays[0](), "each replay returns the tensors that it writes"
+    assert replays[0]() is not replays[1]()
+    assert events[2:] == ["replay"] * 4
+
+
+def test_losses_of_a_gpu_are_read_a_step_later_from_pinned_memory(monkeypatch):
+    log = []
+    event = SimpleNamespace(record=lambda: log.append("recorded"))
+    monkeypatch.setattr(torch.cuda, "Event", lambda: event)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda flags: log.append("pinned") or flags)
+    sums = torch.tensor([5, 4, 3])
+
+    class OnGpu:
+        device = torch.device("cuda", 0)
+
+        def __getitem__(self, part):
+            return sums[part]
+
+    flags, recorded = Guard._fetch(OnGpu())
+    assert (flags.tolist(), recorded, log) == ([3, 0, 0], event, ["pinned", "recorded"])
 
 
 def test_a_failed_capture_leaves_a_device_that_goes_on(monkeypatch):
@@ -470,7 +535,8 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
             prepared_items.append(number)
             yield number
 
-    for number in ahead(items(), stream, lambda item: []):
+    waits = []
+    for number in ahead(items(), stream, lambda item: [], waits.append):
         until(lambda: len(prepared_items) >= min(number + 2, 4), "the next item")  # noqa: B023
         assert len(prepared_items) == min(number + 2, 4), (
             "the next item is made meanwhile, and no other"
@@ -478,6 +544,37 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
         consumed_items.append(number)
     assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
+    assert len(waits) == 5, "the end is waited for, too"
+
+
+def test_only_a_step_that_is_not_ready_is_waited_for(shards):
+    loader = Loader(Shards.open(shards), "val", global_batch=4, replicas=1, replica=0)
+    clock = Clock(CPU, {})
+    assert sum(1 for _ in clock.waiting(loader.epoch(0), loader.waited)) == 6
+    assert clock.spent["data"] > 0, "a CPU prepares the steps itself"
+    loader._device = torch.device("cuda", 0)
+    steps = iter([(0.0, "first"), (0.5, "second")])
+
+    def source():
+        for seconds, step in steps:
+            loader._add_wait(seconds)
+            yield step
+
+    clock = Clock(CPU, {})
+    assert list(clock.waiting(source(), loader.waited)) == ["first", "second"]
+    assert clock.spent["data"] == 0.5
+
+
+def test_a_split_of_a_gpu_is_loaded_before_the_first_batch(shards, stream, monkeypatch):
+    loader = Loader(Shards.open(shards), "val", global_batch=4, replicas=1, replica=0)
+    loader.load()
+    assert "_on_device" not in vars(loader), "a CPU maps the files"
+    loader = Loader(
+        Shards.open(shards), "val", global_batch=4, replicas=1, replica=0, resident=True
+    )
+    loader._stream = stream  # as a GPU has one
+    loader.load()
+    assert len(vars(loader)["_on_device"]) == loader.images
 
 
 def test_an_error_of_the_thread_comes_where_the_item_is_used(stream):

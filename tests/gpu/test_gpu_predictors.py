@@ -6,16 +6,19 @@ import pytest
 import torch
 from torch import nn
 
+from medscale.engine.formats import use
 from medscale.serve.batches import FixedBatches
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 def test_a_captured_network_gives_the_eager_outputs():
+    """A batch is filled up to another size, for which cuDNN may choose another algorithm."""
     torch.manual_seed(0)
+    use("fp32")
     network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()).cuda().eval()
     images = torch.randn(5, 3, 16, 16, device="cuda")
     with torch.inference_mode():
         run = FixedBatches(network)
-        torch.testing.assert_close(run(images), network(images))
-        torch.testing.assert_close(run(images[:2]), network(images[:2]))
+        for batch in (images, images[:2], images):
+            torch.testing.assert_close(run(batch), network(batch), rtol=1e-4, atol=1e-4)

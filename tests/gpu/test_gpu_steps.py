@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from medscale.engine.formats import FORMATS
 from medscale.engine.models.registry import build
 from medscale.engine.plan import Model
+from medscale.engine.train import graphs
 from medscale.engine.train.capture import NotCaptured
 from medscale.engine.train.loop import Trainer
 from small_training import Small, equal, overflow, small_network
@@ -195,6 +198,29 @@ def test_a_network_that_reads_the_device_is_named_and_goes_on(shards, device):
     assert small.train(5) == plain.train(5)
 
 
+def test_synchronized_batch_norm_is_captured(shards, device, monkeypatch):
+    """Its statistics are gathered from a pretended second rank, which has the same."""
+    if device.type != "cuda":
+        pytest.skip("SyncBatchNorm refuses the CPU")
+
+    def gather(output: torch.Tensor, own: torch.Tensor, *_: Any, **__: Any) -> None:
+        output.view(2, -1).copy_(own)
+
+    def network() -> nn.Module:
+        return nn.SyncBatchNorm.convert_sync_batchnorm(small_network())
+
+    for name in ("all_gather_into_tensor", "all_gather_single"):  # before and since PyTorch 2.14
+        monkeypatch.setattr(dist, name, gather, raising=False)
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    try:
+        called, captured = pair(shards, device, network=network)
+        assert called.train(5) == captured.train(5)
+        assert equal(called.state(), captured.state())
+        graphs.release(captured)
+    finally:
+        dist.destroy_process_group()
+
+
 class Breaking(nn.Module):
     """A layer that cannot be captured, by its own error or by one of CUDA."""
 
@@ -203,7 +229,8 @@ class Breaking(nn.Module):
         self._waits = waits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        # PyTorch's own function, since ``Recorder.check`` replaces the public one.
+        if x.is_cuda and torch._C._cuda_isCurrentStreamCapturing():
             if not self._waits:
                 raise RuntimeError("this layer refuses capture")
             torch.cuda.current_stream().synchronize()

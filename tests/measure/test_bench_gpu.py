@@ -12,7 +12,7 @@ import pytest
 import torch
 import typer
 
-from bench import gpu, gpu_session
+from bench import gpu, gpu_goals, gpu_session
 from bench.gpu_loops import WAYS, covered
 from bench.gpu_page import page
 from medscale.base.errors import MedscaleError
@@ -182,7 +182,8 @@ def test_a_session_writes_each_result_and_ends_in_time(tmp_path, monkeypatch):
         ("broken", "status 3"),
     ]
     assert rows[0]["output"] == ["fine"]
-    assert "begun" in (tmp_path / "out" / "log.txt").read_text()
+    assert "begun" in (tmp_path / "out" / "slow.txt").read_text()
+    assert "| slow | not finished within 0 s |" in (tmp_path / "out" / "goals.md").read_text()
     gpu_session.session(steps[:1], 0.1, tmp_path / "late")
     assert read_json(tmp_path / "late" / "session.json") == [
         {"step": "good", "status": "no time left"}
@@ -202,6 +203,46 @@ def test_steps_of_a_session_name_tests_and_benchmarks_that_exist():
             assert set(options["network"]) <= set(gpu.NETWORKS)
             assert set(options["way"]) <= set(gpu.TITLES)
             assert not options["gaps"]
+
+
+def test_goals_are_met_missed_or_not_measured(table: Path, tmp_path: Path):
+    new = rows().iloc[:2].assign(images_per_second=[5600.0, 5000.0], data=[0.02, None])
+    new["way"] = ["engine", "engine_fsdp"]
+    ddp = new.tail(1).assign(way="engine_ddp", images_per_second=5500.0)
+    gpu.save(pd.concat([new, ddp]), table)
+    printed = {"card": ['{"card": "NVIDIA H200"}'], "published": ['{"wall_s": 41.2}', "bye"]}
+    results = [
+        {"step": step, "status": "done", "seconds": 9.5, "output": output}
+        for step, output in printed.items()
+    ]
+    write_json(tmp_path / "session.json", [*results, {"step": "late", "status": "no time left"}])
+    text = gpu_goals.text(*gpu_goals.collect([tmp_path]))
+    for line in (
+        "## NVIDIA H200, rates of 2026-11-26",
+        "| medical_cnn, 32 a step: images/s | ≥ 5,500 | 5,600 | met |",
+        "| medical_cnn, 32 a step: of the plain loop's graph | ≥ 0.95 | 0.97 | met |",
+        "| efficientnet_b3, 64 a step: images/s | ≥ 2,200 | 1,012 | missed |",
+        "| resnet50, 256 a step: images/s | ≥ 4,600 |  | not measured |",
+        "| FSDP of DDP, medical_cnn, 32 a step, bf16 | ≥ 0.90 | 0.91 | met |",
+        "| AMP of tf32, efficientnet_b3, 64 a step, engine | ≥ 1.00 | 0.84 | missed |",
+        "| waiting for batches, largest share of all runs of the engine | ≤ 1.0% | 2.0% | missed |",
+        "| glaucoma as published, from command to predictions: seconds | ≤ 45 | 41 | met |",
+        "| published | done | 9.5 |",
+    ):
+        assert line in text, line
+    assert "late" not in text
+    gpu.save(rows("NVIDIA H100 80GB HBM3"), table)
+    text = gpu_goals.text(*gpu_goals.collect([tmp_path]))
+    assert "| medical_cnn, 32 a step: images/s | ≥ 4,125 | 1,136 | missed |" in text
+    assert text.count("| 41 | met |") == 1, "the published run was on the other card"
+    with pytest.raises(MedscaleError, match=r"has no session.json"):
+        gpu_goals.collect([tmp_path / "none"])
+
+
+def test_waiting_for_batches_is_measured_after_the_first_epoch():
+    history = pd.DataFrame({"seconds": [3.0, 1.0, 1.0], "data_s": [2.0, 0.01, 0.03]})
+    assert gpu.waiting(history) == pytest.approx(0.02)
+    assert gpu.waiting(history.head(1)) == pytest.approx(2 / 3)
 
 
 def test_figures_of_compilation_are_those_of_the_table():

@@ -150,3 +150,14 @@ def test_wrong_facts_and_fields_name_the_item(tmp_path: Path):
     path.write_text("title: X\ncite: y\nitems: {'1': {ask: What}}\n", encoding="utf-8")
     with pytest.raises(MedscaleError, match=r"items\.1\.asks"):
         read_listing(path)
+
+
+def test_answers_name_sections_that_the_paper_has():
+    paper, answers = (
+        " ".join(path.read_text(encoding="utf-8") for path in (ROOT / place).glob("*.*"))
+        for place in ("paper/sections", "checklists")
+    )
+    for title in ("Introduction", "Related work", "Methods in full", "Threats to validity"):
+        assert title.lower() in answers.lower()
+        assert rf"\section{{{title}}}" in paper
+    assert "methods in detail" not in answers.lower()

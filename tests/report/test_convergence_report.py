@@ -21,7 +21,7 @@ from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.convergence.tables import convergence
 from medscale.report.sources import seed_of
-from medscale.report.sweep.make import chosen
+from medscale.report.sweep.make import chosen, sweep_table
 from medscale.report.sweep.make import sweep as sweep_figure
 from synthetic_runs import ROOT, configuration, make_chapter, make_study
 
@@ -172,6 +172,10 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     assert [choice["is_configured"] for choice in facts["chosen"]] == [True, False]
     assert [choice["at_edge"] for choice in facts["chosen"]] == [False, True]
     assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
+    text = (tmp_path / "tables" / "glaucoma" / "sweep.tex").read_text(encoding="utf-8")
+    assert ("(range)" in text, "scaling" in text) == (True, False)
+    text = sweep_table(table.assign(replicates=1, lr=0.1, lr_scaling="linear"), "val_accuracy")
+    assert ("(range)" in text, "scaling" in text) == (False, True)
     with style.house():
         figure = sweep_figure(table, "val_accuracy")
         assert not faults(figure)

@@ -94,6 +94,17 @@ def test_a_temperature_corrects_overconfident_probabilities():
     assert after["nll"] < min(losses)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_few_images_that_are_all_correct_make_no_certainty(classes):
+    labels = np.arange(12) % classes
+    odds = np.full((12, classes), 0.1 / (classes - 1))
+    odds[np.arange(12), labels] = 0.9
+    temperature = calibration.temperature(labels, odds)
+    calibrated = calibration.apply_temperature(odds, temperature)
+    # Equal probabilities: the minimum is at the smoothed target, 13 of 14.
+    assert calibrated.max(axis=1) == pytest.approx(np.full(12, 13 / 14), abs=1e-4)
+
+
 def test_temperatures_at_the_ends():
     labels, odds = cases(2, 50)
     certain = np.eye(2)[labels]
@@ -313,11 +324,15 @@ def test_results_are_shown_in_the_terminal(tmp_path):
     assert metrics[0].startswith("metric ")
     assert max(map(len, metrics)) <= 80
     listing = CliRunner().invoke(main, ["show", str(tmp_path)])
-    assert listing.stdout.startswith(f"{tmp_path / 'out'}: ddp_amp_2gpu")
+    lines = listing.stdout.splitlines()
+    assert lines[0] == f"{tmp_path}/"
+    accuracy = f"{100 * summary['metrics']['test']['accuracy']['mean']:.1f}"
+    assert lines[2].split()[:2] == ["out†", accuracy]
+    assert lines[-1] == "demo: synthetic images; CPU processes in place of GPUs (†)"
     facts = json.loads(CliRunner().invoke(main, ["show", str(tmp_path), "--json"]).stdout)
     assert facts["results"] == [{"folder": str(tmp_path / "out"), **summary}]
     with pytest.raises(
-        MedscaleError, match=r"olt does not exist; similar names among 1 results.*/out"
+        MedscaleError, match=r"olt does not exist; similar names among 1 result: .*/out"
     ):
         CliRunner().invoke(main, ["show", str(tmp_path / "olt")], catch_exceptions=False)
     assert read_json(tmp_path / "out" / "summary.json")["confusions"][0]["images"] > 0

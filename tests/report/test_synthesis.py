@@ -9,11 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import figure_texts
 from medscale.base.files import write_json
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.report import style
+from medscale.report.names import BLUE
+from medscale.report.synthesis.buying import what_to_buy
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.effects import published_pairs, split_effects
+from medscale.report.synthesis.effects import published_changes, published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
+from medscale.report.synthesis.figures import published
+from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
 from medscale.report.synthesis.tables import verdicts_table
 from medscale.report.units import money_unit, time_unit
@@ -159,6 +165,34 @@ def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
     assert loss["seed_sd"] == pytest.approx(2.0)
 
 
+def test_a_factor_that_a_run_on_another_device_separates_lacks_no_run():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    lacking = [missing["run"] for missing in loss["lacking"]]
+    member = study(["serial_1gpu", "ddp_2cpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert [missing["run"] for missing in loss["lacking"]] == lacking == ["serial_amp_1gpu"]
+    member = study(["serial_1gpu", "ddp_amp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu", "ddp_2gpu"]
+
+
+def test_a_verdict_on_all_runs_says_so():
+    def words(*runs: str) -> list[str]:
+        member = study(["serial_1gpu", *runs])
+        member.tables["tests"]["reading"] = SAME
+        tested, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+        pairs = published_pairs([member], tested, {"glaucoma": []})
+        return [v["everywhere"] for v in facts([member], tested, effects, pairs)["verdicts"]]
+
+    assert words("ddp_2gpu") == [""]
+    assert words("ddp_2gpu", "ddp_amp_2gpu") == ["both"]
+    assert words("ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu") == ["all"]
+
+
 def test_a_run_that_changes_one_thing_lacks_no_other():
     member = study(["serial_1gpu", "serial_1gpu_bs64"])
     loss = largest_loss([member], all_runs([member]))
@@ -214,6 +248,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
     member = study(["serial_1gpu"])
     pairs = pd.DataFrame(
         {
+            "title": "Glaucoma",
             "speedup_reported": [1.9, 1.5, 1.0, 1.7],
             "speedup": [1.4, 1.4, 1.4, 1.1],
             "speedup_low": [1.2, 1.2, 1.2, np.nan],
@@ -225,6 +260,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
     )
     assert counted["published"] == {
         "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "without_higher": 1,
+        "studies": ["glaucoma"],
     }  # fmt: skip
 
 
@@ -348,3 +384,85 @@ def test_units_are_those_that_a_person_would_say():
     assert money_unit(3.0, "USD") == (1.0, "USD")
     assert money_unit(2e-5, "USD") == (1000.0, "USD for 1,000 trainings")
     assert money_unit(2e-6, "USD") == (1e6, "USD for 1,000,000 trainings")
+
+
+def test_the_activity_that_exceeds_its_share_of_the_serial_time_by_most_is_counted():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu"])
+    seconds = member.summaries["ddp_amp_2gpu"]["timing"]["seconds_by_kind"]
+    seconds["compute"], seconds["communication"] = {"mean": 4.5}, {"mean": 2.0}  # 9 / 2, and 0 / 2
+    lost = lost_time([member], all_runs([member]))
+    assert lost["runs"] == 2
+    assert {a["words"]: a["runs"] for a in lost["activities"]} == {
+        "communication": 1,
+        "computing (slower for each image)": 1,
+    }
+    for kind in ("data", "compute", "communication"):
+        seconds[kind] = {"mean": 0.1}  # faster than its share
+    member.summaries["ddp_2gpu"]["timing"]["communication_measured"] = False
+    assert lost_time([member], all_runs([member])) == {"runs": 0, "activities": []}
+
+
+def test_the_largest_published_change_of_accuracy_is_from_one_device_of_the_same_kind():
+    member = study(["serial_1gpu"])
+    member.tables["reported"] = pd.DataFrame(
+        [
+            ("accuracy", "serial_1cpu", 87.0),
+            ("accuracy", "ddp_2cpu", 76.0),
+            ("accuracy", "ddp_4cpu", 77.0),
+            ("accuracy", "ddp_2gpu", 60.0),
+            ("accuracy", "ddp_amp_2cpu", 50.0),
+            ("accuracy", "", 10.0),
+            ("whole training", "ddp_8cpu", 1.0),
+        ],
+        columns=["quantity", "meant", "reported"],
+    )
+    assert published_changes([member]) == [
+        {"study": "glaucoma", "label": "DDP, 2 CPU", "change": -11.0}
+    ]
+    assert published_changes([study(["serial_1gpu"])]) == []
+
+
+def test_each_run_has_a_row_of_what_to_buy_filled_where_no_other_is_faster_and_cheaper():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu"])
+    member.tables["cost"] = pd.DataFrame(
+        {
+            "run": ["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu"],
+            "replicates": 2,
+            "reached": [2, 2, 2, 1],
+            "seconds": [10.0, 6.0, 7.0, 3.0],
+            "seconds_low": [9.0, 5.0, 6.0, 3.0],
+            "seconds_high": [11.0, 7.0, 8.0, 3.0],
+            "money": [1.0, 1.2, 1.4, 0.3],
+        }
+    )
+    with style.house():
+        figure = what_to_buy([member], "USD")
+        assert figure_texts.faults(figure) == []
+    time, money = figure.axes
+    assert [text.get_text() for text in time.get_yticklabels()] == [
+        "serial, 1 GPU", "DDP, 2 GPU", "DDP + AMP, 2 GPU", "serial + AMP, 1 GPU",
+    ]  # fmt: skip
+    assert "reached by 1 of 2" in [text.get_text() for text in time.texts]
+    marks = [line for line in money.lines if line.get_marker() == "o"]
+    assert [(line.get_xdata()[0], line.get_markerfacecolor()) for line in marks] == [
+        (1.0, BLUE), (1.2, BLUE), (1.4, "white"),
+    ]  # fmt: skip
+
+
+def test_a_measured_speedup_without_an_interval_is_hollow():
+    pairs = pd.DataFrame(
+        {
+            "title": "Glaucoma",
+            "run": ["ddp_2gpu", "ddp_2cpu"],
+            "speedup_reported": 1.9,
+            "speedup": [1.4, 1.6],
+            "speedup_low": [np.nan, 1.59],
+            "speedup_high": [np.nan, 1.61],
+        }
+    )
+    with style.house():
+        figure = published(pairs)
+    marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert [line.get_markerfacecolor() for line in marks] == ["white", BLUE]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["published", "measured here, 95 % interval", "measured here, one seed"]

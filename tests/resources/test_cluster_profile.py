@@ -256,23 +256,106 @@ def test_settings_that_would_wait_for_ever_are_refused(
         assert fault in str(caught.value)
 
 
-def test_a_cluster_without_accounting_takes_any_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(*command: str) -> list[str]:
-        if command[0] == "sacctmgr" and accounts is None:
-            raise MedscaleError("sacctmgr failed")
-        return SINFO if command[0] == "sinfo" else accounts or []
+class Answers:
+    """SLURM's programs: what they answer to the command that is tested."""
 
-    monkeypatch.setattr(site.shutil, "which", lambda program: program)
-    monkeypatch.setattr(slurm, "ask", answer)
-    accounts: list[str] | None = None
-    assert "account physics (not checked" in site.check(OURS, Node(gpus=1, cpus=8))
-    accounts = ["physics", "biology"]
-    assert "account physics, partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2" in (
-        site.check(OURS, Node(gpus=1, cpus=8))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.accounts: list[str] | None = ["physics", "biology"]
+        self.storage, self.refusals, self.commands = "slurmdbd", {0: "", 1: ""}, list[str]()
+        monkeypatch.setattr(site.shutil, "which", lambda program: program)
+        monkeypatch.setattr(slurm, "ask", self)
+
+    def __call__(self, *command: str) -> list[str]:
+        self.commands.append(" ".join(command))
+        refusal = self.refusals["--gres" in " ".join(command)]
+        if command[0] == "sbatch" and refusal:
+            raise MedscaleError(f"sbatch failed: sbatch: error: x\nallocation failure: {refusal}")
+        if command[0] == "sacctmgr" and self.accounts is None:
+            raise MedscaleError("sacctmgr failed")
+        return {
+            "sinfo": SINFO,
+            "scontrol": [f"AccountingStorageType   = accounting_storage/{self.storage}"],
+            "sacctmgr": self.accounts or [],
+        }.get(command[0], [])
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    return Answers(monkeypatch)
+
+
+def test_the_account_is_one_of_the_user(answers: Answers) -> None:
+    node = Node(gpus=1, cpus=8)
+    assert (
+        "account physics; partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2"
+        in (site.check(OURS, node)[0])
     )
-    accounts = ["biology"]
+    answers.accounts = None
+    assert "account physics (not checked" in site.check(OURS, node)[0]
+    answers.accounts = ["biology"]
     with pytest.raises(MedscaleError, match="you have no account 'physics'; there are: biology"):
+        site.check(OURS, node)
+
+
+def test_slurm_is_asked_where_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.shutil, "which", lambda _: None)
+    with pytest.raises(MedscaleError, match="run this where jobs are submitted"):
         site.check(OURS, Node(gpus=1, cpus=8))
+
+
+def test_a_cluster_without_accounting_has_no_accounts(answers: Answers) -> None:
+    answers.storage = "none"
+    node, without = Node(gpus=1, cpus=8), OURS.model_copy(update={"account": None})
+    assert site.check(without, node)[0].startswith("no account, as the cluster has no accounting")
+    assert not any("--account" in command for command in answers.commands)
+    with pytest.raises(MedscaleError, match=r"set cluster\.account to null"):
+        site.check(OURS, node)
+    answers.storage = "slurmdbd"
+    with pytest.raises(MedscaleError, match="does not have your account yet"):
+        site.check(without, node)
+
+
+def test_slurm_judges_options_before_the_first_job(answers: Answers) -> None:
+    cluster = OURS.model_copy(
+        update={"options": {"qos": "long", "exclude": "n1"}, "cpu_partition": "cpu"}
+    )
+    node = Node(gpus=1, cpus=8)
+    text, obstacles = site.check(cluster, node)
+    assert "partition cpu" in text
+    assert obstacles == []
+    cpu_job, gpu_job = (command for command in answers.commands if command.startswith("sbatch"))
+    assert "--account=physics --partition=cpu --qos=long --exclude=n1 --time=20" in cpu_job
+    assert "--partition=gpu --qos=long --exclude=n1 --gres=gpu:1" in gpu_job
+    answers.refusals[1] = "Requested node configuration is not available"
+    [obstacle] = site.check(cluster, node)[1]
+    assert obstacle == f"jobs in gpu would wait: {answers.refusals[1]} (`sinfo -R`)"
+    answers.refusals[0] = "Invalid qos specification"
+    with pytest.raises(MedscaleError, match=r"without GPUs in partition cpu: Invalid.*; correct"):
+        site.check(cluster, node)
+    answers.refusals[0] = ""
+    with pytest.raises(MedscaleError, match=r"node\.cpus: 200 must be at most 128"):
+        site.check(cluster.model_copy(update={"partition": "cpu"}), Node(gpus=0, cpus=200))
+
+
+def test_options_and_partitions_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"qos": "long", "constraint": "a100", "reservation": "course"}
+    cluster = OURS.model_copy(update={"options": options, "cpu_partition": "cpu"})
+
+    def requested(gpus: int) -> dict[str, Any]:
+        needs = Request(1, gpus, 1, 1, 1)
+        return jobs.resources(cluster, needs, Failures(), "name", warn=True, limit_mb=None)
+
+    assert (requested(0)["slurm_partition"], requested(1)["slurm_partition"]) == ("cpu", "gpu")
+    assert (requested(1)["qos"], requested(1)["constraint"]) == ("long", "a100")
+    assert "--reservation=course" in requested(0)["slurm_extra"]
+    assert "long" not in requested(0)["slurm_extra"]
+    assert resources(Request(1, 1, 1, 1, 1))["qos"] is None
+    monkeypatch.setattr("medscale.resources.submit.signal.signal", lambda *_: None)
+    overlay = {"cluster": {"options": options, "cpu_partition": "cpu"}}
+    overlay["dask"] = {"scheduler": "slurm", "workers": 64}
+    study = Graph(merge(COMPLETE, overlay))
+    line = Submission(study, None, IN_IMAGE).start_dask()
+    assert '"queue":"cpu","job_extra_directives":["--qos=long","--constraint=a100"' in line
 
 
 def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,6 +367,19 @@ def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture
         Submission(Graph({}), "", IN_IMAGE).ready("slurm")
     assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err
     Submission(Graph({}), "", IN_IMAGE).ready("local")
+
+
+def test_a_controller_that_is_down_is_told_from_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "sinfo"
+    program.write_text('#!/bin/sh\necho "slurm_load_partitions: $1" >&2\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(MedscaleError, match="SLURM does not answer; try again when it does"):
+        slurm.ask("sinfo", "Unable to contact slurm controller (connect failure)")
+    with pytest.raises(MedscaleError, match=r"^sinfo Access denied failed: slurm_load"):
+        slurm.ask("sinfo", "Access denied")
 
 
 def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(

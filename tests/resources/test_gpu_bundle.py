@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from training_runs import ROOT
 
@@ -30,6 +33,8 @@ def wheels(tmp_path: Path) -> Path:
         wheel.writestr("pulp/__init__.py", "VALUE = 7\n")
         wheel.writestr("pulp/solverdir/cbc/linux/i64/cbc", "kept")
         wheel.writestr("pulp/solverdir/cbc/win/i64/cbc.exe", "left out")
+        wheel.writestr("imagecodecs.libs/libaom-1.so", "left out")
+        wheel.writestr("imagecodecs/_jpegls.abi3.so", "kept")
     return folder
 
 
@@ -42,7 +47,8 @@ def test_the_bundle_runs_a_command_with_its_source_and_packages(wheels: Path, tm
         archive.extractall(tmp_path)
     assert "medscale-gpu/site/pulp/solverdir/cbc/linux/i64/cbc" in names
     assert "medscale-gpu/site/connection_pool/__init__.py" in names
-    assert not any(name.endswith((".exe", ".lock")) for name in names)
+    assert "medscale-gpu/site/imagecodecs/_jpegls.abi3.so" in names
+    assert not any(name.endswith((".exe", ".lock", "libaom-1.so")) for name in names)
     code = "import pulp, medscale; print(pulp.VALUE, medscale.__file__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
@@ -65,6 +71,28 @@ def test_every_listed_package_has_a_locked_version(monkeypatch, tmp_path: Path):
     (tmp_path / "list.txt").write_text("# comment\nno-such-package\n")
     with pytest.raises(SystemExit, match=r"no-such-package of list.txt are not in"):
         bundle.pinned()
+
+
+# Packages that the machine has: the whole study ran on one without them in the bundle.
+PRESENT = {"click", "cloudpickle", "fsspec", "jinja2", "matplotlib", "msgpack", "numpy", "pandas"}
+PRESENT |= {"opencv-python-headless", "pillow", "pyyaml", "requests", "toolz", "torch", "wrapt"}
+PRESENT |= {"torchvision", "zipp"}
+# Of ultralytics, whose parts that need them are not used.
+UNUSED = {"polars", "ultralytics-platform", "ultralytics-thop"}
+ON_CARD = {"python_version": "3.12", "python_full_version": "3.12.0", "extra": ""}
+
+
+def test_the_packages_that_listed_ones_need_are_listed_or_present():
+    """A plugin of pytest without its own dependency would end every test run."""
+    listed = {canonicalize_name(line.split("==")[0]) for line in bundle.pinned()}
+    needed = {
+        canonicalize_name(requirement.name): name
+        for name in listed
+        for requirement in map(Requirement, metadata.requires(name) or [])
+        if requirement.marker is None or requirement.marker.evaluate(ON_CARD)
+    }
+    known = listed | {*bundle.NO_WHEEL} | PRESENT | UNUSED
+    assert {need: name for need, name in needed.items() if need not in known} == {}
 
 
 def test_a_bundle_that_is_too_large_is_refused(wheels: Path, monkeypatch, tmp_path: Path):

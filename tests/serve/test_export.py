@@ -36,6 +36,7 @@ from medscale.measure.record import Marks, write
 from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
+from medscale.serve.export_command import default_name
 from medscale.serve.formats.format import inputs_of
 from medscale.serve.formats.registry import FORMATS
 
@@ -166,6 +167,11 @@ def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> N
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(MedscaleError, match="cannot be run by ONNX Runtime"):
         runtime.onnx(tmp_path / "x.onnx")
+
+
+def test_the_name_of_a_file_repeats_no_ending() -> None:
+    names = [default_name("skin-serial_1gpu", to) for to in ("onnx", "fp16")]
+    assert names == ["skin-serial_1gpu.onnx", "skin-serial_1gpu.fp16.onnx"]
 
 
 def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> None:

@@ -510,6 +510,15 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
         assert message in str(run([*arguments, *bad_argument]).exception)
 
 
+def test_an_image_without_contrast_is_noted() -> None:
+    ramp = np.tile(np.arange(256, dtype=np.uint16), (64, 1))
+    notes = [
+        prepare(image_bytes(Image.fromarray(ramp * factor), "PNG"), Preprocess(size=64)).note
+        for factor in (16, 257)  # 12 bits in a file of 16 bits, and 16 bits
+    ]
+    assert notes == ["hardly any contrast: its pixels span 16 of 255 levels", None]
+
+
 def test_the_used_frame_of_several_is_named(study_result, tmp_path: Path) -> None:
     first, second, third = (picture(number, (150, 110)) for number in range(3))
     pages = {"save_all": True, "append_images": [second, third]}

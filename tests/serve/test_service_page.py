@@ -264,7 +264,7 @@ def test_it_can_be_heard(page: Page) -> None:
     assert page.get_by_role("slider", name="Strength").is_visible()
     assert page.get_by_role("img", name="photo.jpg", exact=True).is_visible()
     assert page.get_by_role("img", name="Heat map over photo.jpg").is_visible()
-    assert page.get_by_role("list", name="As a yes or no").is_visible()
+    assert page.get_by_role("list", name="Yes or no, by a threshold").is_visible()
     assert page.get_by_role("img").count() == 2  # what only decorates is not read out
     assert page.locator("[role=alert]").count() == 1
     assert (

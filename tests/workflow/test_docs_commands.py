@@ -31,6 +31,7 @@ from docs_commands import (
 from medscale.base.errors import MedscaleError
 from medscale.cli.main import main
 from medscale.config.configuration import load
+from medscale.workflow.progress.state import Job, State
 from snakemake_command import snakemake
 
 COMMANDS = commands()
@@ -254,6 +255,28 @@ def test_the_table_of_the_demo_is_that_of_its_file() -> None:
 
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert filled(readme, read_table(TABLE)) == readme
+
+
+def test_the_documents_name_the_same_minutes_of_the_demo(tmp_path: Path) -> None:
+    from tools import readme
+
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in readme.TIMED]
+    assert len({number for text in texts for number in readme.MINUTES.findall(text)}) == 1
+    assert all(readme.MINUTES.search(text) for text in texts)
+    state = State(tmp_path, now=1000.0)
+    state.expect([Job(1, "train"), Job(2, "paper_pdf")])
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "paper.tsv").write_text("s\n8.5\n")
+    state.write()
+    assert readme.minutes(tmp_path) is None  # it runs
+    state.finish(1)
+    state.finish(2)
+    state.ended = 1000.0 + 842
+    state.write()
+    assert readme.minutes(tmp_path) == 14
+    for name in ("a", "b"):  # stages that an earlier call finished
+        (tmp_path / "benchmarks" / f"{name}.tsv").write_text("s\n2\n")
+    assert readme.minutes(tmp_path) is None
 
 
 def test_the_first_screen_and_the_length_of_the_readme() -> None:

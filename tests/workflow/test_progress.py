@@ -21,14 +21,15 @@ from typer.testing import CliRunner
 
 from medscale.base.errors import QUIET_VARIABLE, MedscaleError, tell_user
 from medscale.base.log import log, set_up
+from medscale.base.provenance import SITE
 from medscale.cli import progress
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
-from medscale.workflow.progress.display import duration, running_lines
-from medscale.workflow.progress.logs import epoch, last_sentence, logs_of, reason
-from medscale.workflow.progress.queue import note, seconds_of
+from medscale.workflow.progress.display import duration, headline, running_lines
+from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_of, reason
+from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
 
@@ -113,6 +114,7 @@ def test_the_reason_of_a_failure_is_that_of_the_last_attempt(
     log.handlers.clear()
 
 
+UNSUBMITTED = "Job submission failed with exception: The given account x appears to be invalid"
 BROKEN = "SLURM-job '7' failed, SLURM status is: 'FAILED'. Detailed failure reason unavailable"
 REFUSED = (
     "SLURM sbatch failed. The error message was 'sbatch: error: invalid partition specified: no\n"
@@ -124,6 +126,13 @@ REFUSED = (
 @pytest.mark.parametrize(
     ("stage", "slurm", "message", "expected"),
     [
+        (
+            None,
+            "slurmstepd: error: Exceeded job memory limit",
+            BROKEN,
+            "it ran out of memory; each further attempt requests twice as much, up to node.memory",
+        ),
+        (None, None, UNSUBMITTED, "the job was not submitted: The given account x appears to be"),
         (None, None, REFUSED, "sbatch refused the job: Batch job submission failed: Invalid part"),
         (
             "epoch 3/8",
@@ -166,6 +175,7 @@ REFUSED = (
         ),
         (None, "died with <Signals.SIGKILL: 9>", BROKEN, "it was killed"),
         (None, "FATAL:   container creation failed: no /scratch", BROKEN, "FATAL:   container"),
+        (None, None, BROKEN.replace("FAILED", "CANCELLED"), "it was cancelled"),
         (None, "Building DAG of jobs...", BROKEN, "SLURM ended it: FAILED"),
         (None, None, BROKEN, "SLURM ended it: FAILED"),
         (None, None, "", "its process ended without a message, and without a log"),
@@ -180,6 +190,27 @@ def test_why_a_slurm_job_failed(
     if slurm is not None:
         logs[1].write_text(f"{slurm}\n")
     assert reason(logs, message, None)[0].startswith(expected)
+
+
+def test_the_end_of_a_slurm_job_is_not_hidden_by_what_snakemake_prints(tmp_path: Path) -> None:
+    log, end = tmp_path / "7.log", "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.0"
+    chatter = [f"message {number}" for number in range(9)]
+    log.write_text("\n".join([end, *chatter]))
+    assert excerpt(log, 5) == [end, *chatter[-5:]]
+    assert excerpt(log, 20) == [end, *chatter]
+
+
+def test_a_refusal_of_slurm_has_its_remedy() -> None:
+    refusals = {
+        "Invalid qos specification": f"correct {SITE}",
+        "Requested node configuration is not available": "`sinfo -R`",
+        "Job violates accounting/QOS policy (job submit limit)": "--jobs 10",
+        "Unable to contact slurm controller (connect failure)": "SLURM does not answer",
+    }
+    for sentence, remedy in refusals.items():
+        message = f"SLURM sbatch failed. The error message was 'sbatch: error: {sentence}'.\n"
+        assert remedy in reason([], message, None)[0]
+    assert reason([], REFUSED, None)[0].endswith(f"specified; correct {SITE}")
 
 
 def test_a_log_of_an_earlier_attempt_does_not_tell_why_this_one_failed(tmp_path: Path) -> None:
@@ -209,11 +240,34 @@ def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> No
     lines = list(running_lines(state, 1e6))
     assert lines[-1] == "2 in SLURM's queue: Priority 1, PartitionTimeLimit 1"
     assert lines[0] == "skin ddp_2gpu seed 3, 24 h 00 min"
+    assert headline(state, 1e6).endswith("left without the wait in SLURM's queue")
+    place = "(Nodes required for job are DOWN, DRAINED or reserved for jobs in higher priority)"
+    note(state, [QueuedJob("11", "PENDING", "0:00", place, jobs[0].title)], now=1e6)
+    assert list(running_lines(state, 1e6))[-1] == (
+        "1 in SLURM's queue: nodes are down, drained or reserved (sinfo -R)"
+    )
+    note(state, queued, now=1e6)
     state.write()
     assert read(tmp_path).state.jobs[1].waits == "Priority"  # type: ignore[union-attr]
     note(state, [QueuedJob("11", "RUNNING", "0:05", "n1", jobs[0].title)], now=2e6)
     assert [job.waits for job in jobs] == [None] * 4
     assert jobs[0].started == 2e6 - 5
+
+
+def test_a_job_that_ended_unnoticed_is_reported(tmp_path: Path) -> None:
+    state, job = State(tmp_path), training(1)
+    state.expect([job])
+    state.start(job.number, job.rule, job.wildcards, None)
+    job.started = 1e6
+    assert note(state, [], now=2e6) == []  # a job outside SLURM
+    job.title = "train skin/ddp_2gpu seed1 (.)"
+    entry = QueuedJob("11", "RUNNING", "1:00", "n1", job.title)
+    assert note(state, [entry], now=2e6) == []
+    assert note(state, [], now=2e6 + UNNOTICED_S) == []
+    [sentence] = note(state, [], now=2e6 + UNNOTICED_S + 1)
+    assert sentence.startswith("skin ddp_2gpu seed 1 is no longer in SLURM's queue")
+    state.start(job.number, job.rule, job.wildcards, None)
+    assert note(state, [], now=time.time()) == []
 
 
 def test_times_of_slurm_are_seconds() -> None:
@@ -341,6 +395,18 @@ def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> N
     (tmp_path / "logs").touch()  # in the place of the folder
     State(tmp_path).write()
     assert read(tmp_path) is None
+
+
+def test_a_file_that_snakemake_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("node: {gpus: 4}\ncluster:\n  account physics\n  partition: gpu\n")
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", str(file), "-n"])
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
+    text = f"WorkflowError:\n{plugin.NO_YAML}. In case of YAML, make sure to"
+    handler.emit(logging.LogRecord("snakemake", logging.ERROR, "", 0, text, (), None))
+    assert f"medscale: error: {file}, line 4, column 12: not valid" in capsys.readouterr().err
 
 
 def test_durations_are_those_of_a_person() -> None:

@@ -107,7 +107,7 @@ def test_the_first_page_shows_each_study_by_its_title(tmp_path, monkeypatch):
     config = {"scale": "demo", "first_page": page}
     source = environment.from_string(text).render(snakemake=SimpleNamespace(config=config))
     html = publish_parts(source, writer="html", settings_overrides={"halt_level": 2})["html_body"]
-    assert html.count("<img") == 3
+    assert html.count("<img alt=") == 3
     assert html.index("svg+xml") < html.index("Skin diseases in clinical photographs</h1>")
     assert safe(HOSTILE) in html
     assert "<b>|" not in html

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
+from medscale.base.suggest import LIKENESS
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
@@ -208,6 +209,9 @@ def _nearest(path: Path, file: str) -> str:
     }
     if exact := by_name.get(str(path)):
         return f"did you mean {exact}?"
+    corrected = _corrected(path, file)
+    if corrected is not None and (corrected.name == path.name or not (corrected / file).is_file()):
+        return f"did you mean {corrected}?"
     above = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
     results = [result for end in ("*", "*/*") for result in above.glob(f"{end}/{file}")]
     names = sorted(str(result.parent) for result in results)
@@ -215,4 +219,22 @@ def _nearest(path: Path, file: str) -> str:
         close = get_close_matches(str(path), by_name, 1)
         return f"did you mean {by_name[close[0]]}?" if close else RESULT_ADVICE
     close = get_close_matches(str(path), names, SUGGESTIONS, 0.0)
-    return f"similar names among {len(names)} results: {', '.join(close)}"
+    number = f"{len(names)} results" if len(names) > 1 else "1 result"
+    return f"similar names among {number}: {', '.join(close)}"
+
+
+def _corrected(path: Path, file: str) -> Path | None:
+    """Return the path with each misspelt folder replaced by the most similar one.
+
+    None if a folder has no similar name, or if no result lies at the path or below it.
+    """
+    place = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        if not (place / part).is_dir():
+            names = [folder.name for folder in place.iterdir() if folder.is_dir()]
+            close = get_close_matches(part, names, 1, LIKENESS)
+            if not close:
+                return None
+            part = close[0]
+        place /= part
+    return place if (place / file).is_file() or _below(place, file) else None

@@ -137,6 +137,21 @@ def study_graph(
     return Graph(changes, arguments, files=files_of(configfile, cluster))
 
 
+def of_demo(command: str, scale: str, configfile: Path | None) -> str:
+    """Return the command for the demo's outputs, if only these exist; otherwise an empty text.
+
+    Args:
+        command: the name of a command that found no outputs.
+        scale, configfile: its options.
+    """
+    if scale == "demo" or configfile is not None:
+        return ""
+    from medscale.workflow.graph import Graph
+
+    workdir = Graph({"scale": "demo"}).workdir
+    return f"; the demo's: medscale {command} --scale demo" if (workdir / "logs").is_dir() else ""
+
+
 def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
     """Return the YAML files of the layers above config.yaml, the highest last."""
     from medscale.resources.site import FILE as SITE

@@ -15,7 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.cli.options import ConfigFile, Only, changes_of
+from medscale.cli.options import ConfigFile, Only, changes_of, of_demo
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
@@ -50,9 +50,11 @@ def status(
             note = str(error).splitlines()[0]
             typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
     if recorded is None and not queued:
-        raise MedscaleError(
-            f"no study has been started in {shown_path(workdir)}; `medscale study` starts the demo"
+        hint = (
+            of_demo("status", scale or "full", configfile) or "; `medscale study` starts the demo"
         )
+        place = "this folder" if workdir == ROOT else shown_path(workdir)
+        raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)
 
 
@@ -68,7 +70,7 @@ def logs(
     """Show the last lines of the logs that belong to a target, the newest log last."""
     from medscale.resources.slurm import LOGS
     from medscale.resources.submit import place_of
-    from medscale.workflow.progress.logs import logs_of, tail
+    from medscale.workflow.progress.logs import excerpt, logs_of
 
     workdir = _graph(scale, None, configfile, target).workdir
     files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), target))
@@ -77,7 +79,7 @@ def logs(
             f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
             "nothing has been started for it"
         )
-    parts = {shown_path(file): tail(file)[-lines:] for file in files}
+    parts = {shown_path(file): excerpt(file, lines) for file in files}
     print_facts({"logs": parts}, _log_text(parts), as_json)
 
 

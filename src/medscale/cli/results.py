@@ -307,7 +307,7 @@ def export(
     result: Result,
     to: Annotated[str, typer.Option(help=f"format: {', '.join(FORMATS)}")] = "onnx",
     to_file: Annotated[
-        Path | None, typer.Option("--out", help="default: <study>-<run>.<format>.onnx here")
+        Path | None, typer.Option("--out", help="default: <study>-<run>[.<format>].onnx here")
     ] = None,
     images: Annotated[
         Path | None,

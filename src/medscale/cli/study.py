@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +25,7 @@ from medscale.cli.options import (
     changes_of,
     files_of,
     layers_of,
+    of_demo,
     run_snakemake,
     study_graph,
 )
@@ -39,11 +41,14 @@ def check(
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="with --cluster: jobs run by --sdm env-modules")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check data, settings, disk, memory and devices for the planned runs; seconds, offline."""
     graph = study_graph(scale, only, configfile, cluster)
-    findings = _findings(graph, cluster)
+    findings = _findings(graph, cluster, in_image=not no_image)
     facts = {
         "scale": graph.config.scale,
         "studies": graph.studies,
@@ -54,10 +59,10 @@ def check(
     _refuse_errors(findings)
 
 
-def _findings(graph: Graph, cluster: bool = False) -> list[Finding]:
+def _findings(graph: Graph, cluster: bool = False, in_image: bool = True) -> list[Finding]:
     from medscale.workflow.preflight import examine
 
-    return examine(graph, on_cluster=cluster)
+    return examine(graph, on_cluster=cluster, in_image=in_image)
 
 
 def _findings_text(findings: list[Finding]) -> Iterable[str]:
@@ -244,7 +249,11 @@ def summary(
     graph = study_graph(scale, only, configfile)
     from medscale.workflow import summary
 
-    print_facts(summary.facts(graph) if as_json else {}, summary.lines(graph, since), as_json)
+    facts = summary.facts(graph)
+    is_empty = not any(study["results"] for study in facts["studies"])
+    hint = of_demo("summary", scale, configfile) if is_empty and not as_json else ""
+    hints = ["\n" + hint.removeprefix("; ")] if hint else []
+    print_facts(facts, chain(summary.lines(graph, since), hints), as_json)
 
 
 def size(

@@ -196,8 +196,16 @@ def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:
 
 
 def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults without the options of a network that the study replaces."""
+    """Return the defaults that fit a study's own settings.
+
+    The options of a network that the study replaces are left out, and the number of steps where the
+    study gives a number of epochs, which the steps would replace.
+    """
     own, model = study.get("model"), defaults.get("model")
     names = [part.get("name") if isinstance(part, dict) else None for part in (own, model)]
     replaced = names[0] is not None and names[0] != names[1]
-    return {key: value for key, value in defaults.items() if key != "model" or not replaced}
+    fitting = {key: value for key, value in defaults.items() if key != "model" or not replaced}
+    recipe, steps = study.get("recipe"), defaults.get("recipe")
+    if isinstance(recipe, dict) and "epochs" in recipe and isinstance(steps, dict):
+        fitting["recipe"] = {key: value for key, value in steps.items() if key != "steps"}
+    return fitting

@@ -58,11 +58,12 @@ def explain(
     """
     misspelt = list(dict.fromkeys(_names(layers, check_network)))
     texts = tuple(mistake.text for mistake in misspelt)
+    reasons = [text.split(GRAMMAR)[0].split("; ")[0] for text in texts]  # without suggestions
     further = [
         mistake
         for error in errors
         for mistake in _of(error, model, layers.studies)
-        if not any(text.split(GRAMMAR)[0] in mistake.text for text in texts)
+        if not any(reason in mistake.text for reason in reasons)
     ]
     places = Places(layers, files)
     placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
@@ -121,13 +122,34 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
                 right = [name for name in studies if name != path[1]]
                 text += f", which a new study needs; {suggestion(path[1], right)}".rstrip("; ")
         elif kind != "value_error":
-            text += f" (found {item['input']!r})"
+            text += f" (found {item['input']!r}){_remedy(kind, item['input'], _unit(model, path))}"
         yield Mistake(path, text)
+
+
+def _remedy(kind: str, value: object, unit: str | None) -> str:
+    """Return how a value of the wrong type is written; empty if the message says it."""
+    if kind == "string_type" and isinstance(value, bool):
+        return "; yes, no, on, off, true and false stand in quotes where they are text"
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"; text that looks like a number stands in quotes: '{value}'"
+    return f"; a number in {unit}" if unit and kind.startswith(("int_", "float_")) else ""
+
+
+def _unit(model: type[BaseModel], path: Keys) -> str | None:
+    """Return the unit of a setting; None without one."""
+    fields = [s.model_fields.get(str(path[-1])) for s in _sections_at(model, path[:-1])]
+    extras = [field.json_schema_extra for field in fields if field is not None]
+    return next((str(e["unit"]) for e in extras if isinstance(e, dict) and "unit" in e), None)
 
 
 def _fields(model: type[BaseModel], path: Keys) -> list[str]:
     """Return the names of the settings of a section."""
     names = list(BEFORE_VALIDATION.get(len(path), ()))
+    return names + [name for s in _sections_at(model, path) for name in s.model_fields]
+
+
+def _sections_at(model: type[BaseModel], path: Keys) -> list[type[BaseModel]]:
+    """Return the sections, mostly one, that a path of keys leads to."""
     sections = [model]
     for part in path:
         inner = [
@@ -137,7 +159,7 @@ def _fields(model: type[BaseModel], path: Keys) -> list[str]:
         ]
         if inner:
             sections = [section for annotation in inner for section in _sections(annotation)]
-    return names + [name for section in sections for name in section.model_fields]
+    return sections
 
 
 def _sections(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from time import perf_counter
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,10 @@ def upload(values: Tensor, device: torch.device) -> Tensor:
 
 
 def ahead(
-    items: Iterator[T], stream: torch.cuda.Stream | None, tensors: Callable[[T], list[Tensor]]
+    items: Iterator[T],
+    stream: torch.cuda.Stream | None,
+    tensors: Callable[[T], list[Tensor]],
+    waited: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[T]:
     """Yield items; for a GPU, a thread prepares the next item on a stream at the same time.
 
@@ -31,6 +35,7 @@ def ahead(
         items: iterator that prepares the items.
         stream: the stream for the preparation; None on a CPU.
         tensors: function that returns the tensors of an item in the memory of the GPU.
+        waited: called with the seconds for which each item of the thread was waited for.
     """
     if stream is None:
         yield from items
@@ -43,7 +48,9 @@ def ahead(
     with ThreadPoolExecutor(1, "ahead") as thread:
         future = thread.submit(make)
         while True:
+            start = perf_counter()
             batch, ready = future.result()
+            waited(perf_counter() - start)
             if not batch:
                 return
             future = thread.submit(make)

@@ -14,6 +14,7 @@ from medscale.data.cluster import run_all
 from medscale.data.images import Unreadable
 from medscale.data.inspection import FACTS, Fact, fault, inspect
 from medscale.data.inventory import CONFLICT
+from medscale.data.prepare import FEWEST_LEVELS, NO_CONTRAST
 from medscale.data.settings import Limits, Source
 
 LARGEST = 256  # largest number of images of a Dask task
@@ -187,6 +188,18 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name the frames of files with several (``frames.name_frames``); add audit rows (kept)."""
     rows, notes = frames.name_frames(rows)
     return rows, audit_rows(notes.assign(reason=frames.SEVERAL), KEPT)
+
+
+def flat_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Find blank images, and files that use a small part of the range of their samples.
+
+    Returns:
+        The rows without the column ``_levels``, and audit rows (kept).
+    """
+    flat = rows[rows["_levels"] < FEWEST_LEVELS]
+    detail = "its pixels span " + flat["_levels"].astype(str) + " of 255 levels"
+    notes = audit_rows(flat.assign(reason=NO_CONTRAST, detail=detail), KEPT)
+    return rows.drop(columns="_levels"), notes
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

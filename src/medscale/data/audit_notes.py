@@ -12,6 +12,7 @@ from medscale.data.audit import EXCLUDED, KEPT
 from medscale.data.frames import SEVERAL
 from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inventory import CONFLICT, Inventory
+from medscale.data.prepare import NO_CONTRAST
 from medscale.data.settings import Split
 
 FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
@@ -40,6 +41,7 @@ def notes(
     file_notes = [
         *_note_on_headers(patient_counts),
         *_note_on_frames(left_out[left_out["action"] == KEPT]),
+        *_note_on_contrast(left_out[left_out["action"] == KEPT]),
         *_note_on_limits(left_out[left_out["action"] == EXCLUDED]),
         *_note_on_look_alikes(look_alikes),
     ]
@@ -123,6 +125,17 @@ def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
     count_all = int(several.str.startswith("all").sum())
     statement = "all are used as images of one patient" if count_all else "one of each is used"
     return [f"{len(several)} files have several frames or pages: {statement} (source.frames)."]
+
+
+def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
+    """Return a note on blank images and on samples that use a small part of their range."""
+    flat = kept_rows[kept_rows["reason"] == NO_CONTRAST]
+    if flat.empty:
+        return []
+    return [
+        f"{len(flat)} images have hardly any contrast, such as {flat['path'].iloc[0]}: they are "
+        "blank, or their values fill a small part of the range (12 bits in a file of 16 bits)."
+    ]
 
 
 def _note_on_limits(excluded: pd.DataFrame) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
-from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, SPLITS, Excluded, Row, image_row
+from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, Excluded, Row, image_row, split_of
 from medscale.data.listing import Listing
 
 SHOWN = 8  # labels of a message
@@ -15,6 +16,8 @@ SHOWN = 8  # labels of a message
 
 def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
     """Return the rows of the images in class folders; other images are left out.
+
+    The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``.
 
     Args:
         listing: listing of the raw folder.
@@ -25,13 +28,14 @@ def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[
     """
     splits = _split_folders(listing)
     depth = 1 if splits else 0  # position of the class folder in a path
+    are_below = not splits and _are_splits_below(listing)
     rows, left_out = {}, []
     for path in listing.images:
         parts = listing.parts(path)
         if len(parts) < depth + 2 or (splits and parts[0] not in splits):
             left_out.append((path, NO_FOLDER, "stands in no class folder"))
             continue
-        split = SPLITS[parts[0].lower()] if splits else None
+        split = split_of(parts[0]) if splits else split_of(parts[1]) if are_below else None
         rows[path] = image_row(path, normalize("NFC", parts[depth]), source, split)
     return rows, left_out
 
@@ -53,6 +57,21 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
         if row["label"] not in classes
     ]
     return [row for row in rows if row["label"] in classes], left_out
+
+
+def refuse_spellings(root: Path, names: Collection[str]) -> None:
+    """Raise MedscaleError if labels differ by capitals and spaces alone.
+
+    Such are the folders ``train/NORMAL`` and ``test/Normal``, or the cells of a table.
+    """
+    spellings: dict[str, list[str]] = {}
+    for name in names:
+        spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
+    if several := next((group for group in spellings.values() if len(group) > 1), None):
+        raise MedscaleError(
+            f"{root}: the labels {', '.join(map(repr, several))} differ only by capitals or "
+            "spaces; write them alike, or name the study's classes with `classes`"
+        )
 
 
 def check_classes(
@@ -107,6 +126,12 @@ def _split_folders(listing: Listing) -> list[str]:
     A class may have the name "test". Folders are splits if one of them is the training split, or if
     all have names of splits.
     """
-    names = [name for name in listing.folders if name.lower() in SPLITS]
-    has_train = any(SPLITS[name.lower()] == "train" for name in names)
+    names = [name for name in listing.folders if split_of(name)]
+    has_train = any(split_of(name) == "train" for name in names)
     return names if has_train or (names and len(names) == len(listing.folders)) else []
+
+
+def _are_splits_below(listing: Listing) -> bool:
+    """Return whether all images in class folders stand in ``<class>/<split>``."""
+    paths = [parts for path in listing.images if len(parts := listing.parts(path)) > 1]
+    return "train" in (splits := {split_of(parts[1]) for parts in paths}) and None not in splits

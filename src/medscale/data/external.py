@@ -36,6 +36,7 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
         raise MedscaleError(
             f"{source.path}: its classes are {', '.join(inventory.classes)}, the study's are "
             f"{', '.join(classes)}; match them by source.labels (or --label THEIRS=OURS)"
+            + "".join(f"\n  {note}" for note in inventory.notes)
         )
     unmatched = inventory.rows[labels.isna()]
     details = "class " + unmatched["label"].astype(str)

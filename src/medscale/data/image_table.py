@@ -23,12 +23,13 @@ from medscale.data.inventory import (
     NO_FILE,
     NO_LABEL,
     NOT_LISTED,
-    SPLITS,
     Excluded,
     Row,
     image_row,
+    split_of,
 )
 from medscale.data.listing import Listing, normalized_path, read_table
+from medscale.data.masks import without_masks
 from medscale.data.metadata import numbers
 from medscale.data.settings import Source
 
@@ -137,7 +138,10 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
             raise MedscaleError(
                 f"{file}: no column {column} (source.image); it has: {', '.join(entries.columns)}"
             )
+        image_names = entries.get(column)
         entries = entries.drop(columns=meaning, errors="ignore").rename(columns={column: meaning})
+        if meaning == "path" and image_names is not None and patients.is_person(column):
+            entries[column] = image_names  # the images are named by their patients
     if "path" not in entries:
         raise MedscaleError(
             f"{file}: no column path; it has: {', '.join(entries.columns)}; name the column of the "
@@ -152,21 +156,23 @@ def rows_by_table(
     """Return rows, and left-out files and entries, according to a table.
 
     An entry names an image by its path relative to the table's folder, or by its file name where
-    only one image has it, with or without the ending. An image may have several entries: values
-    that one of them lacks are those of the others. If label, patient or split differ, the image is
-    left out; metadata that differ are missing. Raises MedscaleError if no entry names an image, an
-    entry names several, or a split has another name.
+    only one image has it, with or without the ending. If no entry names an image, entries name
+    folders, such as those of patients: they are of all images in them. An image may have several
+    entries: values that one of them lacks are those of the others. If label, patient or split
+    differ, the image is left out; metadata that differ are missing. Raises MedscaleError if no
+    entry names an image or a folder, an entry names several, or a split has another name.
     """
-    names = _Names(table, listing)
+    names = ImageNames(listing, table.file)
     other_files = {normalized_path(path) for path, _, _ in listing.excluded}
     entries = [_entry(entry, table.file) for entry in table.entries.to_dict("records")]
     labels = {entry["label"] for entry in entries if entry.get("label")}
     by_image: dict[str, list[dict[str, Any]]] = {}
     left_out: dict[str, Excluded] = {}
-    for entry in entries:
-        if (path := names.image(entry["path"] or "")) is not None:
+    paths = names.images([entry["path"] or "" for entry in entries])
+    for entry, images in zip(entries, paths, strict=True):
+        for path in images:
             by_image.setdefault(path, []).append(entry)
-        elif (name := names.full(entry["path"] or "")) not in other_files:
+        if not images and (name := names.full(entry["path"] or "")) not in other_files:
             detail = f"{table.name} names it, but there is no such image file"
             left_out[name] = (name, NO_FILE, detail)
     if not by_image:
@@ -183,6 +189,9 @@ def rows_by_table(
             rows.append(row)
     unlisted = [path for path in listing.images if path not in by_image]
     left_out |= {path: (path, NOT_LISTED, f"{table.name} does not name it") for path in unlisted}
+    if any(len(images) > 1 for images in paths):  # of folders, which may hold masks
+        rows, masks = without_masks(rows)
+        return rows, [*left_out.values(), *masks]
     return rows, list(left_out.values())
 
 
@@ -192,21 +201,38 @@ def short_names(path: str) -> set[str]:
     return {str(pure.with_suffix("")), pure.name, pure.stem} - {path}
 
 
-class _Names:
+class ImageNames:
     """The images of a raw folder by the names that a table may give them."""
 
-    def __init__(self, table: ImageTable, listing: Listing) -> None:
-        self._file = table.file
-        root, folder = listing.root.resolve(), table.file.parent.resolve()
+    def __init__(self, listing: Listing, file: Path) -> None:
+        self._file = file
+        root, folder = listing.root.resolve(), file.parent.resolve()
         inside = folder.is_relative_to(root)
         self._folder = folder.relative_to(root) if inside else Path()
         # of paths in a table outside the raw folder; it stands in them before each image's
         self._above = "" if inside else f"{os.path.relpath(root, folder)}/"
         self._paths = {normalized_path(path): path for path in listing.images}
         self._short: dict[str, list[str]] = {}
+        self._folders: dict[str, list[str]] = {}
         for name, path in self._paths.items():
             for short in short_names(name):
                 self._short.setdefault(short, []).append(path)
+            for parent in [*PurePosixPath(name).parents][:-1]:
+                self._folders.setdefault(str(parent), []).append(path)
+        self._short_folders: dict[str, list[str]] = {}
+        for below in self._folders:
+            self._short_folders.setdefault(PurePosixPath(below).name, []).append(below)
+
+    def images(self, names: Sequence[str]) -> list[list[str]]:
+        """Return the images that each of a column's names stands for.
+
+        If none is the name of an image, they are names of folders, and stand for all images in
+        them. Raises MedscaleError where a name is that of several images or folders.
+        """
+        paths = [self.image(name) for name in names]
+        if any(paths):
+            return [[] if path is None else [path] for path in paths]
+        return [self._in_folder(name) for name in names]
 
     def full(self, name: str) -> str:
         """Return the path below the raw folder that an entry's path stands for."""
@@ -228,18 +254,29 @@ class _Names:
             )
         return paths[0] if paths else None
 
+    def _in_folder(self, name: str) -> list[str]:
+        if (path := self.full(name)) in self._folders:
+            return self._folders[path]
+        folders = self._short_folders.get(normalized_path(name), [])
+        if len(folders) > 1:
+            raise MedscaleError(
+                f"{self._file}: {name} is the name of {len(folders)} folders ({folders[0]}, "
+                f"{folders[1]}); write their paths"
+            )
+        return self._folders[folders[0]] if folders else []
+
 
 def _entry(entry: Mapping[Hashable, Any], file: Path) -> dict[str, Any]:
     """Return an entry with label and split in the package's form."""
     label, split = entry.get("label"), entry.get("split")
-    if split is not None and split.lower() not in SPLITS:
+    if split is not None and split_of(split) is None:
         raise MedscaleError(
             f"{file}: {entry['path']}: split {split!r} is not one of train, val, test"
         )
     values = {str(name): value for name, value in entry.items()}
     if label is not None:
         values["label"] = normalize("NFC", label)
-    return values if split is None else values | {"split": SPLITS[split.lower()]}
+    return values if split is None else values | {"split": split_of(split)}
 
 
 def _no_image_named(table: ImageTable, listing: Listing) -> MedscaleError:

@@ -123,13 +123,14 @@ def make_index(
         rows, left_out_rows = _balance(rows, division.seed)
         parts.append(left_out_rows)
     rows, odd_headers = audit.from_headers(rows)
+    rows, flat = audit.flat_images(rows)
     rows, similar = audit.look_alikes(rows)
     if division.folds is None:
         rows["split"] = split.assign(rows, division)
     else:  # code that needs one division uses that of the first fold
         rows = pd.concat([rows, split.assign_folds(rows, division)], axis=1)
         rows["split"] = rows[f"{folds.PREFIX}1"]
-    parts += [odd_headers, similar, audit.leaks(rows, "split", audit.LEAK)]
+    parts += [odd_headers, flat, similar, audit.leaks(rows, "split", audit.LEAK)]
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)

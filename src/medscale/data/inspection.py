@@ -9,16 +9,15 @@ from typing import Any
 from medscale.data import frames
 from medscale.data.decoding import bounds
 from medscale.data.images import Unreadable, frame_count, header, read_bytes
-from medscale.data.prepare import decode_reduced
+from medscale.data.prepare import decode_reduced, levels
 from medscale.data.signature import SIDE, signature
 
-Fact = tuple[
-    str, str | None, int, int, str | None, str | None, dict[str, Any] | None, bytes | None, int, int
-]
+Header = dict[str, Any] | None
+Fact = tuple[str, str | None, int, int, str | None, str | None, Header, bytes | None, int, int, int]
 # Columns with an underscore are temporary: a dataset's metadata may have columns of the same name.
 FACTS = [
     *("path", "sha256", "width", "height"),
-    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames"),
+    *("_reason", "_detail", "_header", "_signature", "_frame", "_frames", "_levels"),
 ]
 
 
@@ -37,8 +36,8 @@ def inspect(
     Returns:
         A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
         pixels as displayed (EXIF applied); reason and detail if the file cannot be decoded; the
-        facts in the headers of a DICOM file; the signature, or None; the frame's number; and the
-        number of the file's frames.
+        facts in the headers of a DICOM file; the signature, or None; the frame's number; the number
+        of the file's frames; and the difference of the brightest and the darkest of 256 levels.
     """
     sha256 = None
     try:
@@ -52,8 +51,9 @@ def inspect(
             pixels, width, height = decode_reduced(data, 2 * SIDE, frame=frame)
             size, digest = (width, height), frames.frame_digest(sha256, frame)
             packed_signature = signature(pixels) if near_duplicates else None
+            numbers_of_frame = frame, count, levels(pixels)
             frame_facts.append(
-                (path, digest, *size, None, None, facts, packed_signature, frame, count)
+                (path, digest, *size, None, None, facts, packed_signature, *numbers_of_frame)
             )
         return frame_facts
     except Unreadable as error:
@@ -62,4 +62,4 @@ def inspect(
 
 def fault(path: str, sha256: str | None, error: Unreadable) -> Fact:
     """Return the ``FACTS`` of a file that cannot be decoded."""
-    return (path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1)
+    return (path, sha256, 0, 0, error.reason, error.detail, None, None, 0, 1, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -22,6 +23,10 @@ SPLITS = {  # the package's name of each split by the name of its folder
     "test": "test",
     "testing": "test",
 }
+# Names of splits as folders and tables of public datasets write them, such as ``test_set``.
+SPLIT_NAME = re.compile(
+    rf"({'|'.join(SPLITS)})(?:[ _-]?(?:set|data|images|imgs|split))?", re.IGNORECASE
+)
 
 # Reasons in audit.csv for which a file is left out before any image is opened.
 NO_IMAGE_NAME = "not an image by its name"
@@ -30,6 +35,7 @@ BAD_NAME = "name is not UTF-8"
 HIDDEN = "hidden file or folder"
 UNREAD_FORMAT = "image format that is not read"
 NO_FOLDER = "outside the class folders"
+MASK = "mask by its name"
 NOT_LISTED = "not listed"
 NO_FILE = "listed but missing"
 NO_LABEL = "no label"
@@ -85,6 +91,12 @@ class Inventory:
             )
             return False, [headers] if dicom.all() else [text, headers, *self.patient_notes]
         return False, [text, *self.patient_notes]
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that the name of a folder or a cell of a table means; None for others."""
+    match = SPLIT_NAME.fullmatch(name.strip())
+    return SPLITS[match[1].lower()] if match else None
 
 
 def is_dicom(path: str) -> bool:

@@ -11,13 +11,14 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data import patients
-from medscale.data.image_table import short_names
+from medscale.data.image_table import ImageNames
 from medscale.data.inventory import Row
-from medscale.data.listing import Listing, normalized_path, read_table
+from medscale.data.listing import Listing, read_table
 
 TABLES = (".csv", ".tsv")
 LARGEST_TABLE = 100 * 2**20  # bytes; a larger file is not searched for columns
-SHARE = 0.5  # of the images: a column that names so many is the column of images
+SHARE = 0.5  # of the rows, or of the images: a column that names so many is that of the images
+SHOWN = 4  # values of a column in a message
 # Column names of labels, in the tables of public datasets and of spreadsheets.
 LABELS = re.compile(
     r"(?:.*(?:label|class|diagnos[ie]s|target|category|finding|outcome).*|dx|y|klasse|diagnose)",
@@ -51,14 +52,21 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     ]
 
 
-def unread_tables(listing: Listing, by_folder: Mapping[str, Row]) -> list[str]:
+def unread_tables(
+    listing: Listing, by_folder: Mapping[str, Row], classes: Sequence[str] | None
+) -> list[str]:
     """Return a sentence on each table in the raw folder that names the images but is not read.
+
+    If no folder has the name of a class, there is a sentence on the other tables as well.
 
     Args:
         listing: the raw folder.
         by_folder: rows of the images in class folders by path.
+        classes: classes of the study; None where it names none.
     """
-    sentences = []
+    folders = {row["label"] for row in by_folder.values()}
+    has_labels = bool(folders if classes is None else folders & {*classes})
+    sentences, count = list[str](), 0
     for path, _, _ in listing.excluded:
         file = listing.root / path
         if path.lower().endswith((".xlsx", ".xls", ".ods")):
@@ -69,42 +77,93 @@ def unread_tables(listing: Listing, by_folder: Mapping[str, Row]) -> list[str]:
             except MedscaleError:
                 sentences.append(f"{path} is not read, and is no CSV file in UTF-8.")
                 continue
-            sentences += _sentence(path, table, listing.images, by_folder)
+            if sentence := _sentence(path, table, listing, by_folder, classes):
+                sentences.append(sentence)
+                count += 1
+            elif listing.images and not has_labels:
+                sentences.append(_no_column_of_images(path, table, listing.images))
+    if count > 1:
+        sentences.append("Only one table is read: join the rows of several in one.")
     return sentences
 
 
 def _sentence(
-    path: str, table: pd.DataFrame, images: Sequence[str], by_folder: Mapping[str, Row]
-) -> list[str]:
-    """Return the sentence on a table with a column of images; none for another table."""
-    names = {normalized_path(image): image for image in images}
-    for image in images:
-        names |= dict.fromkeys(short_names(normalized_path(image)), image)
+    path: str,
+    table: pd.DataFrame,
+    listing: Listing,
+    by_folder: Mapping[str, Row],
+    classes: Sequence[str] | None,
+) -> str | None:
+    """Return the sentence on a table with a column of images; None for another table."""
+    names, total = ImageNames(listing, listing.root / path), len(listing.images)
     for column in table.columns:
-        cells = table[column].map(lambda cell: names.get(normalized_path(cell or "")))
-        count = cells.nunique()
-        if count < SHARE * len(images):
+        try:
+            images = names.images([cell or "" for cell in table[column]])
+        except MedscaleError:  # a name of several images
+            continue
+        rows, count = sum(map(bool, images)), len({image for part in images for image in part})
+        if not rows or (rows < SHARE * len(table) and count < SHARE * total):
             continue
         settings = [f"table: {path}", f"image: {column}"]
-        if label := _label_column(table, cells, by_folder):
+        if label := _label_column(table, column, images, by_folder, classes):
             settings.append(f"label: {label}")
-        return [
-            f"{path} names {count:,} of the {len(images):,} images and is not read: set in source "
-            f"{{{', '.join(settings)}}}{_patients(table)}"
-        ]
-    return []
+        return (
+            f"{path} names {count:,} of the {total:,} images and is not read: set in source "
+            f"{{{', '.join(settings)}}}{_patients(table)}{_other_labels(table, label, classes)}"
+        )
+    return None
+
+
+def _no_column_of_images(path: str, table: pd.DataFrame, images: Sequence[str]) -> str:
+    """Return the sentence on a table of which no column names the images, and why."""
+    stems = [PurePosixPath(image).stem for image in images]
+    numbers = {stem.lstrip("0") or "0" for stem in stems if stem.isdigit() and stem.startswith("0")}
+    for column in table.columns:
+        if len(table) > 1 and table[column].isin(numbers).mean() > SHARE:
+            return (
+                f"{path} is not read: its column {column} lacks the leading zeros of the file "
+                f"names (such as {min(stems)}), which spreadsheets remove; write it as text"
+            )
+    row = ", ".join(f"{name}: {table[name].iloc[0]}" for name in table.columns[:SHOWN])
+    return (
+        f"{path} is not read: no column has the paths, file names or folders of the images (an "
+        f"image: {images[0]}; its first row: {row})"
+    )
 
 
 def _label_column(
-    table: pd.DataFrame, images: pd.Series, by_folder: Mapping[str, Row]
+    table: pd.DataFrame,
+    column: str,
+    images: Sequence[Sequence[str]],
+    by_folder: Mapping[str, Row],
+    classes: Sequence[str] | None,
 ) -> str | None:
-    """Return the column that agrees with the folders, or else has the name of a label."""
-    folders = images.map(lambda image: by_folder[image]["label"] if image in by_folder else None)
-    for column in table.columns:
-        cells = table[column].map(lambda cell: None if cell is None else normalize("NFC", cell))
-        if folders.notna().any() and (cells == folders)[folders.notna()].mean() > SHARE:
-            return str(column)
-    return next((str(name) for name in table.columns if LABELS.fullmatch(str(name))), None)
+    """Return the column of the labels: of the classes, of the folders' names, or by its name.
+
+    ``column`` is that of the images.
+    """
+    rows = [by_folder.get(part[0]) if part else None for part in images]
+    folders = pd.Series([row["label"] if row else None for row in rows], table.index, dtype=object)
+    columns = table.drop(columns=column)
+    cells = columns.map(lambda cell: None if cell is None else normalize("NFC", cell))
+    of_classes = [name for name in columns if classes and {*classes} <= {*cells[name]}]
+    has_folders = folders.notna().any()
+    of_folders = [
+        name
+        for name in columns
+        if has_folders and (cells[name] == folders)[folders.notna()].mean() > SHARE
+    ]
+    by_name = [name for name in columns if LABELS.fullmatch(str(name))]
+    return next((str(name) for name in (*of_classes, *of_folders, *by_name)), None)
+
+
+def _other_labels(table: pd.DataFrame, column: str | None, classes: Sequence[str] | None) -> str:
+    """Return the end of the sentence: values of the column of labels that are not the classes."""
+    values = [] if column is None else sorted({*table[column].dropna()})
+    if classes is None or {*classes} <= {*values} or not values:
+        return ""
+    more = ", …" if len(values) > SHOWN else ""
+    return f"; its labels are {', '.join(values[:SHOWN])}{more}: name them in `classes`"
 
 
 def _patients(table: pd.DataFrame) -> str:

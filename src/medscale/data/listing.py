@@ -24,7 +24,15 @@ from medscale.data.inventory import (
     Excluded,
 )
 
-MADE_BY_SYSTEMS = ("__MACOSX", "Thumbs.db", "thumbs.db", "desktop.ini", "@eaDir", "$RECYCLE.BIN")
+MADE_BY_SYSTEMS = (
+    "__MACOSX",
+    "Thumbs.db",
+    "thumbs.db",
+    "desktop.ini",
+    "@eaDir",
+    "$RECYCLE.BIN",
+    "DICOMDIR",
+)
 # Endings of images in formats that are not read: of phones, cameras, scanners of slides, volumes.
 UNREAD = (
     *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd"),

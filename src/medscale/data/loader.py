@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -135,7 +136,7 @@ class Loader:
         counts = np.bincount(shards.labels[self._positions], minlength=len(shards.classes))
         self._augmenter = Augmenter(augment or Augment(), counts, seed)
         self._metadata = None if metadata is None else torch.from_numpy(metadata)
-        self._resident = resident
+        self._resident, self._waited_s = resident, 0.0
 
     @property
     def images(self) -> int:
@@ -161,8 +162,12 @@ class Loader:
         sizes = {smaller + 1: count_larger, smaller: steps - count_larger}
         return {self._shape(size): count for size, count in sizes.items() if count}
 
+    def _share(self, step: np.ndarray) -> np.ndarray:
+        """Return this replica's part of a step."""
+        return np.array_split(step, self._replicas)[self._replica]
+
     def _shape(self, size: int) -> Shape:
-        share = np.array_split(np.arange(size), self._replicas)[self._replica]
+        share = self._share(np.arange(size))
         micros = np.array_split(share, self._accumulate)
         return Shape(tuple(len(micro) for micro in micros), size)
 
@@ -178,6 +183,12 @@ class Loader:
         labels = torch.zeros(count, dtype=torch.int64, device=self._device)
         return Batch(self._in_memory_format(pixels), labels, torch.zeros(count).long(), features)
 
+    def load(self) -> None:
+        """Copy the split into the GPU's memory, if it is kept there, before the first batch."""
+        if self._stream is not None:
+            with torch.cuda.stream(self._stream):
+                _ = self._on_device
+
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Yield the steps of an epoch from step ``start`` on, which is above 0 after a restart.
 
@@ -188,7 +199,20 @@ class Loader:
             self._steps(epoch, start),
             self._stream if has_steps else None,
             lambda step: [t for batch in step.batches for t in (*batch.arguments, batch.labels)],
+            self._add_wait,
         )
+
+    def waited(self) -> float:
+        """Return a clock, s, that runs while a step is waited for.
+
+        On a CPU, which prepares the steps itself, it always runs. On a GPU it runs while the thread
+        has not finished a step: the host's other work for a batch delays no GPU, which still trains
+        on the batch before.
+        """
+        return perf_counter() if self._device.type == "cpu" else self._waited_s
+
+    def _add_wait(self, seconds: float) -> None:
+        self._waited_s += seconds
 
     def _steps(self, epoch: int, start: int) -> Iterator[Step]:
         order = (
@@ -197,13 +221,16 @@ class Loader:
             else np.arange(self.images)
         )
         steps = np.array_split(order, self.steps())[start:]
-        shares = [np.array_split(step, self._replicas)[self._replica] for step in steps]
+        # An epoch begins by waiting for its first batch, and dividing takes most of that time.
+        shares = steps if self._replicas == 1 else [self._share(step) for step in steps]
         for step, share, images in zip(steps, shares, self._read_ahead(shares), strict=True):
             yield Step(self._batches(epoch, share, images), len(step))
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream | None:
-        return torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
+        # PyTorch hands out 32 streams of each priority in turn. With the priority of the training's
+        # stream, this one could be the same stream, and nothing would be prepared meanwhile.
+        return torch.cuda.Stream(self._device, priority=-1) if self._device.type == "cuda" else None
 
     def _read_ahead(self, shares: list[np.ndarray]) -> Iterator[Tensor]:
         """Yield the images (uint8, n,H,W,C) of each share on the device.

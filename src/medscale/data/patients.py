@@ -52,6 +52,9 @@ PARTS = re.compile(
 )
 # The part of a file's name up to its first number, and a separator.
 NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
+# The letters of a file's name up to its first number, such as a person's name.
+NAME_START = re.compile(r"(\D*[^\W\d_])[\W_]*\d")
+FIRST_WORDS = re.compile(r"(.+)[_\- ]")  # a file's name without its last word
 FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
 FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
@@ -85,10 +88,14 @@ def patient_column(columns: Sequence[str], table: str) -> str | None:
     return None
 
 
+def is_person(column: str) -> bool:
+    """Return whether a column names a patient by its own name."""
+    return bool(PERSONS.fullmatch(_plain_name(column)))
+
+
 def names_part(column: str) -> bool:
     """Return whether a column names a part of a patient, such as a lesion or an exam."""
-    name = _plain_name(column)
-    return bool(PARTS.fullmatch(name)) and not PERSONS.fullmatch(name)
+    return bool(PARTS.fullmatch(_plain_name(column))) and not is_person(column)
 
 
 def by_pattern(
@@ -157,7 +164,8 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         rows: path and label of images without known patients.
     """
     paths = [str(row["path"]) for row in rows]
-    return _note_on_prefixes(paths) or _note_on_folders(paths, {str(row["label"]) for row in rows})
+    labels = {str(row["label"]) for row in rows}
+    return _note_on_prefixes(paths, labels) or _note_on_folders(paths, labels)
 
 
 def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]:
@@ -173,23 +181,47 @@ def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]
     return []
 
 
-def _note_on_prefixes(paths: Sequence[str]) -> list[str]:
-    prefixes = Counter(
-        match[1] for path in paths if (match := NAME_PREFIX.match(PurePosixPath(path).stem))
-    )
-    shared_prefixes = {prefix: count for prefix, count in prefixes.items() if count > 1}
-    if len(shared_prefixes) < FEWEST_PREFIXES:
+def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[str]:
+    """Return a note on parts of file names that repeat: names, numbers, or words at the start."""
+    stems = [PurePosixPath(path).stem for path in paths]
+    names = _repeated(NAME_START, stems, labels)
+    numbers = _repeated(NAME_PREFIX, stems)
+    words = _repeated(FIRST_WORDS, [stem for stem in stems if not re.search(r"\d", stem)], labels)
+    if len(names) >= FEWEST_FOLDERS:
+        repeated, expression = names, r"^(\D+)\d"
+    elif len(numbers) >= FEWEST_PREFIXES:
+        repeated, expression = numbers, _expression(numbers)
+    elif len(words) >= FEWEST_FOLDERS:
+        repeated, expression = words, r"^(.+)[_\- ]"
+    else:
         return []
-    example = max(shared_prefixes, key=lambda prefix: (shared_prefixes[prefix], prefix))
+    example = max(repeated, key=lambda prefix: (repeated[prefix], prefix))
     return [
-        f"{sum(shared_prefixes.values()):,} names repeat {len(shared_prefixes):,} prefixes such as "
-        f"{example}: are these patients? Then set source.patient: '{_expression(example)}'"
+        f"{sum(repeated.values()):,} names repeat {len(repeated):,} prefixes such as {example}: "
+        f"are these patients? Then set source.patient: '{expression}'"
     ]
 
 
-def _expression(prefix: str) -> str:
-    """Return the regular expression of prefixes that differ from one in their last number."""
-    start, separator = prefix[:-1].rstrip("0123456789"), prefix[-1]
+def _repeated(
+    prefix: re.Pattern[str], stems: Iterable[str], labels: Collection[str] = ()
+) -> dict[str, int]:
+    """Count the prefixes of file names that occur more than once and do not name a class."""
+    counts = Counter(match[1] for stem in stems if (match := prefix.match(stem)))
+    classes = {_plain_name(label) for label in labels}
+    return {
+        text: count
+        for text, count in counts.items()
+        if count > 1 and _plain_name(text) not in classes
+    }
+
+
+def _expression(prefixes: Iterable[str]) -> str:
+    """Return the regular expression of prefixes that end in a number and a separator."""
+    starts = {(prefix[:-1].rstrip("0123456789"), prefix[-1]) for prefix in prefixes}
+    if len(starts) > 1:
+        separators = "".join(sorted({re.escape(separator) for _, separator in starts}))
+        return rf"^(.*?\d+)[{separators}]"
+    ((start, separator),) = starts
     return rf"^{_escape(start)}(\d+){_escape(separator)}"
 
 

@@ -15,6 +15,8 @@ from medscale.data.images import Unreadable, decode, frame_count, jpeg_size
 from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
 
+NO_CONTRAST = "hardly any contrast"
+FEWEST_LEVELS = 26  # of 256 grey levels: 12 bits in a file of 16 bits span 16 levels
 IndexedImage = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 
 
@@ -24,7 +26,7 @@ class PreparedImage(NamedTuple):
     pixels: np.ndarray  # uint8 RGB, shape size,size,3
     width: int  # of the original as displayed, pixels
     height: int  # of the original as displayed, pixels
-    note: str | None = None  # which frame was used, for a file with several frames or pages
+    note: str | None = None  # which frame of several was used; hardly any contrast
 
 
 def from_file(
@@ -46,6 +48,11 @@ def from_file(
     """
     factor = reduction(*size, settings.size, settings.margin)
     return preprocess(decode(data, factor, frame), settings)
+
+
+def levels(pixels: np.ndarray) -> int:
+    """Return the difference of the brightest and the darkest value of an image, 0 to 255."""
+    return int(pixels.max()) - int(pixels.min())
 
 
 def decode_reduced(
@@ -85,11 +92,14 @@ def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> PreparedImage:
     """
     pixels, width, height = decode_reduced(data, settings.size, settings.margin, frame)
     count = frame_count(data)
-    note = f"frame {frame + 1} of the file's {count} frames was used" if count > 1 else None
+    notes = [f"frame {frame + 1} of the file's {count} frames was used"] if count > 1 else []
+    if (span := levels(pixels)) < FEWEST_LEVELS:
+        notes.append(f"{NO_CONTRAST}: its pixels span {span} of 255 levels")
+    note = "; ".join(notes) or None
     whole = pixels.shape[:2] == (height, width)
     if whole and jpeg_size(data) and reduction(width, height, settings.size, settings.margin) > 1:
         # The JPEG's header has a wrong size: decode it at the same scale as for shards.
-        return PreparedImage(from_file(data, settings, (width, height)), width, height)
+        return PreparedImage(from_file(data, settings, (width, height)), width, height, note)
     return PreparedImage(preprocess(pixels, settings), width, height, note)
 
 

@@ -23,6 +23,10 @@ RANGE = (0.05, 20.0)  # bounds of the search for a temperature
 def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the temperature that minimizes the log loss (Guo et al., ICML 2017, section 4.2).
 
+    If all images are classified correctly, the log loss of their labels has no minimum, and the
+    probabilities would become 0 and 1. The targets are therefore smoothed as in Platt (1999): of N
+    images, the true class has the target (N + 1) / (N + 2), and the other classes share the rest.
+
     The logarithms of an image's probabilities differ from its logits by a constant, which the
     softmax cancels. Probabilities therefore suffice.
 
@@ -36,10 +40,12 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     if not len(labels):
         return float("nan")
     logs = _log(probabilities)
-    rows = np.arange(len(labels))
+    images, classes = logs.shape
+    targets = np.full(logs.shape, 1 / ((images + 2) * max(1, classes - 1)))
+    targets[np.arange(images), labels] = (images + 1) / (images + 2)
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logs / np.exp(log_temperature), axis=1)[rows, labels].mean())
+        return float(-(targets * log_softmax(logs / np.exp(log_temperature), axis=1)).sum())
 
     best = minimize_scalar(
         loss, bounds=tuple(np.log(RANGE)), method="bounded", options={"xatol": 1e-6}

@@ -69,8 +69,11 @@ def longtable(
 
 
 def stacked(heading: str) -> str:
-    r"""Return a heading of a table over several lines, which ``\\`` separates."""
-    return rf"\shortstack[r]{{{heading}}}"
+    r"""Return a heading of a table over several lines, which ``\\`` separates.
+
+    A tabular gives all lines the same height, so that the lines of neighbouring headings align.
+    """
+    return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{heading}\end{{tabular}}"
 
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:

@@ -1,6 +1,6 @@
 """A result in the terminal: training, metrics, and time of an epoch."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
-from medscale.evaluate.summary import one_line
-from medscale.report.marks import mark
+from medscale.report.marks import STAND_IN, mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, label
 
 KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
+# Metrics in an overview of results, whose lines have 80 letters for short names of runs.
+OF_CLASSES = {"accuracy": "accuracy (%)", "auroc": "AUROC"}
+OF_BOXES = {"map50": "mAP50", "map_challenge": "challenge mAP"}
 BAR = 20  # letters of a full bar
 WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
 TOO_SMALL = "too few images"  # in place of a subgroup's interval
@@ -37,7 +39,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     if words := mark([summary["marks"]]):
         yield f"[yellow]{plain(words)}[/]"
     state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
-    groups = GROUPS[state]
+    groups = GROUPS[state].split(" (")[0]  # the next line says whether patients are known
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     folds = summary.get("folds")
     if folds is None:
@@ -68,7 +70,8 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     environment = summary["environment"]
     changes = ", with changes" if environment["dirty"] else ""
     yield plain(f"code {(environment['commit'] or 'without a git commit')[:12]}{changes}")
-    yield plain(f"figures: {', '.join(sorted(file.name for file in folder.glob('*.pdf')))}")
+    figures = ", ".join(sorted(file.name for file in folder.glob("*.pdf")))
+    yield plain(f"figures in {folder}/: {figures}")
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
@@ -85,14 +88,49 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def listing(folders: Iterable[Path]) -> Iterator[str]:
-    """Yield a line for each result folder: its path and its main metrics."""
+def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
+    """Yield the results below each folder as tables, and what is not real in them."""
+    by_parent: dict[Path, dict[str, dict[str, Any]]] = {}
     for folder in folders:
-        summary = read_summary(folder)
-        words, name = one_line(summary), summary["run"]["name"]
-        if folder.name == name:  # not twice
-            words = words.removeprefix(name).lstrip()
-        yield f"[bold]{plain(str(folder))}[/]: {plain(words)}"
+        by_parent.setdefault(folder.parent, {})[folder.name] = read_summary(folder)
+    for parent, summaries in by_parent.items():
+        yield f"[bold]{plain(str(parent))}/[/]"
+        yield from overview(summaries)
+    yield from legend([one for summaries in by_parent.values() for one in summaries.values()])
+
+
+def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
+    """Yield a table of the classifications and one of the detections, by the name of each run."""
+    for is_detection, metrics in ((False, OF_CLASSES), (True, OF_BOXES)):
+        rows = {n: s for n, s in summaries.items() if bool(s.get("detect")) == is_detection}
+        if not rows:
+            continue
+        table = Table("run", *metrics.values(), "s/epoch", box=None)
+        for name, summary in rows.items():
+            scores = [_score(metric, summary["metrics"]["test"][metric]) for metric in metrics]
+            clock = _number(summary["timing"]["seconds_per_epoch"]["mean"])
+            sign = "†" if summary["marks"]["stand_in"] else ""
+            table.add_row(f"{plain(name)}{sign}", *scores, clock)
+        yield table
+
+
+def legend(summaries: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line on intervals, and one on what is not real in results."""
+    marks = [summary["marks"] for summary in summaries]
+    if marks:
+        yield "On the test images, with 95 % intervals."
+    if words := mark(marks):
+        yield f"[yellow]{plain(words.replace(STAND_IN, f'{STAND_IN} (†)'))}[/]"
+
+
+def _scale(metric: str) -> int:
+    """Return 100 for a metric that is printed in percent, otherwise 1."""
+    return 100 if metric in NAMES and in_percent(metric) else 1
+
+
+def _score(metric: str, score: dict[str, float | None]) -> str:
+    mean, low, high = (_number(score[key], _scale(metric)) for key in ("mean", "low", "high"))
+    return mean if score["low"] is None else f"{mean} ({low} to {high})"
 
 
 def _table(*columns: str) -> Table:
@@ -115,7 +153,7 @@ def _metrics(summary: dict[str, Any]) -> Table:
     test, val = summary["metrics"]["test"], summary["metrics"].get("val", {})
     for metric in sorted(test, key=list(names).index):
         score = test[metric]
-        scale = 100 if in_percent(metric) and metric in NAMES else 1
+        scale = _scale(metric)
         mean, low, high, sd = (
             _number(score[key], scale) for key in ("mean", "low", "high", "seed_sd")
         )
@@ -150,8 +188,8 @@ def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str])
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
     name = plain(class_name(most["class"], titles))
-    share = f"{name} is {_number(most['share'], 100)} % of the test images"
-    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %; {share}"
+    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %"
+    yield f"most frequent class: {name}, {_number(most['share'], 100)} % of the test images"
 
 
 def _titles(folder: Path) -> dict[str, str]:

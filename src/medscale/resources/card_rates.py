@@ -16,7 +16,7 @@ COLUMNS = (
     *("card", "driver", "torch", "cuda", "date", "source"),
     *("network", "size", "batch", "format", "way"),
     *("images_per_second", "low", "high", "rounds"),
-    *("peak_mb", "joules_image", "roofline", "gap", "setup_s", "note"),
+    *("peak_mb", "joules_image", "roofline", "gap", "data", "setup_s", "note"),
 )
 ENGINE = "engine"  # the way of the rows that the cost model takes
 

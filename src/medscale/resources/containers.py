@@ -16,7 +16,7 @@ from medscale.base.provenance import IMAGE_NAME, UNKNOWN
 
 FOLDER, LINK, LOCK = "containers", "medscale.sif", "requirements.lock"
 BUILD = "`make image` builds one"
-WITHOUT = "Jobs without an image: `--sdm env-modules` (docs/cluster.md)"
+WITHOUT = "Jobs without an image: `--sdm env-modules` (docs/cluster.md, Without an image)"
 BOUND = "MEDSCALE_BIND"  # the folders that a parent process has put into APPTAINER_BIND
 
 

@@ -14,7 +14,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan
 from medscale.resources import cost
-from medscale.resources.machines import Cluster
+from medscale.resources.machines import Cluster, SbatchOption
 from medscale.resources.slurm import is_of
 
 SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
@@ -23,6 +23,8 @@ DASK_RULES = ("index", "shards", "enhance", "loading")
 RESOURCES = (
     "slurm_account",
     "slurm_partition",
+    "qos",
+    "constraint",
     "nodes",
     "tasks",
     "tasks_per_gpu",
@@ -36,6 +38,8 @@ RESOURCES = (
     "slurm_extra",
     "timed",
 )
+# Options of sbatch that Snakemake's plugin takes as resources.
+PLUGIN_OPTIONS: tuple[SbatchOption, ...] = ("qos", "constraint")
 STEP_MINUTES = 5  # wall times are multiples of it
 OUT_OF_TIME = re.compile(r"DUE TO TIME LIMIT")
 OUT_OF_MEMORY = re.compile(
@@ -171,18 +175,24 @@ def resources(
         f"--comme={shlex.quote(name)}",
         *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
         "--open-mode=append",
+        *(
+            f"--{name}={shlex.quote(value)}"
+            for name, value in cluster.options.items()
+            if name not in PLUGIN_OPTIONS
+        ),
         *(["--ntasks-per-node=1"] if is_multi_node else []),
     ]
     return {
         "slurm_account": cluster.account,
-        "slurm_partition": cluster.partition,
+        "slurm_partition": cluster.partition_of(needs.gpus),
+        **{name: cluster.options.get(name) for name in PLUGIN_OPTIONS},
         "nodes": needs.nodes,
         "tasks": needs.nodes if is_multi_node else None,
         "tasks_per_gpu": 0,
         "mpi": "srun" if is_multi_node else None,
         "gpu": needs.gpus if needs.gpus and not is_multi_node else None,
         "gpu_model": cluster.gpu_model if needs.gpus and not is_multi_node else None,
-        "gres": _gres(cluster, needs.gpus) if needs.gpus and is_multi_node else None,
+        "gres": gres(cluster, needs.gpus) if needs.gpus and is_multi_node else None,
         "cpus_per_task": needs.cpus,
         "mem_mb": min(memory, limit_mb or memory),
         "runtime": min(cluster.max_minutes, STEP_MINUTES * math.ceil(minutes / STEP_MINUTES)),
@@ -193,10 +203,10 @@ def resources(
 
 def srun(cluster: Cluster, needs: Request) -> str:
     """Return the beginning of a command that starts one task on each node of a job."""
-    gres = f" --gres={_gres(cluster, needs.gpus)}" if needs.gpus else ""
+    devices = f" --gres={gres(cluster, needs.gpus)}" if needs.gpus else ""
     return (
         f"srun --nodes={needs.nodes} --ntasks={needs.nodes} --ntasks-per-node=1 "
-        f"--cpus-per-task={needs.cpus}{gres} --export=ALL --wait=60 "
+        f"--cpus-per-task={needs.cpus}{devices} --export=ALL --wait=60 "
     )
 
 
@@ -207,5 +217,6 @@ def description(rule: str, wildcards: Mapping[str, str], workdir: str) -> str:
     return " ".join(part for part in (rule, run, *remaining.values(), f"({workdir})") if part)
 
 
-def _gres(cluster: Cluster, gpus: int) -> str:
+def gres(cluster: Cluster, gpus: int) -> str:
+    """Return SLURM's name of so many GPUs of a node."""
     return ":".join(["gpu", *([cluster.gpu_model] if cluster.gpu_model else []), str(gpus)])

@@ -17,6 +17,9 @@ Minutes = Annotated[int, unit("minutes")]
 Millions = Annotated[float, unit("millions")]
 
 
+SbatchOption = Literal["qos", "constraint", "reservation", "exclude", "licenses"]
+
+
 class Node(Strict):
     """One node of the cluster, or this machine."""
 
@@ -36,6 +39,12 @@ class Cluster(Strict):
         None, description="account: `sacctmgr show assoc user=$USER format=account`"
     )
     partition: str | None = Field(None, description="partition of the jobs: `sinfo`")
+    cpu_partition: str | None = Field(
+        None, description="partition of jobs without GPUs; null: `partition`"
+    )
+    options: dict[SbatchOption, str] = Field(
+        {}, description="further options of sbatch by name, such as {qos: long}"
+    )
     gpu_model: str | None = Field(
         None, description="SLURM's name of the kind of GPU, if a partition has several"
     )
@@ -56,6 +65,10 @@ class Cluster(Strict):
         title="Time to save",
         description="time before the limit at which SIGUSR1 tells training to save",
     )
+
+    def partition_of(self, gpus: int) -> str | None:
+        """Return the partition of a job that requests so many GPUs of a node."""
+        return self.partition if gpus else self.cpu_partition or self.partition
 
 
 class DeviceKind(Strict):

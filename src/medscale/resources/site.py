@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from medscale.base import provenance
 from medscale.base.errors import MedscaleError
 from medscale.resources import slurm
+from medscale.resources.jobs import gres
 from medscale.resources.machines import Cluster, Node
 
 FILE = provenance.SITE
 # Partition, time limit, nodes, and the CPUs, memory (MB) and GRES of each of these nodes.
 FORMAT = "%R|%l|%D|%c|%m|%G"
 DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
+# Refusals of sbatch that do not pass: a name that SLURM does not have or the user may not use, and
+# a partition that takes no jobs.
+LASTING = re.compile(r"[Ii]nvalid|not permitted|denied|not allowed|partition not available")
 GPUS = re.compile(r"gpu(?::([^:,()]+))?:(\d+)")
 
 
@@ -57,6 +61,8 @@ class Partition:
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
+    A cluster without accounting has no accounts; elsewhere each job needs one.
+
     Raises:
         MedscaleError: otherwise; the message names the missing settings.
     """
@@ -66,7 +72,7 @@ def complete(cluster: Cluster | None) -> Cluster:
             f"replaces the profile's own file, so name both: --configfile {FILE} and yours"
         )
     missing = [name for name in ("account", "partition") if getattr(cluster, name) is None]
-    if missing:
+    if missing and not (missing == ["account"] and _without_accounting()):
         raise MedscaleError(
             f"{FILE} does not have your {' and '.join(missing)} yet: set "
             f"cluster.{' and cluster.'.join(missing)} there (`sacctmgr show assoc "
@@ -75,25 +81,21 @@ def complete(cluster: Cluster | None) -> Cluster:
     return cluster
 
 
-def check(cluster: Cluster | None, node: Node) -> str:
-    """Return one line on the account and the partition.
+def check(cluster: Cluster | None, node: Node) -> tuple[str, list[str]]:
+    """Return a line on the account and the partitions, and what keeps jobs from starting now.
 
     Raises:
-        MedscaleError: when SLURM does not answer, has no such account or partition, or would never
-            start a job of that size or time limit.
+        MedscaleError: when SLURM does not answer, has no such account or partition, refuses a job
+            with these settings, or would never start a job of that size or time limit.
     """
     cluster = complete(cluster)
-    partitions = check_partitions(cluster, node)
-    user = getpass.getuser()
-    # A cluster without accounting has no sacctmgr, or one that fails, and takes any account.
-    accounts = _accounts(user)
-    if accounts and cluster.account not in accounts:
+    if shutil.which("sinfo") is None:
         raise MedscaleError(
-            f"{FILE}: you have no account {cluster.account!r}; there are: "
-            f"{', '.join(sorted(accounts))}"
+            "there is no sinfo: run this where jobs are submitted, on the cluster's login node"
         )
-    unknown = "" if accounts else " (not checked: sacctmgr does not answer)"
-    return f"account {cluster.account}{unknown}, {'; '.join(map(str, partitions))}"
+    partitions = check_partitions(cluster, node)
+    texts = [_check_account(cluster), *map(str, partitions)]
+    return "; ".join(texts), _check_submission(cluster, node)
 
 
 def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
@@ -105,23 +107,31 @@ def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
     Raises:
         MedscaleError: for settings that no partition fulfils, or when SLURM has no such partition.
     """
-    if shutil.which("sinfo") is None:
-        raise MedscaleError(
-            "there is no sinfo: run this where jobs are submitted, on the cluster's login node"
-        )
     present = read_partitions(slurm.ask("sinfo", "--noheader", "--exact", f"--format={FORMAT}"))
-    names = str(cluster.partition).split(",")
-    if missing := [name for name in names if name not in present]:
+    partitions = _fitting(str(cluster.partition), cluster, node, present)
+    if cluster.cpu_partition is not None:
+        without_gpus = cluster.model_copy(update={"gpu_model": None})
+        cpu_node = node.model_copy(update={"gpus": 0})
+        partitions += _fitting(cluster.cpu_partition, without_gpus, cpu_node, present)
+    return partitions
+
+
+def _fitting(
+    names: str, cluster: Cluster, node: Node, present: dict[str, Partition]
+) -> list[Partition]:
+    """Return the partitions with the given names (separated by commas), if one fits the node."""
+    partitions = names.split(",")
+    if missing := [name for name in partitions if name not in present]:
         raise MedscaleError(
             f"{FILE}: SLURM has no partition {missing[0]!r}; there are: "
             f"{', '.join(sorted(present))}"
         )
-    faults = [list(_faults(cluster, node, present[name])) for name in names]
+    faults = [list(_faults(cluster, node, present[name])) for name in partitions]
     if all(faults):
         raise MedscaleError(
-            f"{FILE}: jobs would wait for ever: {'; '.join(faults[0])} ({present[names[0]]})"
+            f"{FILE}: jobs would wait for ever: {'; '.join(faults[0])} ({present[partitions[0]]})"
         )
-    return [present[name] for name in names]
+    return [present[name] for name in partitions]
 
 
 def read_partitions(lines: list[str]) -> dict[str, Partition]:
@@ -163,13 +173,67 @@ def _faults(cluster: Cluster, node: Node, partition: Partition) -> Iterator[str]
         yield "no node has all that `node` says"
 
 
-def _accounts(user: str) -> set[str]:
-    """Return the accounts of a user; none where SLURM's accounting does not answer."""
+def _check_account(cluster: Cluster) -> str:
+    """Return a text on the account; raise MedscaleError for one that the user does not have."""
+    if _without_accounting():
+        if cluster.account is not None:
+            raise MedscaleError(
+                f"{FILE}: this cluster has no accounting, and Snakemake can submit nothing for an "
+                "account: set cluster.account to null"
+            )
+        return "no account, as the cluster has no accounting"
+    user = getpass.getuser()
     try:
         lines = slurm.ask("sacctmgr", "-nP", "list", "assoc", f"user={user}", "format=account")
     except MedscaleError:
-        return set()
-    return {line.strip() for line in lines}
+        return f"account {cluster.account} (not checked: sacctmgr does not answer)"
+    accounts = {line.strip() for line in lines}
+    if accounts and cluster.account not in accounts:
+        raise MedscaleError(
+            f"{FILE}: you have no account {cluster.account!r}; there are: "
+            f"{', '.join(sorted(accounts))}"
+        )
+    return f"account {cluster.account}"
+
+
+def _without_accounting() -> bool:
+    """Whether SLURM itself says that it keeps no accounts."""
+    return slurm.settings().get("AccountingStorageType", "").endswith("/none")
+
+
+def _check_submission(cluster: Cluster, node: Node) -> list[str]:
+    """Let SLURM judge a job on a GPU and a job on a CPU, without submitting them.
+
+    Return SLURM's sentences on obstacles that can pass, such as nodes that are down.
+
+    Raises:
+        MedscaleError: when SLURM refuses the account, the partition or an option.
+    """
+    sentences = []
+    for gpus in sorted({0, min(node.gpus, 1)}):
+        refusal = slurm.refusal(submission(cluster, gpus))
+        if refusal is not None and LASTING.search(refusal):
+            raise MedscaleError(
+                f"{FILE}: SLURM refuses jobs {'with GPUs' if gpus else 'without GPUs'} in "
+                f"partition {cluster.partition_of(gpus)}: {refusal}; correct account, partition, "
+                "gpu_model or options there"
+            )
+        if refusal is not None:
+            partition = cluster.partition_of(gpus)
+            sentences.append(f"jobs in {partition} would wait: {refusal} (`sinfo -R`)")
+    return list(dict.fromkeys(sentences))
+
+
+def submission(cluster: Cluster, gpus: int) -> list[str]:
+    """Return the options of sbatch of a small job with these settings."""
+    return [
+        *([f"--account={cluster.account}"] if cluster.account else []),
+        f"--partition={cluster.partition_of(gpus)}",
+        *(f"--{name}={text}" for name, text in cluster.options.items()),
+        *([f"--gres={gres(cluster, gpus)}"] if gpus else []),
+        f"--time={min(cluster.max_minutes, cluster.least_minutes)}",
+        f"--mem={cluster.least_mb}",
+    ]
 
 
 def _minutes(limit: str) -> float:

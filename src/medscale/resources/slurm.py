@@ -16,6 +16,7 @@ CANCEL_TIMEOUT_S = 120.0
 PLACE_VARIABLE = "MEDSCALE_PLACE"  # the workdir of a job, which profiles/slurm/job.sh prints
 PLACE = re.compile(r"^medscale: job of (.+)$", re.M)
 HEAD_BYTES = 4000  # of a log, in which that line is
+UNREACHED = re.compile(r"[Uu]nable to contact|[Cc]onnection refused|timed out")
 
 
 def end_orphans(root: Path, workdir: str) -> list[str]:
@@ -85,6 +86,29 @@ def _orphans(root: Path, workdir: str) -> dict[str, str]:
     return {job.number: job.title for job in queue(root, workdir)}
 
 
+def settings() -> dict[str, str]:
+    """Return SLURM's own settings by name; none where it does not answer."""
+    try:
+        lines = ask("scontrol", "show", "config")
+    except MedscaleError:
+        return {}
+    pairs = (line.partition("=") for line in lines)
+    return {name.strip(): text.strip() for name, _, text in pairs}
+
+
+def refusal(options: list[str]) -> str | None:
+    """Return the sentence with which sbatch refuses a job; None if it would take it.
+
+    Args:
+        options: options of sbatch; the job is not submitted.
+    """
+    try:
+        ask("sbatch", "--test-only", *options, "--wrap=true")
+    except MedscaleError as error:
+        return re.sub(r"^.*?(error|failure): ", "", str(error).splitlines()[-1])
+    return None
+
+
 def ask(*command: str) -> list[str]:
     """Return the lines that a SLURM program prints.
 
@@ -96,7 +120,10 @@ def ask(*command: str) -> list[str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise MedscaleError(f"{command[0]} does not answer: {error}") from None
     if process.returncode != 0:
-        raise MedscaleError(
-            f"{' '.join(command)} failed: {process.stderr.strip() or process.returncode}"
-        )
+        text = process.stderr.strip() or str(process.returncode)
+        if UNREACHED.search(text):
+            raise MedscaleError(
+                f"SLURM does not answer; try again when it does ({command[0]}: {text})"
+            )
+        raise MedscaleError(f"{' '.join(command)} failed: {text}")
     return [line for line in process.stdout.splitlines() if line.strip()]

@@ -92,7 +92,8 @@ class Submission:
         """Check the settings before the first job, and end jobs of a killed earlier Snakemake."""
         try:
             if executor == "slurm":
-                site.check_partitions(site.complete(self._config.cluster), self._config.node)
+                for obstacle in site.check(self._config.cluster, self._config.node)[1]:
+                    print(terminal(f"medscale: note: {obstacle}"), file=sys.stderr, flush=True)
                 for job in slurm.end_orphans(ROOT, self.place):
                     message = f"medscale: cancelled a job of an earlier Snakemake: {job}"
                     print(terminal(message), file=sys.stderr, flush=True)
@@ -134,7 +135,8 @@ class Submission:
         workers = min(self._config.dask.workers or node_cores, node_cores)
         return {
             "account": cluster.account,
-            "queue": cluster.partition,
+            "queue": cluster.partition_of(0),
+            "job_extra_directives": [f"--{key}={text}" for key, text in cluster.options.items()],
             "cores": workers,
             "processes": workers,
             "memory": f"{jobs.DASK_WORKER_MB * workers}MB",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import TypeVar
 
 import torch
@@ -45,6 +46,7 @@ class FixedBatches:
     A batch is copied into the first rows of fixed inputs of the next larger size; the other rows
     keep earlier values, and their outputs are dropped. Batches larger than the largest size are
     divided. A function that cannot be captured is called as it is, and a warning names the cause.
+    Threads take turns, as they share the inputs.
 
     Args:
         function: from batches, shape n,… each, to outputs.
@@ -62,14 +64,16 @@ class FixedBatches:
     ) -> None:
         self._function, self._dim, self._sizes, self._record = function, dim, tuple(sizes), record
         self._fixed: dict[int, tuple[list[Tensor], Callable[[], Tensor]]] = {}
+        self._lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the outputs of batches with the same number of rows."""
         step = self._sizes[-1]
-        parts = [
-            self._run([tensor[start : start + step] for tensor in inputs])
-            for start in range(0, len(inputs[0]), step)
-        ]
+        with self._lock:
+            parts = [
+                self._run([tensor[start : start + step] for tensor in inputs])
+                for start in range(0, len(inputs[0]), step)
+            ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, self._dim)
 
     def _run(self, inputs: list[Tensor]) -> Tensor:

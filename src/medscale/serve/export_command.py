@@ -65,6 +65,11 @@ class ExportedFile:
             yield f"the engine of {self.engine} is in {self.file.parent}"
 
 
+def default_name(run: str, to: str) -> str:
+    """Return the file name of an export of a run: ``.onnx``, after the format's name if needed."""
+    return f"{run}.onnx" if to == "onnx" else f"{run}.{to}.onnx"
+
+
 def export(
     predictor: Predictor,
     to: str,
@@ -82,7 +87,8 @@ def export(
     Args:
         predictor: the loaded run, on the CPU.
         to: name of a format.
-        path: the new file; None for ``<study>-<run>.<format>.onnx`` here.
+        path: the new file; None for ``<study>-<run>.onnx`` here, of other formats than ``onnx``
+            ``<study>-<run>.<format>.onnx``.
         images: a folder of images; None for noise.
         preprocessed: write a file that takes preprocessed images, without the preprocessing.
     """
@@ -90,7 +96,7 @@ def export(
     form, record = by_name(to), predictor.inference
     preprocessed = preprocessed or form.preprocessed
     _check(form, images, None if preprocessed else record.preprocess)
-    path = path or Path(f"{record.study}-{record.run}.{to}.onnx")
+    path = path or Path(default_name(f"{record.study}-{record.run}", to))
     samples = _samples(predictor, images)
     decoded = [] if preprocessed else _decoded(predictor, images)
     differences = _write(predictor, form, path, samples, decoded)

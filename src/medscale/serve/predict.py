@@ -54,7 +54,7 @@ class Prediction:
     error: str | None = None  # why there is no prediction, or None
     # metadata that the network takes and that are unknown of the image
     unknown: list[str] = field(default_factory=list)
-    note: str | None = None  # which frame of how many was used, or None for a file of one
+    note: str | None = None  # which frame of several was used; hardly any contrast
 
     @property
     def label(self) -> str | None:

@@ -14,6 +14,7 @@ from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
 from medscale.base.paths import existing_image
+from medscale.data.prepare import NO_CONTRAST
 from medscale.report.names import class_name
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
@@ -101,7 +102,7 @@ def lines(
     yield table
     if note := sentence_on_unknown(predictions):
         yield plain(note)
-    if note := sentence_on_frames(predictions):
+    for note in sentences_on_notes(predictions):
         yield plain(note)
     if csv is not None:
         yield f"{len(predictions)} images in {plain(str(csv))}"
@@ -122,21 +123,22 @@ def check_readable(predictions: Sequence[Prediction]) -> None:
     """Raise a MedscaleError where images could not be read."""
     if failed := sum(prediction.error is not None for prediction in predictions):
         raise MedscaleError(
-            f"{failed} of {len(predictions)} images could not be read; the column `error` says why"
+            f"{failed} of {len(predictions)} images could not be read; the reason stands in place "
+            "of the prediction"
         )
 
 
-def sentence_on_frames(predictions: Sequence[Prediction]) -> str:
-    """Return a sentence on files of several frames or pages; empty without such files."""
-    several = [prediction for prediction in predictions if prediction.note]
-    if not several:
-        return ""
-    first, count = several[0], len(several)
-    files = f"{count} files have" if count > 1 else "1 file has"
-    return (
-        f"{files} several frames or pages, of which one was used ({first.source}: {first.note}); "
-        "name others as FILE[2]."
-    )
+def sentences_on_notes(predictions: Sequence[Prediction]) -> Iterator[str]:
+    """Yield a sentence on files of several frames or pages, and one on those without contrast."""
+    with_notes = [prediction for prediction in predictions if prediction.note]
+    for sign, problem, remedy in (
+        ("frame ", "several frames or pages, of which one was used", "name others as FILE[2]"),
+        (NO_CONTRAST, NO_CONTRAST, "they are blank, or their values fill a part of the range"),
+    ):
+        files = [prediction for prediction in with_notes if sign in str(prediction.note)]
+        if files:
+            verb = f"{len(files)} files have" if len(files) > 1 else "1 file has"
+            yield f"{verb} {problem} ({files[0].source}: {files[0].note}); {remedy}."
 
 
 def _title(predictor: Predictor, prediction: Prediction) -> str | None:

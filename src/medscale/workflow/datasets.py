@@ -6,6 +6,7 @@ import ast
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from medscale.data.kind import kind_file, scan
 from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph, or_end
 
+LISTED = 5000  # entries of a raw folder that each call of Snakemake looks at; it takes 30 ms
+DEEPEST = 12  # levels of a raw folder; a link to a folder above it would have no end
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images
 
 
@@ -118,22 +121,20 @@ class Datasets:
         return os.path.relpath(self._graph.raw(wildcards.study), self._graph.workdir.resolve())
 
     def raw_state(self, wildcards: Any) -> str:
-        """Return a digest that changes when files are added to the raw folder or removed.
+        """Return a digest that changes when files are added to the raw folder, removed or edited.
 
-        It covers the times of the directories to two levels, since listing millions of files in
-        each call of Snakemake would take minutes; and the tables of the first, which are edited.
+        It covers the folders of two levels, and the tables in the first. Deeper folders, and the
+        files' sizes and times, are covered if there are at most ``LISTED``: listing millions of
+        files in each call of Snakemake would take minutes.
         """
         root = self._graph.raw(wildcards.study)
         if self._config.study(wildcards.study).source.synthetic or not root.is_dir():
             return "generated or absent"
-        folders = [root, *_subfolders(root)]
-        folders += [folder for parent in folders[1:] for folder in _subfolders(parent)]
         table = self._config.study(wildcards.study).source.table
         tables = {*root.glob("*.csv")}
         tables |= {root / Path(table).expanduser()} if table is not None else set()
-        states = sorted((str(f.relative_to(root)), f.stat().st_mtime_ns) for f in folders)
         contents = [sha256(file) for file in sorted(tables) if file.is_file()]
-        return digest([*states, *contents])
+        return digest([*sorted(_folder_state(root)), *contents])
 
     def source(self, wildcards: Any) -> str:
         """Return the section ``source`` with the folder as jobs name it."""
@@ -233,9 +234,30 @@ class Datasets:
         return settings
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if entry.is_dir()]
+def _folder_state(root: Path) -> list[tuple[str, int, int]]:
+    """Return path, time and size of folders, and of files if there are at most ``LISTED``."""
+    states, start = [(".", root.stat().st_mtime_ns, 0)], len(str(root)) + 1
+    folders, files, count, depth = [str(root)], list[os.DirEntry[str]](), 0, 0
+    while folders and (depth < 2 or count <= LISTED) and depth < DEEPEST:
+        entries = [entry for folder in folders for entry in _entries(folder)]
+        below = [entry for entry in entries if entry.is_dir()]
+        files += [entry for entry in entries if not entry.is_dir()]
+        states += [(entry.path[start:], entry.stat().st_mtime_ns, 0) for entry in below]
+        folders, count, depth = [entry.path for entry in below], count + len(entries), depth + 1
+    for entry in files if count <= LISTED else ():
+        with suppress(OSError):  # a broken link
+            status = entry.stat()
+            states.append((entry.path[start:], status.st_mtime_ns, status.st_size))
+    return states
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder; none of one that cannot be read, which the index reports."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def _layout_digest(kind: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError, print_error
 from medscale.base.text import terminal
+from medscale.data.kind import load_kind
 from medscale.data.settings import Source
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
@@ -120,7 +121,9 @@ def _data(graph: Graph) -> str:
         return "none is needed: the study was restored from a crate"
     if missing := _missing(graph):
         folders = ", ".join(f"{shown_path(folder)} (kind {k})" for folder, k in missing.items())
-        return f"missing: {folders}; medscale data fetch KIND says how to get it"
+        downloads = any(load_kind(name).download is not None for name in missing.values())
+        remedy = "medscale data fetch KIND says how to get it" if downloads else "set source.path"
+        return f"missing: {folders}; {remedy}"
     synthetic = [source.synthetic for source in _sources(graph).values()]
     if any(synthetic):
         is_mixed = not all(synthetic)

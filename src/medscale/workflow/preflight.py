@@ -48,12 +48,13 @@ class Finding:
     text: str
 
 
-def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
+def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) -> list[Finding]:
     """Return all findings for the active studies.
 
     Args:
         graph: the checked configuration.
         on_cluster: jobs run on other machines; devices and memory of this one are not checked.
+        in_image: jobs on other machines run in the image.
     """
     config = graph.config
     findings = [
@@ -76,10 +77,11 @@ def examine(graph: Graph, *, on_cluster: bool = False) -> list[Finding]:
         findings += lines
     for name in graph.externals:
         findings += _data(graph, name)[1]
-    findings += [*_models(plans), *(_cluster(graph) if on_cluster else _latex()), *_dask(graph)]
+    programs = _cluster(graph, in_image) if on_cluster else _latex()
+    findings += [*_models(plans), *programs, *_dask(graph)]
     findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
-        return [*findings, _nodes(plans), _attempt("image", lambda: containers.image(ROOT).name)]
+        return [*findings, _nodes(plans), *_image(in_image)]
     return [*findings, *_devices(graph, plans), _memory(graph, plans)]
 
 
@@ -139,7 +141,7 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         )
         yield Finding("error", subject, text)
     elif not is_published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images"
+        text = f"class {counts.idxmin()} has only {counts.min()} images; its scores will say little"
         yield Finding("note", subject, text)
     if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
         text = (
@@ -215,9 +217,25 @@ def _dask(graph: Graph) -> Iterator[Finding]:
             yield Finding("error", "Dask", text)
 
 
-def _cluster(graph: Graph) -> Iterator[Finding]:
+def _image(in_image: bool) -> Iterator[Finding]:
+    """Yield which image jobs run in."""
+    if in_image:
+        yield _attempt("image", lambda: containers.image(ROOT).name)
+    else:
+        text = "none: jobs run in this virtual environment; the paper needs LaTeX on a node"
+        yield Finding("note", "image", text)
+
+
+def _cluster(graph: Graph, in_image: bool) -> Iterator[Finding]:
     """Yield whether SLURM accepts account and partition, and whether Apptainer is installed."""
-    yield _attempt("SLURM", lambda: site.check(graph.config.cluster, graph.config.node))
+    try:
+        text, obstacles = site.check(graph.config.cluster, graph.config.node)
+        yield Finding("ok", "SLURM", text)
+        yield from (Finding("note", "SLURM", obstacle) for obstacle in obstacles)
+    except MedscaleError as error:
+        yield Finding("error", "SLURM", str(error))
+    if not in_image:
+        return
     try:
         containers.check_program()
     except MedscaleError as error:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
-from medscale.base.files import read_json, read_table
+from medscale.base.files import read_table
 from medscale.base.paths import SUMMARY
 from medscale.base.timing import stage_times
-from medscale.evaluate.summary import one_line
 from medscale.report.marks import STAND_IN
-from medscale.report.names import label
 from medscale.report.result.reading import records
+from medscale.report.show import legend, overview, read_summary
 from medscale.report.synthesis.runs import BASELINE
 from medscale.workflow.graph import Graph
 
@@ -53,22 +54,21 @@ def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
         since: start of the command that made the study (Unix time); 0 for no such line.
     """
     outputs = facts(graph)
+    summaries: list[dict[str, Any]] = []
     for study in outputs["studies"]:
         yield f"\n[bold]{plain(study['title'])}[/]"
-        for result in study["results"]:
-            yield f"  {plain(one_line(read_json(ROOT / result['folder'] / SUMMARY)))}"
-        if not study["results"]:
-            yield f"  no results yet in {plain(study['results_folder'])}/"
-        if study["figures"]:
-            names = ", ".join(Path(figure).stem for figure in study["figures"])
-            yield f"  figures  {plain(study['figures_folder'])}/: {plain(names)}"
+        results = {r["run"]: read_summary(ROOT / r["folder"]) for r in study["results"]}
+        yield from overview(results)
+        summaries += results.values()
+        if not results:
+            yield f" no results yet in {plain(study['results_folder'])}/"
+        if count := len(study["figures"]):
+            yield f" figures: {count} in {plain(study['figures_folder'])}/"
+    yield from chain([""] * bool(summaries), legend(summaries))
     if outputs["runs"]:
         yield from _verdicts(outputs["runs"])
     if outputs["stages"]:
-        times = Table("study", "stage", "jobs", "seconds", box=None)
-        for row in outputs["stages"]:
-            times.add_row(row["study"], row["stage"], str(row["jobs"]), f"{row['seconds']:.1f}")
-        yield from ("\n[bold]Time by stage[/]", times)
+        yield from ("\n[bold]Time by stage[/]", _times(outputs["stages"]))
     if outputs["paper"] is not None:
         yield f"\n[bold]Paper    {plain(outputs['paper'])}[/]"
         if since:
@@ -93,25 +93,40 @@ def _study(graph: Graph, name: str) -> dict[str, Any]:
     }
 
 
+def _times(stages: Sequence[dict[str, Any]]) -> Table:
+    """Return the time of each stage over all studies, the longest first; chapters are one stage."""
+    jobs, seconds = Counter[str](), Counter[str]()
+    for row in stages:
+        name = "report" if row["stage"].endswith("_report") else row["stage"]
+        jobs[name] += row["jobs"]
+        seconds[name] += row["seconds"]
+    table = Table("stage", Column("jobs", justify="right"), box=None)
+    table.add_column("seconds", justify="right")
+    for name, total in seconds.most_common():
+        table.add_row(name, str(jobs[name]), f"{total:.1f}")
+    return table
+
+
 def _verdicts(runs: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
     """Yield speedup and difference in accuracy of each run (rows of ``verdicts.csv``)."""
     yield "\n[bold]How far, and at what cost[/]"
-    table = Table("run", "speedup", "accuracy (points)", box=None)
     for title in dict.fromkeys(row["title"] for row in runs):
-        table.add_row(f"[bold]{plain(str(title))}[/]")
+        yield f"[bold]{plain(str(title))}[/]"
+        # Columns of the same width in all studies, and lines of 80 letters for short names.
+        table = Table(Column("run", min_width=16), Column("speedup", min_width=19), box=None)
+        table.add_column("accuracy, points", min_width=21)
+        table.add_column("verdict")
         for row in runs:
             if row["title"] == title:
-                name = label(row["run"]) + ("†" if row["stand_in"] else "")
-                table.add_row(f"  {plain(name)}", _interval(row, "speedup", ".2f"), _accuracy(row))
-    yield table
-    yield "Speedup over one device of the same kind; accuracy minus the baseline's; 95 % intervals."
+                name = row["run"] + ("†" if row["stand_in"] else "")
+                speedup, change = _interval(row, "speedup", ".2f"), _interval(row, "change", "+.1f")
+                verdict = str(row["verdict"])
+                table.add_row(plain(name), speedup, change * (verdict != BASELINE), verdict)
+        yield table
+    yield "Speedup over one device of the same kind, accuracy minus the baseline's."
+    yield "With 95 % intervals; without: one seed, or equal predictions."
     if any(row["stand_in"] for row in runs):
         yield f"† {STAND_IN}: its speedup says nothing about GPUs."
-
-
-def _accuracy(row: dict[str, Any]) -> str:
-    verdict = str(row["verdict"])
-    return verdict if verdict == BASELINE else f"{_interval(row, 'change', '+.1f')}: {verdict}"
 
 
 def _interval(row: dict[str, Any], column: str, form: str) -> str:

@@ -90,7 +90,8 @@ def _check_run(config: Config, study: str, run: str) -> None:
         ordered = in_order(run)
         likely = suggestion(ordered or run, [ordered] if ordered else config.study(study).runs)
         reason, *grammar = str(error).split("\n")
-        raise MedscaleError("\n".join([f"{reason} {likely}".rstrip(), *grammar])) from None
+        reason = f"{reason.rstrip('.')}; {likely}".rstrip("; ")
+        raise MedscaleError("\n".join([reason, *grammar])) from None
 
 
 def in_order(run: str) -> str | None:

@@ -13,6 +13,7 @@ from medscale.data.class_folders import (
     check_classes,
     class_folders,
     no_usable_images,
+    refuse_spellings,
     rows_by_folder,
     select_classes,
 )
@@ -27,6 +28,7 @@ from medscale.data.inventory import NO_LABEL, Excluded, Inventory, Row, image_ro
 from medscale.data.kind import DatasetKind
 from medscale.data.layout_hints import label_hints, unread_tables
 from medscale.data.listing import Listing, list_folder
+from medscale.data.masks import without_masks
 from medscale.data.settings import Datasheet, Source
 
 EXPECTED = (
@@ -50,14 +52,19 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     table, columns = read_image_table(listing, source)
     if source.label is not None and source.label not in columns:
         by_folder, left_out = _label_by_pattern(listing, by_folder, source.label, columns)
-    rows, notes = list(by_folder.values()), list[str]()
-    if table is not None:
+    notes = list[str]()
+    if table is None:
+        rows, masks = without_masks(by_folder.values())
+        left_out += masks
+    else:
         rows, left_out = rows_by_table(table, listing, by_folder)
         notes = table.notes()
-    tables = unread_tables(listing, by_folder) if table is None else []
+    tables = unread_tables(listing, by_folder, classes) if table is None else []
     if not rows:
         raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
+    if classes is None:
+        refuse_spellings(listing.root, names)
     if table is None and source.label is None and classes is None:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}
@@ -119,7 +126,9 @@ def _name_patients(
         names = patients.by_pattern(paths, setting, "patient", columns)
         for row, name in zip(rows, names, strict=True):
             row["group"] = name
-        return f"the expression {setting}", []
+        unmatched = [path for path, name in zip(paths, names, strict=True) if name is None]
+        note = f"source.patient {setting} does not match {len(unmatched):,} paths such as "
+        return f"the expression {setting}", [note + unmatched[0]] if unmatched else []
     if setting is None and patients.names_part(column):
         return None, []
     if any(row["group"] is not None for row in rows):

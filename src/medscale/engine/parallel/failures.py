@@ -14,6 +14,7 @@ from medscale.engine.plan import RunPlan
 
 FOLDER = "MEDSCALE_FAILURES"  # environment variable with the folder of the reports
 STOPPED = 75  # exit status EX_TEMPFAIL: stopped with a checkpoint, the same command continues
+LOSS_NOT_FINITE = "the loss is not finite"  # in messages, by which the launcher knows the cause
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import psutil
-import torch.distributed as dist
 
 from medscale.base.errors import MedscaleError
+
+if TYPE_CHECKING:
+    import torch.distributed as dist
 
 FIRST_PORT, PORTS = 20000, 10000
 STORE = "MEDSCALE_STORE"  # environment variable: file of the processes of one node
@@ -61,6 +64,8 @@ def open_store(rank: int, size: int) -> dist.Store:
     connections use the interface that leads there. Ranks write addresses into the store, no pickled
     objects. Raises MedscaleError when rank 0 cannot listen on the address.
     """
+    import torch.distributed as dist  # takes seconds, and the launcher needs none of it
+
     if STORE in os.environ:
         _use_interface("lo")
         return dist.FileStore(os.environ[STORE], size)

@@ -5,9 +5,10 @@ The rules are those of https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import torch
@@ -29,6 +30,7 @@ class Recorder:
     """
 
     def __init__(self, device: torch.device) -> None:
+        gc.collect()  # so that graphs and events of earlier work are not freed during a capture
         self._device, self._stream = device, torch.cuda.current_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
@@ -36,12 +38,17 @@ class Recorder:
         """Repeat work and return, as a cause, where the host waits for the device; None if nowhere.
 
         A capture would fail at that place without naming it. The work has been done once before.
+        It is told that it is captured, since some layers wait otherwise (SyncBatchNorm).
         """
-        with warnings.catch_warnings(record=True) as messages:
+        with warnings.catch_warnings(record=True) as messages, _as_if_captured():
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
                 work()
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                return first_line(error)  # work that refuses a capture by itself
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         for warning in messages:
@@ -90,6 +97,17 @@ class Recorder:
         with suppress(RuntimeError):  # PyTorch has ended the allocation itself
             torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
             torch._C._cuda_releasePool(self._device.index, self._pool)
+
+
+@contextmanager
+def _as_if_captured() -> Iterator[None]:
+    """Let code that asks whether its stream is being captured hear that it is."""
+    real = torch.cuda.is_current_stream_capturing
+    torch.cuda.is_current_stream_capturing = lambda: True
+    try:
+        yield
+    finally:
+        torch.cuda.is_current_stream_capturing = real
 
 
 def first_line(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, TypeVar
@@ -31,17 +31,19 @@ class Clock:
         self.spent: dict[str, float] = defaultdict(float, spent)
         self._since = perf_counter()
 
-    def waiting(self, items: Iterable[T]) -> Iterator[T]:
-        """Iterate, and count the time until each next item as data."""
+    def waiting(
+        self, items: Iterable[T], waited: Callable[[], float] = perf_counter
+    ) -> Iterator[T]:
+        """Iterate, and count the time until each next item, by the clock ``waited``, as data."""
         iterator = iter(items)
         while True:
-            start = perf_counter()
+            start = waited()
             try:
                 item = next(iterator)
             except StopIteration:
                 return
             finally:
-                self._add("data", perf_counter() - start)
+                self._add("data", waited() - start)
             yield item
 
     @contextmanager

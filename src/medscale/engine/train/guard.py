@@ -17,6 +17,7 @@ from torch import Tensor
 from medscale.base.errors import MedscaleError
 from medscale.data.loader import Step
 from medscale.engine.parallel import failures
+from medscale.engine.parallel.failures import LOSS_NOT_FINITE
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import Parallel
 
@@ -26,7 +27,6 @@ SETTLE_S = 600.0  # time limit of reading, compilation and warm-up before the fi
 # reports come first then, and the message can name the rank that hung.
 PEERS_FIRST_S = 4.0
 NOT_FINITE, STOP, SAVE = range(3)
-LOSS_NOT_FINITE = "the loss is not finite"  # in messages, by which the launcher knows the cause
 
 
 class FailedElsewhere(MedscaleError):

@@ -13,11 +13,10 @@ from medscale.base.files import read_json, write_json
 from medscale.base.log import log, set_up
 from medscale.base.scratch import scratch
 from medscale.data.shards import Shards
-from medscale.engine.parallel.failures import STOPPED
+from medscale.engine.parallel.failures import LOSS_NOT_FINITE, STOPPED
 from medscale.engine.parallel.launch import Reserve, launch
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.fewer import plan_here
-from medscale.engine.train.guard import LOSS_NOT_FINITE
 
 SCRATCH = "medscale-plan-"
 

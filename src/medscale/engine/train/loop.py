@@ -79,6 +79,7 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the recipe's epochs, its patience or a request to stop ends it."""
+        self.training.load()  # once a run, so that no epoch waits for it
         clock = Clock(self.world.device, self.progress.spent)
         while not self.progress.stopped:
             stop, save = self._train_epoch(clock)
@@ -96,7 +97,8 @@ class Trainer:
         self.model.waits.take(0)  # the wait of validation and warm-up is not part of the epoch
         sums.zero_()
         images = steps = 0
-        for step in clock.waiting(self.steps(progress.epoch, progress.step)):
+        source = self.steps(progress.epoch, progress.step)
+        for step in clock.waiting(source, self.training.waited):
             self._step(step)
             images, steps = images + step.size, steps + 1
             progress.step += 1

@@ -112,8 +112,8 @@ def _artefact(rows: Sequence[dict[str, Any]]) -> str:
     columns = [
         Column(r"p{0.18\linewidth}", "claim", lambda row: rf"\texttt{{{latex(row['name'])}}}"),
         Column(r"p{0.32\linewidth}", "made by (and shown in)", _made_by),
-        Column(r"p{0.08\linewidth}", "here", _measured),
-        Column(r"p{0.14\linewidth}", "full scale (model)", _expected),
+        Column(r"p{0.08\linewidth}", "time here", _measured),
+        Column(r"p{0.14\linewidth}", "time at full scale (cost model)", _expected),
         Column(r"p{0.15\linewidth}", "hardware here", _hardware),
     ]
     return _long(columns, rows)

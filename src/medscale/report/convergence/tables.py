@@ -22,7 +22,7 @@ def convergence(rows: pd.DataFrame) -> str:
     unknown = bool((baseline["reached"] < baseline["replicates"]).any())
     columns = [
         left("run", by_run()),
-        right("batch", lambda row: str(row["global_batch"])),
+        right(r"global\\batch", lambda row: str(row["global_batch"])),
         right(r"replicates\\that reach it", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(r"epochs\\(mean)", lambda row: _bound(row) + number(row["epochs"], 1)),
         right(rf"{unit}\\(mean)", lambda row: _bound(row) + significant(row["seconds"] * factor)),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.measure.scaling.speedup import speedups
+from medscale.report.conditions import different_conditions
 from medscale.report.latex import number, significant
 from medscale.report.names import label
 from medscale.report.result.reading import records
@@ -30,8 +31,26 @@ def make(study: str, *, results: Sequence[str]) -> Pages:
     scores = _scores(summaries)
     return Pages(
         tables={"detection": (_table(scores), scores)},
-        facts={"spread": list(filter(None, map(spread, summaries)))},
+        facts=facts(summaries),
     )
+
+
+def facts(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the facts: why scores of runs are not compared, and seeds that range widely.
+
+    ``replicates`` is the smallest number of replicates of a run; ``mixed`` are the runs whose
+    replicates differ in more than the seed, with these differences in words.
+    """
+    return {
+        "runs": len(summaries),
+        "replicates": min(len(summary["seeds"]) for summary in summaries),
+        "mixed": [
+            {"label": label(summary["run"]["name"]), "differences": words}
+            for summary in summaries
+            if (words := different_conditions(summary))
+        ],
+        "spread": list(filter(None, map(spread, summaries))),
+    }
 
 
 def spread(summary: dict[str, Any]) -> dict[str, Any] | None:

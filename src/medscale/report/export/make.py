@@ -70,12 +70,15 @@ def _table(table: pd.DataFrame, labels: dict[str, str], missing: dict[str, str])
     columns = [
         left("run", lambda row: "" if row["run"] == row["above"] else latex(label(row["run"]))),
         left("format", lambda row: latex(_name(row, labels))),
-        right("MB", lambda row: number(row["bytes"] / 1e6, 2)),
+        right("size (MB)", lambda row: number(row["bytes"] / 1e6, 2)),
         right("images/s", lambda row: significant(row["images_per_second"])),
-        right(r"against\\eager", lambda row: unless_eager(row, ranged(row, "gain", 2), eager="1")),
+        right(
+            r"speed against\\eager",
+            lambda row: unless_eager(row, ranged(row, "gain", 2), eager="1"),
+        ),
         right(r"accuracy\\(\%)", lambda row: number(row["accuracy"], 1)),
         right(r"difference\\(points)", lambda row: unless_eager(row, change(row))),
-        right(r"images\\changed", lambda row: unless_eager(row, f"{row['changed']:.0f}")),
+        right(r"answers\\changed", lambda row: unless_eager(row, f"{row['changed']:.0f}")),
     ]
     without = [["not measured", latex(f"ONNX, {name}"), *[benchmark.NONE] * 6] for name in missing]
     ends = table.groupby("run", sort=False).size().cumsum() - 1

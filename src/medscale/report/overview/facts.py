@@ -43,6 +43,7 @@ def facts(
     summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
     sections |= _decided(settings, results)
+    linear_scores = linear_facts(results, linear)
     return plain(
         sections
         | {
@@ -66,11 +67,12 @@ def facts(
             "networks": _networks(results),
             "seeds": summaries[0]["seeds"],
             "repeated": len(summaries[0]["seeds"]) > 1,
-            "baseline": _baseline(results, settings.baseline),
+            "baseline": _baseline(results, settings.baseline)
+            | {"linear": _against_linear(linear_scores, settings.baseline)},
             "runs": [_run(result) for result in results],
             "formats": formats(marks_of(summary) for summary in summaries),
             "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
-            "linear": linear_facts(results, linear),
+            "linear": linear_scores,
             "different": _different(results, settings.baseline),
             "collapsed": [label(result.name) for result in results if result.collapsed],
             "hardware": sorted(set(speedups["hardware"])),
@@ -126,6 +128,17 @@ def _baseline(results: Sequence[Result], name: str) -> dict[str, Any]:
         for key, row in zip(("specificity", "sensitivity"), recall, strict=True):
             facts[key] = {column: row[column] for column in SCORE}
     return facts
+
+
+def _against_linear(linear_scores: dict[str, Any], baseline: str) -> str:
+    """Return whether the baseline is better than the linear reference: better, not_better, worse.
+
+    By the interval of the difference in AUROC.
+    """
+    for words in ("worse", "not_better"):
+        if label(baseline) in [run["label"] for run in linear_scores[words]]:
+            return words
+    return "better"
 
 
 def _different(results: Sequence[Result], baseline: str) -> list[str]:

@@ -107,7 +107,10 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
             right(heading, of_first(_score_cell(f"{metric}_", digits, scale)))
             for metric, heading, scale, digits in SCORES
         ],
-        right(r"sd over\\seeds", of_first(lambda row: number(row["accuracy_seed_sd"], 1, 100))),
+        right(
+            r"sd over\\seeds (points)",
+            of_first(lambda row: number(row["accuracy_seed_sd"], 1, 100)),
+        ),
         right(r"difference\\(points)", apart),
     ]
     references = reference_rows(linear, [metric for metric, *_ in SCORES])
@@ -234,17 +237,20 @@ def reported(published: pd.DataFrame) -> str:
 
     columns = [
         left(
-            "published of",
+            "published run",
             lambda row: latex(label(row["meant"]) if row["meant"] else in_words(row["item"])),
         ),
         left("quantity", quantity),
         Column("r", "reported", value),
         Column("r", "ours", measured_cell),
         left("format", lambda row: latex(row["format"])),
-        left("ours of", lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else ""),
+        left(
+            "our run, if another",
+            lambda row: latex(label(row["run"])) if row["run"] != row["meant"] else "",
+        ),
         right(r"speedup\\reported", lambda row: number(row["speedup_reported"], 2)),
         right(r"speedup\\ours", lambda row: number(row["speedup_ours"], 2)),
-        left("against", against),
+        right(r"speedup\\against", against),
     ]
     return table(records(published), columns)
 

@@ -96,6 +96,12 @@ def interval(value: Score, form: str) -> Latex:
     return Latex(latex.between(low, high))
 
 
+def extent(value: Score, form: str) -> Latex:
+    """Format a range as ``interval`` does; ends that read the same are printed once."""
+    low, high = (FILTERS[form](value[end]) for end in ("low", "high"))
+    return Latex(low) if low == high else interval(value, form)
+
+
 def class_name(value: str, titles: Mapping[str, str]) -> Latex:
     """Format a class name for readers (``names.class_name``) by the titles of its study."""
     return Latex(text.latex(names.class_name(value, titles)))
@@ -130,4 +136,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "setting": setting,
     "share": share,
     "interval": interval,
+    "extent": extent,
 }

@@ -100,8 +100,8 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
     columns = [
         left("run", lambda row: names[row["run"]]),
         Column("r", "rank", lambda row: str(row["rank"])),
-        left("memory of the", lambda row: row["device"]),
-        Column("r", "most (MB)", lambda row: significant(row["most_mb"])),
+        left("memory of", lambda row: row["device"]),
+        right(r"peak\\(MB)", lambda row: significant(row["most_mb"])),
         right(r"allocated\\a step (MB)", lambda row: significant(row["allocated_mb"])),
         right(r"allocations\\a step", lambda row: significant(row["allocations"])),
     ]
@@ -124,11 +124,11 @@ def roofline(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         right(r"GFLOPs\\a step", giga("flops")),
         right(r"GB\\a step", giga("bytes")),
         right(r"FLOPs\\a byte", lambda row: significant(row["intensity"])),
-        right("ridge", lambda row: significant(row["ridge"])),
+        right(r"ridge\\(FLOPs a byte)", lambda row: significant(row["ridge"])),
         right("GFLOP/s", giga("flops", per_second=True)),
-        right("ceiling", giga("ceiling_flops")),
+        right(r"ceiling\\(GFLOP/s)", giga("ceiling_flops")),
         right("GB/s", giga("bytes", per_second=True)),
-        right("ceiling", giga("ceiling_bytes")),
+        right(r"ceiling\\(GB/s)", giga("ceiling_bytes")),
     ]
     flat = [_numbers(run) for run in runs]
     derived = [{"intensity": run.numbers.intensity, "ridge": run.numbers.ridge} for run in runs]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.report.conditions import different_conditions
 from medscale.report.result.origin import LOCAL
 
 
@@ -25,9 +26,9 @@ def facts(
         "restarts": int(replicates["restarts"].sum()),
         "device_hours": float(replicates["device_hours"].sum()),
         "mixed": [
-            f"{summary['study']}/{summary['run']['name']}"
+            {"run": f"{summary['study']}/{summary['run']['name']}", "differences": words}
             for summary in summaries
-            if summary["provenance"]["differ"]
+            if (words := different_conditions(summary))
         ],
         "commits": sorted(set(origins["commit"])),
         "local_changes": bool(origins["commit"].str.contains(LOCAL, regex=False).any()),

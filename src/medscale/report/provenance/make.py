@@ -14,7 +14,7 @@ from medscale.report.latex import longtable, number, significant
 from medscale.report.provenance.facts import facts
 from medscale.report.result.origin import SHORT, container_name, origins
 from medscale.report.result.reading import records
-from medscale.report.tables import DAGGER, Column, left, table
+from medscale.report.tables import DAGGER, Column, left, right, table
 from medscale.report.writer import Pages
 
 ORIGIN = [  # columns that name a combination of machine and code
@@ -92,9 +92,9 @@ def _runs(runs: pd.DataFrame, titles: dict[str, str]) -> str:
         left("format", lambda row: latex(row["format"])),
         Column("r", r"score (\%)", _score),
         Column("r", "epochs", lambda row: f"{row['epochs']:.0f}"),
-        Column("r", "best", lambda row: f"{row['best_epoch']:.0f}"),
-        Column("r", "s an epoch", lambda row: significant(row["seconds_per_epoch"])),
-        Column("r", "wall s", lambda row: significant(row["wall_seconds"])),
+        right(r"best\\epoch", lambda row: f"{row['best_epoch']:.0f}"),
+        right(r"s an\\epoch", lambda row: significant(row["seconds_per_epoch"])),
+        right(r"whole\\time (s)", lambda row: significant(row["wall_seconds"])),
         Column("r", "restarts", lambda row: f"{row['restarts']:.0f}"),
         left("specification", lambda row: rf"\texttt{{{row['specification'][:SHORT]}}}"),
     ]

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from medscale.measure.scaling.advice import (
     recommendation,
     representative,
@@ -63,7 +65,9 @@ def facts(
         "target": None if math.isnan(analysis.target.value) else analysis.target.value,
         "target_words": analysis.target.words,
         "share": share,
+        "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],
+        "first_apart": is_first_apart(analysis.cost, analysis.best),
         "currency": currency,
         "prices": _prices(summaries, devices),
     }
@@ -79,6 +83,21 @@ def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
             entry = {"device": device, "series": family(series.spec.name), "text": text}
             advice.append(entry | {"stand_in": series.stand_in})
     return advice
+
+
+def is_first_apart(cost: pd.DataFrame, best: Sequence[str]) -> bool:
+    """Return whether the slowest replicate of the fastest run beats those of the cheapest run.
+
+    Args:
+        cost: of ``scaling.target.costs``.
+        best: runs of ``cost`` from the fastest to the cheapest (``scaling.target.frontier``).
+    """
+    if len(best) < 2:
+        return False
+    rows = cost.set_index("run")
+    first, cheapest = rows.loc[best[0]], rows.loc[best[-1]]
+    repeated = min(first["replicates"], cheapest["replicates"]) > 1
+    return bool(repeated and first["seconds_high"] < cheapest["seconds_low"])
 
 
 def _prices(

@@ -52,7 +52,7 @@ def make(
     return Pages(
         marks=[marks],
         figures={"sweep": sweep(rows, level.metric)},
-        tables={"sweep": (_table(rows, level.metric), rows)},
+        tables={"sweep": (sweep_table(rows, level.metric), rows)},
         facts=_facts(study, rows, level),
     )
 
@@ -108,7 +108,7 @@ def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     return figure
 
 
-def _table(rows: pd.DataFrame, metric: str) -> str:
+def sweep_table(rows: pd.DataFrame, metric: str) -> str:
     """Return the points by run, with the chosen one of each marked by an asterisk."""
     is_loss = metric in SMALLER_IS_BETTER
     digits, scale, unit = (4, 1, "") if is_loss else (1, 100, r" (\%)")
@@ -118,13 +118,16 @@ def _table(rows: pd.DataFrame, metric: str) -> str:
         ends = (number(row[f"value_{end}"], digits, scale) for end in ("low", "high"))
         return center if row["replicates"] == 1 else f"{center} ({'--'.join(ends)})"
 
+    is_scaled = bool((rows["lr"] != rows["learning_rate"]).any())
+    spread = r"\\(range)" if (rows["replicates"] > 1).any() else r"\\"
+
     columns = [
         left("run", lambda row: short_name(label(row["run"]))),
         right("images\\\\a step", lambda row: str(row["global_batch"])),
-        right("lr", lambda row: f"{row['lr']:.3g}"),
-        left("scaling", lambda row: row["lr_scaling"]),
+        right("lr", lambda row: f"{row['lr']:.3g}" if is_scaled else ""),
+        left("scaling", lambda row: row["lr_scaling"] if is_scaled else ""),
         right("peak learning\\\\rate", lambda row: f"{row['learning_rate']:.3g}"),
-        right(rf"best {METRICS[metric]}\\(range){unit}", value),
+        right(rf"best {METRICS[metric]}{spread}{unit}", value),
         right(
             r"replicates that\\reach the target",
             lambda row: f"{row['reached']} of {row['replicates']}",

@@ -33,6 +33,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         return None
     row = min(records(losses), key=lambda row: float(row["change"]))
     study = next(study for study in studies if study.name == row["study"])
+    by_name = {member.name: member for member in studies}
     factors = changed(study, row["run"])
     other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
     established = runs[(runs["verdict"] == WORSE) & (runs.index != losses["change"].idxmin())]
@@ -44,7 +45,9 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "established": row["verdict"] == WORSE,
         "replicates": row["replicates"],
         "others": [
-            {**_facts(other), "title": other["title"], "replicates": other["replicates"]}
+            _facts(other)
+            | {"title": other["title"], "replicates": other["replicates"]}
+            | {"factors": list(changed(by_name[other["study"]], other["run"]).values())}
             for other in records(established)
         ],
         "rejected": bool(row["p"] < ALPHA),
@@ -55,7 +58,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "wider": (wider := _wider(study, other_runs, set(factors))),
         "points_to_chance": bool(wider)
         and all(part["mean"] > row["change_high"] for part in wider),
-        "lacking": _lacking(study, row["run"], factors, set(other_runs["run"])),
+        "lacking": _lacking(study, row["run"], factors, other_runs["run"].tolist()),
     }
 
 
@@ -89,9 +92,16 @@ def _wider(study: StudyRuns, other_runs: pd.DataFrame, factors: set[str]) -> lis
 
 
 def _lacking(
-    study: StudyRuns, run: str, factors: dict[str, str], runs: set[str]
+    study: StudyRuns, run: str, factors: dict[str, str], runs: Sequence[str]
 ) -> list[dict[str, str]]:
-    """Return runs that would change one factor alone but do not exist, each with its factor."""
+    """Return runs that would separate a factor but do not exist, each with its factor.
+
+    Precision and batch are separated by a run that changes them alone; the strategy by a run that
+    changes all factors but these two, such as the images that batch normalization takes together.
+    """
+    existing = [set(changed(study, name)) for name in runs]
+    separated = {"precision": {"precision"}, "batch": {"batch"}}
+    separated["strategy"] = set(factors) - {"precision", "batch"}
     spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
     candidates = {"precision": base.model_copy(update={"amp": spec.amp})}
     candidates["strategy"] = spec.model_copy(update={"amp": base.amp})
@@ -100,7 +110,7 @@ def _lacking(
         candidates["batch"] = base.model_copy(update={"batch": batch})
     lacking = []
     for factor, candidate in candidates.items():
-        if factor not in factors or len(factors) == 1:
+        if factor not in factors or len(factors) == 1 or separated[factor] in existing:
             continue
         try:
             name = RunSpec.parse(candidate.name).name

@@ -60,8 +60,8 @@ CHAPTER = Chapter(
         "at_what_cost": "Difference in accuracy from the baseline, with its paired 95 % interval, "
         "against speedup: every run of every study.",
         "why": "Shares of an epoch's time by activity, for every run of every study.",
-        "what_to_buy": "Time and money until the target of each study. Of the joined runs "
-        "no other run is both faster and cheaper.",
+        "what_to_buy": "Time and money until the target of each study. Where a marker is filled, "
+        "no other run of the study is both faster and cheaper.",
         "leakage": "Change of accuracy by another split (leakage), next to the largest change by "
         "parallel training of the same study.",
         "published": "Published speedups next to those measured here, for the same configurations.",

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_table
+from medscale.engine.run import RunSpec
 from medscale.evaluate.verdicts import independent_difference
 from medscale.measure.scaling.series import Series
 from medscale.report.names import label
@@ -17,6 +18,7 @@ from medscale.report.synthesis.runs import StudyRuns, compared
 
 EFFECTS = ["title", "kind", "words", "accuracy", "accuracy_other"]
 EFFECTS += ["change", "change_low", "change_high"]
+ACCURACY = "accuracy"  # the quantity of the table reported.csv
 PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high"]
 ENDS = ("", "_low", "_high")
 SCORE = ("mean", "low", "high")
@@ -70,6 +72,45 @@ def published_pairs(
             values = {f"speedup{end}": value for end, value in ends.items()}
             rows.append({"title": study.title, **{k: row[k] for k in PAIRS[1:3]}, **values})
     return pd.DataFrame(rows, columns=PAIRS)
+
+
+def published_changes(studies: Sequence[StudyRuns]) -> list[dict[str, Any]]:
+    """Return the largest published change of accuracy on several devices, for each study.
+
+    The change is from one device of the same kind to several, in the same precision, in points;
+    studies without such a pair are left out.
+    """
+    changes = []
+    for study in studies:
+        table = study.tables["reported"]
+        if not len(table):
+            continue
+        values = {
+            row["meant"]: float(row["reported"])
+            for row in records(table[table["quantity"] == ACCURACY])
+            if RunSpec.is_name(row["meant"])
+        }
+        pairs = [
+            (values[run] - value, run)
+            for base, value in values.items()
+            for run in values
+            if _is_parallel_of(RunSpec.parse(base), RunSpec.parse(run))
+        ]
+        if pairs:
+            change, run = max(pairs, key=lambda pair: abs(pair[0]))
+            changes.append({"study": study.name, "label": label(run), "change": change})
+    return changes
+
+
+def _is_parallel_of(base: RunSpec, spec: RunSpec) -> bool:
+    """Return whether a run shares the work of a run on one device, in the same precision."""
+    same = (spec.device, spec.amp, spec.batch, spec.model) == (
+        base.device,
+        base.amp,
+        base.batch,
+        base.model,
+    )
+    return same and base.devices == 1 < spec.devices
 
 
 def _of_splits(

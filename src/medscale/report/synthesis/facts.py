@@ -14,6 +14,8 @@ from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITH
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
+from medscale.report.synthesis.effects import published_changes
+from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import StudyRuns, compared
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
@@ -69,6 +71,7 @@ def facts(
                 "communication": _shares(studies, "communication", parallel_only=True),
                 "data": _shares(studies, "data"),
             },
+            "lost_time": lost_time(studies, runs),
             "cores": _cores(studies),
             "processes": _most_processes(runs),
             "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
@@ -78,7 +81,9 @@ def facts(
             "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
-            "published": _published(pairs),
+            "published": _published(pairs)
+            | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
+            "published_changes": published_changes(studies),
         }
     )
 
@@ -99,12 +104,16 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
     """Return how many runs have each verdict, all and with one seed; verdicts of no run go."""
     counts = tested["verdict"].value_counts()
     once = tested.loc[tested["replicates"] < 2, "verdict"].value_counts()
+    everywhere = ""  # in place of a number, where all of several runs have the same verdict
+    if len(counts) == 1 < len(tested):
+        everywhere = "both" if len(tested) == 2 else "all"
     return [
         {
             "short": short,
             "words": words,
             "runs": int(counts[verdict]),
             "once": int(once.get(verdict, 0)),
+            "everywhere": everywhere,
         }
         for verdict, (short, words) in ORDER.items()
         if verdict in counts

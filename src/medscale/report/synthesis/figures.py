@@ -10,16 +10,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from medscale.evaluate.summary import KINDS
 from medscale.measure.scaling.series import Series
-from medscale.measure.scaling.target import frontier
 from medscale.report import style
 from medscale.report.names import BLUE, GREY, LOOKS, TIME_LOOKS, VERMILION, family, label, look
 from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
-from medscale.report.units import money_unit, time_unit
 
 PANELS = 3  # in a row
 PANEL_TITLE = 30  # letters in a line of a panel's title
@@ -116,37 +113,6 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
     return figure
 
 
-def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
-    """Draw time and money until the target, a panel for each study that has a target."""
-    costs = {study.title: study.tables["cost"] for study in studies}
-    costs = {title: part for title, part in costs.items() if len(part) and _reached(part).any()}
-    if not costs:
-        return style.only_text("no run reaches a target")
-    rows, columns = style.grid(len(costs), PANELS)
-    figure = style.new(0.6 + 2.0 * rows)
-    handles: dict[str, Any] = {}
-    panels = style.panels(figure, len(costs), columns)
-    for (title, part), (axes,) in zip(costs.items(), panels, strict=True):
-        part = part[_reached(part)].sort_values("seconds")
-        seconds, unit = time_unit(part["seconds"].max())
-        money, sum_of = money_unit(part["money"].max(), currency)
-        best = part[part["run"].isin(frontier(part))]
-        axes.plot(best["seconds"] * seconds, best["money"] * money, color=GREY, linewidth=0.8)
-        for _, row in part.iterrows():
-            drawn = look(row["run"])
-            axes.plot(row["seconds"] * seconds, row["money"] * money, **style.of_look(drawn))
-            handles.setdefault(family(row["run"]), _handle(drawn))
-        axes.set_title(style.broken(title, PANEL_TITLE))
-        most = 1.1 * part["seconds"].max() * seconds, 1.1 * part["money"].max() * money
-        axes.set(xlim=(0, most[0]), ylim=(0, most[1]))
-        axes.set(xlabel=f"{unit} to the target", ylabel=sum_of)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(4))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    style.legend_below(figure, list(handles.values()), list(handles), ncols=4)
-    return figure
-
-
 def leakage(effects: pd.DataFrame) -> Figure:
     """Draw the change of accuracy by another split and the largest one by parallel training.
 
@@ -200,7 +166,10 @@ def published(pairs: pd.DataFrame) -> Figure:
         for _, row in part.iterrows():
             ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]
             axes.plot(row["speedup_reported"], -height, "D", color=VERMILION, mfc="white")
-            axes.errorbar(ends[0], -height, xerr=_bars(ends), color=BLUE, marker="o", capsize=2)
+            face = "white" if np.isnan(ends[1]) else BLUE
+            axes.errorbar(
+                ends[0], -height, xerr=_bars(ends), color=BLUE, marker="o", mfc=face, capsize=2
+            )
             places.append(-height)
             names.append(label(row["run"]))
             height += 1
@@ -213,7 +182,11 @@ def published(pairs: pd.DataFrame) -> Figure:
         Line2D([], [], color=VERMILION, marker="D", mfc="white", linestyle="", label="published"),
         Line2D([], [], color=BLUE, marker="o", label="measured here, 95 % interval"),
     ]
-    style.legend_below(figure, handles, ncols=2)
+    if pairs["speedup_low"].isna().any():
+        once = Line2D([], [], color=BLUE, marker="o", mfc="white", linestyle="")
+        once.set_label("measured here, one seed")
+        handles.append(once)
+    style.legend_below(figure, handles, ncols=3)
     return figure
 
 
@@ -255,7 +228,3 @@ def _powers(values: pd.Series) -> np.ndarray:
     """Return the powers of two around some ratios."""
     low, high = np.log2([float(values.min()), float(values.max())])
     return 2.0 ** np.arange(min(np.floor(low), -1), max(np.ceil(high), 1) + 1)
-
-
-def _reached(costs: pd.DataFrame) -> pd.Series:
-    return costs["seconds"].notna() & (costs["reached"] == costs["replicates"])

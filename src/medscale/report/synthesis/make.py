@@ -10,6 +10,7 @@ from medscale.measure.scaling.series import Series, gather, point_of
 from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported, times
 from medscale.report.synthesis import figures
+from medscale.report.synthesis.buying import what_to_buy
 from medscale.report.synthesis.effects import published_pairs, split_effects
 from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.runs import StudyRuns, all_runs, read_studies
@@ -41,7 +42,7 @@ def make(
             "how_far": figures.how_far(members, series),
             "at_what_cost": figures.at_what_cost(runs, min(m.margin for m in members)),
             "why": figures.why(members),
-            "what_to_buy": figures.what_to_buy(members, currency),
+            "what_to_buy": what_to_buy(members, currency),
             "leakage": figures.leakage(effects),
             "published": figures.published(pairs),
         },

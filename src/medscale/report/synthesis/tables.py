@@ -50,7 +50,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
         right(r"effi-\\ciency", _efficiency),
         right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
         right("p", lambda row: "--" if row["same_as"] else p_value(row["p"])),
-        left("accuracy", _verdict),
+        left("verdict", _verdict),
     ]
     return table(rows, columns, rules_after=rules)
 

@@ -165,7 +165,7 @@ class Result(BaseModel):
         " image",
     )
     note: str | None = Field(
-        None, description="which frame was used, of a file with several frames or pages"
+        None, description="which frame of several was used; whether there is hardly any contrast"
     )
     preview: str | None = Field(None, description="the displayed image, a JPEG (data URL)")
 

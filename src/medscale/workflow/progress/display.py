@@ -158,7 +158,10 @@ def headline(state: State, now: float) -> str:
     if state.ended is not None:
         end = "done" if finished == total else "stopped"
         return f"{end}: {finished} of {total} jobs in {passed}{failures}"
-    return f"{finished} of {total} jobs in {passed}, {duration(state.left_s(now))} left{failures}"
+    left = f"{duration(state.left_s(now))} left"
+    if any(job.waits is not None for job in state.running()):
+        left += " without the wait in SLURM's queue"
+    return f"{finished} of {total} jobs in {passed}, {left}{failures}"
 
 
 def left_text(state: State, jobs: list[Job], now: float) -> str:
@@ -180,7 +183,10 @@ def running_lines(state: State, now: float) -> Iterator[str]:
         yield f"and {len(running) - MOST_RUNNING} more"
     if waiting:
         counts = Counter(job.waits for job in waiting)
-        reasons = ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+        reasons = ", ".join(
+            f"{reason} {count}" if len(counts) > 1 else str(reason)
+            for reason, count in counts.most_common()
+        )
         yield f"{len(waiting)} in SLURM's queue: {reasons}"
 
 

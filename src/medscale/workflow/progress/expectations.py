@@ -53,7 +53,7 @@ def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> 
         if not job.rule.norun:
             name, wildcards = job.rule.name, dict(job.wildcards_dict)
             expected.append(Job(job.jobid, name, wildcards, seconds_of(config, job)))
-            if executor == "slurm":
+            if executor == "slurm" and not job.is_local:
                 expected[-1].title = description(name, wildcards, place)
     logging.getLogger("snakemake.logging").info(
         f"Jobs to carry out: {len(expected)}",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from medscale.base.errors import QUIET_VARIABLE
+from medscale.base.errors import QUIET_VARIABLE, MedscaleError
 
 if TYPE_CHECKING:
     from medscale.workflow.progress.display import Display
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from medscale.workflow.progress.state import State
 
 WRITE_EVERY_S = 2.0
+NO_YAML = "Config file is not valid JSON or YAML"  # Snakemake names neither file nor line
 NOTHING = "Nothing to be done"  # begin of Snakemake's message
-# Messages of Snakemake that repeat a failure which the display has shown.
-REPEATED = ("RuleException:", "Exiting because a job execution failed", "WorkflowError:\nAt least")
+# Messages of Snakemake that repeat a failure which the display has shown, or its guess of an
+# account, which a cluster without accounting does not need (others are refused before).
+REPEATED = (
+    "RuleException:",
+    "Exiting because a job execution failed",
+    "WorkflowError:\nAt least",
+    "Exception in run_job for rule",
+    "No SLURM account given",
+    "No account was given",
+    "Unable to guess SLURM account",
+)
 # Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
 # Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
 SHOWN = {
@@ -109,6 +119,9 @@ class Handler(LogHandlerBase):
 
     def emit(self, record: LogRecord) -> None:
         """Take a record of Snakemake; an error of the display itself never stops a study."""
+        if NO_YAML in record.getMessage() and (mistake := _mistake_in_yaml()):
+            print(f"medscale: error: {mistake}", file=sys.stderr)
+            return
         if self._plain is not None:
             if record.levelno >= self._plain.level:
                 self._plain.handle(record)
@@ -192,3 +205,18 @@ class Handler(LogHandlerBase):
         assert self._state is not None
         self._writer = None
         self._state.write()
+
+
+def _mistake_in_yaml() -> str | None:
+    """Return the first mistake in the grammar of Snakemake's configuration files, with its line."""
+    from medscale.base.code import ROOT
+    from medscale.base.provenance import SITE
+    from medscale.config.yaml_file import read_yaml
+
+    for path in [*map(Path, sys.argv[1:]), ROOT / SITE]:
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            try:
+                read_yaml(path)
+            except MedscaleError as error:
+                return str(error)
+    return None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medscale.base.errors import FAULT
+from medscale.base.provenance import SITE
 from medscale.engine.run import RunSpec
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 from medscale.resources.slurm import is_of
@@ -20,14 +21,48 @@ NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
 REFUSED = re.compile(r"sbatch failed. The error message was '(.*?)'\.(?:\n|$)", re.S)
+UNSUBMITTED = re.compile(r"Job submission failed with exception: (.*)", re.S)
 STATE = re.compile(r"SLURM status is: '(\w+)'")
+# Remedies by the sentence with which SLURM refuses a job.
+REMEDIES = (
+    (
+        re.compile(r"violates accounting/QOS policy"),
+        "your limits in SLURM allow fewer jobs at a time (`--jobs 10`) or smaller runs only",
+    ),
+    (
+        re.compile(r"[Ii]nvalid (account|qos|partition|feature)|reservation is invalid"),
+        f"correct {SITE}",
+    ),
+    (
+        re.compile(r"node configuration is not available"),
+        f"correct `node` and `gpu_model` in {SITE}; or nodes are down (`sinfo -R`)",
+    ),
+    (
+        re.compile(r"[Uu]nable to contact|timed out|sacctmgr|slurmdbd|[Cc]onnection refused"),
+        "SLURM does not answer; when it does, the same command goes on",
+    ),
+)
+NO_MEMORY, NO_TIME = "it ran out of memory", "it reached its time limit"
+CANCELLED, NODE_FAILED = "it was cancelled", "its node failed"
+# The same by SLURM's state, for jobs without a log, such as one that ended in the queue.
+STATES = {
+    "CANCELLED": CANCELLED,
+    "NODE_FAIL": NODE_FAILED,
+    "OUT_OF_MEMORY": NO_MEMORY,
+    "TIMEOUT": NO_TIME,
+}
+# What Snakemake requests for the next attempt of a SLURM job after such an end.
+NEXT_REQUESTS = {
+    NO_MEMORY: "each further attempt requests twice as much, up to node.memory_mb",
+    NO_TIME: "each further attempt requests twice as long, up to cluster.max_minutes",
+}
 # What a job's logs say of its end, and the sentence for a person; the first that fits counts.
 ENDS = (
-    (OUT_OF_MEMORY, "it ran out of memory"),
-    (OUT_OF_TIME, "it reached its time limit"),
-    (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), "its node failed"),
+    (OUT_OF_MEMORY, NO_MEMORY),
+    (OUT_OF_TIME, NO_TIME),
+    (re.compile(r"CANCELLED AT \S+ DUE TO NODE FAILURE"), NODE_FAILED),
     (re.compile(r"CANCELLED AT \S+ DUE TO PREEMPTION"), "it was preempted"),
-    (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), "it was cancelled"),
+    (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), CANCELLED),
     (re.compile(r"died with <Signals.SIGKILL"), "it was killed, mostly for lack of memory"),
 )
 # Errors of what starts a job on a node: Apptainer, srun, the shell, the module system, Snakemake.
@@ -82,7 +117,11 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
         started: Unix time at which the attempt began; older logs are of another one.
     """
     if match := REFUSED.search(message):
-        return f"sbatch refused the job: {_last_error(match[1].splitlines())}", None
+        sentence = _last_error(match[1].splitlines())
+        return f"sbatch refused the job: {sentence}{_remedy(sentence)}", None
+    if match := UNSUBMITTED.search(message):
+        sentence = " ".join(match[1].split())
+        return f"the job was not submitted: {sentence}{_remedy(sentence)}", None
     own_logs = [log for log in logs if _is_of_attempt(log, started)]
     # An error of the stage itself, wherever it is, tells more than how SLURM ended the job.
     stages = [log for log in own_logs if log == logs[0]]
@@ -94,11 +133,13 @@ def reason(logs: list[Path], message: str, started: float | None) -> tuple[str, 
         if matches := [
             log for log, text in zip(own_logs, texts, strict=True) if pattern.search(text)
         ]:
-            return sentence, matches[-1]
+            request = NEXT_REQUESTS.get(sentence) if STATE.search(message) else None
+            return f"{sentence}; {request}" if request else sentence, matches[-1]
     if host := [log for log in own_logs if log not in stages and _of_host(log)]:
         return _of_host(host[-1]), host[-1]
     if state := STATE.search(message):
-        return f"SLURM ended it: {state[1]}", own_logs[-1] if own_logs else None
+        sentence = STATES.get(state[1], f"SLURM ended it: {state[1]}")
+        return sentence, own_logs[-1] if own_logs else None
     if not stages:
         return f"{NO_MESSAGE}, and without a log", None
     return last_sentence(stages[0]), stages[0]
@@ -121,9 +162,24 @@ def _of_host(log: Path) -> str:
     return ""
 
 
+def _remedy(sentence: str) -> str:
+    """Return what to do about a refusal of SLURM, to follow the sentence; empty if unknown."""
+    return next((f"; {remedy}" for cause, remedy in REMEDIES if cause.search(sentence)), "")
+
+
 def _last_error(lines: list[str]) -> str:
     """Return the last line of what a program printed, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
+
+
+def excerpt(file: Path, count: int) -> list[str]:
+    """Return the last lines of a log, after the line that tells its end if that is an earlier one.
+
+    Snakemake's own messages follow that line in the logs of SLURM's jobs.
+    """
+    lines = tail(file)
+    ends = [line for line in lines[:-count] if any(cause.search(line) for cause, _ in ENDS)]
+    return ends[-1:] + lines[-count:]
 
 
 def epoch(file: Path) -> str:

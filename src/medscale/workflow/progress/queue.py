@@ -15,12 +15,21 @@ if TYPE_CHECKING:
     from medscale.resources.slurm import QueuedJob
 
 EVERY_S = 30.0
+# Snakemake's executor asks for its jobs at least every 3 minutes. A job that has been out of the
+# queue for twice as long has ended, but the executor never learns how: SLURM forgot the job before
+# the executor asked (MinJobAge), or its state is one that the executor does not understand.
+UNNOTICED_S = 400.0
 # Reasons of squeue that end only when settings of the job or of the cluster are changed.
 ENDLESS = re.compile(
     r"Partition(Config|TimeLimit|NodeLimit|Down|Inactive)|BadConstraints|JobHeld|held|"
     r"(Account|QOS|Qos)NotAllowed|Invalid(Account|QOS|Qos)|"
     r"(Assoc|QOS)Max\w+Per(Job|Node)(Limit)?"
 )
+# Long reasons of squeue in short.
+SHORT = {
+    "Nodes required for job are DOWN": "nodes are down, drained or reserved (sinfo -R)",
+    "ReqNodeNotAvail": "nodes are down, drained or reserved (sinfo -R)",
+}
 CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
@@ -62,7 +71,7 @@ class Watch:
 def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
     """Record the waiting jobs and the starts of the running ones in a state.
 
-    Return a sentence for each job that will not start by itself.
+    Return a sentence for each job that will not start by itself, or whose end stays unnoticed.
     """
     jobs = {job.title: job for job in queued}
     sentences = []
@@ -70,8 +79,12 @@ def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
         entry = jobs.get(job.title)
         if entry is None:
             job.waits = None
-        elif entry.state == "PENDING":
-            job.waits = entry.place.strip("()")
+            if job.title and now - (job.queued or job.started or now) > UNNOTICED_S:
+                sentences.append(unnoticed(job.name))
+            continue
+        job.queued = now
+        if entry.state == "PENDING":
+            job.waits = reason_of(entry)
             job.started = now
             if ENDLESS.search(job.waits):
                 sentences.append(endless(job.name, entry))
@@ -82,11 +95,25 @@ def note(state: State, queued: Iterable[QueuedJob], now: float) -> list[str]:
     return sentences
 
 
+def reason_of(entry: QueuedJob) -> str:
+    """Return the reason why a job waits, in SLURM's word or in short."""
+    reason = entry.place.strip("()")
+    return next((text for begin, text in SHORT.items() if reason.startswith(begin)), reason)
+
+
 def endless(name: str, entry: QueuedJob) -> str:
     """Return a sentence on a job that will not start by itself."""
     return (
         f"{name} waits in SLURM's queue and will not start by itself: {entry.place.strip('()')} "
         f"(scontrol show job {entry.number}; docs/cluster.md, Waiting)"
+    )
+
+
+def unnoticed(name: str) -> str:
+    """Return a sentence on a job that SLURM has ended and Snakemake still awaits."""
+    return (
+        f"{name} is no longer in SLURM's queue, and Snakemake does not notice that it ended: "
+        "interrupt it (Ctrl-C) and give the same command again; what is complete stays"
     )
 
 

@@ -44,8 +44,9 @@ class Job:
     started: float | None = None  # Unix time
     ended: float | None = None  # Unix time; None while it waits or runs
     failure: str | None = None  # the reason, such as the last sentence of its log
-    title: str = ""  # name of its SLURM job; empty without SLURM
+    title: str = ""  # name of its SLURM job; empty for a job outside SLURM
     waits: str | None = None  # SLURM's reason why it does not run yet
+    queued: float | None = None  # Unix time at which it was last seen in SLURM's queue
 
     @property
     def name(self) -> str:
@@ -96,7 +97,7 @@ class State:
         """Record the start of a job, also of one that a failed attempt precedes."""
         job = self.jobs.setdefault(number, Job(number, rule, dict(wildcards)))
         job.log, job.started, job.ended, job.failure = log, time.time(), None, None
-        job.waits = None
+        job.waits = job.queued = None
         return job
 
     def finish(self, number: int, failure: str | None = None) -> Job | None:

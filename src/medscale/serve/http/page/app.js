@@ -41,9 +41,10 @@ function currentModel() {
 }
 
 function describe(model) {
-  const scores = model.scores.map((score) => {
-    const spread = score.low == null ? "" : ` (95 % interval ${score.low.toFixed(3)} to ${score.high.toFixed(3)})`;
-    return `${score.name} ${score.mean.toFixed(3)}${spread}`;
+  const scores = model.scores.map(({ name, mean, low, high }) => {
+    const form = name === "accuracy" ? percent : (value) => value.toFixed(3);
+    const spread = low == null ? "" : ` (95 % interval ${form(low)} to ${form(high)})`;
+    return `${name} ${form(mean)}${spread}`;
   });
   const parts = [model.task === "detection" ? "finds boxes" : plural(model.classes.length, "class", "classes")];
   const ofFolds = model.folds ? ` of ${model.folds} folds` : "";

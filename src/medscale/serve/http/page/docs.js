@@ -10,8 +10,10 @@ function table(caption, head, rows) {
     element("table", {}, element("thead", {}, line("th", head)), element("tbody", {}, ...rows.map((row) => line("td", row)))));
 }
 
+// Code that may break after an underscore.
 function code(text) {
-  return element("code", { textContent: text });
+  const parts = text.split(/(?<=_)/);
+  return element("code", {}, ...parts.flatMap((part, at) => (at ? [element("wbr"), part] : [part])));
 }
 
 function kind(schema) {

@@ -1,0 +1,145 @@
+"""Sentences of the paper follow from facts by stated rules."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from medscale.config.yaml_file import read_yaml
+from medscale.report.paper.build import fill
+from medscale.report.scaling.facts import is_first_apart
+from medscale.report.sources import REPORTED
+from synthetic_runs import ROOT
+
+LOSS: dict[str, Any] = {
+    "mean": -14.2, "label": "serial + AMP, 1 GPU", "title": "Glaucoma", "replicates": 2,
+    "established": True, "factors": ["the precision"], "parts": [], "points_to_chance": False,
+    "others": [],
+}  # fmt: skip
+NO_EFFECT: dict[str, Any] = {
+    "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
+    "lost_time": {"runs": 0, "activities": []},
+}  # fmt: skip
+
+
+def section(name: str, **variables: Any) -> str:
+    """Return the text of a section, on one line."""
+    usual = {"mark": "", "studies": [], "scope": {"scaled": True, "project": []}}
+    text = fill(ROOT / "paper", Path("sections") / f"{name}.tex.j2", usual | variables)
+    return " ".join(text.split())
+
+
+def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str:
+    lost = {
+        "runs": sum(runs for _, runs in activities),
+        "activities": [{"words": words, "runs": runs} for words, runs in activities],
+    }
+    synthesis = NO_EFFECT | {"loss": loss, "lost_time": lost, "tested": 3}
+    synthesis |= {"tested_parallel": 0, "verdicts": [], "verdicts_parallel": []}
+    return section("conclusion", synthesis=synthesis)
+
+
+def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
+    text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
+    assert (
+        r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
+        "of the serial run's is communication in three runs and waiting for data in one. The "
+        r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
+        "established; it comes with a change of the precision."
+    ) in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"replicates": 1}, "is established for the test images alone (one seed); it comes"),
+        (
+            {"established": False, "points_to_chance": True},
+            "is not established; it comes with a change of the precision, but runs with the "
+            "same change lose less.",
+        ),
+        ({"factors": []}, "is established."),
+        (
+            {"factors": ["the precision", "the strategy"]},
+            "a change of the precision and the strategy, which no other run separates.",
+        ),
+        (
+            {
+                "established": False,
+                "others": [LOSS | {"label": "DDP, 2 GPU", "title": "Skin", "replicates": 1}],
+            },
+            ". Established for the test images alone (one seed) is the loss of DDP, 2 GPU in "
+            r"\emph{Skin} (14.2 points), with a change of the precision.",
+        ),
+    ],
+)
+def test_a_loss_of_accuracy_is_claimed_as_far_as_it_is_established(changes, words):
+    assert words in conclusion(LOSS | changes)
+
+
+def test_runs_without_a_loss_are_said_to_have_none():
+    assert r"\emph{Why:} no run has a lower accuracy than its baseline." in conclusion(None)
+    assert "Why" not in section("conclusion", synthesis=NO_EFFECT)
+
+
+def test_no_recommendation_is_derived_from_stand_ins():
+    advice = {"device": "gpu", "series": "DDP", "stand_in": True, "text": "Use them."}
+    studies = [{"title": "Glaucoma", "scaling": {"advice": [advice]}}]
+    text = section("discussion", studies=studies)
+    assert "No recommendation is derived from CPU processes in place of GPUs." in text
+    assert "Use them" not in text
+    studies[0]["scaling"] = {"advice": [advice | {"stand_in": False}]}
+    text = section("discussion", studies=studies)
+    assert r"\item \emph{Glaucoma}, DDP on GPUs: Use them." in text
+    assert "No recommendation" not in text
+
+
+def test_each_project_is_cited_with_what_is_not_known_of_it():
+    bibliography = (ROOT / "paper" / "references.bib").read_text(encoding="utf-8")
+    for project, figures in read_yaml(REPORTED).items():
+        entry = re.search(rf"@misc{{project-{project},(.*?)\n}}", bibliography, flags=re.S)
+        assert entry is not None, project
+        words = " ".join(entry[1].split())
+        assert "are not known to us" in words
+        models = re.findall(r"[A-Z]\d{2,3}|\d+[- ]core", str(figures["hardware"]))
+        text = words.replace("8 CPU cores", "8 core")
+        assert [model for model in models if model not in text] == []
+    studies = [{"name": "skin", "reported": True}, {"name": "pneumonia", "reported": True}]
+    synthesis = {
+        "published_changes": [{"study": "pneumonia", "label": "DDP, 2 CPU", "change": -11.2}]
+    }
+    scope = {"scaled": True, "project": ["a", "b"], "personal": [], "leaking": []}
+    text = section("introduction", studies=studies, synthesis=synthesis, scope=scope)
+    assert r"Two earlier course projects \cite{project-skin,project-pneumonia} measured" in text
+    assert (
+        "By the published figures, the accuracy fell by 11.2 points with DDP, 2 CPU "
+        r"\cite{project-pneumonia}; the figures do not show why."
+    ) in text
+
+
+def test_an_order_of_times_is_stated_only_beyond_the_ranges_of_replicates():
+    cost = pd.DataFrame(
+        {
+            "run": ["ddp_2cpu", "serial_1cpu"],
+            "replicates": 2,
+            "seconds_high": [7.0, 11.0],
+            "seconds_low": [5.0, 8.0],
+        }
+    )
+    best = ["ddp_2cpu", "serial_1cpu"]
+    assert is_first_apart(cost, best)
+    assert not is_first_apart(cost.assign(seconds_low=6.9), best)
+    assert not is_first_apart(cost.assign(replicates=1), best)
+    assert not is_first_apart(cost, best[:1])
+
+
+def test_no_text_leaves_the_number_of_things_open():
+    files = [*(ROOT / "paper").rglob("*.j2"), *(ROOT / "checklists").glob("*.yaml")]
+    assert len(files) > 20
+    assert [
+        path.name for path in files if re.search(r"\w\(s\)", path.read_text(encoding="utf-8"))
+    ] == []
