@@ -26,7 +26,7 @@ IMPORT, PLAN = "import snakemake.cli", "snakemake -n of one result"
 BARE, STUDY = "snakemake -n of as many bare jobs", "snakemake -n of the study"
 SMALL, HELP = "help of one command", "medscale --help"
 # Limits of the ratios. A loaded machine with 2 cores measured 1.05 to 1.20, 1.26 to 1.29, 1.05 to
-# 1.20, and for refused paths 1.2 to 1.65.
+# 1.20, and for refused paths 1.2 to 1.6.
 LIMITS = ((PLAN, IMPORT, 1.5), (STUDY, BARE, 1.5), (HELP, SMALL, 1.5))
 REFUSED = {
     "predict": ["absent", "absent.jpg"],

@@ -113,9 +113,9 @@ def changes_of(
     scale: str, only: str | None, configfile: Path | None, cluster: bool = False
 ) -> dict[str, Any]:
     """Return the changes to config.yaml as Snakemake would read them."""
-    from medscale.config.layers import merge
-
     layers = layers_of(scale, only, configfile, cluster)
+    from medscale.config.layers import merge  # after a wrong path has been refused
+
     return reduce(merge, (layer.tree for layer in layers), {})
 
 
@@ -131,9 +131,9 @@ def study_graph(
     Raises MedscaleError on all mistakes of the configuration, and for a target in ``arguments``
     that does not exist.
     """
-    from medscale.workflow.graph import Graph
-
     changes = changes_of(scale, only, configfile, cluster)
+    from medscale.workflow.graph import Graph  # after a wrong path has been refused
+
     return Graph(changes, arguments, files=files_of(configfile, cluster))
 
 
@@ -154,7 +154,7 @@ def of_demo(command: str, scale: str, configfile: Path | None) -> str:
 
 def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
     """Return the YAML files of the layers above config.yaml, the highest last."""
-    from medscale.resources.site import FILE as SITE
+    from medscale.base.provenance import SITE
 
     return [ROOT / SITE] * cluster + ([configfile] if configfile is not None else [])
 
@@ -166,17 +166,19 @@ def layers_of(
 
     A scale in the file wins over the option, and the file over the cluster's settings.
     """
+    tree = _read(configfile) if configfile is not None else {}
+    from medscale.base.provenance import SITE
     from medscale.config.layers import Layer
-    from medscale.resources.site import FILE as SITE
 
     layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
     layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
     if configfile is not None:
-        layers.append(Layer(str(configfile), _read(configfile)))
+        layers.append(Layer(str(configfile), tree))
     return layers + ([Layer(COMMAND_LINE, {"only": only})] if only else [])
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    from medscale.config.yaml_file import read_yaml
+    path = paths.existing_path(configfile, "name a YAML file of changes to config.yaml")
+    from medscale.config.yaml_file import read_yaml  # after a wrong path has been refused
 
-    return read_yaml(paths.existing_path(configfile, "name a YAML file of changes to config.yaml"))
+    return read_yaml(path)
