@@ -12,7 +12,8 @@ import pytest
 from bench.lookalike import COPIES, CROPS
 from medscale.data import lookalike, neighbours, spectrum
 from medscale.data.lookalike import analysed, components, near_duplicates, pairs, same_scene
-from medscale.data.neighbours import nearest, pairs_of
+from medscale.data.neighbours import nearest, ordered, pairs_of
+from medscale.data.registration import linear_step
 from medscale.data.signature import BYTES, SIDE, signature, turned, unpacked
 
 
@@ -225,6 +226,36 @@ def test_the_nearest_neighbours_of_a_few_points_are_exact() -> None:
     }
     assert nearest_pairs(points[:1]) == set()
     assert nearest_pairs(points[:2]) == {(0, 1)}
+
+
+def test_pairs_are_put_in_order_and_counted_once() -> None:
+    pairs_in_disorder = np.array([[5, 2], [0, 7], [2, 5], [0, 1]])
+    assert ordered(pairs_in_disorder).tolist() == [[0, 1], [0, 7], [2, 5]]
+    assert ordered(np.empty((0, 2), np.int64)).shape == (0, 2)
+
+
+def test_linear_steps_find_the_affine_map_between_two_images() -> None:
+    smooth = [cv2.GaussianBlur(photograph(n)[:, :, 0], (0, 0), 3) for n in range(5)]
+    images = np.stack([image[13:77, 28:92] for image in smooth]).astype(np.float32)
+    true_map = np.array([[1.02, -0.03, 1.5], [0.03, 1.02, -2.0]], np.float32)
+    source = cv2.invertAffineTransform(true_map) + np.float32([[0, 0, 28], [0, 0, 13]])
+    flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    others = np.stack(
+        [
+            cv2.warpAffine(image.astype(np.float32), source, (64, 64), flags=flags)
+            for image in smooth
+        ]
+    )
+    warps = np.tile(np.eye(2, 3, dtype=np.float32), (5, 1, 1))
+    for _ in range(6):
+        fits, warps = linear_step(images, 0.7 * others + 20, warps)  # gain and offset are free
+    assert (np.abs(warps - true_map).max(axis=(0, 1)) < [0.002, 0.002, 0.1]).all()
+    assert (fits > 0.99).all()
+    different_fits, _ = linear_step(images, np.roll(others, 1, axis=0), warps)
+    assert (different_fits < 0.75).all()
+    no_fits, no_warps = linear_step(images[:0], others[:0], warps[:0])
+    assert no_fits.shape == (0,)
+    assert no_warps.shape == (0, 2, 3)
 
 
 def test_near_pairs_are_found_among_many_leaves(monkeypatch: pytest.MonkeyPatch) -> None:

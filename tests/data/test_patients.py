@@ -1,4 +1,4 @@
-"""Patients of a person's own images: columns, expressions, missing names, and what is said."""
+"""Patients of a person's own images: columns, expressions, missing names, and sentences."""
 
 from __future__ import annotations
 

@@ -142,9 +142,9 @@ def test_drawing_patients_gives_wider_intervals_than_drawing_images_when_a_patie
 
 def test_a_thousand_resamples_of_3000_images_take_seconds():
     labels, odds = cases(2, 3000, 0)
-    start = time.perf_counter()
+    start = time.process_time()  # other programs on the machine do not lengthen it
     bootstrap.resample(labels, odds, np.arange(3000), bootstrap.draw(3000, 1000, 0))
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.fixture

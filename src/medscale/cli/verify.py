@@ -1,4 +1,4 @@
-"""The command that measures the claims of the paper anew and prints a verdict each."""
+"""The command that measures the claims of the paper anew and prints a verdict on each."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ class Config(Strict):
 
 
 def accept_network(_name: str) -> None:
-    """Accept any name of a network: no check, for those who train nothing."""
+    """Accept any name of a network, for commands that train nothing."""
 
 
 def load(

@@ -60,7 +60,7 @@ def schema() -> Schema:
 
 
 def _add_units(section: Schema) -> None:
-    """Write units into the descriptions, in place: editors show nothing else."""
+    """Write units into the descriptions, in place, since editors show only those."""
     for setting in section.get("properties", {}).values():
         if (unit := unit_of(setting)) is not None:
             setting["description"] = f"{setting['description']} ({unit})"

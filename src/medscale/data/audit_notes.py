@@ -1,4 +1,4 @@
-"""Notes of the audit: sentences on what a reader must know of the used and the left-out images."""
+"""Notes of the audit: sentences on the used and the left-out images, for readers of the paper."""
 
 from __future__ import annotations
 

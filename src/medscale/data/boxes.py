@@ -31,19 +31,7 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     Raises:
         MedscaleError: when the index has no boxes, or a box is invalid or outside its image.
     """
-    if "boxes" not in index.columns:
-        raise MedscaleError(
-            f"{index_file} has no column `boxes`; detection needs a dataset kind with boxes"
-        )
-    try:
-        counts = [len(boxes) for boxes in index["boxes"]]
-        boxes = [[float(side) for side in box] for boxes in index["boxes"] for box in boxes]
-        pixels = np.array(boxes).reshape(-1, 4)
-    except (TypeError, ValueError):
-        raise MedscaleError(
-            f"{index_file}: `boxes` must hold lists of boxes, each of four numbers x, y, width, "
-            "height; correct the source's table of boxes"
-        ) from None
+    counts, pixels = _pixels(index, index_file)
     ids = np.repeat(index["id"].to_numpy(np.int64), counts)
     sizes = np.repeat(index[["width", "height"]].to_numpy(np.float64), counts, axis=0)
     corners = np.hstack([pixels[:, :2], pixels[:, :2] + pixels[:, 2:]]) / np.tile(sizes, 2)
@@ -59,6 +47,23 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
         )
     shares = np.hstack([corners[:, :2], sides])
     return pd.DataFrame({"id": ids, **dict(zip(SIDES, shares.T, strict=True))})
+
+
+def _pixels(index: pd.DataFrame, index_file: str | Path) -> tuple[list[int], np.ndarray]:
+    """Return the number of boxes of each image, and all boxes (float64, shape (N, 4))."""
+    if "boxes" not in index.columns:
+        raise MedscaleError(
+            f"{index_file} has no column `boxes`; detection needs a dataset kind with boxes"
+        )
+    try:
+        counts = [len(boxes) for boxes in index["boxes"]]
+        boxes = [[float(side) for side in box] for boxes in index["boxes"] for box in boxes]
+        return counts, np.array(boxes).reshape(-1, 4)
+    except (TypeError, ValueError):
+        raise MedscaleError(
+            f"{index_file}: `boxes` must hold lists of boxes, each of four numbers x, y, width, "
+            "height; correct the source's table of boxes"
+        ) from None
 
 
 def read(shards: Shards) -> pd.DataFrame:

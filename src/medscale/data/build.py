@@ -74,12 +74,7 @@ def build_shards(
     ]
     log.info("%d of %d chunks are finished already", len(work) - len(pending), len(work))
     if pending:
-        decoding = limits, read_image
-        with client(
-            dask, make_chunk, decoding=decoding, tasks=len(pending), folder=raw
-        ) as connection:
-            for _ in run_all(connection, make_chunk, pending, "preprocessing chunks", dask.workers):
-                pass
+        _make_chunks(pending, raw, dask, limits)
     rows = table[["id", "label", "split", "group", *_scalar_metadata(table)]]
     rows = rows.assign(label=table["label"].cat.codes.astype(np.int64))
     inputs = {**_recipe(settings), "inputs": digest(keys)}
@@ -88,6 +83,14 @@ def build_shards(
         inputs["boxes"] = sha256(out / BOXES)
     digests = [str(read_json(_key_file(out, number))["sha256"]) for number in range(len(work))]
     seal(out, rows, [str(c) for c in table["label"].cat.categories], inputs, digests)
+
+
+def _make_chunks(calls: Sequence[tuple[Any, ...]], raw: Path, dask: Dask, limits: Limits) -> None:
+    """Call ``make_chunk`` with each of ``calls`` on the Dask workers."""
+    decoding = limits, read_image
+    with client(dask, make_chunk, decoding=decoding, tasks=len(calls), folder=raw) as connection:
+        for _ in run_all(connection, make_chunk, calls, "preprocessing chunks", dask.workers):
+            pass
 
 
 def chunks(

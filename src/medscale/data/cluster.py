@@ -285,8 +285,6 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
     Raises:
         MedscaleError: when the settings are not accepted, or sbatch is missing.
     """
-    from dask_jobqueue import SLURMCluster
-
     if settings.workers is None:
         raise MedscaleError(
             "dask.scheduler is slurm, but the number of workers is not set; set dask.workers"
@@ -299,25 +297,32 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
         dask_config = dask.config.serialize(dask.config.global_config)
         os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask_config
         write_certificate(folder)
-        page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
-        encryption = {
-            "security": security_of(str(folder)),
-            "loop": event_loop(),
-            "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
-        }
-        try:
-            cluster = SLURMCluster(**{"python": python, **settings.slurm, **encryption})
-            cluster.scale(settings.workers)
-        except (ValueError, TypeError, OSError, RuntimeError) as error:
-            raise MedscaleError(
-                f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}"
-            ) from None
-        with cluster:
+        with _slurm_cluster(settings, folder, python) as cluster:
             os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: str(folder)}
             try:
                 yield
             finally:
                 del os.environ[SCHEDULER], os.environ[CERTIFICATES]
+
+
+def _slurm_cluster(settings: Dask, folder: Path, python: str | None) -> Any:
+    """Start a scheduler and submit its workers; ``folder`` has the certificates."""
+    from dask_jobqueue import SLURMCluster
+
+    page = {"dashboard": settings.dashboard, "dashboard_address": ":0"}
+    encryption = {
+        "security": security_of(str(folder)),
+        "loop": event_loop(),
+        "scheduler_options": page | dict(settings.slurm.get("scheduler_options", {})),
+    }
+    try:
+        cluster = SLURMCluster(**{"python": python, **settings.slurm, **encryption})
+        cluster.scale(settings.workers)
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
+        raise MedscaleError(
+            f"dask.slurm is not accepted by dask-jobqueue's SLURMCluster: {error}"
+        ) from None
+    return cluster
 
 
 @contextmanager

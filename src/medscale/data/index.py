@@ -113,10 +113,8 @@ def make_index(
     )
     parts = [audit_rows(inventory.excluded, EXCLUDED), unusable, several_frames]
     if published:
-        has_split = rows["split_published"].notna()
-        left_out_rows = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
-        parts.append(audit_rows(left_out_rows, EXCLUDED))
-        rows = rows[has_split].reset_index(drop=True)
+        rows, without_split = _with_published_split(rows)
+        parts.append(without_split)
     if division.mode != "external":  # external images can lack classes
         _check_classes(rows, inventory.classes, pd.concat(parts))
     if division.balance:
@@ -125,17 +123,29 @@ def make_index(
     rows, odd_headers = audit.from_headers(rows)
     rows, flat = audit.flat_images(rows)
     rows, similar = audit.look_alikes(rows)
-    if division.folds is None:
-        rows["split"] = split.assign(rows, division)
-    else:  # code that needs one division uses that of the first fold
-        rows = pd.concat([rows, split.assign_folds(rows, division)], axis=1)
-        rows["split"] = rows[f"{folds.PREFIX}1"]
+    rows = _divided(rows, division)
     parts += [odd_headers, flat, similar, audit.leaks(rows, "split", audit.LEAK)]
     if not published:
         parts.append(audit.leaks(rows, "split_published", audit.LEAK_PUBLISHED))
     left_out = pd.concat(parts).sort_values(["path", "action", "reason"], ignore_index=True)
     rows = rows.rename(columns={new: name for name, new in shadowed.items()})
     return _with_types(rows, inventory.classes), left_out
+
+
+def _with_published_split(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the images that the published split lists, and audit rows of all others."""
+    has_split = rows["split_published"].notna()
+    without_split = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
+    return rows[has_split].reset_index(drop=True), audit_rows(without_split, EXCLUDED)
+
+
+def _divided(rows: pd.DataFrame, division: Split) -> pd.DataFrame:
+    """Return rows with the column ``split``, and with a column for each fold."""
+    if division.folds is None:
+        return rows.assign(split=split.assign(rows, division))
+    rows = pd.concat([rows, split.assign_folds(rows, division)], axis=1)
+    # Code that needs one division uses that of the first fold.
+    return rows.assign(split=rows[f"{folds.PREFIX}1"])
 
 
 def summarize(

@@ -9,9 +9,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from medscale.data import spectrum
-from medscale.data.neighbours import nearest, pairs_of
+from medscale.data.neighbours import nearest, ordered, pairs_of
 from medscale.data.registration import registered
-from medscale.data.signature import BYTES, SIDE, turned, unpacked
+from medscale.data.signature import BYTES, SIDE, empty_buffers, turned, unpacked
 
 CORRELATION = 0.70  # least correlation of the signatures of near-duplicates
 OVERLAP = 0.25  # share of the pixels that must be visible in both images
@@ -82,7 +82,7 @@ def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) ->
         pairs_of(numbers[~crowded], neighbours[~crowded]),
         pairs_of(numbers[crowded], again),
     ]
-    return first[np.unique(np.concatenate(pairs), axis=0)]
+    return first[ordered(np.concatenate(pairs))]
 
 
 def components(count: int, links: np.ndarray) -> np.ndarray:
@@ -101,8 +101,9 @@ def analysed(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     relief = np.empty(len(signatures), np.float32)
     side, ones = 2 * spectrum.FREQUENCIES, np.ones(SIDE, np.float32)
     spectra = np.empty((len(signatures), side, side), np.int16)
+    buffers = empty_buffers(CHUNK)
     for chunk in _chunks(np.arange(len(signatures)), CHUNK):
-        details, mask = _details(signatures, chunk)
+        details, mask = _details(signatures, chunk, buffers)
         total = np.einsum("nij,nij->n", details, details)
         # products with ones take less time than sums along an axis
         between = [
@@ -137,17 +138,20 @@ def near_duplicates(
     """
     decisions = np.zeros(len(candidates), bool)
     symmetries, fits = spectrum.best_symmetries(spectra, candidates)
+    buffers = [empty_buffers(CHUNK) for _ in range(2)]
     for rows in _chunks(np.flatnonzero(fits >= FIT), CHUNK):
-        decisions[rows] = _alike(signatures, candidates[rows], symmetries[rows])
+        first, second = candidates[rows].T
+        decisions[rows] = _alike(
+            *_details(signatures, first, buffers[0]),
+            *_turned_details(signatures, second, symmetries[rows], buffers[1]),
+        )
     return decisions
 
 
 def _alike(
-    signatures: Sequence[bytes], candidates: np.ndarray, symmetries: np.ndarray
+    details: np.ndarray, mask: np.ndarray, other: np.ndarray, other_mask: np.ndarray
 ) -> np.ndarray:
-    """Return whether the signatures of pairs correlate under a given symmetry of each pair."""
-    details, mask = _details(signatures, candidates[:, 0])
-    other, other_mask = _turned_details(signatures, candidates[:, 1], symmetries)
+    """Return whether details correlate over the pixels that both masks show."""
     product = np.einsum("nij,nij->n", details, other)
     energy = np.einsum("nij,nij->n", details**2, other_mask)
     energy *= np.einsum("nij,nij->n", other**2, mask)
@@ -173,25 +177,31 @@ def same_scene(
     """
     decisions = np.zeros(len(candidates), bool)
     peaks, symmetries, shifts = spectrum.shifted(spectra, candidates)
+    buffers = [empty_buffers(CHUNK) for _ in range(2)]
     for rows in _chunks(np.flatnonzero(peaks >= SHIFTED), CHUNK):
         first, second = candidates[rows].T
-        details = _details(signatures, first)
-        other = _turned_details(signatures, second, symmetries[rows])
+        details = _details(signatures, first, buffers[0])
+        other = _turned_details(signatures, second, symmetries[rows], buffers[1])
         decisions[rows] = registered(*details, *other, shifts[rows]) >= REGISTERED
     return decisions
 
 
-def _details(signatures: Sequence[bytes], positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return details and masks of some signatures, see ``signature.unpacked``."""
+def _details(
+    signatures: Sequence[bytes], positions: np.ndarray, buffers: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return details and masks of some signatures in ``buffers``, see ``signature.unpacked``."""
     packed = b"".join(signatures[position] for position in positions)
-    return unpacked(np.frombuffer(packed, np.uint8).reshape(-1, BYTES))
+    return unpacked(np.frombuffer(packed, np.uint8).reshape(-1, BYTES), buffers)
 
 
 def _turned_details(
-    signatures: Sequence[bytes], positions: np.ndarray, symmetries: np.ndarray
+    signatures: Sequence[bytes],
+    positions: np.ndarray,
+    symmetries: np.ndarray,
+    buffers: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return details and masks of some signatures, each under a symmetry."""
-    details, mask = _details(signatures, positions)
+    """Return details and masks of some signatures in ``buffers``, each under a symmetry."""
+    details, mask = _details(signatures, positions, buffers)
     for symmetry in np.unique(symmetries):
         rows = symmetries == symmetry
         details[rows] = turned(details[rows], symmetry)

@@ -20,7 +20,7 @@ def without_masks(rows: Iterable[Row]) -> tuple[list[Row], list[Excluded]]:
 
     An image is a mask if it stands in a folder of masks that is not the class, or if its name is
     that of another image in its folder and a word for masks. If all images of a class are masks,
-    they are what the study classifies, and are kept.
+    the study classifies masks, and they stay.
     """
     rows = list(rows)
     stems = {(path.parent, path.stem) for row in rows if (path := PurePosixPath(row["path"]))}
@@ -28,13 +28,13 @@ def without_masks(rows: Iterable[Row]) -> tuple[list[Row], list[Excluded]]:
     with_images = {
         row["label"] for row, detail in zip(rows, details, strict=True) if detail is None
     }
-    kept, left_out = [], []
+    image_rows, left_out = [], []
     for row, detail in zip(rows, details, strict=True):
         if detail is None or row["label"] not in with_images:
-            kept.append(row)
+            image_rows.append(row)
         else:
             left_out.append((str(row["path"]), MASK, detail))
-    return kept, left_out
+    return image_rows, left_out
 
 
 def _detail(row: Row, stems: set[tuple[PurePosixPath, str]]) -> str | None:

@@ -1,6 +1,6 @@
 """Encoding of metadata columns of the index as features of a network.
 
-Unknown values have a feature of their own.
+An unknown value is a separate feature.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]:
-    """Return a note on the folders right above the images, or else on the first of each path."""
+    """Return a note on the folders right above the images; if none, on the first of each path."""
     folders = [PurePosixPath(path).parts[:-1] for path in paths]
     for place, expression in ((-1, "([^/]+)/[^/]+$"), (0, "^([^/]+)/")):
         names = Counter(parts[place] for parts in folders if parts and parts[place] not in labels)

@@ -70,16 +70,28 @@ _VALUES = ((_NIBBLES - ZERO) * STEP).astype(np.float32) * _MASKS
 _MASKS, _VALUES = _MASKS.view(np.complex64).ravel(), _VALUES.view(np.complex64).ravel()
 
 
-def unpacked(signatures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def unpacked(
+    signatures: np.ndarray, buffers: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return details and masks, float32, shape (N, SIDE, SIDE).
 
     Masks are 1 where a pixel is visible and 0 elsewhere, where details are 0.
 
-    ``signatures``: uint8, shape (N, BYTES).
+    Args:
+        signatures: uint8, shape (N, BYTES).
+        buffers: complex64, shape (2, N or more, BYTES), see ``empty_buffers``: memory of the
+            result, for a caller that unpacks chunk after chunk; new memory takes twice the time.
     """
-    shape = (-1, SIDE, SIDE)
-    details, mask = (np.take(table, signatures).view(np.float32) for table in (_VALUES, _MASKS))
-    return details.reshape(shape), mask.reshape(shape)
+    buffers = empty_buffers(len(signatures)) if buffers is None else buffers[:, : len(signatures)]
+    for table, buffer in zip((_VALUES, _MASKS), buffers, strict=True):
+        np.take(table, signatures, out=buffer, mode="clip")  # "raise" would copy the result
+    details, mask = (buffer.view(np.float32).reshape(-1, SIDE, SIDE) for buffer in buffers)
+    return details, mask
+
+
+def empty_buffers(count: int) -> np.ndarray:
+    """Return memory into which ``unpacked`` writes ``count`` signatures at most."""
+    return np.empty((2, count, BYTES), np.complex64)
 
 
 def turned(images: np.ndarray, symmetry: int) -> np.ndarray:

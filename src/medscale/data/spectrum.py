@@ -26,17 +26,20 @@ def _basis() -> np.ndarray:
     return (np.concatenate([np.cos(angles), np.sin(angles)]) * window).astype(np.float32)
 
 
-def _shifts() -> np.ndarray:
-    """Return the real matrix (4 FREQUENCIES^2, shifts) from cross spectra to correlations.
+def _shifts() -> tuple[np.ndarray, np.ndarray]:
+    """Return matrices (2 FREQUENCIES^2, shifts) from cross spectra to correlations.
 
-    Rows are the real and imaginary parts at (u, v), then those at (-u, v); columns are the shifts
-    along rows, then along columns.
+    The first is for real parts and is even in the shift, the second is for imaginary parts and is
+    odd. Rows are the frequencies (u, v), then (-u, v); columns are the shifts along rows, then
+    along columns. The second half of the shifts, which are the first with opposite signs, is left
+    out.
     """
     steps = np.arange(-REACH, REACH + 1)
     phases = np.exp(2j * np.pi / SIDE * np.arange(FREQUENCIES)[:, None] * steps)
     signs = np.stack([phases, phases.conj()])[:, :, None, :, None]
     products = (signs * phases[None, None, :, None, :]).reshape(-1, len(steps) ** 2)
-    return np.stack([products.real, -products.imag], axis=1).reshape(-1, len(steps) ** 2)
+    half = products[:, : len(steps) ** 2 // 2 + 1]
+    return half.real.astype(np.float32), (-half.imag).astype(np.float32)
 
 
 def _weights() -> np.ndarray:
@@ -48,7 +51,7 @@ def _weights() -> np.ndarray:
 
 
 BASIS, WEIGHTS = _basis(), _weights()
-SHIFTS = _shifts().astype(np.float32)
+EVEN, ODD = _shifts()
 # Symmetries of which no two differ by a turn by 180 degrees, which changes no magnitude.
 QUARTER_TURNS = (0, 1, 4, 5)
 # Mirroring changes the signs of the sines along one axis.
@@ -67,16 +70,16 @@ def spectra(details: np.ndarray) -> np.ndarray:
 
 
 def _planes(spectra: np.ndarray) -> np.ndarray:
-    """Return complex coefficients at (u, v), then at (-u, v), of spectra: shape (N, 2, u, v)."""
+    """Return real, then imaginary coefficients at (u, v), then at (-u, v): (2, N, 2, u, v)."""
     blocks = spectra.astype(np.float32).reshape(-1, 2, FREQUENCIES, 2, FREQUENCIES)
     cosines, mixed = blocks[:, 0, :, 0], blocks[:, 0, :, 1]
     other_mixed, sines = blocks[:, 1, :, 0], blocks[:, 1, :, 1]
-    planes = np.empty((len(blocks), 2, FREQUENCIES, FREQUENCIES), np.complex64)
-    np.subtract(cosines, sines, out=planes.real[:, 0])
-    np.add(cosines, sines, out=planes.real[:, 1])
-    np.add(mixed, other_mixed, out=planes.imag[:, 0])
-    np.negative(planes.imag[:, 0], out=planes.imag[:, 0])
-    np.subtract(other_mixed, mixed, out=planes.imag[:, 1])
+    real, imaginary = planes = np.empty((2, len(blocks), 2, FREQUENCIES, FREQUENCIES), np.float32)
+    np.subtract(cosines, sines, out=real[:, 0])
+    np.add(cosines, sines, out=real[:, 1])
+    np.add(mixed, other_mixed, out=imaginary[:, 0])
+    np.negative(imaginary[:, 0], out=imaginary[:, 0])
+    np.subtract(other_mixed, mixed, out=imaginary[:, 1])
     return planes
 
 
@@ -135,7 +138,7 @@ def shifted(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndar
 def _best_shifts(
     planes: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the values of ``shifted`` for coefficients, shape (N, 2, u, v); change both."""
+    """Return the values of ``shifted`` for coefficients, see ``_planes``; change both."""
     magnitudes, other_magnitudes = _magnitudes(planes), _magnitudes(other)
     energy = _energy(magnitudes) * _energy(other_magnitudes)
     weighted = WEIGHTS * magnitudes
@@ -146,34 +149,61 @@ def _best_shifts(
     best_bounds = np.argmax(bounds, axis=0)
     for number, symmetry in enumerate(QUARTER_TURNS):
         rows = best_bounds == number
-        other[rows] = _turned(other[rows], symmetry)
+        other[:, rows] = _turned(other[:, rows], symmetry)
+        if symmetry & 4:
+            other[1][rows, 1] *= -1
     planes *= WEIGHTS
-    # One product of large matrices takes less time than many products of small ones.
-    cross = np.concatenate([planes * other.conj(), planes * other]).reshape(2, len(planes), -1)
-    correlations = (cross.view(np.float32) @ SHIFTS).swapaxes(0, 1).reshape(len(planes), -1)
+    correlations, positive = _correlations(planes, other)
     best = correlations.argmax(axis=1)
-    half_turns, down, right = np.unravel_index(best, (2, 2 * REACH + 1, 2 * REACH + 1))
-    largest = correlations[np.arange(len(planes)), best] / np.sqrt(np.maximum(energy, 1e-6))
+    numbers = np.arange(len(best))
+    half_turns, places = np.divmod(best, EVEN.shape[1])
+    places = np.where(positive[numbers, best], places, (2 * REACH + 1) ** 2 - 1 - places)
+    largest = correlations[numbers, best] / np.sqrt(np.maximum(energy, 1e-6))
     symmetries = np.array(QUARTER_TURNS)[best_bounds] ^ (3 * half_turns)
-    return largest, symmetries, np.column_stack([down, right]) - REACH
+    return largest, symmetries, np.column_stack(np.divmod(places, 2 * REACH + 1)) - REACH
+
+
+def _correlations(planes: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Correlate images with others and with others turned by 180 degrees, under all shifts.
+
+    Returns:
+        The larger correlation of each two opposite shifts, and whether it belongs to the shift in
+        ``EVEN``, shape (N, 2 shifts): first without, then with the turn.
+    """
+    count, shifts = planes.shape[1], EVEN.shape[1]
+    (real, imaginary), (other_real, other_imaginary) = planes, other
+    # The turn replaces the coefficients of the other image by their conjugates.
+    products = np.empty((4, count, len(EVEN)), np.float32).reshape(4, *real.shape)
+    np.multiply(real, other_real, out=products[0])
+    np.multiply(imaginary, other_imaginary, out=products[1])
+    np.multiply(imaginary, other_real, out=products[2])
+    np.multiply(real, other_imaginary, out=products[3])
+    cosines = products[:2].reshape(2 * count, -1) @ EVEN
+    sines = products[2:].reshape(2 * count, -1) @ ODD
+    even, odd = (np.empty((count, 2, shifts), np.float32) for _ in range(2))
+    np.add(cosines[:count], cosines[count:], out=even[:, 0])
+    np.subtract(cosines[:count], cosines[count:], out=even[:, 1])
+    np.subtract(sines[:count], sines[count:], out=odd[:, 0])
+    np.add(sines[:count], sines[count:], out=odd[:, 1])
+    return (even + np.abs(odd)).reshape(count, -1), (odd >= 0).reshape(count, -1)
 
 
 def _magnitudes(planes: np.ndarray) -> np.ndarray:
-    return np.sqrt(planes.real**2 + planes.imag**2)  # np.abs guards against overflow and is slower
+    return np.sqrt(planes[0] ** 2 + planes[1] ** 2)
 
 
 def _energy(magnitudes: np.ndarray) -> np.ndarray:
     return np.einsum("nkuv,nkuv->n", WEIGHTS * magnitudes, magnitudes)
 
 
-def _turned(planes: np.ndarray, symmetry: int) -> np.ndarray:
-    """Return coefficients under one of ``QUARTER_TURNS``, see ``signature.turned``."""
+def _turned(values: np.ndarray, symmetry: int) -> np.ndarray:
+    """Exchange frequencies, shape (..., 2, u, v), as one of ``QUARTER_TURNS`` does.
+
+    If it transposes the image (4), the second coefficients also become their conjugates.
+    """
     if symmetry & 1:
-        planes = planes[:, ::-1]
-    if symmetry & 4:
-        planes = planes.transpose(0, 1, 3, 2)
-        return np.stack([planes[:, 0], planes[:, 1].conj()], axis=1)
-    return planes
+        values = values[..., ::-1, :, :]
+    return values.swapaxes(-1, -2) if symmetry & 4 else values
 
 
 def reduced(spectra: np.ndarray, members: np.ndarray) -> np.ndarray:
@@ -186,13 +216,16 @@ def reduced(spectra: np.ndarray, members: np.ndarray) -> np.ndarray:
         spectra: of all images, shape (N, 2 FREQUENCIES, 2 FREQUENCIES).
         members: positions of the images that are compared, shape M.
     """
-    sample = descriptors(spectra[members[:: max(-(-len(members) // SAMPLE), 1)]])
+    stride = max(-(-len(members) // SAMPLE), 1)
+    sample = descriptors(spectra[members[::stride]])
     mean = sample.mean(axis=0)
     dimensions = max(min(DIMENSIONS, len(sample) // 8), 1)
     variances, axes = np.linalg.eigh((sample - mean).T @ (sample - mean) / len(sample))
     variances, axes = variances[-dimensions:], axes[:, -dimensions:]
     scale = np.sqrt(np.maximum(variances, 0) + NOISE * max(variances[-1], 1e-6))
     scaled = (axes / scale).astype(np.float32)
+    if stride == 1:
+        return (sample - mean) @ scaled
     points = np.empty((len(members), dimensions), np.float32)
     for start in range(0, len(members), CHUNK):
         chunk = slice(start, start + CHUNK)

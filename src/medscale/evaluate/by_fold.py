@@ -1,8 +1,9 @@
 """Scores of each fold of a cross-validation, their spread, and tests of runs paired by fold."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,35 +59,42 @@ def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_tra
     class_mask = bootstrap.averaged_classes(test.labels, test.groups, test.probabilities.shape[2])
     rows = []
     for fold, part in enumerate(parts, start=1):
-        with np.errstate(invalid="ignore"):  # undefined in a resample without images of the fold
-            resample_values = [
-                bootstrap.resample(
-                    part.labels,
-                    probabilities,
-                    part.groups,
-                    draw_counts,
-                    complete=False,
-                    class_mask=class_mask,
-                ).overall
-                for probabilities in part.probabilities
-            ]
         head = {"fold": fold, "images": len(part.ids), "groups": len(np.unique(part.groups))}
-        points = [
-            metrics.point(part.labels, probabilities, class_mask)
-            for probabilities in part.probabilities
-        ]
-        for metric in PAIRED_METRICS:
-            low, high = bootstrap.interval(np.mean([r[metric] for r in resample_values], axis=0))
-            values = [point[metric] for point in points]
-            row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
-            names = [f"seed_{seed}_value" for seed in seeds]
-            rows.append(head | row | dict(zip(names, values, strict=True)))
+        rows += [head | row for row in _scores(part, seeds, draw_counts, class_mask)]
     scores = pd.DataFrame(rows)
     spread = [
         {"metric": metric} | corrected_t_test(part["value"].to_numpy(np.float64), test_to_train)
         for metric, part in scores.groupby("metric", sort=False)
     ]
     return Folds(scores, pd.DataFrame(spread).drop(columns="p"))
+
+
+def _scores(
+    part: Predictions, seeds: Sequence[int], draw_counts: np.ndarray, class_mask: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Yield the mean of each metric over the replicates in one fold, its interval, each value."""
+    with np.errstate(invalid="ignore"):  # undefined in a resample without images of the fold
+        resample_values = [
+            bootstrap.resample(
+                part.labels,
+                probabilities,
+                part.groups,
+                draw_counts,
+                complete=False,
+                class_mask=class_mask,
+            ).overall
+            for probabilities in part.probabilities
+        ]
+    points = [
+        metrics.point(part.labels, probabilities, class_mask)
+        for probabilities in part.probabilities
+    ]
+    names = [f"seed_{seed}_value" for seed in seeds]
+    for metric in PAIRED_METRICS:
+        low, high = bootstrap.interval(np.mean([r[metric] for r in resample_values], axis=0))
+        values = [point[metric] for point in points]
+        row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
+        yield row | dict(zip(names, values, strict=True))
 
 
 def corrected_t_test(values: np.ndarray, test_to_train: float) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -26,6 +25,7 @@ from medscale.evaluate.assessment import (
 from medscale.evaluate.by_fold import Folds, by_fold
 from medscale.evaluate.operating import thresholds
 from medscale.evaluate.replicates import (
+    Predictions,
     Replicate,
     digests,
     join_predictions,
@@ -78,14 +78,7 @@ def evaluate(
     val, test = (join_predictions(replicates, table, split) for split in ("val", "test"))
     if not len(test.ids):
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
-    validation_fit = ValidationFit(
-        [
-            calibration.temperature(labels, probabilities)
-            for labels, probabilities in val.networks()
-        ],
-        thresholds(val, classes, settings.specificities),
-    )
-    ratio = test_to_train(table) if test.folds is not None else math.nan
+    validation_fit = _fit(val, classes, settings)
     assessment = assess(test, test_rows(table), classes, seeds, validation_fit, settings, resamples)
     content = {field.name: getattr(assessment, field.name) for field in fields(assessment)}
     content["patients"] = patients.state(table.get(patients.PATIENT))
@@ -94,13 +87,24 @@ def evaluate(
         resample_values = resample(val, draws(val, resamples), None)
         scores = [split_scores(val, resample_values, seeds, "val", None), assessment.scores]
         content["scores"] = pd.concat(scores, ignore_index=True)
+    folds = None
+    if test.folds is not None:
+        folds = by_fold(test, seeds, resamples, test_to_train(table))
     return Evaluation(
         **content,
         replicates=replicates,
         curves=learning_curves(replicates),
-        folds=None if test.folds is None else by_fold(test, seeds, resamples, ratio),
+        folds=folds,
         inputs=digests(replicates, index),
     )
+
+
+def _fit(val: Predictions, classes: list[str], settings: Evaluate) -> ValidationFit:
+    """Fit the temperature of each network and the thresholds to the validation split."""
+    temperatures = [
+        calibration.temperature(labels, probabilities) for labels, probabilities in val.networks()
+    ]
+    return ValidationFit(temperatures, thresholds(val, classes, settings.specificities))
 
 
 def learning_curves(replicates: list[Replicate]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD, Augmenter
@@ -34,11 +35,7 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
             f"{shards.folder} has no image {ids[case_rows][places < 0][0]}: it is of another index"
         )
     pixels, features = _inputs(replicate, shards, places)
-    # Without pretrained weights, which would only be replaced by those of model.safetensors.
-    plain = replicate.plan.model.model_copy(update={"pretrained": None})
-    metadata_width = 0 if features is None else features.shape[1]
-    network = build(plain, len(shards.classes), shards.shape[2], metadata_width)
-    load_weights(network, replicate.folder / "model.safetensors")
+    network = _network(replicate, shards, 0 if features is None else features.shape[1])
     predicted_codes, names = probabilities[case_rows].argmax(axis=1), np.array(shards.classes)
     cases = pd.DataFrame(
         {
@@ -64,6 +61,15 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
             "training, or the images changed: train this run again"
         )
     return Gallery(cases, heat.numpy(), _images(pixels))
+
+
+def _network(replicate: Replicate, shards: Shards, metadata_width: int) -> nn.Module:
+    """Return the trained network of a replicate."""
+    # Without pretrained weights, which would only be replaced by those of model.safetensors.
+    plain = replicate.plan.model.model_copy(update={"pretrained": None})
+    network = build(plain, len(shards.classes), shards.shape[2], metadata_width)
+    load_weights(network, replicate.folder / "model.safetensors")
+    return network
 
 
 def choose(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -52,24 +52,32 @@ def gaps(
                 ("sensitivity", positive_calls, positive),
                 ("specificity", 1 - positive_calls, ~positive),
             ):
-                subgroup, complement = relevant & in_subgroup, relevant & ~in_subgroup
-                line = {"rate": name, "images": int(subgroup.sum())}
-                value, resample_values = rate(hits, subgroup, test.groups, draw_counts)
-                complement_value, complement_values = rate(
-                    hits, complement, test.groups, draw_counts
+                sides = (relevant & in_subgroup, relevant & ~in_subgroup)
+                line = {"rate": name, "images": int(sides[0].sum())}
+                has_enough = [int(side.sum()) >= settings.smallest for side in sides]
+                subgroup, complement = (
+                    rate(hits, side, test.groups, draw_counts) for side in sides
                 )
-                has_enough = [
-                    int(side.sum()) >= settings.smallest for side in (subgroup, complement)
-                ]
-                line |= _interval("value", value, resample_values, has_enough[0])
-                line |= _interval(
-                    "gap",
-                    value - complement_value,
-                    resample_values - complement_values,
-                    all(has_enough),
-                )
-                lines.append(head | line)
+                lines.append(head | line | _difference(subgroup, complement, has_enough))
     return pd.DataFrame(lines, columns=COLUMNS)
+
+
+def _difference(
+    subgroup: tuple[float, np.ndarray],
+    complement: tuple[float, np.ndarray],
+    has_enough: Sequence[bool],
+) -> dict[str, float]:
+    """Return the rate of a subgroup and its gap to that of all other images, with intervals.
+
+    ``subgroup`` and ``complement`` are a rate and its values of the resamples; ``has_enough`` tells
+    for each of them whether its images suffice.
+    """
+    value, resample_values = subgroup
+    complement_value, complement_values = complement
+    gap, gaps_of_resamples = value - complement_value, resample_values - complement_values
+    return _interval("value", value, resample_values, has_enough[0]) | _interval(
+        "gap", gap, gaps_of_resamples, all(has_enough)
+    )
 
 
 def largest(table: pd.DataFrame) -> pd.DataFrame:

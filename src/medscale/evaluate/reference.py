@@ -4,6 +4,8 @@ If a network is not better than this linear model, the task does not need a netw
 is fitted on the study's split, so that its scores can be compared with those of the runs in pairs.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -66,20 +68,12 @@ def reference(
     """
     count = folds.count(index)
     fits = [_fit(study, shards.of_fold(fold)) for fold in [*range(1, count + 1)] or [None]]
-    test, classes = test_rows(index), shards.classes
-    ids = np.concatenate([fit.ids for fit in fits])
-    order = np.argsort(ids, kind="stable")
-    if not np.array_equal(ids[order], test["id"].to_numpy(np.int64)):
-        raise MedscaleError(f"{shards.folder} lacks test images of the index; delete the folder")
-    codes = test["label"].cat.codes.to_numpy(np.int64)
-    groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
-    probabilities = np.concatenate([fit.probabilities for fit in fits])[order]
-    number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
-    predictions = Predictions(
-        ids[order], codes, groups, probabilities[None], number if count else None
-    )
-    values = bootstrap.resample(codes, probabilities, groups, draws(predictions, resamples)).overall
-    points, first = metrics.point(codes, probabilities), fits[0]
+    test, classes, first = test_rows(index), shards.classes, fits[0]
+    predictions = _pooled(fits, test, shards.folder, with_folds=count > 0)
+    codes, probabilities = predictions.labels, predictions.probabilities[0]
+    draw_counts = draws(predictions, resamples)
+    values = bootstrap.resample(codes, probabilities, predictions.groups, draw_counts).overall
+    points = metrics.point(codes, probabilities)
     summary = {
         "study": study,
         "method": {
@@ -101,6 +95,27 @@ def reference(
         "paired_with": pairing(predictions, resamples),
     }
     return plain(summary), pd.DataFrame({name: values[name] for name in PAIRED_METRICS})
+
+
+def _pooled(
+    fits: Sequence[_Fit], test: pd.DataFrame, folder: Path, *, with_folds: bool
+) -> Predictions:
+    """Return the predictions of all fits in the order of the test images of the index.
+
+    Raises:
+        MedscaleError: when the shards in ``folder`` lack test images of the index.
+    """
+    ids = np.concatenate([fit.ids for fit in fits])
+    order = np.argsort(ids, kind="stable")
+    if not np.array_equal(ids[order], test["id"].to_numpy(np.int64)):
+        raise MedscaleError(f"{folder} lacks test images of the index; delete the folder")
+    codes = test["label"].cat.codes.to_numpy(np.int64)
+    groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
+    probabilities = np.concatenate([fit.probabilities for fit in fits])[order]
+    number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
+    return Predictions(
+        ids[order], codes, groups, probabilities[None], number if with_folds else None
+    )
 
 
 def _fit(study: str, shards: Shards) -> _Fit:

@@ -113,31 +113,26 @@ def publish(
         network(record, result, weights)  # refuses damaged weights
     licence = licence or _licence(record)
     with whole_folder(to) as new:
-        published_weights = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
-        for weights, copy in zip(networks, published_weights, strict=True):
-            shutil.copyfile(result / weights.file, new / copy.file)
-        published_record = record.model_copy(
-            update={"replicates": published_weights, "chosen": published_weights[0].seed}
-        )
-        write_json(new / INFERENCE, published_record.model_dump(mode="json"))
-        write_json(new / CONFIG, _config(record, published_weights))
+        copies = _copy_weights(networks, result, new)
         front_matter = _front_matter(record, summary, licence, datasets)
         text = (result / CARD).read_text(encoding="utf-8")
-        single_scores = _alone(summary, published_weights[0].seed)
-        write_text(
-            new / README,
-            _readme(
-                record,
-                published_weights[0],
-                front_matter,
-                text,
-                single_scores,
-                upload or REPOSITORY_FORM,
-            ),
-        )
+        scores = _alone(summary, copies[0].seed)
+        name = upload or REPOSITORY_FORM
+        write_text(new / README, _readme(record, copies[0], front_matter, text, scores, name))
+        published = record.model_copy(update={"replicates": copies, "chosen": copies[0].seed})
+        write_json(new / INFERENCE, published.model_dump(mode="json"))
+        write_json(new / CONFIG, _config(record, copies))
         scan.refuse(scan.scan(new, [*names, scan.hosts([])]), str(to))
     lines = [f"{to}: {record.model.name} of {record.study}/{record.run}, licence {licence}", *note]
     return [*lines, _upload(to, upload)] if upload else lines
+
+
+def _copy_weights(networks: Sequence[Weights], result: Path, folder: Path) -> list[Weights]:
+    """Copy the weights of networks into a folder; return their records there."""
+    copies = [w.model_copy(update={"file": _file(w, networks)}) for w in networks]
+    for weights, copy in zip(networks, copies, strict=True):
+        shutil.copyfile(result / weights.file, folder / copy.file)
+    return copies
 
 
 def _check(to: Path, upload: str | None) -> None:

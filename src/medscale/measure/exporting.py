@@ -1,8 +1,9 @@
 """Exports of trained runs compared with PyTorch: file size, images per second, accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,25 +70,37 @@ def measure_export(
     for result in results:
         predictor = load(result, device="cpu", fold=fold)
         files = write(predictor, shard_set, validation, settings.formats, out / result.name)
-        pixels, features = shard_set.gather(test), _features(predictor, shard_set, test)
         runs: dict[Way, Run] = {("eager", "cpu"): runtime.pytorch(predictor)}
         for device in devices:
             runs |= {(name, device): runtime.onnx(file, device) for name, file in files.items()}
-        probabilities = {
-            way: runtime.in_batches(run, pixels, features, settings.batch_size)
-            for way, run in runs.items()
-        }
-        groups = shard_set.rows["group"].to_numpy()[test]
-        facts = _compare(probabilities, shard_set.labels[test], groups, result.name)
         sizes = {"eager": (result / predictor.weights[0].file).stat().st_size}
         sizes |= {name: file.stat().st_size for name, file in files.items()}
-        for repeat in range(settings.repeats):
-            for way in in_turns(list(runs), repeat):
-                seconds = _seconds(runs[way], pixels, features, settings.batch_size)
-                columns = {"run": result.name, "format": way[0], "device": way[1], "repeat": repeat}
-                measurements = {"images": len(test), "seconds": seconds, "bytes": sizes[way[0]]}
-                rows.append(columns | measurements | facts[way])
+        for row in _measured(runs, predictor, shard_set, test, settings, result.name):
+            rows.append({"run": result.name, "bytes": sizes[row["format"]]} | row)
     return pd.DataFrame(rows, columns=COLUMNS), missing
+
+
+def _measured(
+    runs: dict[Way, Run],
+    predictor: Predictor,
+    shards: Shards,
+    test: np.ndarray,
+    settings: Export,
+    name: str,
+) -> Iterator[dict[str, Any]]:
+    """Compare the ways of running a network on test images; yield a row for each timed pass."""
+    pixels, features = shards.gather(test), _features(predictor, shards, test)
+    probabilities = {
+        way: runtime.in_batches(run, pixels, features, settings.batch_size)
+        for way, run in runs.items()
+    }
+    groups = shards.rows["group"].to_numpy()[test]
+    facts = _compare(probabilities, shards.labels[test], groups, name)
+    for repeat in range(settings.repeats):
+        for way in in_turns(list(runs), repeat):
+            seconds = _seconds(runs[way], pixels, features, settings.batch_size)
+            columns = {"format": way[0], "device": way[1], "repeat": repeat}
+            yield columns | {"images": len(test), "seconds": seconds} | facts[way]
 
 
 def write(

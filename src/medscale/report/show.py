@@ -89,14 +89,14 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 
 def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
-    """Yield the results below each folder as tables, and what is not real in them."""
+    """Yield the results below each folder as tables, and their stand-ins."""
     by_parent: dict[Path, dict[str, dict[str, Any]]] = {}
     for folder in folders:
         by_parent.setdefault(folder.parent, {})[folder.name] = read_summary(folder)
     for parent, summaries in by_parent.items():
         yield f"[bold]{plain(str(parent))}/[/]"
         yield from overview(summaries)
-    yield from legend([one for summaries in by_parent.values() for one in summaries.values()])
+    yield from legend([summary for group in by_parent.values() for summary in group.values()])
 
 
 def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:

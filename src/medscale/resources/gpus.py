@@ -1,4 +1,4 @@
-"""What `medscale check` says of this machine's GPUs, from NVML and PyTorch."""
+"""Findings of `medscale check` on this machine's GPUs, from NVML and PyTorch."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
         rule: name of the rule.
         wildcards: wildcards of the job, such as ``study`` and ``run``.
         cpus: number of cores if the configuration does not set it: ``threads`` of the rule, which
-            Snakemake limits to the cores of its own machine.
+            Snakemake limits to the cores of the machine on which it runs.
 
     Raises:
         MedscaleError: for an unknown study or run.
@@ -169,19 +169,6 @@ def resources(
     minutes = max(cluster.least_minutes, cluster.safety * needs.minutes) * 2**failures_before.time
     memory = (max(cluster.least_mb, needs.memory_mb) + SNAKEMAKE_MB) * 2**failures_before.memory
     is_multi_node = needs.nodes > 1
-    extra = [
-        # The plugin sets a comment that joins wildcards by `_`. sbatch takes the last comment: this
-        # one. The plugin refuses `--comment`, but not its abbreviation.
-        f"--comme={shlex.quote(name)}",
-        *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
-        "--open-mode=append",
-        *(
-            f"--{name}={shlex.quote(value)}"
-            for name, value in cluster.options.items()
-            if name not in PLUGIN_OPTIONS
-        ),
-        *(["--ntasks-per-node=1"] if is_multi_node else []),
-    ]
     return {
         "slurm_account": cluster.account,
         "slurm_partition": cluster.partition_of(needs.gpus),
@@ -196,9 +183,27 @@ def resources(
         "cpus_per_task": needs.cpus,
         "mem_mb": min(memory, limit_mb or memory),
         "runtime": min(cluster.max_minutes, STEP_MINUTES * math.ceil(minutes / STEP_MINUTES)),
-        "slurm_extra": " ".join(extra),
+        "slurm_extra": _sbatch_options(cluster, name, warn=warn, is_multi_node=is_multi_node),
         "timed": None,  # jobs have separate cores, so timed runs need not wait for each other
     }
+
+
+def _sbatch_options(cluster: Cluster, name: str, *, warn: bool, is_multi_node: bool) -> str:
+    """Return the options of sbatch for which Snakemake's plugin has no resource."""
+    options = [
+        # The plugin sets a comment that joins wildcards by `_`. sbatch takes the last comment: this
+        # one. The plugin refuses `--comment`, but not its abbreviation.
+        f"--comme={shlex.quote(name)}",
+        *([f"--signal=USR1@{cluster.save_s}"] if warn else []),
+        "--open-mode=append",
+        *(
+            f"--{option}={shlex.quote(value)}"
+            for option, value in cluster.options.items()
+            if option not in PLUGIN_OPTIONS
+        ),
+        *(["--ntasks-per-node=1"] if is_multi_node else []),
+    ]
+    return " ".join(options)
 
 
 def srun(cluster: Cluster, needs: Request) -> str:

@@ -44,7 +44,7 @@ class ExportedFile:
     largest_difference_decoded: float | None
     compared_inputs: int
     compared_on: str  # "images" or "noise"
-    engine: str | None  # whose compiled engine lies beside the file, or None
+    engine: str | None  # runtime whose compiled engine lies next to the file, or None
 
     def lines(self) -> Iterator[str]:
         """Yield the facts as sentences."""

@@ -134,7 +134,7 @@ class Tensor:
         return self.graph.node("Gather", self, self._operand(indices), axis=axis)
 
     def reshaped(self, *shape: int) -> Tensor:
-        """Reshape; 0 keeps the length of an axis, -1 takes what is left."""
+        """Reshape; 0 keeps the length of an axis, -1 stands for the remaining length."""
         return self.graph.node("Reshape", self, self._operand(list(shape)))
 
     def length(self, axis: int) -> Tensor:

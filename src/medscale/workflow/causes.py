@@ -36,8 +36,8 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
     if missing and not recorded_files:
         yield FIRST_TIME
     elif missing:
-        verb, it = ("is", "it was") if len(missing) == 1 else ("are", "they were")
-        yield f"{shortened(missing)} {verb} missing, though {it} made before"
+        verb, past = ("is", "it was") if len(missing) == 1 else ("are", "they were")
+        yield f"{shortened(missing)} {verb} missing, though {past} made before"
     for file in sorted(reason.incomplete_output):
         yield f"{file} is incomplete: its job was interrupted"
     for file in sorted(reason.updated_input):
@@ -55,9 +55,9 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
 
 def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
     before, now = set(recorded or job.input), {str(file) for file in job.input}
-    if gone := sorted(before - now):
-        words = "is no input" if len(gone) == 1 else "are no inputs"
-        yield f"{shortened(gone)} {words} of {job.rule.name} any more"
+    if missing := sorted(before - now):
+        words = "is no input" if len(missing) == 1 else "are no inputs"
+        yield f"{shortened(missing)} {words} of {job.rule.name} any more"
     if new := sorted(now - before):
         words = "is a new input" if len(new) == 1 else "are new inputs"
         yield f"{shortened(new)} {words} of {job.rule.name}"
@@ -151,11 +151,11 @@ def _changed_items(old: list[Any], new: list[Any]) -> str:
         "new": _names(item for item in new if item not in old),
         "gone": _names(item for item in old if item not in new),
     }
-    both = [name for name in changes["new"] if name in changes["gone"]]
-    parts = [f"changed: {shortened(both)}"] if both else []
+    changed_names = [name for name in changes["new"] if name in changes["gone"]]
+    parts = [f"changed: {shortened(changed_names)}"] if changed_names else []
     for word, names in changes.items():
-        if rest := [name for name in names if name not in both]:
-            parts.append(f"{word}: {shortened(rest)}")
+        if remaining := [name for name in names if name not in changed_names]:
+            parts.append(f"{word}: {shortened(remaining)}")
     return "; ".join(parts) or "the same items in another order"
 
 

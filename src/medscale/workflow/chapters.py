@@ -39,7 +39,7 @@ class Report:
         self.headings = Headings(self.config)
 
     def first_page(self) -> dict[str, Any]:
-        """Return what the first page of Snakemake's report shows; empty without a report.
+        """Return the content of the first page of Snakemake's report; empty without a report.
 
         ``sections`` are heading and pictures of all studies, then of each study.
         """

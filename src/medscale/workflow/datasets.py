@@ -1,4 +1,4 @@
-"""What the rules of data and benchmarks need of a study's images, as functions of wildcards."""
+"""Inputs and parameters of the rules of data and benchmarks, as functions of wildcards."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
 
 
 def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
-    """Yield what the split of a study makes of the listed images."""
+    """Yield findings on the split of the listed images of a study."""
     subject, rows = f"split of {name}", inventory.rows
     counts, is_published = rows["label"].value_counts(), settings.mode == "published"
     groups = rows["group"].where(rows["group"].notna(), rows["path"])
@@ -306,7 +306,7 @@ def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
 
 
 def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:
-    """Say what the GPUs are, whether PyTorch can use them, and whether their memory suffices."""
+    """Yield the GPUs, whether PyTorch can use them, and whether their memory suffices."""
     present = gpus.describe(visible)
     names = sorted({f"{card.name}, {card.memory_mb / 1024:.0f} GB" for card in present})
     most = max(plan.procs_per_node for plan in plans)

@@ -1,4 +1,4 @@
-"""What the rules of training, evaluation and profiling need of a run, as functions of wildcards."""
+"""Inputs and parameters of the rules of a run (training, evaluation, profiling), by wildcards."""
 
 from __future__ import annotations
 

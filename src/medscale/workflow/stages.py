@@ -1,4 +1,4 @@
-"""What all stages have in common, given to rules in one place: script, digest of code, log, time.
+"""The common parts of all stages, given to rules in one place: script, digest of code, log, time.
 
 A stage is a rule whose command starts a script. Unless the rule says otherwise
 

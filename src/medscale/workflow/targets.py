@@ -52,7 +52,7 @@ STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/
 def check_target(config: Config, target: str) -> None:
     """Refuse a target whose study, run or benchmark does not exist.
 
-    Raises MedscaleError, naming the part of the target that is wrong and what is allowed.
+    Raises MedscaleError, naming the wrong part of the target and the allowed values.
     """
     if match := RUN_TARGET.fullmatch(target):
         _check_run(config, match[2], match[3])

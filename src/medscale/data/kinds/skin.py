@@ -112,14 +112,14 @@ KIND = DatasetKind(
         name=NAME,
         origin="Clinical photographs, a folder a class, under the address "
         f"{DOWNLOAD.slug} at Kaggle",
-        creators="Published by M. Abdul Sami; who took the photographs is not said",
+        creators="Published by M. Abdul Sami; the photographers are not named",
         citation=f"Abdul Sami (2024), {NAME}, Kaggle",
         instances="Photographs of skin, hair and nails with the name of a disease, balanced by "
         "augmented copies",
-        labels="Names of folders; how a diagnosis was made is not said",
+        labels="Names of folders; the method of diagnosis is not published",
         licence="MIT as stated by the publisher; watermarks on some photographs make that doubtful",
         known_problems=[
-            "Copies made by augmentation stand beside their originals (aug_<number>_<original>), "
+            "Copies made by augmentation stand next to their originals (aug_<number>_<original>), "
             "so that a random split leaks",
             "No patients are named; copies and near-duplicates are grouped instead",
             "Counts of classes and images differ between those who describe the set; the study "

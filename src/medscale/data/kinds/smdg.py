@@ -244,7 +244,7 @@ KIND = DatasetKind(
         instances="Colour fundus photographs with a label, normal or glaucoma; suspects of the "
         "parent set are left out and counted",
         labels="Those of the merged sets, whose criteria differ",
-        licence="Each merged set has terms of its own; read them where the sets were published "
+        licence="Each merged set has separate terms; read them where the sets were published "
         "before images are passed on",
         known_problems=[
             "In the edition fundus-pytorch, validation and test together repeat the training "

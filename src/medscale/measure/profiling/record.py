@@ -145,17 +145,7 @@ def write(
             getattr(rank.timeline, name).assign(rank=number) for number, rank in enumerate(ranks)
         ]
         write_parquet(out / f"{name}.parquet", pd.concat(parts, ignore_index=True))
-    kinds = [
-        {
-            "rank": number,
-            "kind": kind,
-            "seconds": seconds / rank.timeline.steps,
-            "share": seconds / rank.timeline.window_s,
-        }
-        for number, rank in enumerate(ranks)
-        for kind, seconds in rank.timeline.kinds.items()
-    ]
-    write_parquet(out / "kinds.parquet", pd.DataFrame(kinds))
+    write_parquet(out / "kinds.parquet", _kinds(ranks))
     content = {
         "study": plan.study,
         "run": plan.run.name,
@@ -173,6 +163,20 @@ def write(
     }
     write_json(out / "profile.json", content)
     log.info("%s: %s", plan.run.name, bottleneck.sentence(numbers))
+
+
+def _kinds(ranks: Sequence[Rank]) -> pd.DataFrame:
+    """Return the seconds of a step, and the share of the window, by rank and kind of work."""
+    return pd.DataFrame(
+        {
+            "rank": number,
+            "kind": kind,
+            "seconds": seconds / rank.timeline.steps,
+            "share": seconds / rank.timeline.window_s,
+        }
+        for number, rank in enumerate(ranks)
+        for kind, seconds in rank.timeline.kinds.items()
+    )
 
 
 def _record(rank: Rank) -> dict[str, Any]:

@@ -92,23 +92,10 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
             f"{law} is fitted to at least {FEWEST[law]} different numbers of devices, not "
             f"{len(np.unique(n))}"
         )
-    ends = np.array([1.0, 1.0 if law == "usl" else 0.0])
-
-    def squares(serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
-        return _squares(law, n, logs, serial, crosstalk)
-
     serial, crosstalk = np.meshgrid(_GRID, _GRID if law == "usl" else [0.0], indexing="ij")
-    surface = squares(serial, crosstalk)
+    surface = _squares(law, n, logs, serial, crosstalk)
     start = np.unravel_index(surface.argmin(), surface.shape)
-    begin = np.array([serial[start], crosstalk[start]])
-    optimum = optimize.minimize(
-        lambda p: float(squares(p[0], p[1])),
-        begin,
-        method="L-BFGS-B",
-        bounds=[(0, ends[0]), (0, ends[1])],
-    )
-    best = optimum.x if float(squares(*optimum.x)) < surface[start] else begin
-    smallest_sum = float(squares(*best))
+    best, smallest_sum = _minimum(law, n, logs, np.array([serial[start], crosstalk[start]]))
     freedom = len(n) - (3 if law == "usl" else 2)
     limit = smallest_sum * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
     inside = surface <= limit
@@ -170,6 +157,20 @@ def _squares(
         deviations = logs - np.log(capacity(law, n, serial, crosstalk))
     centered = deviations - deviations.mean(axis=-1, keepdims=True)
     return np.asarray((centered**2).sum(axis=-1))
+
+
+def _minimum(
+    law: Name, n: np.ndarray, logs: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """Return the parameters near ``start`` with the smallest sum of squares, and that sum."""
+
+    def squares(parameters: np.ndarray) -> float:
+        return float(_squares(law, n, logs, parameters[0], parameters[1]))
+
+    bounds = [(0, 1.0), (0, 1.0 if law == "usl" else 0.0)]
+    optimum = optimize.minimize(squares, start, method="L-BFGS-B", bounds=bounds)
+    best = min(start, optimum.x, key=squares)  # the start, if the search gained nothing
+    return best, squares(best)
 
 
 def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:

@@ -115,41 +115,48 @@ def costs(
         ``whole_seconds, whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole
         training; the energy is NaN if the devices do not measure it.
     """
-    rows = []
-    for summary in summaries:
-        name, clock = summary["run"]["name"], summary["timing"]
-        times = np.array([target.seconds(history) for history in histories[name]])
-        finite_times = times[~np.isnan(times)]
-        devices, price = RunSpec.parse(name).devices, prices[summary["backend"]]
-        mean, low, high = (
-            (float(finite_times.mean()), float(finite_times.min()), float(finite_times.max()))
-            if len(finite_times)
-            else (float("nan"),) * 3
-        )
-        # The time of a whole training is unknown if a replicate continued with fewer devices.
-        same_devices = all((history["processes"] == devices).all() for history in histories[name])
-        whole = clock["wall_seconds"]["mean"] if same_devices else float("nan")
-        energy = clock["energy_joules"]
-        rows.append(
-            {
-                "run": name,
-                "devices": devices,
-                "stand_in": summary["marks"]["stand_in"],
-                "format": summary["format"],
-                "replicates": len(times),
-                "reached": sum(target.epoch(h) is not None for h in histories[name]),
-                "seconds": mean,
-                "seconds_low": low,
-                "seconds_high": high,
-                "device_hours": devices * mean / 3600,
-                "money": price * devices * mean / 3600,
-                "whole_seconds": whole,
-                "whole_device_hours": devices * whole / 3600,
-                "whole_money": price * devices * whole / 3600,
-                "energy_kwh": energy["mean"] / 3.6e6 if energy is not None else float("nan"),
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            _cost(summary, histories[summary["run"]["name"]], target, prices[summary["backend"]])
+            for summary in summaries
+        ]
+    )
+
+
+def _cost(
+    summary: dict[str, Any], histories: Sequence[pd.DataFrame], target: Target, price: float
+) -> dict[str, Any]:
+    """Return the row of one run; ``price`` is that of a device-hour."""
+    name, clock = summary["run"]["name"], summary["timing"]
+    times = np.array([target.seconds(history) for history in histories])
+    finite_times = times[~np.isnan(times)]
+    devices = RunSpec.parse(name).devices
+    mean, low, high = (
+        (float(finite_times.mean()), float(finite_times.min()), float(finite_times.max()))
+        if len(finite_times)
+        else (float("nan"),) * 3
+    )
+    # The time of a whole training is unknown if a replicate continued with fewer devices.
+    same_devices = all((history["processes"] == devices).all() for history in histories)
+    whole = clock["wall_seconds"]["mean"] if same_devices else float("nan")
+    energy = clock["energy_joules"]
+    return {
+        "run": name,
+        "devices": devices,
+        "stand_in": summary["marks"]["stand_in"],
+        "format": summary["format"],
+        "replicates": len(times),
+        "reached": sum(target.epoch(history) is not None for history in histories),
+        "seconds": mean,
+        "seconds_low": low,
+        "seconds_high": high,
+        "device_hours": devices * mean / 3600,
+        "money": price * devices * mean / 3600,
+        "whole_seconds": whole,
+        "whole_device_hours": devices * whole / 3600,
+        "whole_money": price * devices * whole / 3600,
+        "energy_kwh": energy["mean"] / 3.6e6 if energy is not None else float("nan"),
+    }
 
 
 def frontier(table: pd.DataFrame) -> list[str]:

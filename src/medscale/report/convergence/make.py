@@ -56,17 +56,14 @@ def make(
         )
         for run, summary in summaries.items()
     }
+    comparisons = {
+        run: untested_comparison(BASELINE)
+        if run == baseline
+        else compare(times[run], times[baseline], margin)
+        for run in summaries
+    }
     rows = pd.DataFrame(
-        [
-            _row(
-                summary,
-                times[run],
-                untested_comparison(BASELINE)
-                if run == baseline
-                else compare(times[run], times[baseline], margin),
-            )
-            for run, summary in summaries.items()
-        ]
+        [_row(summary, times[run], comparisons[run]) for run, summary in summaries.items()]
     )
     return Pages(
         marks=[marks_of(summary) for summary in summaries.values()],

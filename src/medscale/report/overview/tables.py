@@ -68,6 +68,16 @@ def _folds_note(result: Result) -> str:
     return "" if folds is None else f" ({folds['count']}-fold, pooled out-of-fold)"
 
 
+def _score_row(result: Result, difference: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores of a run and its difference from the baseline."""
+    row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
+    row["format"] = result.summary["format"]
+    for metric, *_ in SCORES:
+        score = result.score(metric)
+        row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
+    return row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")}
+
+
 def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str, pd.DataFrame]:
     """Return the scores of each run on the test images and its difference from the baseline.
 
@@ -76,15 +86,10 @@ def results(runs: Sequence[Result], baseline: str, linear: Linear) -> tuple[str,
     a stand-in, is named with that run and without numbers.
     """
     several = len(runs) > 1
-    rows = []
-    for result, difference in zip(runs, records(differences(runs, baseline)), strict=True):
-        row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
-        row["format"] = result.summary["format"]
-        for metric, *_ in SCORES:
-            score = result.score(metric)
-            row |= {f"{metric}_{key}": score[key] for key in ("mean", "low", "high", "seed_sd")}
-        rows.append(row | {f"difference_{key}": difference[key] for key in ("mean", "low", "high")})
-
+    rows = [
+        _score_row(result, difference)
+        for result, difference in zip(runs, records(differences(runs, baseline)), strict=True)
+    ]
     first = _first_of_equals(runs)
 
     def apart(row: dict[str, Any]) -> str:

@@ -67,8 +67,8 @@ class Connections:
 class Connection(H11Protocol):
     """A connection of uvicorn that is closed when its caller keeps the service waiting.
 
-    A request's headers must arrive within ``header_seconds``, and what the service sends must be
-    received within ``send_seconds``. ``upload.read`` limits the time for a body, and the service
+    A request's headers must arrive within ``header_seconds``, and the caller must receive the bytes
+    of an answer within ``send_seconds``. ``upload.read`` limits the time for a body, the service
     the time for an answer. A body that the application does not read has as much time as headers.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the operating points of a model decide for an image."""
+"""Decisions for an image at the operating points of a model."""
 
 from __future__ import annotations
 

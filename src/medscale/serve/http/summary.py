@@ -33,7 +33,7 @@ def read(
     Args:
         folder: the result folder.
         inference: the content of its inference.json.
-        weights: the replicates in use; a mean of several has no operating points of its own.
+        weights: the replicates in use; a mean of several has no operating points.
     """
     path = folder / SUMMARY
     if not path.is_file():

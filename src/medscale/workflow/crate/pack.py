@@ -103,7 +103,7 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
 
 
 def absent(config: Config, folder: Path) -> list[str]:
-    """Return what the report of a study is made from and a folder does not have."""
+    """Return the missing files of a folder from which the report of a study is made."""
     paths = [folder / path for path in sources(config)]
     return [
         path.relative_to(folder).as_posix()

@@ -1,4 +1,4 @@
-"""Search for what must not leave the machine: DICOM ids, addresses, home folders, patients, hosts.
+"""Search for private data in files: DICOM ids, addresses, home folders, patients and hosts.
 
 A search by patterns and known names finds these and nothing else: it misses
 names of people that no table of the study lists, and text burned into images.

@@ -51,12 +51,12 @@ STATES = {
     "OUT_OF_MEMORY": NO_MEMORY,
     "TIMEOUT": NO_TIME,
 }
-# What Snakemake requests for the next attempt of a SLURM job after such an end.
+# The request of Snakemake for the next attempt of a SLURM job after such an end.
 NEXT_REQUESTS = {
     NO_MEMORY: "each further attempt requests twice as much, up to node.memory_mb",
     NO_TIME: "each further attempt requests twice as long, up to cluster.max_minutes",
 }
-# What a job's logs say of its end, and the sentence for a person; the first that fits counts.
+# Patterns in a job's logs with the reason of its end in words; the first pattern that fits counts.
 ENDS = (
     (OUT_OF_MEMORY, NO_MEMORY),
     (OUT_OF_TIME, NO_TIME),
@@ -168,7 +168,7 @@ def _remedy(sentence: str) -> str:
 
 
 def _last_error(lines: list[str]) -> str:
-    """Return the last line of what a program printed, without the program's name."""
+    """Return the last printed line of a program, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
 
 
