@@ -2,9 +2,13 @@
 #   snakemake results/glaucoma/ddp_amp_2gpu     one result (any valid run name)
 #   snakemake paper | figures | results         everything of that kind
 #   snakemake --profile demo …                  the same names at demo scale, below work/demo
+#   snakemake -n …                              what would run, in 15 lines; -np: each job
+import gc
 import sys
 from functools import partial
 
+# Full collections then leave out the objects of Snakemake's modules (a tenth of a dry run's time).
+gc.freeze()
 try:
     from medscale.resources.submit import Submission
     from medscale.workflow.chapters import Report
@@ -12,6 +16,7 @@ try:
     from medscale.workflow.graph import Graph
     from medscale.workflow.outlook import at_exit
     from medscale.workflow.progress.expectations import announce
+    from medscale.workflow.progress.terminal import shorten
     from medscale.workflow.runs import ALONE, Runs
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
@@ -20,6 +25,7 @@ except ModuleNotFoundError as error:
         "project's folder, then `source .venv/bin/activate`, and Snakemake again"
     )
 
+shorten(workflow.logger_manager, sys.argv[1:])
 GRAPH = Graph(
     config,
     arguments=sys.argv[1:],
@@ -56,14 +62,10 @@ SLURM.set_resources(workflow.rules)
 
 onstart:
     DATASETS.refuse_missing(workflow)
-    SLURM.ready(workflow.executor_plugin.name)
+    executor = workflow.executor_plugin.name
+    SLURM.ready(executor)
     record_code(REPORT.chapters, GRAPH)
-    announce(
-        workflow.dag.needrun_jobs(),
-        GRAPH.config,
-        workflow.executor_plugin.name,
-        SLURM.place,
-    )
+    announce(workflow.dag.needrun_jobs(), GRAPH.config, executor, SLURM.place)
 
 
 rule all:

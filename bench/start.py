@@ -8,6 +8,7 @@ a path that does not exist, are compared with the help of a program of one comma
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from medscale.base.errors import EXIT_USER, MedscaleError, tell_user
 IMPORT, PLAN = "import snakemake.cli", "snakemake -n of one result"
 BARE, STUDY = "snakemake -n of as many bare jobs", "snakemake -n of the study"
 SMALL, HELP = "help of one command", "medscale --help"
-# Limits of the ratios. A loaded machine with 2 cores measured 1.35 to 1.48, 1.35 to 1.44, 1.05 to
-# 1.20, and for refused paths 1.2 to 1.8.
+# Limits of the ratios. A loaded machine with 2 cores measured 1.05 to 1.20, 1.26 to 1.29, 1.05 to
+# 1.20, and for refused paths 1.2 to 1.6.
 LIMITS = ((PLAN, IMPORT, 1.5), (STUDY, BARE, 1.5), (HELP, SMALL, 1.5))
 REFUSED = {
     "predict": ["absent", "absent.jpg"],
@@ -77,6 +78,7 @@ def cpu_seconds(name: str, command: list[str], status: int = 0) -> float:
 
 def main(rounds: int = 5, target: str = "results/glaucoma/serial_1cpu") -> None:
     """Measure all in turns and judge their ratios."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # a user's modules are compiled once
     python, snakemake = sys.executable, [sys.executable, "-m", "snakemake"]
     dry_run = [*snakemake, "--snakefile", str(ROOT / "Snakefile"), "-n"]
     with tempfile.TemporaryDirectory() as folder:
@@ -84,10 +86,11 @@ def main(rounds: int = 5, target: str = "results/glaucoma/serial_1cpu") -> None:
         whole = [*dry_run, *settings]
         bare = Path(folder) / "Snakefile"
         bare.write_text(BARE_SNAKEFILE.format(units=_jobs(whole) // 3))
+        bare_options = ["--directory", folder, "-n", "--quiet", "rules"]
         commands = {
             IMPORT: [python, "-c", "import snakemake.cli"],
             PLAN: [*dry_run, target, *settings, "scale=demo"],
-            BARE: [*snakemake, "--snakefile", str(bare), "--directory", folder, "-n"],
+            BARE: [*snakemake, "--snakefile", str(bare), *bare_options],
             STUDY: whole,
             SMALL: [python, "-c", ONE_COMMAND, "--help"],
             HELP: [python, "-m", "medscale.cli", "--help"],
@@ -114,7 +117,8 @@ def main(rounds: int = 5, target: str = "results/glaucoma/serial_1cpu") -> None:
 def _jobs(command: list[str]) -> int:
     """Return the number of jobs that a dry run plans."""
     process = subprocess.run(command, capture_output=True, text=True)
-    if process.returncode or not (totals := re.findall(r"^total +(\d+)$", process.stdout, re.M)):
+    totals = re.findall(r"^(\d+) jobs would run", process.stderr, re.M)
+    if process.returncode or not totals:
         raise MedscaleError(f"the dry run failed: {process.stderr}")
     return int(totals[-1])
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from rich.table import Table
 
-from medscale.base import log
+from medscale.base import console, log
 from medscale.base.errors import MedscaleError, tell_user
 
 NAME = "\x1b]0;title\x07\x9b2J[bold]x[/bold] :smile:\n\u202e\ud800"
@@ -17,10 +17,10 @@ SHOWN = "[U+001B]]0;title[U+0007][U+009B]2J[bold]x[/bold] :smile:[U+000A][U+202E
 
 def test_a_terminal_prints_names_as_they_are(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
-    table = Table("class", log.plain(NAME))
-    table.add_row(log.plain(NAME), log.plain(NAME))
-    log.Terminal().print(table)
-    log.Terminal().print(f"[bold]{log.plain(NAME)}[/]")
+    table = Table("class", console.plain(NAME))
+    table.add_row(console.plain(NAME), console.plain(NAME))
+    console.Terminal().print(table)
+    console.Terminal().print(f"[bold]{console.plain(NAME)}[/]")
     output = capsys.readouterr().out
     assert output.count(SHOWN) == 4
     assert "\x1b" not in output

@@ -17,7 +17,7 @@ import pytest
 import typer
 from rich.table import Table
 
-from medscale.base.log import COLOURS, Terminal
+from medscale.base.console import COLOURS, Terminal
 from medscale.cli.main import main
 from medscale.cli.printing import findings_text, json_text
 
@@ -109,7 +109,7 @@ def test_findings_are_lines_that_begin_with_their_level() -> None:
 def test_a_table_is_no_wider_than_its_cells() -> None:
     from io import StringIO
 
-    from medscale.base.log import Terminal
+    from medscale.base.console import Terminal
 
     console = Terminal(fits_terminal=False)
     console.file = StringIO()

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
-from medscale.base.errors import MedscaleError
+from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
 from medscale.cli import options, study
 from medscale.workflow import summary
 
@@ -25,6 +26,39 @@ signal.signal(signal.SIGINT, stop)
 print("ready", flush=True)
 time.sleep(60)
 """
+
+
+# Sends Ctrl-C to this process when a module is looked for.
+INTERRUPT = """
+import os, runpy, signal, sys, time
+imported, module = sys.argv[1:3]
+del sys.argv[1:3]
+class Finder:
+    def find_spec(self, name, *_):
+        if name == imported:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+sys.meta_path.insert(0, Finder())
+runpy.run_module(module, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    ("imported", "module", "line"),
+    [
+        ("medscale.cli.study", "medscale.cli", "medscale: stopped"),
+        ("medscale.config.layers", "medscale.cli", "medscale: stopped"),
+        ("snakemake.api", "medscale.cli.snakemake", ""),
+    ],
+)
+def test_ctrl_c_during_an_import_ends_without_a_traceback(
+    imported: str, module: str, line: str
+) -> None:
+    command = [sys.executable, "-c", INTERRUPT, imported, module, "check"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert process.stderr.strip() == line
 
 
 @pytest.mark.parametrize(
@@ -56,7 +90,9 @@ def test_a_study_of_a_file_runs_at_full_scale(
     assert scales == [expected, expected]
 
 
-def test_ctrl_c_waits_until_snakemake_has_removed_its_lock() -> None:
+def test_ctrl_c_waits_until_snakemake_has_removed_its_lock(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     process = subprocess.Popen([sys.executable, "-c", SLOW_TO_STOP], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
@@ -66,8 +102,10 @@ def test_ctrl_c_waits_until_snakemake_has_removed_its_lock() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Timer(0.2, interrupt).start()
-    with pytest.raises(MedscaleError, match="the same command goes on"):
+    with pytest.raises(typer.Exit) as end:
         options._wait(process)
+    assert end.value.exit_code == EXIT_INTERRUPTED
+    assert "the same command goes on" in capsys.readouterr().err
     assert process.returncode == 0  # ended by itself, and was not killed
     process.stdout.close()
 

@@ -12,8 +12,12 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
+from medscale.base.section import Strict
 from medscale.config import reference
+from medscale.config.configuration import Config
 from medscale.config.schema import schema
+from medscale.config.sections import Study
+from medscale.data.settings import Source
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = schema()
@@ -108,3 +112,19 @@ def test_the_page_names_every_setting():
     assert len(reference.FIRST) == 20
     missing = [name for name, _ in settings() if f"- `{name.split('.')[1]}` (" not in page]
     assert not missing
+
+
+def sections_in(section: type[Strict]) -> Iterator[type[Strict]]:
+    """Yield the sections that are defaults of a section's settings, and those within them."""
+    for field in section.model_fields.values():
+        if isinstance(field.default, Strict):
+            yield type(field.default)
+            yield from sections_in(type(field.default))
+
+
+def test_defaults_that_no_validator_has_seen_are_valid() -> None:
+    sections = {*sections_in(Config), *sections_in(Study), *sections_in(Source)}
+    sections -= {s for s in sections if any(f.is_required() for f in s.model_fields.values())}
+    assert len(sections) > 12
+    for section in sections:
+        assert section.of_defaults() == section(), section.__name__

@@ -349,7 +349,7 @@ def test_the_largest_photographs_are_read_in_little_memory(tmp_path: Path) -> No
 
 
 def snakemake(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "snakemake", "-n", "--profile", "none", *arguments]
+    line = [sys.executable, "-m", "snakemake", "-np", "--profile", "none", *arguments]
     return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 

@@ -104,7 +104,7 @@ def test_time_and_memory_have_margins_steps_and_limits() -> None:
 def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
     needs = Request(1, 0, 1, 60, 4000)
     before = resources(needs)
-    assert resources(needs, jobs.failures(tmp_path / "none", 2)) == before
+    assert resources(needs, jobs.failures(tmp_path / "none", 2, ".")) == before
     for number, log_text in enumerate(
         (
             "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T00:00:00 ***",
@@ -115,9 +115,10 @@ def test_only_a_failure_that_says_so_asks_for_more(tmp_path: Path) -> None:
     ):
         (tmp_path / f"{number}.log").write_text(log_text)
         os.utime(tmp_path / f"{number}.log", (number, number))
-    assert jobs.failures(tmp_path, 4) == Failures(time=1, memory=1)
-    assert jobs.failures(tmp_path, 2) == Failures(time=0, memory=1)
-    assert jobs.failures(tmp_path, 0) == Failures()
+    (tmp_path / "demo.log").write_text("medscale: job of work/demo\nDUE TO TIME LIMIT\n")
+    assert jobs.failures(tmp_path, 4, ".") == Failures(time=1, memory=1)
+    assert jobs.failures(tmp_path, 2, ".") == Failures(time=0, memory=1)
+    assert jobs.failures(tmp_path, 0, ".") == Failures()
     more = resources(needs, Failures(time=1, memory=2))
     assert (more["runtime"], more["mem_mb"]) == (2 * before["runtime"], 4 * before["mem_mb"])
 

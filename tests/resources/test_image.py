@@ -282,7 +282,7 @@ def test_containers_without_an_image_are_refused_in_one_message():
 )
 def test_on_a_workstation_gpu_runs_go_beside_each_other_and_cpu_runs_alone(run, asks):
     target = f"runs/glaucoma/{run}/seed1/timing.json"
-    process = snakemake("-n", "--profile", "local", "--", target)
+    process = snakemake("-np", "--profile", "local", "--", target)
     assert process.returncode == 0, process.stdout + process.stderr
     resources = re.search(
         r"rule train:.*?resources: ([^\n]*)", process.stdout + process.stderr, re.S

@@ -22,7 +22,7 @@ def test_the_catalog_finds_workflow_configuration_and_test_case(tmp_path):
     text = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     (command,) = [line for line in text.splitlines() if "--snakefile workflow/Snakefile" in line]
     elsewhere = ["--config", f"workdir={tmp_path}"]  # the test case may have been run before
-    process = snakemake(*command.split()[1:], "-n", "--quiet", "host", *elsewhere)
+    process = snakemake(*command.split()[1:], "-np", "--quiet", "host", *elsewhere)
     assert process.returncode == 0, process.stderr
     assert "results/glaucoma/ddp_2cpu" in process.stdout + process.stderr
 

@@ -64,7 +64,7 @@ def test_a_cross_validation_is_trained_and_evaluated(settings: Path, tmp_path: P
         assert (work / f"logs/mine/{RUN}/seed3_fold{fold}.train.log").is_file()
     assert differences(work)[0] == []  # docs/files.md describes all files
     repetition = snakemake("-n", target, "--configfile", str(settings))
-    assert "Nothing to be done" in repetition.stdout + repetition.stderr
+    assert "nothing would run" in repetition.stdout + repetition.stderr
     _leaves(work / target, tmp_path)
 
 
@@ -97,7 +97,7 @@ def _leaves(result: Path, folder: Path) -> None:
 
 
 def test_a_fold_can_be_asked_for_by_its_name(settings: Path) -> None:
-    options = ("-n", "--profile", "slurm", "--configfile", str(settings))
+    options = ("-np", "--profile", "slurm", "--configfile", str(settings))
     process = snakemake(f"runs/mine/{RUN}/seed3_fold2/timing.json", *options)
     assert process.returncode == 0, process.stderr
     assert "seed3_fold2" in process.stdout

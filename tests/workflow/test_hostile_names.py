@@ -16,7 +16,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from data_trees import write
-from medscale.base import log
+from medscale.base import console
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_table
 from medscale.base.text import LAYOUT, latex, truncate, visible
@@ -166,7 +166,7 @@ def test_model_card_and_datasheet_show_the_names(study):
 def test_the_terminal_shows_the_names(study, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "3000")
     for part in show(study.results[0]):
-        log.Terminal().print(part)
+        console.Terminal().print(part)
     output = capsys.readouterr().out
     assert all(letter == "\n" or visible(f"a{letter}") == f"a{letter}" for letter in output)
     for name in study.classes:

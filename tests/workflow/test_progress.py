@@ -22,12 +22,13 @@ from typer.testing import CliRunner
 from medscale.base.errors import QUIET_VARIABLE, MedscaleError, tell_user
 from medscale.base.log import log, set_up
 from medscale.base.provenance import SITE
+from medscale.cli import progress
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, headline, running_lines
-from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, reason
+from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_of, reason
 from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
@@ -413,18 +414,23 @@ def test_durations_are_those_of_a_person() -> None:
     assert texts == ["an unknown time", "0 s", "89 s", "10 min", "1 h 30 min", "25 h 00 min"]
 
 
-def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path: Path) -> None:
+def test_a_profile_shows_the_progress_and_the_commands_read_what_it_wrote(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\nonly: skin\n")
-    options = ("--configfile", str(changes), "--cores", "1", "--logger", "medscale")
+    options = ("--configfile", str(changes), "--profile", "demo", "--cores", "1")
     process = snakemake("config.resolved.json", "runs/skin/serial_1gpu/seed1/spec.json", *options)
     assert process.returncode == 0, process.stderr
     assert re.search(r"^\d\d:\d\d:\d\d done: 2 of 2 jobs in ", process.stderr, re.M)
     assert "localrule" not in process.stderr
     repetition = snakemake("config.resolved.json", *options)
     assert "Nothing to be done" in repetition.stderr
-    dry = snakemake("-n", "results/skin/serial_1gpu", *options)
-    assert "rule train:" in dry.stdout + dry.stderr
+    for logger in ((), ("--logger", "medscale")):
+        dry = snakemake("-n", "results/skin/serial_1gpu", *options, *logger)
+        lines = (dry.stdout + dry.stderr).splitlines()
+        assert len([line for line in lines if not line.startswith("Using ")]) <= 15
+        assert "train 1" in dry.stderr
+        listed = snakemake("-np", "results/skin/serial_1gpu", *options, *logger)
+        assert "rule train:" in listed.stdout + listed.stderr
     runner = CliRunner()
     result = runner.invoke(main, ["status", "--configfile", str(changes)])
     assert "done: 2 of 2 jobs" in result.stdout
@@ -438,6 +444,46 @@ def test_snakemake_finds_the_plugin_and_the_commands_read_what_it_wrote(tmp_path
     refusal = runner.invoke(main, ["logs", "results/skin/fsdp_2gpu", "--configfile", str(changes)])
     assert isinstance(refusal.exception, MedscaleError)
     assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
+
+
+def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
+    folders = {
+        "skin_ddp_2gpu_seed1": ".",
+        "skin_ddp_2gpu_seed2_fold1": "work/demo",
+        "skin_ddp_2gpu_bs16_seed1": ".",
+        "skin_second_ddp_2gpu_seed1": ".",
+        "skin_shards": ".",
+        "skin": ".",
+    }
+    for number, (folder, place) in enumerate(folders.items()):
+        log_file = tmp_path / "slurm/rule_any" / folder / f"{number}.log"
+        log_file.parent.mkdir(parents=True)
+        log_file.write_text(f"medscale: job of {place}\nepoch 1/2\n")
+        os.utime(log_file, (number, number))
+    expected = {
+        (".", "results/skin/ddp_2gpu"): [0],
+        ("work/demo", "results/skin/ddp_2gpu"): [1],
+        (".", "skin"): [0, 2, 4, 5],
+        (".", "paper"): [],
+    }
+    for (place, target), numbers in expected.items():
+        files = logs_of(tmp_path / "work", tmp_path / "slurm", place, target)
+        assert [int(file.stem) for file in files] == numbers, target
+
+
+def test_without_a_scale_the_study_that_began_last_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def graph(changes: dict[str, Any], arguments: list[str]) -> Any:
+        return SimpleNamespace(workdir=tmp_path / changes["scale"], changes=changes)
+
+    monkeypatch.setattr("medscale.workflow.graph.Graph", graph)
+    assert progress._graph(None, None, None).workdir.name == "full"
+    for number, scale in enumerate(("full", "demo", "full")):
+        State(tmp_path / scale).write()
+        os.utime(tmp_path / scale / FILE, (number, number))
+        assert progress._graph(None, None, None).workdir.name == scale
+    assert progress._graph("demo", None, None).workdir.name == "demo"
 
 
 def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ class Checkout:
 
     def planned_jobs(self, *settings: str) -> dict[str, int]:
         """Jobs that Snakemake would run, by rule."""
-        text = self.run("snakemake", "-n", *TARGETS, "--config", "scale=demo", *settings)
+        text = self.run("snakemake", "-np", *TARGETS, "--config", "scale=demo", *settings)
         counts = re.findall(r"^(\w+) +(\d+)$", text, flags=re.M)
         return {rule: int(count) for rule, count in counts if rule != "total"}
 
@@ -86,7 +86,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     for name in FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
     checkout_copy = Checkout(root)
-    text = checkout_copy.run("snakemake", "-n", *TARGETS, "--config", "scale=demo")
+    text = checkout_copy.run("snakemake", "-np", *TARGETS, "--config", "scale=demo")
     for files in re.findall(r"^    output: (.*)$", text, flags=re.M):
         for file in files.split(", "):
             path = root / "work" / "demo" / file

@@ -89,7 +89,7 @@ def test_the_paper_is_made_again_without_images_and_networks(crate_study, tmp_pa
     assert (place / "paper" / "paper.pdf").stat().st_size > 50_000
 
     repetition = snakemake("-n", "paper", "--config", workdir)
-    assert "Nothing to be done" in repetition.stdout + repetition.stderr
+    assert "nothing would run" in repetition.stdout + repetition.stderr
     facts = place / "tables" / "glaucoma" / "facts.json"
     write_json(facts, read_json(facts) | {"title": "another"})
     assert compare(crate_study.crate, place).different == ["tables/glaucoma/facts.json"]

@@ -80,7 +80,7 @@ def test_a_mistake_gets_one_message_and_no_traceback(arguments, message):
 
 def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
     process = snakemake(
-        "-n",
+        "-np",
         "--forceall",
         "--profile",
         "demo",

@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EXIT_USER = 2
+EXIT_INTERRUPTED = 130  # as shells report Ctrl-C
 FAULT = "a fault of medscale itself"  # precedes a traceback in the log of a job
 # Set in the environment of jobs while the progress of a study is displayed. Jobs with a log file
 # then print nothing.

@@ -10,8 +10,8 @@ import typer
 
 from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
 from medscale.cli import results
 from medscale.cli.printing import AsJson, print_facts
 

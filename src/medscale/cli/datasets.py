@@ -12,8 +12,8 @@ from rich.table import Table
 
 from medscale.base import paths
 from medscale.base.code import shown_path
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
 from medscale.cli.completion import studies_like
 from medscale.cli.options import ConfigFile, Kind, Scale, study_graph
 from medscale.cli.printing import AsJson, findings_text, out, print_facts

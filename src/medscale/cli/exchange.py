@@ -9,7 +9,7 @@ import typer
 
 from medscale.base import paths
 from medscale.base.code import shown_path
-from medscale.base.log import plain
+from medscale.base.console import plain
 from medscale.cli.completion import results_like
 from medscale.cli.options import Result
 from medscale.cli.printing import AsJson, print_facts

@@ -1,5 +1,6 @@
 """The command line ``medscale``: its commands, in the order of its help."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,14 @@ ELSEWHERE = {
 
 class Commands(TyperGroup):
     """The commands; a name that other programs have is answered with what to type here."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it with one line, and with the status that Typer gives."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("medscale: stopped", file=sys.stderr)
+            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and further arguments, as click does."""

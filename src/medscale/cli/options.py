@@ -15,7 +15,7 @@ import typer
 
 from medscale.base import paths
 from medscale.base.code import ROOT
-from medscale.base.errors import MedscaleError
+from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
 from medscale.cli.completion import results_like, studies_like
 from medscale.data.kind import kind_names
 
@@ -72,10 +72,10 @@ def run_snakemake(
 ) -> bool:
     """Run Snakemake in the project's root; return whether it succeeded.
 
-    Its output goes to stderr, so that stdout holds nothing but the facts of the command. Raises
-    MedscaleError when a user stops it (Ctrl-C).
+    Its output goes to stderr, so that stdout holds nothing but the facts of the command. Ends
+    the command when a user stops it (Ctrl-C).
     """
-    command = [sys.executable, "-m", "snakemake", *targets]
+    command = [sys.executable, "-m", "medscale.cli.snakemake", *targets]
     command += ["--logger", "medscale"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
@@ -87,7 +87,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     """Return the exit status of a process that Ctrl-C reaches as well.
 
     ``subprocess.run`` would kill it a quarter of a second later. Snakemake then could neither stop
-    its jobs nor remove its lock, and the next call would fail. Raises MedscaleError after Ctrl-C.
+    its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C.
     """
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -103,7 +103,9 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             stopped = True
             print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
     if stopped:
-        raise MedscaleError("stopped; what is complete stays, and the same command goes on")
+        text = "stopped; what is complete stays, and the same command goes on"
+        print(f"medscale: {text}", file=sys.stderr)
+        raise typer.Exit(EXIT_INTERRUPTED)
     return status
 
 
@@ -111,9 +113,9 @@ def changes_of(
     scale: str, only: str | None, configfile: Path | None, cluster: bool = False
 ) -> dict[str, Any]:
     """Return the changes to config.yaml as Snakemake would read them."""
-    from medscale.config.layers import merge
-
     layers = layers_of(scale, only, configfile, cluster)
+    from medscale.config.layers import merge  # after a wrong path has been refused
+
     return reduce(merge, (layer.tree for layer in layers), {})
 
 
@@ -129,9 +131,9 @@ def study_graph(
     Raises MedscaleError on all mistakes of the configuration, and for a target in ``arguments``
     that does not exist.
     """
-    from medscale.workflow.graph import Graph
-
     changes = changes_of(scale, only, configfile, cluster)
+    from medscale.workflow.graph import Graph  # after a wrong path has been refused
+
     return Graph(changes, arguments, files=files_of(configfile, cluster))
 
 
@@ -152,7 +154,7 @@ def of_demo(command: str, scale: str, configfile: Path | None) -> str:
 
 def files_of(configfile: Path | None, cluster: bool = False) -> list[Path]:
     """Return the YAML files of the layers above config.yaml, the highest last."""
-    from medscale.resources.site import FILE as SITE
+    from medscale.base.provenance import SITE
 
     return [ROOT / SITE] * cluster + ([configfile] if configfile is not None else [])
 
@@ -164,17 +166,19 @@ def layers_of(
 
     A scale in the file wins over the option, and the file over the cluster's settings.
     """
+    tree = _read(configfile) if configfile is not None else {}
+    from medscale.base.provenance import SITE
     from medscale.config.layers import Layer
-    from medscale.resources.site import FILE as SITE
 
     layers = [Layer(str(SITE), _read(ROOT / SITE))] if cluster else []
     layers += [Layer(COMMAND_LINE, {"scale": scale})] if scale is not None else []
     if configfile is not None:
-        layers.append(Layer(str(configfile), _read(configfile)))
+        layers.append(Layer(str(configfile), tree))
     return layers + ([Layer(COMMAND_LINE, {"only": only})] if only else [])
 
 
 def _read(configfile: Path) -> dict[str, Any]:
-    from medscale.config.yaml_file import read_yaml
+    path = paths.existing_path(configfile, "name a YAML file of changes to config.yaml")
+    from medscale.config.yaml_file import read_yaml  # after a wrong path has been refused
 
-    return read_yaml(paths.existing_path(configfile, "name a YAML file of changes to config.yaml"))
+    return read_yaml(path)

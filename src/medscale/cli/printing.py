@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from medscale.base.log import Terminal, plain
+from medscale.base.console import Terminal, plain
 from medscale.base.text import visible
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the facts as JSON (docs/json.md)")]

@@ -13,18 +13,24 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
-from medscale.cli.options import ConfigFile, Only, Scale, changes_of, of_demo
+from medscale.cli.options import ConfigFile, Only, changes_of, of_demo
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
     from medscale.resources.slurm import QueuedJob
+    from medscale.workflow.graph import Graph
     from medscale.workflow.progress.state import Recorded
 
 
+LastScale = Annotated[
+    str | None, typer.Option(help="full or demo; default: that of the study started last")
+]
+
+
 def status(
-    scale: Scale = "full",
+    scale: LastScale = None,
     only: Only = None,
     configfile: ConfigFile = None,
     as_json: AsJson = False,
@@ -32,10 +38,9 @@ def status(
     """Show how far a running study is: stages, running jobs, time left, failures, SLURM jobs."""
     from medscale.resources import slurm
     from medscale.resources.submit import place_of
-    from medscale.workflow.graph import Graph
     from medscale.workflow.progress.state import read
 
-    workdir = Graph(changes_of(scale, only, configfile)).workdir
+    workdir = _graph(scale, only, configfile).workdir
     recorded = read(workdir)
     queued: list[QueuedJob] = []
     if shutil.which("squeue"):
@@ -45,7 +50,9 @@ def status(
             note = str(error).splitlines()[0]
             typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
     if recorded is None and not queued:
-        hint = of_demo("status", scale, configfile) or "; `medscale study` starts the demo"
+        hint = (
+            of_demo("status", scale or "full", configfile) or "; `medscale study` starts the demo"
+        )
         place = "this folder" if workdir == ROOT else shown_path(workdir)
         raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)
@@ -55,18 +62,18 @@ def logs(
     target: Annotated[
         str, typer.Argument(help="such as results/skin/ddp_2gpu, skin, or paper")
     ] = "",
-    scale: Scale = "full",
+    scale: LastScale = None,
     configfile: ConfigFile = None,
     lines: Annotated[int, typer.Option(min=1, help="last lines of each log")] = 5,
     as_json: AsJson = False,
 ) -> None:
     """Show the last lines of the logs that belong to a target, the newest log last."""
     from medscale.resources.slurm import LOGS
-    from medscale.workflow.graph import Graph
+    from medscale.resources.submit import place_of
     from medscale.workflow.progress.logs import excerpt, logs_of
 
-    workdir = Graph(changes_of(scale, None, configfile), arguments=[target]).workdir
-    files = list(logs_of(workdir, ROOT / LOGS, target))
+    workdir = _graph(scale, None, configfile, target).workdir
+    files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), target))
     if not files:
         raise MedscaleError(
             f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
@@ -74,6 +81,25 @@ def logs(
         )
     parts = {shown_path(file): excerpt(file, lines) for file in files}
     print_facts({"logs": parts}, _log_text(parts), as_json)
+
+
+def _graph(scale: str | None, only: str | None, configfile: Path | None, target: str = "") -> Graph:
+    """Return the checked configuration of a study; without scale and file, of the one begun last.
+
+    ``medscale study`` without a file is at demo scale, and Snakemake without a profile at full
+    scale; each has a workdir, in which the other's logs are not looked for.
+    """
+    from medscale.workflow.graph import Graph
+    from medscale.workflow.progress.state import FILE
+
+    scales = [scale] if scale else ["full"] if configfile else ["full", "demo"]
+    graphs = [Graph(changes_of(name, only, configfile), arguments=[target]) for name in scales]
+    return max(graphs, key=lambda graph: _last_change(graph.workdir / FILE))
+
+
+def _last_change(file: Path) -> float:
+    """Return the Unix time of the last change of a file; 0 where there is none."""
+    return file.stat().st_mtime if file.is_file() else 0.0
 
 
 def _log_text(parts: dict[str, list[str]]) -> Iterator[str]:

@@ -12,8 +12,8 @@ from rich.console import RenderableType
 
 from medscale.base import paths
 from medscale.base.code import shown_path
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
 from medscale.cli.completion import results_like
 from medscale.cli.options import ConfigFile, Device, Only, Result, Scale, Seed, study_graph
 from medscale.cli.printing import AsJson, out, print_facts

@@ -13,8 +13,8 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from medscale.base.code import ROOT, shown_path
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
 from medscale.cli.completion import runs_like, studies_like
 from medscale.cli.options import (
     Cluster,

@@ -9,8 +9,8 @@ import typer
 from rich.console import RenderableType
 from rich.table import Table
 
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain
 from medscale.cli.options import ConfigFile, Only, Scale, study_graph
 from medscale.cli.printing import AsJson, print_facts
 

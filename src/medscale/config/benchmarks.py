@@ -1,8 +1,6 @@
 """The sections of benchmarks and profiles, each setting with its limits."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -95,7 +93,7 @@ class Latency(Strict):
     repeats: Repeats = 3
 
     @model_validator(mode="after")
-    def _with_eager(self) -> Latency:
+    def _with_eager(self) -> Self:
         if "eager" not in self.ways:
             raise ValueError("ways must have eager, which the others are compared with")
         return self
@@ -130,7 +128,7 @@ class Benchmarks(Strict):
     formats: Formats | None = None
 
     @model_validator(mode="after")
-    def _exported_first(self) -> Benchmarks:
+    def _exported_first(self) -> Self:
         if self.inference is not None and self.export is None:
             raise ValueError(
                 "inference is measured of the runs that `export` names; give benchmarks.export"

@@ -1,8 +1,6 @@
 """The sections that compare runs: convergence to a target, and the search for learning rates."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -63,7 +61,7 @@ class Sweep(Strict):
     )
 
     @model_validator(mode="after")
-    def _has_values(self) -> Sweep:
+    def _has_values(self) -> Self:
         if self.lr is None and self.lr_scaling is None:
             raise ValueError("give values of lr, of lr_scaling, or of both")
         return self

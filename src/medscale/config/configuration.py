@@ -1,10 +1,9 @@
 """The configuration: config.yaml, the overlay of its scale and the user's changes, validated."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -49,18 +48,18 @@ class Config(Strict):
     stand_in_gpu: bool = Field(
         False, description="demo only: GPU runs are carried out on CPU processes"
     )
-    node: Node = Node()
-    dask: Dask = Dask()
+    node: Node = Node.of_defaults()
+    dask: Dask = Dask.of_defaults()
     cluster: Cluster | None = Field(
         None, description="jobs go through SLURM (profiles/slurm/site.yaml)"
     )
-    cost: Cost = Cost()
+    cost: Cost = Cost.of_defaults()
     studies: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")], Study] = Field(
         min_length=1, description="the studies by name"
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Config:
+    def _consistent(self) -> Self:
         if self.stand_in_gpu and self.scale != "demo":
             raise ValueError(
                 "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
@@ -82,7 +81,7 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
-    def _export_formats_exist(self) -> Config:
+    def _export_formats_exist(self) -> Self:
         # Checked here, not in the section, so that only readers of the whole configuration depend
         # on the registry: a new format must not make shards or trainings again.
         for name, study in self.studies.items():
@@ -213,7 +212,8 @@ def validate(
 ) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
     tree = layers.whole()
-    _refuse_surrogates(layers.base, tree)
+    if not _is_unicode(tree):
+        _refuse_surrogates(layers.base, tree)
     errors: list[Exception] = list(layers.faults)
     try:
         config = Config.model_validate(tree)
@@ -233,6 +233,15 @@ def _networks(config: Config) -> set[str]:
     runs = (RunSpec.parse(run).model for study in studies for run in study.runs)
     models = (model.name for study in studies for model in (study.model, *study.models.values()))
     return {name for name in (*runs, *models) if name is not None}
+
+
+def _is_unicode(tree: dict[str, Any]) -> bool:
+    """Whether all text is known to fit UTF-8, which has no surrogates."""
+    try:
+        json.dumps(tree, ensure_ascii=False, default=repr).encode()
+    except (UnicodeEncodeError, TypeError):  # of a key that JSON lacks, such as a date
+        return False
+    return True
 
 
 def _refuse_surrogates(base: str | Path, value: Any, setting: str = "") -> None:

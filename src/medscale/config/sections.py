@@ -1,8 +1,6 @@
 """The section of a study, with its evaluation: each setting with its limits."""
 
-from __future__ import annotations
-
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -53,7 +51,7 @@ class Evaluate(Strict):
     )
 
     @model_validator(mode="after")
-    def _between_0_and_1(self) -> Evaluate:
+    def _between_0_and_1(self) -> Self:
         if not all(0 < value < 1 for value in self.specificities):
             raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
         if self.age_bands != sorted(self.age_bands):
@@ -90,7 +88,8 @@ class Study(Strict):
     title: str = Field(description="name of the study in the paper")
     source: Source
     datasheet: Datasheet = Field(
-        Datasheet(), description="answers for your own images; a dataset kind has its own"
+        Datasheet.of_defaults(),
+        description="answers for your own images; a dataset kind has its own",
     )
     classes: Unique[Annotated[str, Field(min_length=1)]] | None = Field(
         None,
@@ -103,21 +102,21 @@ class Study(Strict):
         description="title of a class, by its name, for figures, tables, paper and page; a class "
         "without a title has its name there. Files keep the names",
     )
-    split: Split = Split()
-    preprocess: Preprocess = Preprocess()
-    augment: Augment = Augment()
+    split: Split = Split.of_defaults()
+    preprocess: Preprocess = Preprocess.of_defaults()
+    augment: Augment = Augment.of_defaults()
     model: Model
     models: dict[str, Model] = Field({}, description="settings of further models that runs name")
-    recipe: Recipe = Recipe()
-    parallel: Parallel = Parallel()
+    recipe: Recipe = Recipe.of_defaults()
+    parallel: Parallel = Parallel.of_defaults()
     seeds: Unique[Seed] | None = Field(
         None, min_length=1, description="seeds of this study; null: the general `seeds`"
     )
     detect: Detect | None = None
-    evaluate: Evaluate = Evaluate()
-    benchmarks: Benchmarks = Benchmarks()
-    profile: Profile = Profile()
-    checklist: Checklist = Checklist()
+    evaluate: Evaluate = Evaluate.of_defaults()
+    benchmarks: Benchmarks = Benchmarks.of_defaults()
+    profile: Profile = Profile.of_defaults()
+    checklist: Checklist = Checklist.of_defaults()
     tensorboard: bool = Field(
         False, description="write the history also as TensorBoard logs, below the run's folder"
     )
@@ -131,7 +130,7 @@ class Study(Strict):
     external_of: str | None = Field(
         None, description="set by `external`: the study whose runs are evaluated on these images"
     )
-    convergence: Convergence = Convergence()
+    convergence: Convergence = Convergence.of_defaults()
     sweep: Sweep | None = Field(
         None, description="search for the learning rate; each point becomes an entry of `studies`"
     )
@@ -147,14 +146,14 @@ class Study(Strict):
     )
 
     @model_validator(mode="after")
-    def _distinct_titles(self) -> Study:
+    def _distinct_titles(self) -> Self:
         titles = list(self.class_titles.values())
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f"class_titles: {twice[0]!r} is the title of two classes")
         return self
 
     @model_validator(mode="after")
-    def _valid_runs(self) -> Study:
+    def _valid_runs(self) -> Self:
         for name in (*self.runs, self.baseline, *self.profile.runs):
             try:
                 RunSpec.parse(name)

@@ -3,9 +3,7 @@
 They are separate from ``config``, so that a change of another section processes no image again.
 """
 
-from __future__ import annotations
-
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -34,7 +32,7 @@ class Limits(Strict):
         return int(self.megapixels * 10**6)
 
 
-LIMITS = Limits()  # also the limits of the service
+LIMITS = Limits.of_defaults()  # also the limits of the service
 
 
 class Source(Strict):
@@ -92,7 +90,7 @@ class Source(Strict):
     )
 
     @model_validator(mode="after")
-    def _generated_in_place(self) -> Source:
+    def _generated_in_place(self) -> Self:
         if self.synthetic and self.path is not None:
             raise ValueError("a synthetic source has no path: it is generated below the workdir")
         if self.of is not None and self.path is not None:
@@ -169,7 +167,7 @@ class Split(Strict):
         return {key: value for key, value in values.items() if key not in names} | shares
 
     @model_validator(mode="after")
-    def _folds_are_grouped(self) -> Split:
+    def _folds_are_grouped(self) -> Self:
         if self.folds is None:
             return self
         if self.mode != "grouped":
@@ -185,13 +183,13 @@ class Split(Strict):
         return self
 
     @model_validator(mode="after")
-    def _holds_out(self) -> Split:
+    def _holds_out(self) -> Self:
         if (self.mode == "source") != (self.held_out is not None):
             raise ValueError("mode source and held_out belong together")
         return self
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> Split:
+    def _sums_to_one(self) -> Self:
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise ValueError(
                 f"train + val + test must be 1, not {self.train + self.val + self.test:g}"
@@ -242,7 +240,7 @@ class Preprocess(Strict):
     )
 
     @model_validator(mode="after")
-    def _odd_median(self) -> Preprocess:
+    def _odd_median(self) -> Self:
         if self.median is not None and self.median % 2 == 0:
             raise ValueError("median must be odd")
         return self
@@ -289,7 +287,7 @@ class Dask(Strict):
     )
 
     @model_validator(mode="after")
-    def _encrypted(self) -> Dask:
+    def _encrypted(self) -> Self:
         # Anyone who can connect to a scheduler without TLS can run code as its user.
         if "://" in self.scheduler and not self.scheduler.startswith("tls://"):
             raise ValueError(

@@ -1,10 +1,8 @@
 """RunPlan: every setting of a replicate that decides its weights or its processes (spec.json)."""
 
-from __future__ import annotations
-
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -287,7 +285,7 @@ class Detect(Strict):
         16, ge=1, le=1_000_000, description="images of an optimizer step, over all devices"
     )
     lr: float = Field(1e-3, gt=0, description="largest learning rate")
-    augment: Augment = Augment()
+    augment: Augment = Augment.of_defaults()
     pretrained: str | None = Field(
         None, description="path of a .safetensors file of weights; null: random weights"
     )
@@ -298,7 +296,7 @@ class Detect(Strict):
     )
 
     @model_validator(mode="after")
-    def _boxes_stay_valid(self) -> Detect:
+    def _boxes_stay_valid(self) -> Self:
         allowed = ("hflip", "brightness", "contrast", "gamma", "noise")
         for name, default in Augment().model_dump().items():
             if name not in allowed and getattr(self.augment, name) != default:
@@ -349,7 +347,7 @@ class RunPlan(Strict):
         """Copies of the network that each train on a share of the global batch."""
         return self.processes // self.run.stages
 
-    def on_fewer(self, processes: int) -> RunPlan:
+    def on_fewer(self, processes: int) -> Self:
         """Return the plan of the same training on fewer processes of one node.
 
         The global batch stays, and accumulation keeps the images of a device at a time. The

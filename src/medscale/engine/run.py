@@ -1,10 +1,8 @@
 """RunSpec: the configuration of a run, which its name states completely."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -37,7 +35,7 @@ class RunSpec(BaseModel):
     model: str | None = None  # network instead of the study's; None: the study's
 
     @model_validator(mode="after")
-    def _check(self) -> RunSpec:
+    def _check(self) -> Self:
         if (strategy := STRATEGIES.get(self.strategy)) is None:
             raise ValueError(f"a strategy is one of {', '.join(STRATEGIES)}")
         name_fits = self.model is None or (
@@ -77,7 +75,7 @@ class RunSpec(BaseModel):
         return "_".join([*parts, *([self.model] if self.model is not None else [])])
 
     @classmethod
-    def parse(cls, name: str) -> RunSpec:
+    def parse(cls, name: str) -> "RunSpec":
         """Read a run's name.
 
         Raises MedscaleError stating which part of the name is wrong and what is allowed there.

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.base.log import plain
 from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES

@@ -15,6 +15,7 @@ from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan
 from medscale.resources import cost
 from medscale.resources.machines import Cluster, SbatchOption
+from medscale.resources.slurm import is_of
 
 SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
 DASK_WORKER_MB = 1500
@@ -130,13 +131,10 @@ def training_cpus(config: Config, plan: RunPlan) -> int:
     )
 
 
-def failures(folder: Path, attempts: int) -> Failures:
-    """Count the failures in the newest ``attempts`` logs of a folder of SLURM logs."""
-    logs = (
-        sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime)[-attempts:]
-        if attempts
-        else []
-    )
+def failures(folder: Path, attempts: int, workdir: str) -> Failures:
+    """Count the failures in the newest ``attempts`` logs of a workdir in a folder of SLURM logs."""
+    logs = [log for log in folder.glob("*.log") if is_of(log, workdir)] if attempts else []
+    logs = sorted(logs, key=lambda file: file.stat().st_mtime)[-attempts:]
     texts = [file.read_text(encoding="utf-8", errors="replace") for file in logs]
     return Failures(
         time=sum(OUT_OF_TIME.search(text) is not None for text in texts),

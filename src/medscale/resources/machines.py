@@ -1,7 +1,5 @@
 """Sections of the configuration on machines: nodes, cluster, Dask, and the cost model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -13,6 +13,9 @@ from medscale.base.errors import MedscaleError
 PREFIX = "medscale"  # of job names, as set in profiles/slurm
 LOGS = Path("logs/slurm")  # below the project's root, as set in profiles/slurm
 CANCEL_TIMEOUT_S = 120.0
+PLACE_VARIABLE = "MEDSCALE_PLACE"  # the workdir of a job, which profiles/slurm/job.sh prints
+PLACE = re.compile(r"^medscale: job of (.+)$", re.M)
+HEAD_BYTES = 4000  # of a log, in which that line is
 UNREACHED = re.compile(r"[Uu]nable to contact|[Cc]onnection refused|timed out")
 
 
@@ -66,6 +69,16 @@ def queue(root: Path, workdir: str) -> list[QueuedJob]:
         and Path(folder) == root
         and comment.endswith(f"({workdir})")
     ]
+
+
+def is_of(log: Path, workdir: str) -> bool:
+    """Whether a job's log is of a workdir; also if the log does not name its workdir.
+
+    Jobs of all workdirs, such as those of the demo and of the full scale, share a folder of logs.
+    """
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        place = PLACE.search(stream.read(HEAD_BYTES))
+    return place is None or place[1] == workdir
 
 
 def _orphans(root: Path, workdir: str) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -42,6 +43,7 @@ class Submission:
         self._arguments = deployment.apptainer_args
         self.place = place_of(graph.workdir)
         if self._config.cluster is not None:
+            os.environ[slurm.PLACE_VARIABLE] = self.place
             # SLURM's signal before the time limit reaches all processes of a job. Training handles
             # it. Without this setting, which shells inherit, it would end Snakemake and the shells.
             signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -110,7 +112,7 @@ class Submission:
             resources = jobs.resources(
                 cluster,
                 jobs.request(self._config, rule, names, threads),
-                jobs.failures(folder, attempt - 1),
+                jobs.failures(folder, attempt - 1, self.place),
                 jobs.description(rule, names, self.place),
                 warn=rule == "train",
                 limit_mb=self._config.node.memory_mb,

@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.base.log import plain
 from medscale.config.sections import Evaluate
 from medscale.data.index import AUDIT_CSV, AUDIT_JSON, INDEX, build_index
 from medscale.data.settings import Dask, Source, Split

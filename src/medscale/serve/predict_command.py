@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
+from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import plain, track
+from medscale.base.log import track
 from medscale.base.paths import existing_image
 from medscale.data.prepare import NO_CONTRAST
 from medscale.report.names import class_name

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +27,9 @@ class Report:
     """The chapters of all studies of a configuration."""
 
     def __init__(self, graph: Graph) -> None:
-        """Take the configuration and the folders from ``graph``.
-
-        Claims and answers to checklists that name what does not exist end Snakemake.
-        """
+        """Take the configuration and the folders from ``graph``."""
         self.graph, self.config = graph, graph.config
-        or_end(partial(refuse_mistakes, self.config))
+        self._refuse_mistakes = cache(partial(or_end, partial(refuse_mistakes, self.config)))
         # Figures with images are sources of a restored study; the crate has them, or says so.
         restored = graph.restored is not None
         self.chapters = [c for c in CHAPTERS if not (restored and c.shows_images)]
@@ -167,11 +164,17 @@ class Report:
         return of_studies + [("", chapter) for chapter in CHAPTERS if chapter.spans_studies]
 
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
-        """Return a chapter's inputs; files of the checkout are named from the working folder."""
+        """Return a chapter's inputs; files of the checkout are named from the working folder.
+
+        Claims and answers to checklists that name what does not exist end Snakemake, if a planned
+        job needs them: a single result does not.
+        """
 
         def from_workdir(path: str | Path) -> str:
             return self.graph.relative(path) if isinstance(path, Path) else path
 
+        if chapter.spans_studies:
+            self._refuse_mistakes()
         return {
             name: [from_workdir(path) for path in paths]
             if isinstance(paths, list)

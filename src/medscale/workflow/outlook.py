@@ -57,7 +57,7 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
         if len(again) > MOST_CAUSES:
             yield f"         - and {len(again) - MOST_CAUSES} more causes"
     if total:
-        yield "  more   medscale why TARGET names all causes; medscale check tests this machine"
+        yield "  more   snakemake -np prints each job; medscale why TARGET names all causes"
 
 
 def _print(graph: Graph, workflow: Any) -> None:

@@ -14,8 +14,8 @@ from rich.console import RenderableType
 from rich.table import Column, Table
 
 from medscale.base.code import ROOT, shown_path
+from medscale.base.console import plain
 from medscale.base.files import read_table
-from medscale.base.log import plain
 from medscale.base.paths import SUMMARY
 from medscale.base.timing import stage_times
 from medscale.report.marks import STAND_IN

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from medscale.base.code import shown_path
-from medscale.base.log import Terminal, plain
+from medscale.base.console import Terminal, plain
 from medscale.workflow.progress.logs import epoch
 from medscale.workflow.progress.state import Job, State
 

@@ -13,21 +13,22 @@ from medscale.workflow.progress.state import Job
 if TYPE_CHECKING:
     from medscale.config.configuration import Config
 
-# Seconds of jobs that the cost model does not describe, measured in the demo on two cores. Only
-# their ratios matter after the first finished jobs, since the estimate is corrected by them.
+# Seconds of jobs that the cost model does not describe, measured in the demo on two cores without
+# another load. Only their ratios matter after the first finished jobs, since the estimate is
+# corrected by them.
 SECONDS = {
-    "plan": 0.5,
-    "config": 0.5,
-    "demo_data": 10,
-    "external": 8,
-    "reference": 8,
-    "enhance": 60,
-    "loading": 15,
-    "export": 20,
-    "inference": 40,
-    "paper_pdf": 40,
+    "plan": 0.1,
+    "config": 0.1,
+    "demo_data": 3,
+    "external": 5,
+    "reference": 1.5,
+    "enhance": 25,
+    "loading": 30,
+    "export": 7,
+    "inference": 6,
+    "paper_pdf": 9,
 }
-SECONDS_OF_OTHERS = 5.0  # of a chapter of the report
+SECONDS_OF_OTHERS = 2.0  # of a chapter of the report
 
 
 def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> None:

@@ -43,8 +43,17 @@ SHOWN = {
 }
 
 
+def lists_jobs(settings: Any) -> bool:
+    """Whether a dry run prints each job: with ``-np``, ``--verbose`` or ``--debug-dag``.
+
+    Args:
+        settings: Snakemake's settings of its output.
+    """
+    return bool(settings.printshellcmds or settings.verbose or settings.debug_dag)
+
+
 class Handler(LogHandlerBase):
-    """Shows a line for each stage; a dry run is printed as Snakemake prints it.
+    """Shows a line for each stage; a dry run with ``-np`` is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
     notes of the workflow itself are printed above the lines. ``--quiet all`` and ``--quiet
@@ -78,6 +87,8 @@ class Handler(LogHandlerBase):
                 formatter=DefaultFormatter(settings.quiet, settings.show_failed_logs),
                 filter=DefaultFilter(*filter_options),
             )
+            if not lists_jobs(settings):
+                self._plain.setLevel(WARNING)
         else:
             os.environ[QUIET_VARIABLE] = "1"
 
@@ -112,7 +123,8 @@ class Handler(LogHandlerBase):
             print(f"medscale: error: {mistake}", file=sys.stderr)
             return
         if self._plain is not None:
-            self._plain.handle(record)
+            if record.levelno >= self._plain.level:
+                self._plain.handle(record)
             return
         try:
             self._take(record)

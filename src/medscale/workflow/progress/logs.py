@@ -8,7 +8,9 @@ from pathlib import Path
 
 from medscale.base.errors import FAULT
 from medscale.base.provenance import SITE
+from medscale.engine.run import RunSpec
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
+from medscale.resources.slurm import is_of
 
 TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
@@ -71,6 +73,9 @@ HOST = re.compile(
 )
 SNAKEMAKE = "WorkflowError:"  # the message is on the next line
 FOLLOWING = ("Exited with exit code", "At least one job did not complete")  # say that it failed
+SHARD_FOLDERS = ("shards", "shards_detect")
+# The wildcards of a job after its study, as Snakemake's executor joins them.
+JOB = re.compile(r"(?:_(?P<name>.+?))?(?:_(?:seed)?\d+(?:_fold\d+)?)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(?:data|measured|figures|tables)/(?:raw/)?([^/]+)")
 
 
@@ -185,12 +190,13 @@ def epoch(file: Path) -> str:
     return ""
 
 
-def logs_of(workdir: Path, slurm_logs: Path, target: str) -> Iterator[Path]:
+def logs_of(workdir: Path, slurm_logs: Path, place: str, target: str) -> Iterator[Path]:
     """Yield the logs that belong to a target, those of its study first and the newest last.
 
     Args:
         workdir: folder of the study's outputs.
-        slurm_logs: folder of SLURM's logs of jobs.
+        slurm_logs: folder of SLURM's logs of jobs, of all workdirs.
+        place: the workdir as SLURM's logs name it.
         target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run.
     """
     study, run = _parts(target)
@@ -199,9 +205,27 @@ def logs_of(workdir: Path, slurm_logs: Path, target: str) -> Iterator[Path]:
     else:
         folders = [workdir / "logs" / study] + ([workdir / "logs" / study / run] if run else [])
     files = [file for folder in folders for file in folder.glob("*.log")]
-    prefix = "_".join(part for part in (study, run) if part)
-    files += slurm_logs.glob(f"rule_*/{prefix}*/*.log") if prefix else []
+    files += [
+        log
+        for log in (slurm_logs.glob(f"rule_*/{study}*/*.log") if study else [])
+        if _is_job_of(log.parent.name, study, run) and is_of(log, place)
+    ]
     yield from sorted(set(files), key=lambda file: file.stat().st_mtime)
+
+
+def _is_job_of(folder: str, study: str, run: str) -> bool:
+    """Whether the name of a folder of SLURM's logs, the wildcards of a job, names study and run.
+
+    Another study may begin with the same word, and another run with the same name.
+    """
+    match = JOB.fullmatch(folder.removeprefix(study))
+    if match is None:
+        return False
+    return match["name"] == run or (not run and (not match["name"] or _is_of_study(match["name"])))
+
+
+def _is_of_study(name: str) -> bool:
+    return name in SHARD_FOLDERS or RunSpec.is_name(name)
 
 
 def _parts(target: str) -> tuple[str, str]:
