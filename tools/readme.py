@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +87,13 @@ def filled(readme: str, runs: pd.DataFrame) -> str:
 
 
 def minutes(workdir: Path) -> int | None:
-    """Return the minutes of the call that made the whole demo; None if the last call made less."""
+    """Return the minutes, rounded up, of the call that made all; None if it made less."""
     recorded = read_progress(workdir)
     if recorded is None or recorded.state.ended is None or recorded.state.failed():
         return None
     if len(recorded.state.finished()) < stage_times(workdir)["jobs"].sum():
         return None
-    return round((recorded.state.ended - recorded.state.start_time) / 60)
+    return ceil((recorded.state.ended - recorded.state.start_time) / 60)
 
 
 def write_minutes(number: int) -> None:

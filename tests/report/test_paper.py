@@ -14,7 +14,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
-from medscale.report.paper.filters import FILTERS, listed, printed, spelled
+from medscale.report.paper.filters import FILTERS, listed, listed_titles, printed, spelled
 from medscale.report.writer import write_chapter
 from medscale.workflow.pictures import Figure, are_possible, pictures
 from paper_pages import pages_of_sections, wide_lines
@@ -173,6 +173,7 @@ def test_lists_and_small_numbers_read_as_in_a_sentence():
     assert listed(["a", "b", "c"]) == "a, b and c"
     assert listed(["DDP, 2 GPU", "serial, 1 CPU"]) == "DDP, 2 GPU and serial, 1 CPU"
     assert listed(["DDP, 2 GPU", "b", "c"]) == "DDP, 2 GPU; b; and c"
+    assert listed_titles(["Skin & nails", "Eyes"]) == r"\emph{Skin \& nails} and \emph{Eyes}"
     assert [spelled(count) for count in (0, 5, 13)] == ["no", "five", "13"]
     assert printed("by up to 10 %") == r"by up to 10\,\%"  # no line ends before the sign
 

@@ -283,7 +283,7 @@ def test_the_documents_name_the_same_minutes_of_the_demo(tmp_path: Path) -> None
     state.finish(2)
     state.ended = 1000.0 + 842
     state.write()
-    assert readme.minutes(tmp_path) == 14
+    assert readme.minutes(tmp_path) == 15
     for name in ("a", "b"):  # stages that an earlier call finished
         (tmp_path / "benchmarks" / f"{name}.tsv").write_text("s\n2\n")
     assert readme.minutes(tmp_path) is None

@@ -115,6 +115,11 @@ def listed(values: Iterable[str]) -> str:
     return last.join(filter(None, [comma.join(names_[:-1]), *names_[-1:]]))
 
 
+def listed_titles(values: Iterable[str]) -> Latex:
+    """Join titles of studies as ``listed`` does, in italics."""
+    return Latex(listed(rf"\emph{{{text.latex(title)}}}" for title in values))
+
+
 def spelled(count: int) -> str:
     """Return a number of things in words up to twelve: "three"; 0 is "no"."""
     return NUMERALS[count] if count < len(NUMERALS) else str(count)
@@ -123,6 +128,7 @@ def spelled(count: int) -> str:
 FILTERS: dict[str, Callable[..., str]] = {
     "latex": Latex,
     "listed": listed,
+    "listed_titles": listed_titles,
     "spelled": spelled,
     "class_name": class_name,
     "percent": percent,
