@@ -264,7 +264,7 @@ def test_code_with_local_changes_and_unlike_replicates_reach_the_paper(study, tm
         report_provenance(tmp_path, [tmp_path / "results" / "glaucoma" / "serial_1cpu"])
     )
     assert facts["local_changes"]
-    assert facts["mixed"] == ["glaucoma/serial_1cpu"]
+    assert facts["mixed"] == [{"run": "glaucoma/serial_1cpu", "differences": ["code"]}]
     assert facts["containers"] == ["medscale-1.sif"]
     assert len((tmp_path / "tables" / "provenance.csv").read_text().splitlines()) == 3
 

@@ -91,7 +91,7 @@ def test_answers_are_those_of_the_datasheet_or_not_known(tmp_path: Path) -> None
         assert any("column age" in text for text in content["rai:personalSensitiveInformation"])
         assert "20 images are of 10 patients." in content["rai:dataLimitations"]
         if synthetic:
-            assert content["license"].startswith("Each merged set has terms of its own")
+            assert content["license"].startswith("Each merged set has separate terms")
             assert content["citeAs"].startswith("Kiefer et al.")
             assert len(content["rai:dataBiases"]) > 1
         else:

@@ -478,7 +478,7 @@ def test_the_command_prints_where_the_time_goes(
     assert result.exit_code == 0, result.output
     assert commands[0][1:4] == [
         "-m",
-        "snakemake",
+        "medscale.cli.snakemake",
         "profiled/skin/ddp_2gpu",
     ]  # options take all that follows them
     assert "outside operators" in result.output

@@ -39,6 +39,13 @@ SETTINGS = SimpleNamespace(
 )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove what a handler sets in the environment of its process, also after the test."""
+    monkeypatch.setenv(QUIET_VARIABLE, "1")
+    monkeypatch.delenv(QUIET_VARIABLE)
+
+
 def training(number: int, run: str = "ddp_2gpu", expected: float = 10.0) -> Job:
     wildcards = {"study": "skin", "run": run, "replicate": f"seed{number}"}
     return Job(number, "train", wildcards, expected)
@@ -306,7 +313,6 @@ def test_events_become_lines_and_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(QUIET_VARIABLE, "1")  # so that it is restored
     handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
     (tmp_path / "b.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
     jobs = [training(1), training(2), Job(3, "paper_pdf", {}, 30)]
@@ -360,7 +366,6 @@ def test_quiet_leaves_failures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(QUIET_VARIABLE, "1")  # so that it is restored
     settings = SimpleNamespace(**{**vars(SETTINGS), "quiet": {quiet}})
     handler = plugin.Handler(settings, None)  # type: ignore[arg-type]
     (tmp_path / "a.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
