@@ -25,6 +25,7 @@ from medscale.report.checklists.items import (
     unanswered,
 )
 from medscale.report.checklists.make import counts, make
+from medscale.report.overview.facts import in_training
 from synthetic_runs import ROOT, configuration
 
 LISTS = {path.stem: read_listing(path) for path in files()}
@@ -128,6 +129,22 @@ def test_a_test_set_of_one_class_has_no_sensitivity():
     baseline = {"sensitivity": absent, "specificity": {"mean": 0.9}}
     text = answer_text({"by_study": by_study}, {"a": PROJECT}, A | {"baseline": baseline})
     assert text == "not known, as the test images are of one class"
+
+
+def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them():
+    item = {"by_study": LISTS["claim"].items["32"].by_study}
+    facts = {"split": {"near_duplicates": True}, "patients": "not known", "test_in_training": 2}
+    assert answer_text(item, {"a": PROJECT}, A | facts) == (
+        "12 test images, of which 2 are in the training split too or look like an image in it; "
+        "patients are not known"
+    )
+    facts |= {"split": {"near_duplicates": False}, "patients": "known", "test_in_training": 0}
+    assert (
+        answer_text(item, {"a": PROJECT}, A | facts)
+        == "12 test images, none of which is in the training split"
+    )
+    index = pd.DataFrame({"split": ["train", "train", "test", "test"], "group": list("abbc")})
+    assert in_training(index) == 1
 
 
 def test_a_studys_own_answer_comes_first():
