@@ -147,6 +147,18 @@ def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them(
     assert in_training(index) == 1
 
 
+@pytest.mark.parametrize("item", ["claim.5", "claim.11", "claim.16", "tripod.17"])
+def test_no_publisher_is_named_where_a_program_draws_the_images(item: str):
+    listing, _, number = item.partition(".")
+    content = {"project": LISTS[listing].items[number].project}
+    drawn, real = A | {"synthetic": True}, B | {"synthetic": False}
+    text = answer_text(content, {"a": PROJECT}, drawn)
+    assert "program" in text
+    assert not re.search("publish|public", text)
+    mixed = answer_text(content, {"a": PROJECT, "b": PROJECT}, drawn, real)
+    assert re.fullmatch("Study A: .*program.*; Study B: .*(publish|Public).*", mixed)
+
+
 def test_a_studys_own_answer_comes_first():
     own_answers = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
     assert answer_text({"project": "By them."}, {"a": own_answers}, A) == "Ours."

@@ -143,3 +143,26 @@ def test_no_text_leaves_the_number_of_things_open():
     assert [
         path.name for path in files if re.search(r"\w\(s\)", path.read_text(encoding="utf-8"))
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("drawn", "words"),
+    [
+        ([True], r"\item A program draws images and labels."),
+        (
+            [True, False],
+            r"Labels are those of the datasets, but for \emph{S0}, where a program draws images "
+            "and labels. Where they were merged",
+        ),
+        ([False], "Labels are those of the datasets. Where they were merged"),
+    ],
+)
+def test_labels_are_those_of_a_dataset_only_where_there_is_one(drawn: list[bool], words: str):
+    studies = [
+        {"title": f"S{number}", "synthetic": synthetic, "images": {"test": 900}}
+        for number, synthetic in enumerate(drawn)
+    ]
+    scope = {"scaled": False, "parallel": False, "project": [], "compared": False}
+    scope |= {"unknown_patients": [], "partly_known": []}
+    provenance = {"mixed": []}
+    assert words in section("threats", studies=studies, provenance=provenance, scope=scope)
