@@ -190,3 +190,11 @@ def test_answers_name_sections_that_the_paper_has():
         assert title.lower() in answers.lower()
         assert rf"\section{{{title}}}" in paper
     assert "methods in detail" not in answers.lower()
+    assert r"\subsection{Images of another origin}" in paper
+    places = r"Images of another\s+origin|table of external|study's table<|confusions in a table"
+    assert {" ".join(place.split()) for place in re.findall(places, answers)} == {
+        "Images of another origin"
+    }
+    assert ("figure of calibration" in answers) == ("{calibration}" in paper)
+    cited = re.findall(r"CLAIM[^.]*?\\cite\{(\w+)\}", paper)
+    assert set(cited) == {LISTS["claim"].cite}
