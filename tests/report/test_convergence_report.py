@@ -169,8 +169,9 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     assert picked.loc["ddp_2cpu", "value"] == pytest.approx(0.93)
     assert picked.loc["serial_1cpu_bs64", "global_batch"] == 64
     facts = read_json(tmp_path / "tables" / "glaucoma" / "sweep.json")
-    assert [choice["is_configured"] for choice in facts["chosen"]] == [True, False]
-    assert [choice["at_edge"] for choice in facts["chosen"]] == [False, True]
+    assert [choice["configured"] for choice in facts["chosen"]] == [1e-3, 1e-3]
+    assert [choice["edge"] for choice in facts["chosen"]] == ["", "largest"]
+    assert {choice["tried"] for choice in facts["chosen"]} == {3}
     assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
     text = (tmp_path / "tables" / "glaucoma" / "sweep.tex").read_text(encoding="utf-8")
     assert ("(range)" in text, "scaling" in text) == (True, False)

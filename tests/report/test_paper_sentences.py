@@ -166,3 +166,18 @@ def test_labels_are_those_of_a_dataset_only_where_there_is_one(drawn: list[bool]
     scope |= {"unknown_patients": [], "partly_known": []}
     provenance = {"mixed": []}
     assert words in section("threats", studies=studies, provenance=provenance, scope=scope)
+
+
+def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests_on():
+    choice = {"label": "serial, 1 CPU", "global_batch": 32, "learning_rate": 0.002, "tried": 3}
+    choice |= {"configured": 0.001, "edge": "largest", "result": "results/a/b"}
+    sweep = {"points": 3, "replicates": 1, "metric": "validation accuracy", "chosen": [choice]}
+    study = {"name": "a", "title": "A", "images": {"val": 44}, "sweep": sweep}
+    text = section("convergence", studies=[study])
+    assert (
+        "the best of the three is 0.002, the largest tried; the configured value is 0.001" in text
+    )
+    assert "It rests on one seed and 44 validation images." in text
+    choice |= {"learning_rate": 0.001, "edge": ""}
+    text = section("convergence", studies=[study])
+    assert "the best of the three is 0.001, the configured value (target" in text
