@@ -160,6 +160,7 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     axes.set(xlabel="FLOPs a byte (compulsory traffic of each operator)", ylabel="GFLOP/s a device")
     style.logarithmic(axes.xaxis)
     style.logarithmic(axes.yaxis)
+    style.cover(axes.yaxis)
     point: dict[str, Any] = {"marker": "o", "color": GREY, "linestyle": ""}
     explained = [
         Line2D([], [], label="whole step", **point),
