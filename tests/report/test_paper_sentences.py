@@ -181,3 +181,17 @@ def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests
     choice |= {"learning_rate": 0.001, "edge": ""}
     text = section("convergence", studies=[study])
     assert "the best of the three is 0.001, the configured value (target" in text
+
+
+def test_a_target_that_is_not_configured_is_explained_and_few_seeds_have_no_verdict():
+    facts = {"metric": "validation accuracy", "target": "validation accuracy of at least 80 %"}
+    facts |= {"is_derived": True, "share": 0.95, "margin": 0.2, "baseline": "serial, 1 CPU"}
+    facts |= {"fewest": 5, "level": 0.9, "with_folds": False, "has_intervals": False}
+    facts |= {"is_established": False, "verdicts": [], "censored": []}
+    study = {"name": "a", "title": "A", "runs": [], "convergence": facts}
+    text = section("convergence", studies=[study, study])
+    words = "it is 95\\,\\% of a validation accuracy that every replicate of the baseline reaches."
+    assert f"If no target is configured, {words}" in text
+    assert "With fewer than five seeds of each run no verdict is given." in text
+    study = study | {"convergence": facts | {"is_derived": False}}
+    assert "If no target" not in section("convergence", studies=[study])
