@@ -38,6 +38,7 @@ from medscale.report.chapters import chapters_of
 from medscale.report.marks import mark
 from medscale.report.profiling.chapter import CHAPTER
 from medscale.report.profiling.facts import limit
+from medscale.report.profiling.figures import cover
 from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.report.writer import write_chapter
 from medscale.workflow.targets import check_target
@@ -351,7 +352,7 @@ def test_a_logarithmic_axis_has_labelled_values_on_both_sides_of_its_points() ->
     axes = style.new(2).subplots()
     axes.plot([1, 2], [29.5, 500])
     axes.set(yscale="log")
-    style.cover(axes.yaxis)
+    cover(axes.yaxis)
     assert axes.get_ylim() == pytest.approx((20, 500))
 
 

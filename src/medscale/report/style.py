@@ -176,14 +176,6 @@ def logarithmic(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def cover(axis: Axis) -> None:
-    """Extend a ``logarithmic`` axis to the labelled values next to the data at both ends."""
-    ends = axis.get_data_interval()
-    labelled = np.outer(10.0 ** np.arange(np.floor(np.log10(ends[0])), 20), (1, 2, 5)).ravel()
-    low, high = labelled[labelled <= ends[0]].max(), labelled[labelled >= ends[1]].min()
-    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
-
-
 def legend_beside(axes: Axes, *, alone: bool) -> None:
     """Put a panel's legend below it, or to its right where the panel is ``alone`` in the figure."""
     if alone:
