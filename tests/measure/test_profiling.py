@@ -352,7 +352,7 @@ def test_a_logarithmic_axis_has_labelled_values_on_both_sides_of_its_points() ->
     axes = style.new(2).subplots()
     axes.plot([1, 2], [29.5, 500])
     axes.set(yscale="log")
-    cover(axes.yaxis)
+    cover(axes)
     assert axes.get_ylim() == pytest.approx((20, 500))
 
 

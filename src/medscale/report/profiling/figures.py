@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -161,7 +160,7 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     axes.set(xlabel="FLOPs a byte (compulsory traffic of each operator)", ylabel="GFLOP/s a device")
     style.logarithmic(axes.xaxis)
     style.logarithmic(axes.yaxis)
-    cover(axes.yaxis)
+    cover(axes)
     point: dict[str, Any] = {"marker": "o", "color": GREY, "linestyle": ""}
     explained = [
         Line2D([], [], label="whole step", **point),
@@ -172,12 +171,12 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     return figure
 
 
-def cover(axis: Axis) -> None:
-    """Extend a ``logarithmic`` axis to the labelled values next to the data at both ends."""
-    ends = axis.get_data_interval()
+def cover(axes: Axes) -> None:
+    """Extend a logarithmic y axis to the values 1, 2 or 5 next to the data at both ends."""
+    ends = axes.yaxis.get_data_interval()
     labelled = np.outer(10.0 ** np.arange(np.floor(np.log10(ends[0])), 20), (1, 2, 5)).ravel()
     low, high = labelled[labelled <= ends[0]].max(), labelled[labelled >= ends[1]].min()
-    axis.axes.set(**{f"{axis.axis_name}lim": (low, high)})
+    axes.set(ylim=(low, high))
 
 
 def _draw_roof(axes: Axes, run: Profiled, reach: np.ndarray, look: Look) -> None:
