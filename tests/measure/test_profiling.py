@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,12 @@ from medscale.measure.profiling.kinds import KINDS, RULES, of_kernel, of_operato
 from medscale.measure.profiling.timeline import analyse
 from medscale.measure.profiling.trace import events
 from medscale.measure.profiling.work import Work, count_work
+from medscale.report import style
 from medscale.report.chapters import chapters_of
 from medscale.report.marks import mark
 from medscale.report.profiling.chapter import CHAPTER
+from medscale.report.profiling.facts import limit
+from medscale.report.profiling.figures import cover
 from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.report.writer import write_chapter
 from medscale.workflow.targets import check_target
@@ -332,6 +335,27 @@ def test_rules_go_in_order_and_sentences_have_the_numbers() -> None:
     assert "CUDA graphs" in bottleneck.sentence(replace(BASE, idle=0.5, cuda=True))
 
 
+def test_arithmetic_bounds_only_the_operators_that_compute() -> None:
+    kinds = pd.DataFrame(
+        {"rank": 0, "kind": ["convolution", "matmul", "data"], "share": [0.4, 0.07, 0.1]}
+    )
+    profile = Profiled("serial_1cpu", {"numbers": asdict(BASE)}, kinds, kinds, kinds, kinds)
+    assert limit(profile).startswith(
+        "arithmetic bounds its convolutions and products (47 % of the traced step): with 10.0 "
+        "FLOPs a byte the step is beyond the ridge"
+    )
+    waiting = replace(profile, about={"numbers": asdict(replace(BASE, data=0.5))})
+    assert limit(waiting) == "the step waits for data for 50 % of the time"
+
+
+def test_a_logarithmic_axis_has_labelled_values_on_both_sides_of_its_points() -> None:
+    axes = style.new(2).subplots()
+    axes.plot([1, 2], [29.5, 500])
+    axes.set(yscale="log")
+    cover(axes)
+    assert axes.get_ylim() == pytest.approx((20, 500))
+
+
 def test_ceilings_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ceilings, "SIDES", {"cpu": (128, 256)})
     monkeypatch.setattr(ceilings, "ELEMENTS", {"cpu": 2**20})
@@ -440,6 +464,8 @@ def test_processors_and_gpus_stand_in_the_same_figures(runs: list[str], tmp_path
     tables = tmp_path / "tables" / "glaucoma"
     facts = read_json(tables / "profile.json")
     assert mark(facts["marks"]) == ""
+    operators = pd.read_csv(tables / "operators.csv")["name"]
+    assert facts["has_kinds_in_brackets"] == operators.str.contains("(", regex=False).any()
     gpu = next(run for run in facts["runs"] if run["label"] == "serial, 1 GPU")
     assert gpu["images_per_second"] == pytest.approx(32 / 90e-6)
     shares = pd.read_csv(tables / "profile.csv").set_index(["run", "kind"])["share"]

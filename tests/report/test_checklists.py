@@ -25,6 +25,7 @@ from medscale.report.checklists.items import (
     unanswered,
 )
 from medscale.report.checklists.make import counts, make
+from medscale.report.overview.facts import in_training
 from synthetic_runs import ROOT, configuration
 
 LISTS = {path.stem: read_listing(path) for path in files()}
@@ -130,6 +131,34 @@ def test_a_test_set_of_one_class_has_no_sensitivity():
     assert text == "not known, as the test images are of one class"
 
 
+def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them():
+    item = {"by_study": LISTS["claim"].items["32"].by_study}
+    facts = {"split": {"near_duplicates": True}, "patients": "not known", "test_in_training": 2}
+    assert answer_text(item, {"a": PROJECT}, A | facts) == (
+        "12 test images, of which 2 are in the training split too or look like an image in it; "
+        "patients are not known"
+    )
+    facts |= {"split": {"near_duplicates": False}, "patients": "known", "test_in_training": 0}
+    assert (
+        answer_text(item, {"a": PROJECT}, A | facts)
+        == "12 test images, none of which is in the training split"
+    )
+    index = pd.DataFrame({"split": ["train", "train", "test", "test"], "group": list("abbc")})
+    assert in_training(index) == 1
+
+
+@pytest.mark.parametrize("item", ["claim.5", "claim.11", "claim.16", "tripod.17"])
+def test_no_publisher_is_named_where_a_program_draws_the_images(item: str):
+    listing, _, number = item.partition(".")
+    content = {"project": LISTS[listing].items[number].project}
+    drawn, real = A | {"synthetic": True}, B | {"synthetic": False}
+    text = answer_text(content, {"a": PROJECT}, drawn)
+    assert "program" in text
+    assert not re.search("publish|public", text)
+    mixed = answer_text(content, {"a": PROJECT, "b": PROJECT}, drawn, real)
+    assert re.fullmatch("Study A: .*program.*; Study B: .*(publish|Public).*", mixed)
+
+
 def test_a_studys_own_answer_comes_first():
     own_answers = StudyAnswers(personal=True, answers={"claim.1": "Ours."}, stops=False)
     assert answer_text({"project": "By them."}, {"a": own_answers}, A) == "Ours."
@@ -161,3 +190,11 @@ def test_answers_name_sections_that_the_paper_has():
         assert title.lower() in answers.lower()
         assert rf"\section{{{title}}}" in paper
     assert "methods in detail" not in answers.lower()
+    assert r"\subsection{Images of another origin}" in paper
+    places = r"Images of another\s+origin|table of external|study's table<|confusions in a table"
+    assert {" ".join(place.split()) for place in re.findall(places, answers)} == {
+        "Images of another origin"
+    }
+    assert ("figure of calibration" in answers) == ("{calibration}" in paper)
+    cited = re.findall(r"CLAIM[^.]*?\\cite\{(\w+)\}", paper)
+    assert set(cited) == {LISTS["claim"].cite}

@@ -381,6 +381,17 @@ def test_the_projects_claims_name_what_exists(config: Config):
         assert [claim_text.name for claim_text in claims if claim_text.absent] == ["exact_restart"]
 
 
+def test_a_claim_on_other_devices_at_demo_scale_says_so_first():
+    for name, fields in read_claims(ROOT / "claims.yaml").items():
+        if isinstance(fields.demo, str) or not fields.demo.statement:
+            continue
+        statement = fields.demo.statement
+        assert not statement.startswith("Stand-in"), name
+        if (fields.run or "").endswith("4gpu"):
+            words = "At demo scale, two CPU processes in place of four GPUs: "
+            assert statement.startswith(words), name
+
+
 def test_stated_minutes_are_those_of_the_cost_model():
     for claim_text in plan_claims(ALL):
         if runs := trainings(claim_text):

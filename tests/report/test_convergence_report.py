@@ -70,7 +70,7 @@ def test_two_seeds_establish_nothing(folder: Path) -> None:
     make_chapter(folder, configuration("glaucoma", RUNS), "glaucoma", "convergence")
     table = table_of(folder, "convergence").set_index("run")
     assert list(table.index) == RUNS
-    assert table["verdict"].tolist() == ["baseline", *["not established (2 seeds)"] * 2]
+    assert table["verdict"].tolist() == ["baseline", *["none (2 seeds)"] * 2]
     assert table.loc["serial_1cpu", "reached"] == 2  # the target is derived from these replicates
     assert table["equal_p"].isna().all()
     facts = read_json(folder / "tables" / "glaucoma" / "convergence.json")
@@ -122,7 +122,7 @@ def test_folds_of_one_seed_are_one_replicate(tmp_path: Path) -> None:
     reached = Times(np.arange(4.0, 9), np.arange(5.0), np.array([True, True, True, True, False]))
     by = by_seed(reached, [seed_of(tmp_path / name / "history.csv") for name in folds])
     assert (by.epochs.tolist(), by.seconds.tolist(), by.reached.tolist()) == ([6.0], [2.0], [False])
-    assert compare(by, by, 0.2).verdict == "not established (1 seed)"
+    assert compare(by, by, 0.2).verdict == "none (1 seed)"
 
 
 def test_a_censored_replicate_is_drawn_at_its_last_epoch() -> None:
@@ -169,8 +169,9 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     assert picked.loc["ddp_2cpu", "value"] == pytest.approx(0.93)
     assert picked.loc["serial_1cpu_bs64", "global_batch"] == 64
     facts = read_json(tmp_path / "tables" / "glaucoma" / "sweep.json")
-    assert [choice["is_configured"] for choice in facts["chosen"]] == [True, False]
-    assert [choice["at_edge"] for choice in facts["chosen"]] == [False, True]
+    assert [choice["configured"] for choice in facts["chosen"]] == [1e-3, 1e-3]
+    assert [choice["edge"] for choice in facts["chosen"]] == ["", "largest"]
+    assert {choice["tried"] for choice in facts["chosen"]} == {3}
     assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
     text = (tmp_path / "tables" / "glaucoma" / "sweep.tex").read_text(encoding="utf-8")
     assert ("(range)" in text, "scaling" in text) == (True, False)

@@ -143,3 +143,55 @@ def test_no_text_leaves_the_number_of_things_open():
     assert [
         path.name for path in files if re.search(r"\w\(s\)", path.read_text(encoding="utf-8"))
     ] == []
+
+
+@pytest.mark.parametrize(
+    ("drawn", "words"),
+    [
+        ([True], r"\item A program draws images and labels."),
+        (
+            [True, False],
+            r"Labels are those of the datasets, but for \emph{S0}, where a program draws images "
+            "and labels. Where they were merged",
+        ),
+        ([False], "Labels are those of the datasets. Where they were merged"),
+    ],
+)
+def test_labels_are_those_of_a_dataset_only_where_there_is_one(drawn: list[bool], words: str):
+    studies = [
+        {"title": f"S{number}", "synthetic": synthetic, "images": {"test": 900}}
+        for number, synthetic in enumerate(drawn)
+    ]
+    scope = {"scaled": False, "parallel": False, "project": [], "compared": False}
+    scope |= {"unknown_patients": [], "partly_known": []}
+    provenance = {"mixed": []}
+    assert words in section("threats", studies=studies, provenance=provenance, scope=scope)
+
+
+def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests_on():
+    choice = {"label": "serial, 1 CPU", "global_batch": 32, "learning_rate": 0.002, "tried": 3}
+    choice |= {"configured": 0.001, "edge": "largest", "result": "results/a/b"}
+    sweep = {"points": 3, "replicates": 1, "metric": "validation accuracy", "chosen": [choice]}
+    study = {"name": "a", "title": "A", "images": {"val": 44}, "sweep": sweep}
+    text = section("convergence", studies=[study])
+    assert (
+        "the best of the three is 0.002, the largest tried; the configured value is 0.001" in text
+    )
+    assert "It rests on one seed and 44 validation images." in text
+    choice |= {"learning_rate": 0.001, "edge": ""}
+    text = section("convergence", studies=[study])
+    assert "the best of the three is 0.001, the configured value (target" in text
+
+
+def test_a_target_that_is_not_configured_is_explained_and_few_seeds_have_no_verdict():
+    facts = {"metric": "validation accuracy", "target": "validation accuracy of at least 80 %"}
+    facts |= {"is_derived": True, "share": 0.95, "margin": 0.2, "baseline": "serial, 1 CPU"}
+    facts |= {"fewest": 5, "level": 0.9, "with_folds": False, "has_intervals": False}
+    facts |= {"is_established": False, "verdicts": [], "censored": []}
+    study = {"name": "a", "title": "A", "runs": [], "convergence": facts}
+    text = section("convergence", studies=[study, study])
+    words = "it is 95\\,\\% of a validation accuracy that every replicate of the baseline reaches."
+    assert f"If no target is configured, {words}" in text
+    assert "With fewer than five seeds of each run no verdict is given." in text
+    study = study | {"convergence": facts | {"is_derived": False}}
+    assert "If no target" not in section("convergence", studies=[study])

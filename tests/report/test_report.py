@@ -470,3 +470,13 @@ def test_the_scaling_analysis_of_a_study_with_stand_ins_says_so(study):
     assert costs.loc["ddp_amp_2gpu", "stand_in"]
     assert costs["reached"].le(costs["replicates"]).all()
     assert costs.loc["serial_1cpu", "reached"] == 2
+
+
+def test_code_words_and_options_are_printed_as_they_are_typed():
+    assert (
+        latex.prose("only `medscale verify` & 2 - 1") == r"only \texttt{medscale verify} \& 2 - 1"
+    )
+    assert latex.prose("own images (`--configfile`), ---") == (
+        r"own images (\texttt{-{}-configfile}), -{}-{}-"
+    )
+    assert latex.prose("a `quote") == r"a \textasciigrave{}quote"

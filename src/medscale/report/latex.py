@@ -1,8 +1,11 @@
 """LaTeX of numbers and tables."""
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import compress
+
+from medscale.base.text import latex
 
 EMPTY = ("", "--")  # cells without a value
 
@@ -74,6 +77,17 @@ def stacked(heading: str) -> str:
     A tabular gives all lines the same height, so that the lines of neighbouring headings align.
     """
     return rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{heading}\end{{tabular}}"
+
+
+def prose(text: str) -> str:
+    r"""Return LaTeX of a text with code words, such as \texttt of `medscale verify`.
+
+    Two hyphens, as of an option, stay two: LaTeX would print them as a dash.
+    """
+    parts = re.split("`([^`]+)`", text)
+    words = ["{}".join(map(latex, re.split("(?<=-)(?=-)", part))) for part in parts]
+    words[1::2] = [rf"\texttt{{{word}}}" for word in words[1::2]]
+    return "".join(words)
 
 
 def number(value: float | None, digits: int, scale: float = 1.0) -> str:

@@ -126,7 +126,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     """Compare the epochs to the target of a run with those of the baseline.
 
     With fewer than ``FEWEST`` seeds on either side there are neither p-values nor an interval, and
-    the verdict is "not established".
+    the verdict is "none", with the number of seeds.
 
     Args:
         run: the times of the run, by seed.
@@ -138,7 +138,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     fewest = min(len(run.epochs), len(reference.epochs))
     if fewest < FEWEST:
         seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
-        return untested_comparison(f"not established ({seeds})", difference)
+        return untested_comparison(f"none ({seeds})", difference)
     slower_p, faster_p = (
         float(
             stats.mannwhitneyu(

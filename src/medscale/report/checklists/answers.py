@@ -62,7 +62,7 @@ def _of_study(
     if item.by_study is not None:
         return _filled(name, item.by_study, {**facts, "s": study}) or NOT_ANSWERED
     if item.project is not None and not studies[study["name"]].personal:
-        return _filled(name, item.project, facts)
+        return _filled(name, item.project, {**facts, "s": study})
     return NOT_ANSWERED
 
 

@@ -30,7 +30,9 @@ class Item(Strict):
     asks: str = Field(min_length=1, description="what it asks for, in our words")
     answer: str | None = Field(None, description="one answer for all studies")
     by_study: str | None = Field(None, description="an answer for each study, by its facts `s`")
-    project: str | None = Field(None, description="an answer for the project's own studies alone")
+    project: str | None = Field(
+        None, description="as by_study, for the project's own studies alone"
+    )
     not_done: str | None = Field(None, description="the reason why nobody does it")
 
     @model_validator(mode="after")

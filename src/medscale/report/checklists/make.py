@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.base.text import latex
 from medscale.report.checklists.answers import NOT_ANSWERED, NOT_DONE, answer
 from medscale.report.checklists.items import (
     Listing,
@@ -19,7 +18,7 @@ from medscale.report.checklists.items import (
     remedy,
     stopping,
 )
-from medscale.report.latex import longtable
+from medscale.report.latex import longtable, prose
 from medscale.report.paper.facts import read_facts
 from medscale.report.writer import Pages
 
@@ -102,5 +101,5 @@ def counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _table(rows: pd.DataFrame) -> str:
-    cells = [[latex(str(cell)) for cell in row] for row in rows.itertuples(index=False)]
+    cells = [[prose(str(cell)) for cell in row] for row in rows.itertuples(index=False)]
     return longtable(COLUMNS, [("", cells)])

@@ -19,7 +19,7 @@ from medscale.report.claims.planned import LAST, Planned, shown_by
 from medscale.report.claims.quantities import Files
 from medscale.report.claims.statements import OURS, PUBLISHED
 from medscale.report.claims.verdicts import MISSING, ORDER
-from medscale.report.latex import longtable, significant
+from medscale.report.latex import longtable, prose, significant
 from medscale.report.tables import Column
 from medscale.report.units import time_unit
 from medscale.report.writer import Pages
@@ -133,7 +133,7 @@ def _statement(row: dict[str, Any]) -> str:
     words = MEASURES[row["measure"]].words
     runs = ", ".join(dict.fromkeys(filter(None, [row["run"], row["baseline"], row["variant"]])))
     about = f" {row['study']}: {words} ({runs})" if runs else f" {row['study']} {words}"
-    text = rf"\texttt{{{latex(row['name'])}}}: {latex(row['statement'])}"
+    text = rf"\texttt{{{latex(row['name'])}}}: {prose(row['statement'])}"
     return rf"{text} \emph{{{latex(about.strip())}}}"
 
 
@@ -142,7 +142,7 @@ def _value(row: dict[str, Any]) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> str:
-    note = f" ({latex(row['note'])})" if row["note"] else ""
+    note = f" ({prose(row['note'])})" if row["note"] else ""
     return rf"\textbf{{{latex(row['verdict'])}}}{note}"
 
 

@@ -126,7 +126,6 @@ def _facts(
         "baseline": label(baseline),
         "fewest": FEWEST,
         "level": 1 - 2 * ALPHA,
-        "seeds": int(rows["replicates"].max()),
         "with_folds": any("folds" in summary for summary in summaries),
         "has_intervals": bool(rows["difference_low"].notna().any()),
         "is_established": bool((rows["replicates"] >= FEWEST).all()),

@@ -27,6 +27,7 @@ def facts(
     results: Sequence[Result],
     linear: Linear,
     speedups: pd.DataFrame,
+    images: pd.DataFrame,
     counts: pd.DataFrame,
     audit: dict[str, Any],
     reported: pd.DataFrame,
@@ -37,6 +38,7 @@ def facts(
     Args:
         linear: the linear reference.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
+        images: the index: columns ``split`` and ``group``.
         counts: images by class (rows) and split (columns).
         reported: published figures with ours; may be empty.
     """
@@ -58,6 +60,7 @@ def facts(
             "chapters": list(chapters),
             "files": {key: audit[key] for key in ("found", "used")},
             "notes": [str(note) for note in audit.get("notes", [])],
+            "test_in_training": in_training(images),
             "images": {str(split): int(images) for split, images in counts.sum().items()},
             "patients": audit["patients"]["state"],
             "over": OVER[audit["patients"]["state"]],
@@ -85,6 +88,15 @@ def facts(
             "reported": not reported.empty,
         }
     )
+
+
+def in_training(images: pd.DataFrame) -> int:
+    """Return the number of test images whose group is in the training split too.
+
+    A group holds the images of a patient, and images that look alike where these are searched.
+    """
+    training = images.loc[images["split"] == "train", "group"]
+    return int(images.loc[images["split"] == "test", "group"].isin(training).sum())
 
 
 def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:

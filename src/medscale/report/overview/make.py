@@ -73,7 +73,9 @@ def make(
             "timing": (tables.timing(times), times),
             "reported": (tables.reported(published), published),
         },
-        facts=facts(study, settings, runs, linear, times, by_class, files, published, chapters)
+        facts=facts(
+            study, settings, runs, linear, times, images, by_class, files, published, chapters
+        )
         | {"published": {key: reported_values.get(key) for key in ("hardware", "format")}},
     )
 

@@ -3,15 +3,23 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pandas as pd
+
 from medscale.measure.profiling import bottleneck
 from medscale.report.names import label
-from medscale.report.profiling.reading import Profiled, device
+from medscale.report.profiling.reading import PRODUCTS, Profiled, device
 
 
-def facts(profiles: Sequence[Profiled]) -> dict[str, Any]:
-    """Return the facts of a study's profiled runs; ``seconds`` are those of a step."""
+def facts(profiles: Sequence[Profiled], operators: pd.DataFrame) -> dict[str, Any]:
+    """Return the facts of a study's profiled runs; ``seconds`` are those of a step.
+
+    Args:
+        operators: rows of the table of operators; a ``name`` ends with its kind in brackets where
+            the operator mostly has another kind.
+    """
     return {
         "marks": [profile.about["marks"] for profile in profiles],
+        "has_kinds_in_brackets": bool(operators["name"].str.endswith(")").any()),
         "runs": [
             {
                 "label": label(profile.name),
@@ -21,8 +29,23 @@ def facts(profiles: Sequence[Profiled]) -> dict[str, Any]:
                 "seconds": profile.numbers.seconds,
                 "images_per_second": profile.images_per_second,
                 "slowdown": profile.numbers.slowdown,
-                "bottleneck": bottleneck.sentence(profile.numbers),
+                "bottleneck": limit(profile),
             }
             for profile in profiles
         ],
     }
+
+
+def limit(profile: Profiled) -> str:
+    """Return the sentence on what limits a run.
+
+    A roofline says what bounds the operators that compute, so that the sentence on arithmetic gives
+    their share of the traced step.
+    """
+    products = sum(float(profile.share(kind).mean()) for kind in PRODUCTS)
+    bounded = f"its convolutions and products ({100 * products:.0f} % of the traced step)"
+    sentence = bottleneck.sentence(profile.numbers)
+    for whole, part in (("bounds the step: ", f"bounds {bounded}: "), (" it is ", " the step is ")):
+        if bottleneck.rule(profile.numbers) == "arithmetic":
+            sentence = sentence.replace(whole, part)
+    return sentence

@@ -160,6 +160,7 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     axes.set(xlabel="FLOPs a byte (compulsory traffic of each operator)", ylabel="GFLOP/s a device")
     style.logarithmic(axes.xaxis)
     style.logarithmic(axes.yaxis)
+    cover(axes)
     point: dict[str, Any] = {"marker": "o", "color": GREY, "linestyle": ""}
     explained = [
         Line2D([], [], label="whole step", **point),
@@ -168,6 +169,14 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     ]
     _draw_legend(figure, runs, explained, lines=True)
     return figure
+
+
+def cover(axes: Axes) -> None:
+    """Extend a logarithmic y axis to the values 1, 2 or 5 next to the data at both ends."""
+    ends = axes.yaxis.get_data_interval()
+    labelled = np.outer(10.0 ** np.arange(np.floor(np.log10(ends[0])), 20), (1, 2, 5)).ravel()
+    low, high = labelled[labelled <= ends[0]].max(), labelled[labelled >= ends[1]].min()
+    axes.set(ylim=(low, high))
 
 
 def _draw_roof(axes: Axes, run: Profiled, reach: np.ndarray, look: Look) -> None:

@@ -11,6 +11,7 @@ from medscale.report.writer import Pages
 def make(study: str, *, folders: Sequence[str]) -> Pages:
     """Return figures, tables and facts; raise MedscaleError when a folder is missing or damaged."""
     runs = [read_profiled(folder) for folder in folders]
+    operators = tables.operators(runs)
     return Pages(
         marks=[run.marks for run in runs],
         figures={
@@ -21,9 +22,9 @@ def make(study: str, *, folders: Sequence[str]) -> Pages:
         },
         tables={
             "profile": tables.kinds(runs),
-            "operators": tables.operators(runs),
+            "operators": operators,
             "memory": tables.memory(runs),
             "roofline": tables.roofline(runs),
         },
-        facts=facts(runs),
+        facts=facts(runs, operators[1]),
     )

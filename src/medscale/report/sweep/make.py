@@ -147,10 +147,25 @@ def _epochs(row: dict[str, Any]) -> str:
     return bound + number(row["epochs"], 1)
 
 
-def _at_edge(rows: pd.DataFrame, row: dict[str, Any]) -> bool:
-    """Return whether a chosen learning rate is the smallest or largest of those of its run."""
-    tried = rows.loc[rows["run"] == row["run"], "learning_rate"]
-    return len(tried) > 1 and row["learning_rate"] in (tried.min(), tried.max())
+def _choice(study: str, rows: pd.DataFrame, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a run's chosen learning rate among those that were tried.
+
+    ``edge`` is "smallest" or "largest" where it is an end of the range, or empty; ``configured``
+    the configured learning rate, None where the sweep leaves it out.
+    """
+    of_run = rows[rows["run"] == row["run"]]
+    tried, chosen_rate = of_run["learning_rate"], float(row["learning_rate"])
+    ends = {float(tried.max()): "largest", float(tried.min()): "smallest"} if len(tried) > 1 else {}
+    configured = of_run.loc[of_run["study"] == study, "learning_rate"]
+    return {
+        "label": label(row["run"]),
+        "global_batch": int(row["global_batch"]),
+        "learning_rate": chosen_rate,
+        "configured": None if configured.empty else float(configured.iloc[0]),
+        "tried": len(tried),
+        "edge": ends.get(chosen_rate, ""),
+        "result": f"results/{row['study']}/{row['run']}",
+    }
 
 
 def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
@@ -160,15 +175,5 @@ def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
         "target": level.words,
         "points": len(rows),
         "replicates": int(rows["replicates"].min()),
-        "chosen": [
-            {
-                "label": label(row["run"]),
-                "global_batch": int(row["global_batch"]),
-                "learning_rate": float(row["learning_rate"]),
-                "is_configured": row["study"] == study,
-                "at_edge": _at_edge(rows, row),
-                "result": f"results/{row['study']}/{row['run']}",
-            }
-            for row in records(rows[rows["chosen"]])
-        ],
+        "chosen": [_choice(study, rows, row) for row in records(rows[rows["chosen"]])],
     }
