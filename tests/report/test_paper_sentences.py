@@ -22,7 +22,7 @@ LOSS: dict[str, Any] = {
 }  # fmt: skip
 NO_EFFECT: dict[str, Any] = {
     "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
-    "lost_time": {"runs": 0, "activities": []},
+    "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
 }  # fmt: skip
 
 
@@ -84,6 +84,20 @@ def test_a_loss_of_accuracy_is_claimed_as_far_as_it_is_established(changes, word
 def test_runs_without_a_loss_are_said_to_have_none():
     assert r"\emph{Why:} no run has a lower accuracy than its baseline." in conclusion(None)
     assert "Why" not in section("conclusion", synthesis=NO_EFFECT)
+
+
+def test_stand_ins_are_not_counted_as_faster_or_slower():
+    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 1.7, "low": 1.5, "high": 1.9}
+    counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
+    text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
+    assert (
+        "of two parallel runs with repeated seeds, one is faster and one is slower by a "
+        r"95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
+    ) in text
+    text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
+    assert (
+        "not measured, since all parallel runs were carried out by CPU processes in place of GPUs."
+    ) in text
 
 
 def test_no_recommendation_is_derived_from_stand_ins():

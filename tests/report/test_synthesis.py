@@ -343,6 +343,24 @@ def test_the_facts_count_what_intervals_show():
     }
 
 
+def test_speedups_of_stand_ins_are_not_counted():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "ddp_2cpu"])
+    timing = member.tables["timing"]
+    timing["stand_in"] = timing["run"].str.endswith("gpu")
+
+    def counted() -> dict[str, Any]:
+        runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+        pairs = published_pairs([member], runs, {"glaucoma": []})
+        return facts([member], runs, effects, pairs)
+
+    some = counted()
+    assert (some["parallel"], some["faster"], some["parallel_stand_ins"]) == (1, 1, 2)
+    assert some["fastest"]["label"] == "DDP, 2 CPU"  # not DDP + AMP, 2 GPU, a stand-in
+    timing["stand_in"] = True
+    none = counted()
+    assert (none["parallel"], none["parallel_stand_ins"], none["fastest"]) == (0, 3, None)
+
+
 def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
     member = study(
         ["serial_1gpu", "ddp_2gpu"], variants={"random": {"title": "Random", "split": "random"}}

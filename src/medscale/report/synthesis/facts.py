@@ -51,7 +51,9 @@ def facts(
         effects: of ``effects.split_effects``.
         pairs: of ``effects.published_pairs``.
     """
-    parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    with_speedup = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    # A speedup of CPU processes in place of GPUs says nothing about GPUs, so it is not counted.
+    parallel = with_speedup[~with_speedup["stand_in"].astype(bool)]
     margins = sorted({study.margin for study in studies})
     splits = effects[effects["kind"] == "split"]
     leakage = _largest(splits)
@@ -62,6 +64,7 @@ def facts(
             "margins": margins,
             "fastest": _fastest(parallel),
             "parallel": len(parallel),
+            "parallel_stand_ins": len(with_speedup) - len(parallel),
             "faster": _count(parallel["speedup_low"] > 1),
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["speedup_low"].isna()),
