@@ -16,7 +16,12 @@ from medscale.report import style
 from medscale.report.names import BLUE
 from medscale.report.synthesis.buying import what_to_buy
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.effects import published_changes, published_pairs, split_effects
+from medscale.report.synthesis.effects import (
+    IMAGES,
+    published_changes,
+    published_pairs,
+    split_effects,
+)
 from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.figures import published
 from medscale.report.synthesis.losses import lost_time
@@ -275,12 +280,21 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
             "change": [24.0, 8.0, -30.0],
             "change_low": [10.0, -2.0, -40.0],
             "change_high": [40.0, 20.0, -20.0],
+            "replicates": 1,
+            "replicates_other": [1, 2, 2],
+            "amp": [False, True, True],
+            "mode": "random",
+            **dict.fromkeys(IMAGES, np.nan),
         }
     )
     member = study(["serial_1gpu"])
     pairs = published_pairs([member], all_runs([member]), {"glaucoma": []})
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["parallel_effect"]["change"] == 8.0  # of the study with the other split
+    assert counted["parallel_effect"]["amp"]
+    assert counted["leakage"]["once"] == "one seed each"
+    assert counted["parallel_effect"]["once"] == "one of the two with one seed"
+    assert counted["leakage"]["copies"] is None
     assert not counted["leakage_is_larger"]
     assert counted["other_splits"] == []
     effects.loc[1, "change_high"] = 9.0
@@ -371,12 +385,22 @@ def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
         {
             "study": ["glaucoma", "random"],
             "run": ["serial_1gpu"] * 2,
+            "replicates": [2, 1],
             "accuracy_mean": [0.5, 0.7],
             "accuracy_low": [0.47, 0.66],
             "accuracy_high": [0.53, 0.74],
         }
     ).to_csv(path, index=False)
-    effects = split_effects([member], all_runs([member]), [str(path)])
+    indexes = [tmp_path / name / "index.parquet" for name in ("glaucoma", "random")]
+    for index, copy in zip(indexes, ("d", "a"), strict=True):
+        index.parent.mkdir(exist_ok=True)
+        images = {"split": ["train", "train", "test", "test"], "sha256": ["a", "b", "c", copy]}
+        pd.DataFrame(images | {"group": ["1", "2", "2", "1"]}).to_parquet(index)
+    effects = split_effects([member], all_runs([member]), [str(path)], list(map(str, indexes)))
+    counts = effects[["train", "train_other", "test_other", "copies", "shared_groups"]]
+    assert counts.iloc[0].tolist() == [2, 2, 2, 1, 2]
+    assert effects["replicates_other"].tolist() == [1, 2]
+    assert effects["amp"].tolist() == [False, False]
     assert effects["kind"].tolist() == ["split", "parallel"]
     assert effects["change"].tolist() == pytest.approx([20.0, -1.0])
     # half widths of 3 and 4 points are one of 5

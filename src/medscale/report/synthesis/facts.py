@@ -14,7 +14,7 @@ from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITH
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.effects import published_changes
+from medscale.report.synthesis.effects import EFFECTS, IMAGES, published_changes
 from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import StudyRuns, compared
 
@@ -38,7 +38,7 @@ ORDER = {
     ),
 }
 
-EFFECT = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
+EFFECT = tuple(name for name in EFFECTS if name not in ("kind", *IMAGES))
 
 
 def facts(
@@ -144,13 +144,24 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
     if effects.empty:
         return None
     row = max(records(effects), key=lambda row: abs(float(row["change"])))
-    return {key: row[key] for key in EFFECT}
+    return _effect(row)
+
+
+def _effect(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a change of accuracy; counts of images are null where not known.
+
+    ``once`` says which of the two accuracies rests on one seed; it is empty if none does.
+    """
+    counts = {key: None if np.isnan(row[key]) else int(row[key]) for key in IMAGES}
+    fewest, most = sorted((row["replicates"], row["replicates_other"]))
+    once = "one seed each" if most < 2 else "one of the two with one seed" if fewest < 2 else ""
+    return {key: row[key] for key in EFFECT} | counts | {"once": once}
 
 
 def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the changes of accuracy without the largest (``_largest``)."""
     largest = _largest(effects)
-    changes = [{key: row[key] for key in EFFECT} for row in records(effects)]
+    changes = [_effect(row) for row in records(effects)]
     if largest in changes:
         changes.remove(largest)
     return changes
