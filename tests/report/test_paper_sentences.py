@@ -23,6 +23,7 @@ LOSS: dict[str, Any] = {
 NO_EFFECT: dict[str, Any] = {
     "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
     "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
+    "margins": [2.0],
 }  # fmt: skip
 
 
@@ -98,6 +99,33 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
     assert (
         "not measured, since all parallel runs were carried out by CPU processes in place of GPUs."
     ) in text
+
+
+def test_runs_are_counted_by_what_is_known_of_their_accuracy():
+    def verdict(short: str, runs: int, once: int = 0) -> dict[str, Any]:
+        return {"short": short, "runs": runs, "once": once, "titles": ["Skin"]}
+
+    def words(linear: str, *verdicts: dict[str, Any]) -> str:
+        total = sum(v["runs"] for v in verdicts)
+        counts = {"tested": total, "tested_parallel": total}
+        counts |= {"verdicts_parallel": list(verdicts), "loss": LOSS}
+        studies = [{"title": "Skin", "baseline": {"linear": linear}}]
+        text = section("conclusion", synthesis=NO_EFFECT | counts, studies=studies)
+        return text.partition(r"\emph{At what cost:} ")[2].partition(r" \emph{Why:}")[0]
+
+    open_verdicts = verdict("not established to differ", 2, 1), verdict("inconclusive", 5, 3)
+    assert words("", verdict("equal", 2), verdict("lower", 1, 1), *open_verdicts) == (
+        r"Of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
+        "less accurate than the baseline (one seed); for seven no difference is established "
+        "(four with one seed)."
+    )
+    assert words("worse", verdict("equal", 2)) == (
+        r"Of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
+        "their baseline is worse than a linear reference."
+    )
+    assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
+        "For the parallel run no difference is established."
+    )
 
 
 def test_no_recommendation_is_derived_from_stand_ins():

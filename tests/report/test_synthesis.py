@@ -25,7 +25,14 @@ from medscale.report.synthesis.effects import (
 from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.figures import published
 from medscale.report.synthesis.losses import lost_time
-from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
+from medscale.report.synthesis.runs import (
+    StudyRuns,
+    all_runs,
+    changed,
+    compared,
+    read_studies,
+    same_scores,
+)
 from medscale.report.synthesis.tables import verdicts_table
 from medscale.report.units import money_unit, time_unit
 
@@ -229,6 +236,9 @@ def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
     assert runs["same_as"].tolist() == ["", "ddp_2cpu", ""]
     assert compared(runs)["run"].tolist() == ["ddp_2cpu"]
     assert r"that of DDP, 2 CPU" in verdicts_table(runs)
+    assert same_scores(member, runs) == {}
+    alike = runs.assign(same_as="")
+    assert same_scores(member, alike) == {"ddp_2cpu": "ddp_2gpu"}
     member.summaries["ddp_2cpu"]["metrics"]["test"]["accuracy"]["values"] = [0.8, 0.8]
     assert all_runs([member])["same_as"].tolist() == ["", "", ""]
 

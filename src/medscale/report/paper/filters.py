@@ -125,8 +125,15 @@ def spelled(count: int) -> str:
     return NUMERALS[count] if count < len(NUMERALS) else str(count)
 
 
+def sentence(phrase: str) -> Latex:
+    """Return LaTeX of a macro as one sentence: a capital letter first, a full stop last."""
+    words = " ".join(phrase.split()).removesuffix(";")
+    return Latex(f"{words[:1].upper()}{words[1:]}.")
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "latex": Latex,
+    "sentence": sentence,
     "listed": listed,
     "listed_titles": listed_titles,
     "spelled": spelled,

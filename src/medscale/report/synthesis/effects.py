@@ -41,11 +41,11 @@ def split_effects(
     interval is that of two independent samples) and one for its parallel run with the largest
     change of accuracy (``kind`` parallel; the same test images, a paired interval).
 
-    ``replicates`` counts the seeds of the first accuracy, ``replicates_other`` of the second;
-    ``mode`` is the split of the second; ``amp`` tells whether the parallel run has mixed precision and the baseline has not. ``train``,
-    ``train_other`` and ``test_other`` count images; of the test images of the other split,
-    ``copies`` are exact copies of training images and ``shared_groups`` have a patient or
-    near-duplicates in training (NaN without an index).
+    ``replicates`` counts the seeds of the first accuracy, ``replicates_other`` of the second.
+    ``mode`` is the split of the second. ``amp`` tells whether the parallel run has mixed precision
+    and the baseline has not. ``train``, ``train_other`` and ``test_other`` count images; of the
+    test images of the other split, ``copies`` are exact copies of training images and
+    ``shared_groups`` have a patient or near-duplicates in training (NaN without an index).
 
     Args:
         variants: the tables variants.csv.

@@ -16,7 +16,7 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import EFFECTS, IMAGES, published_changes
 from medscale.report.synthesis.losses import lost_time
-from medscale.report.synthesis.runs import StudyRuns, compared
+from medscale.report.synthesis.runs import StudyRuns, compared, same_scores
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
@@ -69,6 +69,11 @@ def facts(
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["speedup_low"].isna()),
             "repeated_stand_ins": _count(runs["same_as"] != ""),
+            "same_scores": [
+                {"label": label(run), "of": label(other), "title": study.title}
+                for study in studies
+                for run, other in same_scores(study, runs).items()
+            ],
             "not_comparable": _without_counterpart(runs),
             "shares": {
                 "communication": _shares(studies, "communication", parallel_only=True),
@@ -117,6 +122,7 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
             "runs": int(counts[verdict]),
             "once": int(once.get(verdict, 0)),
             "everywhere": everywhere,
+            "titles": list(dict.fromkeys(tested.loc[tested["verdict"] == verdict, "title"])),
         }
         for verdict, (short, words) in ORDER.items()
         if verdict in counts

@@ -138,6 +138,25 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
     return beyond_seeds(values, base)
 
 
+def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
+    """Return the compared runs of a study whose scores repeat another run's digit for digit.
+
+    The other run precedes it in the study; stand-ins that ``repeats`` names are left out.
+
+    Args:
+        runs: of ``all_runs``.
+    """
+    own = runs[(runs["study"] == study.name) & (runs["same_as"] == "")]["run"].tolist()
+    tested = compared(runs[runs["study"] == study.name])["run"].tolist()
+    pairs = {}
+    for run in tested:
+        for other in own[: own.index(run)]:
+            if _scores(study.summaries[run]) == _scores(study.summaries[other]):
+                pairs[run] = other
+                break
+    return pairs
+
+
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of ``all_runs`` that compare ways of training the same network."""
     return runs[~runs["verdict"].isin([BASELINE, NETWORK]) & (runs["same_as"] == "")]
