@@ -29,7 +29,7 @@ NO_EFFECT: dict[str, Any] = {
 
 def section(name: str, **variables: Any) -> str:
     """Return the text of a section, on one line."""
-    usual = {"mark": "", "studies": [], "scope": {"scaled": True, "project": []}}
+    usual = {"mark": "", "demo": False, "studies": [], "scope": {"scaled": True, "project": []}}
     text = fill(ROOT / "paper", Path("sections") / f"{name}.tex.j2", usual | variables)
     return " ".join(text.split())
 
@@ -156,6 +156,10 @@ def test_each_project_is_cited_with_what_is_not_known_of_it():
     }
     scope = {"scaled": True, "project": ["a", "b"], "personal": [], "leaking": []}
     text = section("introduction", studies=studies, synthesis=synthesis, scope=scope)
+    assert "We repeat these experiments with one program and ask" in text
+    demo = [study | {"synthetic": True} for study in studies]
+    shown = section("introduction", studies=demo, synthesis=synthesis, scope=scope, demo=True)
+    assert "with one program (here with synthetic images and reduced networks) and ask" in shown
     assert r"Two earlier course projects \cite{project-skin,project-pneumonia} measured" in text
     assert (
         "By the published figures, the accuracy fell by 11.2 points with DDP, 2 CPU "

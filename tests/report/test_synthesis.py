@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 import figure_texts
 from medscale.base.files import write_json
+from medscale.data.patients import KNOWN
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.report import style
 from medscale.report.names import BLUE
@@ -33,7 +35,7 @@ from medscale.report.synthesis.runs import (
     read_studies,
     same_scores,
 )
-from medscale.report.synthesis.tables import verdicts_table
+from medscale.report.synthesis.tables import studies_table, verdicts_table
 from medscale.report.units import money_unit, time_unit
 
 MODEL = {"name": "medical_cnn"}
@@ -252,6 +254,8 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
     runs = all_runs([member])
     text = verdicts_table(runs)
     assert "no run on 1 GPU" in text
+    of_network = verdicts_table(all_runs([study(["serial_1gpu", "serial_1gpu_resnet50"])]))
+    assert re.search(r"resnet50.* & 2 & -- & .*another network", of_network)
     assert "lower (1 seed)" in text
     effects = split_effects([member], pd.DataFrame(), [])
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
@@ -518,3 +522,21 @@ def test_a_measured_speedup_without_an_interval_is_hollow():
     assert [line.get_markerfacecolor() for line in marks] == ["white", BLUE]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["published", "measured here, 95 % interval", "measured here, one seed"]
+
+
+def test_the_table_of_studies_says_which_networks_have_batch_normalization():
+    members = [study(["serial_1gpu"], name=name) for name in ("a", "b")]
+    for member, has in zip(members, (True, False), strict=True):
+        member.audit["used"] = 10
+        member.summaries["serial_1gpu"] |= {
+            "classes": ["x", "y"],
+            "counts": {"test": {"images": 2, "groups": 2}},
+            "recipe": {"batch_is": "global", "batch_size": 32},
+            "patients": KNOWN,
+            "replicates": [1, 2],
+            "batch_norm": has,
+        }
+    text, rows = studies_table(members)
+    assert rows["batch_norm"].tolist() == [True, False]
+    assert r"batch\\norm" in text
+    assert [" & yes & " in text, " & no & " in text] == [True, True]

@@ -16,7 +16,7 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import EFFECTS, IMAGES, published_changes
 from medscale.report.synthesis.losses import lost_time
-from medscale.report.synthesis.runs import StudyRuns, compared, same_scores
+from medscale.report.synthesis.runs import NETWORK, StudyRuns, compared, same_scores
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
@@ -69,6 +69,7 @@ def facts(
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["speedup_low"].isna()),
             "repeated_stand_ins": _count(runs["same_as"] != ""),
+            "another_network": _count(runs["verdict"] == NETWORK),
             "same_scores": [
                 {"label": label(run), "of": label(other), "title": study.title}
                 for study in studies
