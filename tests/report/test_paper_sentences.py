@@ -47,7 +47,7 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
 def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
-        r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
+        r"\emph{Why:} most of the time that parallel runs take beyond an equal share "
         "of the serial run's is communication in three runs and waiting for data in one. The "
         r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
         "established; it comes with a change of the precision."
