@@ -14,6 +14,7 @@ import figure_texts
 from medscale.base.files import write_json
 from medscale.data.patients import KNOWN
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.measure.scaling.series import Point, Series, gather
 from medscale.report import style
 from medscale.report.names import BLUE
 from medscale.report.synthesis.buying import what_to_buy
@@ -25,7 +26,7 @@ from medscale.report.synthesis.effects import (
     split_effects,
 )
 from medscale.report.synthesis.facts import facts
-from medscale.report.synthesis.figures import published
+from medscale.report.synthesis.figures import how_far, look_on_device, published
 from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import (
     StudyRuns,
@@ -542,3 +543,21 @@ def test_the_table_of_studies_says_which_networks_have_batch_normalization():
     assert rows["batch_norm"].tolist() == [True, False]
     assert r"batch\\norm" in text
     assert [" & yes & " in text, " & no & " in text] == [True, True]
+
+
+def test_series_on_cpus_and_gpus_and_published_points_stay_apart():
+    def line(device: str, scale: float) -> Series:
+        names = {n: f"{'serial' if n == 1 else 'ddp'}_{n}{device}" for n in (1, 2)}
+        points = [Point(run, (scale / n,), 1.0, 8, "a training") for n, run in names.items()]
+        (series,) = gather(points)
+        return series
+
+    measured = [line("cpu", 4.0), line("gpu", 4.0)]
+    with style.house():
+        figure = how_far([study(["serial_1gpu"])], {"glaucoma": (measured, [line("gpu", 4.0)])})
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["DDP, CPU", "DDP, GPU", "published", "ideal"]
+    cpu, gpu = (look_on_device(f"ddp_2{device}") for device in ("cpu", "gpu"))
+    assert (cpu.marker != gpu.marker, cpu.colour != gpu.colour) == (True, True)
+    (ring,) = [drawn for drawn in figure.axes[0].lines if drawn.get_zorder() == 5]
+    assert ring.get_markerfacecolor() == "none"  # the measured point shows through
