@@ -104,8 +104,8 @@ PRESENT = {
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (
-        "one study, 4 runs, all on CPUs; those named after GPUs were CPU processes. Each run has two "
-        "seeds.",
+        "one study, 4 runs, all on CPUs; those named after GPUs were CPU processes. Each run has "
+        "two seeds.",
         "divides the test images by",
         "AMP is automatic mixed precision", "The largest loss, and its causes",
     ),

@@ -64,7 +64,8 @@ def look_on_device(run: str) -> Look:
     drawn = look(run)
     if RunSpec.parse(run).device == "gpu":
         return drawn
-    return Look(to_hex(0.5 * np.array(to_rgb(drawn.colour))), CPU_MARKER, drawn.line)
+    red, green, blue = (channel / 2 for channel in to_rgb(drawn.colour))
+    return Look(to_hex((red, green, blue)), CPU_MARKER, drawn.line)
 
 
 def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
