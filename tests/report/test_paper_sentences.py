@@ -115,16 +115,16 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
 
     open_verdicts = verdict("not established to differ", 2, 1), verdict("inconclusive", 5, 3)
     assert words("", verdict("equal", 2), verdict("lower", 1, 1), *open_verdicts) == (
-        r"Of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
+        r"of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
         "less accurate than the baseline (one seed); for seven no difference is established "
         "(four with one seed)."
     )
     assert words("worse", verdict("equal", 2)) == (
-        r"Of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
+        r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
         "their baseline is worse than a linear reference."
     )
     assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
-        "For the parallel run no difference is established."
+        "for the parallel run no difference is established."
     )
 
 

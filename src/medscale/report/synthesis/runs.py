@@ -109,6 +109,12 @@ def repeats(summaries: Mapping[str, dict[str, Any]], run: str) -> str:
     return twin
 
 
+def _hits(summary: dict[str, Any]) -> list[Any]:
+    """Return accuracy and AUROC by seed, which do not change with the last bits of a probability."""
+    scores = _scores(summary)
+    return [scores.get(name) for name in ("accuracy", "auroc")]
+
+
 def _scores(summary: dict[str, Any]) -> dict[str, Any]:
     """Return the values of each metric on the test images, by seed."""
     return {name: score["values"] for name, score in summary["metrics"]["test"].items()}
@@ -139,7 +145,7 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
 
 
 def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the compared runs of a study whose scores repeat another run's digit for digit.
+    """Return the compared runs of a study with another run's accuracy and AUROC in each seed.
 
     The other run precedes it in the study; stand-ins that ``repeats`` names are left out.
 
@@ -151,7 +157,7 @@ def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
     pairs = {}
     for run in tested:
         for other in own[: own.index(run)]:
-            if _scores(study.summaries[run]) == _scores(study.summaries[other]):
+            if _hits(study.summaries[run]) == _hits(study.summaries[other]):
                 pairs[run] = other
                 break
     return pairs
