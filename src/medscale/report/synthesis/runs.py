@@ -110,7 +110,7 @@ def repeats(summaries: Mapping[str, dict[str, Any]], run: str) -> str:
 
 
 def _hits(summary: dict[str, Any]) -> list[Any]:
-    """Return accuracy and AUROC by seed, which do not change with the last bits of a probability."""
+    """Return accuracy and AUROC by seed, which the last bits of a probability do not change."""
     scores = _scores(summary)
     return [scores.get(name) for name in ("accuracy", "auroc")]
 
