@@ -128,6 +128,27 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
     )
 
 
+@pytest.mark.parametrize(
+    ("copies", "shared", "words"),
+    [
+        (8, 8, "All 8 test images of the published split are also training images; it has 40"),
+        (3, 8, "3 of the 8 test images of the published split are also training images; it has"),
+        (0, 5, "Of the 8 test images of the published split, 5 show a patient of the training"),
+        (0, 0, "The published split has 40 training images instead of 30."),
+    ],
+)
+def test_images_that_a_split_leaks_are_counted(tmp_path, copies, shared, words):
+    (tmp_path / "sections").mkdir()
+    name = Path("sections") / "phrases.tex.j2"
+    macros = (ROOT / "paper" / name).read_text(encoding="utf-8")
+    (tmp_path / name).write_text(macros + "<< leaking_images(split)|latex >>", encoding="utf-8")
+    split = {"mode": "published", "train": 30, "train_other": 40, "test_other": 8}
+    split |= {"copies": copies, "shared_groups": shared}
+    text = " ".join(fill(tmp_path, name, {"split": split}).split())
+    assert text.startswith(words)
+    assert text.endswith("40 training images instead of 30.")
+
+
 def test_no_recommendation_is_derived_from_stand_ins():
     advice = {"device": "gpu", "series": "DDP", "stand_in": True, "text": "Use them."}
     studies = [{"title": "Glaucoma", "scaling": {"advice": [advice]}}]
