@@ -359,6 +359,7 @@ def report_shared(folder: Path, results: Sequence[Path]) -> list[Path]:
         "audits": [str(folder / sources.audit(study)) for study in titles],
         "tables": [str(tables / study / f"{t}.csv") for study in titles for t in synthesis.TABLES],
         "variants": [],
+        "indexes": [],
         "reported": str(sources.REPORTED),
     }
     write_chapter("synthesis", "", {**arguments, **settings}, folder)

@@ -22,13 +22,14 @@ LOSS: dict[str, Any] = {
 }  # fmt: skip
 NO_EFFECT: dict[str, Any] = {
     "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
-    "lost_time": {"runs": 0, "activities": []},
+    "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
+    "margins": [2.0],
 }  # fmt: skip
 
 
 def section(name: str, **variables: Any) -> str:
     """Return the text of a section, on one line."""
-    usual = {"mark": "", "studies": [], "scope": {"scaled": True, "project": []}}
+    usual = {"mark": "", "demo": False, "studies": [], "scope": {"scaled": True, "project": []}}
     text = fill(ROOT / "paper", Path("sections") / f"{name}.tex.j2", usual | variables)
     return " ".join(text.split())
 
@@ -46,7 +47,7 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
 def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
-        r"\emph{Why:} the largest part of the time that parallel runs take beyond an equal share "
+        r"\emph{Why:} most of the time that parallel runs take beyond an equal share "
         "of the serial run's is communication in three runs and waiting for data in one. The "
         r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
         "established; it comes with a change of the precision."
@@ -86,6 +87,68 @@ def test_runs_without_a_loss_are_said_to_have_none():
     assert "Why" not in section("conclusion", synthesis=NO_EFFECT)
 
 
+def test_stand_ins_are_not_counted_as_faster_or_slower():
+    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 1.7, "low": 1.5, "high": 1.9}
+    counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
+    text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
+    assert (
+        "of two parallel runs with repeated seeds, one is faster and one is slower by a "
+        r"95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
+    ) in text
+    text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
+    assert (
+        "not measured, since all parallel runs were carried out by CPU processes in place of GPUs."
+    ) in text
+
+
+def test_runs_are_counted_by_what_is_known_of_their_accuracy():
+    def verdict(short: str, runs: int, once: int = 0) -> dict[str, Any]:
+        return {"short": short, "runs": runs, "once": once, "titles": ["Skin"]}
+
+    def words(linear: str, *verdicts: dict[str, Any]) -> str:
+        total = sum(v["runs"] for v in verdicts)
+        counts = {"tested": total, "tested_parallel": total}
+        counts |= {"verdicts_parallel": list(verdicts), "loss": LOSS}
+        studies = [{"title": "Skin", "baseline": {"linear": linear}}]
+        text = section("conclusion", synthesis=NO_EFFECT | counts, studies=studies)
+        return text.partition(r"\emph{At what cost:} ")[2].partition(r" \emph{Why:}")[0]
+
+    open_verdicts = verdict("not established to differ", 2, 1), verdict("inconclusive", 5, 3)
+    assert words("", verdict("equal", 2), verdict("lower", 1, 1), *open_verdicts) == (
+        r"of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
+        "less accurate than the baseline (one seed); for seven no difference is established "
+        "(four with one seed)."
+    )
+    assert words("worse", verdict("equal", 2)) == (
+        r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
+        "their baseline is worse than a linear reference."
+    )
+    assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
+        "for the parallel run no difference is established."
+    )
+
+
+@pytest.mark.parametrize(
+    ("copies", "shared", "words"),
+    [
+        (8, 8, "All 8 test images of the published split are also training images; it has 40"),
+        (3, 8, "3 of the 8 test images of the published split are also training images; it has"),
+        (0, 5, "Of the 8 test images of the published split, 5 show a patient of the training"),
+        (0, 0, "The published split has 40 training images instead of 30."),
+    ],
+)
+def test_images_that_a_split_leaks_are_counted(tmp_path, copies, shared, words):
+    (tmp_path / "sections").mkdir()
+    name = Path("sections") / "phrases.tex.j2"
+    macros = (ROOT / "paper" / name).read_text(encoding="utf-8")
+    (tmp_path / name).write_text(macros + "<< leaking_images(split)|latex >>", encoding="utf-8")
+    split = {"mode": "published", "train": 30, "train_other": 40, "test_other": 8}
+    split |= {"copies": copies, "shared_groups": shared}
+    text = " ".join(fill(tmp_path, name, {"split": split}).split())
+    assert text.startswith(words)
+    assert text.endswith("40 training images instead of 30.")
+
+
 def test_no_recommendation_is_derived_from_stand_ins():
     advice = {"device": "gpu", "series": "DDP", "stand_in": True, "text": "Use them."}
     studies = [{"title": "Glaucoma", "scaling": {"advice": [advice]}}]
@@ -114,6 +177,10 @@ def test_each_project_is_cited_with_what_is_not_known_of_it():
     }
     scope = {"scaled": True, "project": ["a", "b"], "personal": [], "leaking": []}
     text = section("introduction", studies=studies, synthesis=synthesis, scope=scope)
+    assert "We repeat these experiments with one program and ask" in text
+    demo = [study | {"synthetic": True} for study in studies]
+    shown = section("introduction", studies=demo, synthesis=synthesis, scope=scope, demo=True)
+    assert "with one program (here with synthetic images and reduced networks) and ask" in shown
     assert r"Two earlier course projects \cite{project-skin,project-pneumonia} measured" in text
     assert (
         "By the published figures, the accuracy fell by 11.2 points with DDP, 2 CPU "

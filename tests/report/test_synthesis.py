@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,31 @@ import pytest
 
 import figure_texts
 from medscale.base.files import write_json
+from medscale.data.patients import KNOWN
 from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.measure.scaling.series import Point, Series, gather
 from medscale.report import style
 from medscale.report.names import BLUE
 from medscale.report.synthesis.buying import what_to_buy
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.effects import published_changes, published_pairs, split_effects
+from medscale.report.synthesis.effects import (
+    IMAGES,
+    published_changes,
+    published_pairs,
+    split_effects,
+)
 from medscale.report.synthesis.facts import facts
-from medscale.report.synthesis.figures import published
+from medscale.report.synthesis.figures import how_far, look_on_device, published
 from medscale.report.synthesis.losses import lost_time
-from medscale.report.synthesis.runs import StudyRuns, all_runs, changed, compared, read_studies
-from medscale.report.synthesis.tables import verdicts_table
+from medscale.report.synthesis.runs import (
+    StudyRuns,
+    all_runs,
+    changed,
+    compared,
+    read_studies,
+    same_scores,
+)
+from medscale.report.synthesis.tables import studies_table, verdicts_table
 from medscale.report.units import money_unit, time_unit
 
 MODEL = {"name": "medical_cnn"}
@@ -224,6 +239,9 @@ def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
     assert runs["same_as"].tolist() == ["", "ddp_2cpu", ""]
     assert compared(runs)["run"].tolist() == ["ddp_2cpu"]
     assert r"that of DDP, 2 CPU" in verdicts_table(runs)
+    assert same_scores(member, runs) == {}
+    alike = runs.assign(same_as="")
+    assert same_scores(member, alike) == {"ddp_2cpu": "ddp_2gpu"}
     member.summaries["ddp_2cpu"]["metrics"]["test"]["accuracy"]["values"] = [0.8, 0.8]
     assert all_runs([member])["same_as"].tolist() == ["", "", ""]
 
@@ -237,6 +255,10 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
     runs = all_runs([member])
     text = verdicts_table(runs)
     assert "no run on 1 GPU" in text
+    networks = study(["serial_1gpu", "serial_1gpu_resnet50"])
+    networks.tables["timing"]["baseline"] = ["serial_1gpu", "serial_1gpu_resnet50"]
+    of_network = verdicts_table(all_runs([networks]))
+    assert re.search(r"resnet50.* & 2 & -- & .*another network", of_network)
     assert "lower (1 seed)" in text
     effects = split_effects([member], pd.DataFrame(), [])
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
@@ -275,12 +297,21 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
             "change": [24.0, 8.0, -30.0],
             "change_low": [10.0, -2.0, -40.0],
             "change_high": [40.0, 20.0, -20.0],
+            "replicates": 1,
+            "replicates_other": [1, 2, 2],
+            "amp": [False, True, True],
+            "mode": "random",
+            **dict.fromkeys(IMAGES, np.nan),
         }
     )
     member = study(["serial_1gpu"])
     pairs = published_pairs([member], all_runs([member]), {"glaucoma": []})
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["parallel_effect"]["change"] == 8.0  # of the study with the other split
+    assert counted["parallel_effect"]["amp"]
+    assert counted["leakage"]["once"] == "one seed each"
+    assert counted["parallel_effect"]["once"] == "one of the two with one seed"
+    assert counted["leakage"]["copies"] is None
     assert not counted["leakage_is_larger"]
     assert counted["other_splits"] == []
     effects.loc[1, "change_high"] = 9.0
@@ -343,6 +374,24 @@ def test_the_facts_count_what_intervals_show():
     }
 
 
+def test_speedups_of_stand_ins_are_not_counted():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "ddp_2cpu"])
+    timing = member.tables["timing"]
+    timing["stand_in"] = timing["run"].str.endswith("gpu")
+
+    def counted() -> dict[str, Any]:
+        runs, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
+        pairs = published_pairs([member], runs, {"glaucoma": []})
+        return facts([member], runs, effects, pairs)
+
+    some = counted()
+    assert (some["parallel"], some["faster"], some["parallel_stand_ins"]) == (1, 1, 2)
+    assert some["fastest"]["label"] == "DDP, 2 CPU"  # not DDP + AMP, 2 GPU, a stand-in
+    timing["stand_in"] = True
+    none = counted()
+    assert (none["parallel"], none["parallel_stand_ins"], none["fastest"]) == (0, 3, None)
+
+
 def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
     member = study(
         ["serial_1gpu", "ddp_2gpu"], variants={"random": {"title": "Random", "split": "random"}}
@@ -353,12 +402,22 @@ def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
         {
             "study": ["glaucoma", "random"],
             "run": ["serial_1gpu"] * 2,
+            "replicates": [2, 1],
             "accuracy_mean": [0.5, 0.7],
             "accuracy_low": [0.47, 0.66],
             "accuracy_high": [0.53, 0.74],
         }
     ).to_csv(path, index=False)
-    effects = split_effects([member], all_runs([member]), [str(path)])
+    indexes = [tmp_path / name / "index.parquet" for name in ("glaucoma", "random")]
+    for index, copy in zip(indexes, ("d", "a"), strict=True):
+        index.parent.mkdir(exist_ok=True)
+        images = {"split": ["train", "train", "test", "test"], "sha256": ["a", "b", "c", copy]}
+        pd.DataFrame(images | {"group": ["1", "2", "2", "1"]}).to_parquet(index)
+    effects = split_effects([member], all_runs([member]), [str(path)], list(map(str, indexes)))
+    counts = effects[["train", "train_other", "test_other", "copies", "shared_groups"]]
+    assert counts.iloc[0].tolist() == [2, 2, 2, 1, 2]
+    assert effects["replicates_other"].tolist() == [1, 2]
+    assert effects["amp"].tolist() == [False, False]
     assert effects["kind"].tolist() == ["split", "parallel"]
     assert effects["change"].tolist() == pytest.approx([20.0, -1.0])
     # half widths of 3 and 4 points are one of 5
@@ -394,7 +453,7 @@ def test_the_activity_that_exceeds_its_share_of_the_serial_time_by_most_is_count
     assert lost["runs"] == 2
     assert {a["words"]: a["runs"] for a in lost["activities"]} == {
         "communication": 1,
-        "computing (slower for each image)": 1,
+        "slower computing": 1,
     }
     for kind in ("data", "compute", "communication"):
         seconds[kind] = {"mean": 0.1}  # faster than its share
@@ -466,3 +525,39 @@ def test_a_measured_speedup_without_an_interval_is_hollow():
     assert [line.get_markerfacecolor() for line in marks] == ["white", BLUE]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["published", "measured here, 95 % interval", "measured here, one seed"]
+
+
+def test_the_table_of_studies_says_which_networks_have_batch_normalization():
+    members = [study(["serial_1gpu"], name=name) for name in ("a", "b")]
+    for member, has in zip(members, (True, False), strict=True):
+        member.audit["used"] = 10
+        member.summaries["serial_1gpu"] |= {
+            "classes": ["x", "y"],
+            "counts": {"test": {"images": 2, "groups": 2}},
+            "recipe": {"batch_is": "global", "batch_size": 32},
+            "patients": KNOWN,
+            "replicates": [1, 2],
+            "batch_norm": has,
+        }
+    text, rows = studies_table(members)
+    assert rows["batch_norm"].tolist() == [True, False]
+    assert r"batch\\norm" in text
+    assert [" & yes & " in text, " & no & " in text] == [True, True]
+
+
+def test_series_on_cpus_and_gpus_and_published_points_stay_apart():
+    def line(device: str, scale: float) -> Series:
+        names = {n: f"{'serial' if n == 1 else 'ddp'}_{n}{device}" for n in (1, 2)}
+        points = [Point(run, (scale / n,), 1.0, 8, "a training") for n, run in names.items()]
+        (series,) = gather(points)
+        return series
+
+    measured = [line("cpu", 4.0), line("gpu", 4.0)]
+    with style.house():
+        figure = how_far([study(["serial_1gpu"])], {"glaucoma": (measured, [line("gpu", 4.0)])})
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["DDP, CPU", "DDP, GPU", "published", "ideal"]
+    cpu, gpu = (look_on_device(f"ddp_2{device}") for device in ("cpu", "gpu"))
+    assert (cpu.marker != gpu.marker, cpu.colour != gpu.colour) == (True, True)
+    (ring,) = [drawn for drawn in figure.axes[0].lines if drawn.get_zorder() == 5]
+    assert ring.get_markerfacecolor() == "none"  # the measured point shows through

@@ -97,14 +97,15 @@ PRESENT = {
         "The images are a folder that the user gave.", "A classifier of medical images",
     ),
     "nine": (
-        "on one device and on several: one study, 2 runs (CPUs; one seed each)",
+        "on one device and on several: one study, 2 runs on CPUs. Each run has one seed.",
         "The split is that of the folder.",
         "The images are a folder that the user gave: Our clinic", "The test set is small",
         "those of each class", "the 5 classes of the lowest sensitivity",
         "How much faster is it than one device", r"make study CONFIG=\textless file\textgreater",
     ),
     "seven": (
-        "one study, 4 runs (CPUs; CPU processes in place of GPUs; repeated seeds)",
+        "one study, 4 runs, all on CPUs; those named after GPUs were CPU processes. Each run has "
+        "two seeds.",
         "divides the test images by",
         "AMP is automatic mixed precision", "The largest loss, and its causes",
     ),

@@ -125,8 +125,21 @@ def spelled(count: int) -> str:
     return NUMERALS[count] if count < len(NUMERALS) else str(count)
 
 
+def sentence(phrase: str, *, after_colon: bool = False) -> Latex:
+    """Return LaTeX of a macro as one sentence: a capital letter first, a full stop last.
+
+    Args:
+        phrase: the text of the macro; a semicolon at its end goes.
+        after_colon: whether the sentence follows a colon and begins with a small letter.
+    """
+    words = " ".join(phrase.split()).removesuffix(";")
+    first = words[:1].lower() if after_colon else words[:1].upper()
+    return Latex(f"{first}{words[1:]}.")
+
+
 FILTERS: dict[str, Callable[..., str]] = {
     "latex": Latex,
+    "sentence": sentence,
     "listed": listed,
     "listed_titles": listed_titles,
     "spelled": spelled,

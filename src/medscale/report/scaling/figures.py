@@ -1,6 +1,6 @@
 """Figures of the scaling analysis: speedups with fitted laws, and cost until the target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from medscale.engine.parallel.strategies.strategy import Look
 from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.series import Series
 from medscale.report import style
@@ -80,12 +81,18 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
     return figure
 
 
-def draw_series(axes: Axes, lines: Sequence[Series]) -> None:
-    """Draw the speedups of series against devices, their fitted laws, and the ideal."""
+def draw_series(axes: Axes, lines: Sequence[Series], look_of: Callable[[str], Look] = look) -> None:
+    """Draw the speedups of series against devices, their fitted laws, and the ideal.
+
+    Args:
+        axes: the panel.
+        lines: the series.
+        look_of: gives the look of a series by the name of its run.
+    """
     most = max(line.spec.devices for line in lines)
     shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)
     for shift, line in zip(shifts, lines, strict=True):
-        table, drawn, fit = line.table(), look(line.spec.name), line.law()
+        table, drawn, fit = line.table(), look_of(line.spec.name), line.law()
         if fit is not None and is_undecided(fit):
             fit = None
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")

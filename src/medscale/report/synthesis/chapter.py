@@ -1,5 +1,6 @@
 """Declaration of the chapter synthesis: speed and accuracy of all runs of all studies together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from medscale.config.configuration import Config
@@ -24,8 +25,22 @@ def inputs(config: Config, study: str) -> Inputs:
         "audits": [sources.audit(name) for name in config.active],
         "tables": [f"tables/{name}/{table}.csv" for name in config.active for table in TABLES],
         "variants": [f"tables/{name}/variants.csv" for name in variants],
+        "indexes": [sources.index(name) for name in _of_splits(config, variants)],
         "reported": sources.REPORTED,
     }
+
+
+def _of_splits(config: Config, studies: Sequence[str]) -> list[str]:
+    """Return the studies that have another split as a variant, and these variants."""
+    names = []
+    for study in studies:
+        splits = [
+            variant
+            for variant in sources.settings_variants(config, study)
+            if config.study(variant).split.mode != config.study(study).split.mode
+        ]
+        names += [study, *splits] if splits else []
+    return names
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:

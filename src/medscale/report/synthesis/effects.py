@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_table
@@ -17,7 +18,10 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import StudyRuns, compared
 
 EFFECTS = ["title", "kind", "words", "accuracy", "accuracy_other"]
-EFFECTS += ["change", "change_low", "change_high"]
+EFFECTS += ["change", "change_low", "change_high", "replicates", "replicates_other"]
+EFFECTS += ["amp", "mode"]
+IMAGES = ["train", "train_other", "test_other", "copies", "shared_groups"]  # of another split
+EFFECTS += IMAGES
 ACCURACY = "accuracy"  # the quantity of the table reported.csv
 PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high"]
 ENDS = ("", "_low", "_high")
@@ -25,7 +29,10 @@ SCORE = ("mean", "low", "high")
 
 
 def split_effects(
-    studies: Sequence[StudyRuns], runs: pd.DataFrame, variants: Sequence[str]
+    studies: Sequence[StudyRuns],
+    runs: pd.DataFrame,
+    variants: Sequence[str],
+    indexes: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return the change of accuracy by another split and the largest by parallel training.
 
@@ -34,17 +41,40 @@ def split_effects(
     interval is that of two independent samples) and one for its parallel run with the largest
     change of accuracy (``kind`` parallel; the same test images, a paired interval).
 
+    ``replicates`` counts the seeds of the first accuracy, ``replicates_other`` of the second.
+    ``mode`` is the split of the second. ``amp`` tells whether the parallel run has mixed precision
+    and the baseline has not. ``train``, ``train_other`` and ``test_other`` count images; of the
+    test images of the other split, ``copies`` are exact copies of training images and
+    ``shared_groups`` have a patient or near-duplicates in training (NaN without an index).
+
     Args:
         variants: the tables variants.csv.
+        indexes: the files index.parquet of these studies and variants.
     """
+    images = {Path(path).parent.name: _images(path) for path in indexes}
     tables = {Path(path).parent.name: read_table(path) for path in variants}
     rows: list[dict[str, Any]] = []
     for study in studies:
         splits = {n: v for n, v in study.variants.items() if v["split"] != study.split}
         if study.name in tables and splits:
-            rows += _of_splits(study, tables[study.name], splits)
+            rows += _of_splits(study, tables[study.name], splits, images)
             rows += _of_parallel(study, runs)
     return pd.DataFrame(rows, columns=EFFECTS)
+
+
+def _images(path: str) -> dict[str, int]:
+    """Return the number of training and test images of an index, and of test images that leak.
+
+    Raises MedscaleError when the index is missing or damaged.
+    """
+    index = read_table(path)
+    train, test = (index[index["split"] == name] for name in ("train", "test"))
+    return {
+        "train": len(train),
+        "test": len(test),
+        "copies": int(test["sha256"].isin(train["sha256"]).sum()),
+        "shared_groups": int(test["group"].isin(train["group"]).sum()),
+    }
 
 
 def published_pairs(
@@ -114,7 +144,10 @@ def _is_parallel_of(base: RunSpec, spec: RunSpec) -> bool:
 
 
 def _of_splits(
-    study: StudyRuns, table: pd.DataFrame, splits: Mapping[str, dict[str, str]]
+    study: StudyRuns,
+    table: pd.DataFrame,
+    splits: Mapping[str, dict[str, str]],
+    images: Mapping[str, dict[str, int]],
 ) -> list[dict[str, Any]]:
     rows = []
     own = table[table["study"] == study.name].set_index("run")
@@ -133,9 +166,20 @@ def _of_splits(
                 "change": 100 * change["mean"],
                 "change_low": 100 * change["low"],
                 "change_high": 100 * change["high"],
+                "replicates": base["replicates"],
+                "replicates_other": row["replicates"],
+                "amp": False,
+                "mode": split,
+                **_counts(images.get(study.name, {}), images.get(row["study"], {})),
             }
         )
     return rows
+
+
+def _counts(images: Mapping[str, int], other: Mapping[str, int]) -> dict[str, float]:
+    """Return the columns ``IMAGES`` of a study's images and those of another split."""
+    values = [images.get("train"), *(other.get(k) for k in ("train", "test", *IMAGES[3:]))]
+    return dict(zip(IMAGES, (np.nan if v is None else v for v in values), strict=True))
 
 
 def _of_parallel(study: StudyRuns, runs: pd.DataFrame) -> list[dict[str, Any]]:
@@ -153,5 +197,9 @@ def _of_parallel(study: StudyRuns, runs: pd.DataFrame) -> list[dict[str, Any]]:
             "accuracy": base,
             "accuracy_other": base + row["change"] / 100,
             **{f"change{end}": row[f"change{end}"] for end in ENDS},
+            "replicates": len(study.summaries[study.baseline]["seeds"]),
+            "replicates_other": row["replicates"],
+            "amp": bool(row["amp"]) and not RunSpec.parse(study.baseline).amp,
+            "mode": study.split,
         }
     ]

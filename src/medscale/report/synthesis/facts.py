@@ -14,9 +14,9 @@ from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITH
 from medscale.report.names import label
 from medscale.report.result.reading import records
 from medscale.report.synthesis.causes import largest_loss
-from medscale.report.synthesis.effects import published_changes
+from medscale.report.synthesis.effects import EFFECTS, IMAGES, published_changes
 from medscale.report.synthesis.losses import lost_time
-from medscale.report.synthesis.runs import StudyRuns, compared
+from medscale.report.synthesis.runs import NETWORK, StudyRuns, compared, same_scores
 
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
@@ -38,7 +38,7 @@ ORDER = {
     ),
 }
 
-EFFECT = ("title", "words", "accuracy", "accuracy_other", "change", "change_low", "change_high")
+EFFECT = tuple(name for name in EFFECTS if name not in ("kind", *IMAGES))
 
 
 def facts(
@@ -51,7 +51,9 @@ def facts(
         effects: of ``effects.split_effects``.
         pairs: of ``effects.published_pairs``.
     """
-    parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    with_speedup = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    # A speedup of CPU processes in place of GPUs says nothing about GPUs, so it is not counted.
+    parallel = with_speedup[~with_speedup["stand_in"].astype(bool)]
     margins = sorted({study.margin for study in studies})
     splits = effects[effects["kind"] == "split"]
     leakage = _largest(splits)
@@ -62,10 +64,17 @@ def facts(
             "margins": margins,
             "fastest": _fastest(parallel),
             "parallel": len(parallel),
+            "parallel_stand_ins": len(with_speedup) - len(parallel),
             "faster": _count(parallel["speedup_low"] > 1),
             "slower": _count(parallel["speedup_high"] < 1),
             "unrepeated": _count(parallel["speedup_low"].isna()),
             "repeated_stand_ins": _count(runs["same_as"] != ""),
+            "another_network": _count(runs["verdict"] == NETWORK),
+            "same_scores": [
+                {"label": label(run), "of": label(other), "title": study.title}
+                for study in studies
+                for run, other in same_scores(study, runs).items()
+            ],
             "not_comparable": _without_counterpart(runs),
             "shares": {
                 "communication": _shares(studies, "communication", parallel_only=True),
@@ -114,6 +123,7 @@ def _verdicts(tested: pd.DataFrame) -> list[dict[str, Any]]:
             "runs": int(counts[verdict]),
             "once": int(once.get(verdict, 0)),
             "everywhere": everywhere,
+            "titles": list(dict.fromkeys(tested.loc[tested["verdict"] == verdict, "title"])),
         }
         for verdict, (short, words) in ORDER.items()
         if verdict in counts
@@ -141,13 +151,24 @@ def _largest(effects: pd.DataFrame) -> dict[str, Any] | None:
     if effects.empty:
         return None
     row = max(records(effects), key=lambda row: abs(float(row["change"])))
-    return {key: row[key] for key in EFFECT}
+    return _effect(row)
+
+
+def _effect(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of a change of accuracy; counts of images are null where not known.
+
+    ``once`` says which of the two accuracies rests on one seed; it is empty if none does.
+    """
+    counts = {key: None if np.isnan(row[key]) else int(row[key]) for key in IMAGES}
+    fewest, most = sorted((row["replicates"], row["replicates_other"]))
+    once = "one seed each" if most < 2 else "one of the two with one seed" if fewest < 2 else ""
+    return {key: row[key] for key in EFFECT} | counts | {"once": once}
 
 
 def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the changes of accuracy without the largest (``_largest``)."""
     largest = _largest(effects)
-    changes = [{key: row[key] for key in EFFECT} for row in records(effects)]
+    changes = [_effect(row) for row in records(effects)]
     if largest in changes:
         changes.remove(largest)
     return changes

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from medscale.engine.parallel.strategies.strategy import Look
+from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import KINDS
 from medscale.measure.scaling.series import Series
 from medscale.report import style
@@ -18,6 +21,8 @@ from medscale.report.names import BLUE, GREY, LOOKS, TIME_LOOKS, VERMILION, fami
 from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
 
+CPU_MARKER = "d"
+RING = 7  # points across the marker of a published speedup, more than a measured one's
 PANELS = 3  # in a row
 PANEL_TITLE = 30  # letters in a line of a panel's title
 ROW_TITLE = 80  # letters of a study's title above rows
@@ -38,19 +43,29 @@ def how_far(
     handles: dict[str, Any] = {}
     for study, (axes,) in zip(members, style.panels(figure, len(members), columns), strict=True):
         measured, published = series[study.name]
-        draw_series(axes, measured or published)
+        draw_series(axes, measured or published, look_on_device)
         if measured:
             _published(axes, published)
         else:
             _hollow(axes)
         axes.set_title(style.broken(study.title, PANEL_TITLE))
         for line in measured:
-            handles.setdefault(family(line.spec.name), _handle(look(line.spec.name)))
+            words = f"{family(line.spec.name)}, {line.spec.device.upper()}"
+            handles.setdefault(words, _handle(look_on_device(line.spec.name)))
     if any(published for _, published in series.values()):
         handles["published"] = Line2D([], [], color=GREY, marker="o", mfc="white", linestyle="")
     handles["ideal"] = Line2D([], [], linestyle=":", **style.REFERENCE)
     style.legend_below(figure, list(handles.values()), list(handles), ncols=4)
     return figure
+
+
+def look_on_device(run: str) -> Look:
+    """Return the look of a run's family; on CPUs it has a darker colour and another marker."""
+    drawn = look(run)
+    if RunSpec.parse(run).device == "gpu":
+        return drawn
+    red, green, blue = (channel / 2 for channel in to_rgb(drawn.colour))
+    return Look(to_hex((red, green, blue)), CPU_MARKER, drawn.line)
 
 
 def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
@@ -191,9 +206,11 @@ def published(pairs: pd.DataFrame) -> Figure:
 
 
 def _published(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw published speedups as rings above and around the measured points, which stay visible."""
     for line in series:
         table = line.table()
-        options = style.of_look(look(line.spec.name), linestyle="", mfc="white", alpha=0.7)
+        options = style.of_look(look_on_device(line.spec.name), linestyle="", mfc="none")
+        options |= {"markersize": RING, "zorder": 5}
         axes.plot(table["devices"], table["speedup"], **options)
 
 

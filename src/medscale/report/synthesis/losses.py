@@ -14,7 +14,7 @@ from medscale.report.synthesis.runs import StudyRuns
 
 ACTIVITIES = {
     "communication": "communication",
-    "compute": "computing (slower for each image)",
+    "compute": "slower computing",
     "data": "waiting for data",
 }
 

@@ -25,6 +25,7 @@ def make(
     audits: Sequence[str],
     tables: Sequence[str],
     variants: Sequence[str],
+    indexes: Sequence[str],
     reported: str,
     studies: dict[str, dict[str, Any]],
     currency: str,
@@ -34,7 +35,7 @@ def make(
     runs = all_runs(members)
     series = {member.name: _series(member, reported) for member in members}
     measured = {name: lines for name, (lines, _) in series.items()}
-    effects = split_effects(members, runs, variants)
+    effects = split_effects(members, runs, variants, indexes)
     pairs = published_pairs(members, runs, measured)
     return Pages(
         marks=[marks_of(s) for member in members for s in member.summaries.values()],

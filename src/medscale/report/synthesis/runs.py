@@ -109,6 +109,12 @@ def repeats(summaries: Mapping[str, dict[str, Any]], run: str) -> str:
     return twin
 
 
+def _hits(summary: dict[str, Any]) -> list[Any]:
+    """Return accuracy and AUROC by seed, which the last bits of a probability do not change."""
+    scores = _scores(summary)
+    return [scores.get(name) for name in ("accuracy", "auroc")]
+
+
 def _scores(summary: dict[str, Any]) -> dict[str, Any]:
     """Return the values of each metric on the test images, by seed."""
     return {name: score["values"] for name, score in summary["metrics"]["test"].items()}
@@ -136,6 +142,25 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
         for summary in (study.summaries[run], study.summaries[study.baseline])
     )
     return beyond_seeds(values, base)
+
+
+def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
+    """Return the compared runs of a study with another run's accuracy and AUROC in each seed.
+
+    The other run precedes it in the study; stand-ins that ``repeats`` names are left out.
+
+    Args:
+        runs: of ``all_runs``.
+    """
+    own = runs[(runs["study"] == study.name) & (runs["same_as"] == "")]["run"].tolist()
+    tested = compared(runs[runs["study"] == study.name])["run"].tolist()
+    pairs = {}
+    for run in tested:
+        for other in own[: own.index(run)]:
+            if _hits(study.summaries[run]) == _hits(study.summaries[other]):
+                pairs[run] = other
+                break
+    return pairs
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:

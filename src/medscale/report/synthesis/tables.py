@@ -18,10 +18,13 @@ LONGEST_TITLE = 100  # letters of a study's title
 
 
 def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
-    """Return images, patients, split, network, batch and replicates of each study."""
+    """Return images, patients, split, network, its batch normalization, and batch of each study.
+
+    The last columns count replicates and runs.
+    """
     rows = pd.DataFrame([_study(study) for study in studies])
     columns = [
-        wrapped("study", "4.4cm", lambda row: short_name(row["title"], LONGEST_TITLE)),
+        wrapped("study", "3.9cm", lambda row: short_name(row["title"], LONGEST_TITLE)),
         right("classes", lambda row: str(row["classes"])),
         right("images", lambda row: f"{row['images']:,}"),
         right(r"test\\images", lambda row: f"{row['test_images']:,}"),
@@ -29,6 +32,7 @@ def studies_table(studies: Sequence[StudyRuns]) -> tuple[str, pd.DataFrame]:
         left("patients", lambda row: latex(row["patients"])),
         left("split", lambda row: latex(row["split"])),
         left("network", lambda row: rf"\texttt{{{latex(row['network'])}}}"),
+        right(r"batch\\norm", lambda row: "yes" if row["batch_norm"] else "no"),
         right("batch", lambda row: latex(row["batch"])),
         right(r"repli-\\cates", lambda row: str(row["replicates"])),
         right("runs", lambda row: str(row["runs"])),
@@ -69,6 +73,7 @@ def _study(study: StudyRuns) -> dict[str, Any]:
         "patients": STATES[summary["patients"]].removeprefix("the patients are "),
         "split": study.split,
         "network": summary["model"]["name"],
+        "batch_norm": bool(summary["batch_norm"]),
         "batch": f"{summary['recipe']['batch_size']} {'in all' if is_global else 'a device'}",
         "replicates": len(summary["replicates"]),
         "runs": len(study.summaries),
@@ -79,7 +84,7 @@ def _speedup(row: dict[str, Any]) -> str:
     if row["speedup"] != row["speedup"]:
         return latex(f"no run on 1 {str(row['device']).upper()}")
     if row["baseline"] == row["run"]:
-        return "1"
+        return "--" if row["verdict"] == NETWORK else "1"  # the study's serial run has another
     value = number(row["speedup"], 2)
     low, high = row["speedup_low"], row["speedup_high"]
     return value if low != low else f"{value} ({span(low, high, 2)})"
