@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from medscale.evaluate.replicates import Gallery
+from medscale.report.gradcam.make import mark_empty
+from medscale.report.overview.figures import coinciding
 from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
+from medscale.report.result.gallery import some_cases
 
 
 def gap(part: str, value: tuple[float, ...], ends: tuple[float, ...]) -> dict[str, Any]:
@@ -72,3 +77,29 @@ def test_a_subgroup_of_one_class_has_no_balanced_accuracy():
         for axes in panels
     ]
     assert hollow == [[2, 1, 0], [2, 1], [2, 1]]
+
+
+def test_an_empty_heat_map_is_called_empty():
+    cases = pd.DataFrame({"true": "a", "predicted": ["a", "a", "b"], "probability": 0.9})
+    cases["right"] = cases["true"] == cases["predicted"]
+    heat = np.zeros((3, 2, 2), np.float32)
+    heat[0] = 1
+    gallery = Gallery(cases, heat, np.zeros((3, 8, 8, 3), np.uint8))
+    figure = some_cases(gallery)
+    mark_empty(figure, gallery)
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert [place for place, words in enumerate(texts) if "empty" in words] == [7, 9]
+    assert figure.get_supxlabel() == (
+        "no area raises the score of the predicted class in 2 of 3 images"
+    )
+
+
+def test_runs_whose_curves_coincide_are_named():
+    def run(name: str, shift: float) -> Any:
+        curves = {"quantity": ["val_loss", "val_accuracy"], "epoch": 1, "mean": [0.5, 0.5 + shift]}
+        table = pd.DataFrame(curves).assign(low=0.4, high=1.0)
+        return SimpleNamespace(name=name, curves=table)
+
+    runs = [run("ddp_2cpu", 0), run("ddp_2gpu", 0.001), run("serial_1cpu", 0.1)]
+    assert coinciding(runs) == [{"visible": "DDP, 2 CPU", "hidden": ["DDP, 2 GPU"]}]
+    assert coinciding(runs[1:]) == []

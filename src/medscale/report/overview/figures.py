@@ -21,6 +21,7 @@ CURVES = {
     "val_loss": "validation loss (cross-entropy)",
     "val_accuracy": "validation accuracy",
 }
+LINE_WIDTH = 0.015  # of a curve, as a share of the height of its panel
 NAMED = 4  # classes up to which a matrix names them on both sides
 
 
@@ -63,9 +64,7 @@ def curves(results: Sequence[Result]) -> Figure:
     groups = _equal_curves(results)
     figure = style.new(1.95 + 0.14 * -(-len(groups) // 4))
     panels = figure.subplots(1, len(CURVES))
-    losses = pd.concat([_losses(result) for result in results])
-    usual = float(losses.quantile(0.98))
-    top = 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
+    top = _top_of_losses(results)
     for axes, (quantity, words) in zip(panels, CURVES.items(), strict=True):
         highest = 0.0
         for number, group in enumerate(groups):
@@ -98,6 +97,29 @@ def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
         else:
             groups.append([result])
     return groups
+
+
+def coinciding(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return runs whose curves are drawn over those of another, as seen by eye.
+
+    Runs with equal curves share a line and a label, and are not among them. Returns, for each
+    line that covers others, its label (``visible``) and those of the runs that lie on it
+    (``hidden``).
+    """
+    top = _top_of_losses(results)
+    places: list[tuple[str, pd.Series, list[str]]] = []
+    for group in _equal_curves(results):
+        name = "; ".join(label(result.name) for result in group)
+        curves_ = group[0].curves.set_index(["quantity", "epoch"])["mean"]
+        scales = np.where(curves_.index.get_level_values(0).str.endswith("_loss"), top, 1)
+        heights = curves_ / scales
+        for _, other, hidden in places:
+            if heights.index.equals(other.index) and (heights - other).abs().max() < LINE_WIDTH:
+                hidden.append(name)
+                break
+        else:
+            places.append((name, heights, []))
+    return [{"visible": name, "hidden": hidden} for name, _, hidden in places if hidden]
 
 
 def roc(results: Sequence[Result]) -> Figure:
@@ -213,6 +235,13 @@ def time(results: Sequence[Result]) -> Figure:
 def _losses(result: Result) -> pd.Series:
     """Return the highest training and validation loss of any replicate, by epoch."""
     return result.curves.loc[result.curves["quantity"].str.endswith("_loss"), "high"]
+
+
+def _top_of_losses(results: Sequence[Result]) -> float:
+    """Return the end of the axis of the losses."""
+    losses = pd.concat([_losses(result) for result in results])
+    usual = float(losses.quantile(0.98))
+    return 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
 
 
 def _by_devices(times: pd.DataFrame, column: str, unit: str) -> Figure:
