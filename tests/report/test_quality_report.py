@@ -96,7 +96,9 @@ def test_an_empty_heat_map_is_called_empty():
 
 def test_runs_whose_curves_coincide_are_named():
     def run(name: str, shift: float) -> Any:
-        curves = {"quantity": ["val_loss", "val_accuracy"], "epoch": 1, "mean": [0.5, 0.5 + shift]}
+        means = [0.5, 0.5 + shift, 100 * shift]  # times are not drawn
+        names = ["val_loss", "val_accuracy", "seconds"]
+        curves = {"quantity": names, "epoch": 1, "mean": means}
         table = pd.DataFrame(curves).assign(low=0.4, high=1.0)
         return SimpleNamespace(name=name, curves=table)
 

@@ -91,7 +91,7 @@ def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
     """Group the results whose curves are equal digit for digit."""
     groups: list[list[Result]] = []
     for result in results:
-        matches = [group for group in groups if group[0].curves.equals(result.curves)]
+        matches = [group for group in groups if _drawn(group[0]).equals(_drawn(result))]
         if matches:
             matches[0].append(result)
         else:
@@ -99,20 +99,23 @@ def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
     return groups
 
 
-def coinciding(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return runs whose curves are drawn over those of another, as seen by eye.
+def _drawn(result: Result) -> pd.DataFrame:
+    """Return the rows of curves.csv that ``curves`` draws."""
+    return result.curves[result.curves["quantity"].isin(CURVES)].reset_index(drop=True)
 
-    Runs with equal curves share a line and a label, and are not among them. Returns, for each
-    line that covers others, its label (``visible``) and those of the runs that lie on it
-    (``hidden``).
+
+def coinciding(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return, for each run that others coincide with in ``curves``, their labels.
+
+    ``visible`` is the first of them, ``hidden`` are those that lie on it: no mean is farther from
+    its own than the width of a line.
     """
     top = _top_of_losses(results)
     places: list[tuple[str, pd.Series, list[str]]] = []
-    for group in _equal_curves(results):
-        name = "; ".join(label(result.name) for result in group)
-        curves_ = group[0].curves.set_index(["quantity", "epoch"])["mean"]
-        scales = np.where(curves_.index.get_level_values(0).str.endswith("_loss"), top, 1)
-        heights = curves_ / scales
+    for result in results:
+        name, means = label(result.name), _drawn(result).set_index(["quantity", "epoch"])["mean"]
+        is_loss = means.index.get_level_values("quantity").str.endswith("_loss")
+        heights = means / np.where(is_loss, top, 1)
         for _, other, hidden in places:
             if heights.index.equals(other.index) and (heights - other).abs().max() < LINE_WIDTH:
                 hidden.append(name)
