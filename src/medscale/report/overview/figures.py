@@ -115,7 +115,7 @@ def coinciding(results: Sequence[Result]) -> list[dict[str, Any]]:
     for result in results:
         name, means = label(result.name), _drawn(result).set_index(["quantity", "epoch"])["mean"]
         is_loss = means.index.get_level_values("quantity").str.endswith("_loss")
-        heights = means / np.where(is_loss, top, 1)
+        heights: pd.Series = means / np.where(is_loss, top, 1)
         for _, other, hidden in places:
             if heights.index.equals(other.index) and (heights - other).abs().max() < LINE_WIDTH:
                 hidden.append(name)
