@@ -290,8 +290,8 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
     section = " ".join(text.split())
     for sentence in (
         "at 40 of the 49 threshold probabilities examined (0.02 to 0.98): 0.02 and 0.14 to 0.90.",
-        r"at the threshold for 90\,\% specificity, the sensitivity of view \emph{AP} is 24.7 points "
-        r"higher (2.3 to 45.6) than that of \emph{PA};",
+        r"at the threshold for 90\,\% specificity, the sensitivity of view \emph{AP} is "
+        r"24.7 points higher (2.3 to 45.6) than that of \emph{PA};",
         "is 10.0 points lower (1.0 to 20.0) than that of all other images.",
         r"view \emph{AP} (sensitivity at 90\,\%: all 15 images right).",
         "510 are left out, 1 of them listed but missing (Table",
