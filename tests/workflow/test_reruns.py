@@ -6,6 +6,7 @@ recorded as made: Snakemake then decides as after a real study, within seconds.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 import pytest
 
 from medscale.base.code import ROOT
+from medscale.base.files import write_json
 from medscale.workflow.causes import LONGEST, _differences
 from medscale.workflow.graph import Graph
 from medscale.workflow.runs import REPLICATE_FILES, Runs
@@ -161,7 +163,8 @@ def test_why_names_settings_missing_files_and_wrong_targets(checkout, tmp_path):
 def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
     def spec(gpus: int, **study: object) -> str:
         changes = {"workdir": str(tmp_path), "node": {"gpus": gpus}}
-        graph = Graph(changes | {"studies": {"glaucoma": study}} if study else changes)
+        study["model"] = {"options": {"width": 16, "dropout": 0.1}}  # not in alphabetical order
+        graph = Graph(changes | {"studies": {"glaucoma": study}})
         wildcards = SimpleNamespace(study="glaucoma", run="ddp_4gpu", replicate="seed1")
         return Runs(graph).spec(wildcards)
 
@@ -170,7 +173,7 @@ def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
     folder.mkdir(parents=True)
     for name in REPLICATE_FILES:
         (folder / name).touch()
-    (folder / "spec.json").write_text(on_one, encoding="utf-8")
+    write_json(folder / "spec.json", json.loads(on_one))  # as scripts do
     assert spec(2) == on_one != on_two
     assert '"epochs":3' in spec(2, recipe={"epochs": 3})
     (folder / "model.safetensors").unlink()  # interrupted: it goes on with the cards present

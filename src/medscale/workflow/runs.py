@@ -154,5 +154,8 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
         trained = RunPlan.model_validate(read_json(folder / "spec.json"))
     except (MedscaleError, ValueError):  # of an earlier version, or damaged
         return plan
-    placed = {"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
-    return trained if plan.model_copy(update=placed) == trained else plan
+    # The copy, not the recorded plan, whose text may have its options in another order.
+    placed = plan.model_copy(
+        update={"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
+    )
+    return placed if placed == trained else plan
