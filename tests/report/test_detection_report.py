@@ -29,6 +29,7 @@ def test_replicates_that_differ_in_more_than_the_seed_are_named_with_the_differe
     ]
     run_facts = facts(summaries)
     assert (run_facts["runs"], run_facts["replicates"]) == (2, 2)
+    assert run_facts["drawn_seeds"] == [1]
     assert run_facts["mixed"] == [
         {"label": "serial, 1 GPU, yolov8n", "differences": ["code", "inputs"]}
     ]

@@ -141,6 +141,7 @@ def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two_studies):
         ("<< 0.0001|setting >> << 8|setting >> << 2.0|setting >>", "0.0001 8 2"),
         ('<< {"low": 0.84, "high": 0.902}|interval("percent") >>', "84.0--90.2"),
         ('<< {"low": -1, "high": 2}|interval("ratio") >>', r"\ensuremath{-}1.00 to 2.00"),
+        ('<< {"low": -0.456, "high": -0.023}|magnitudes >>', "2.3 to 45.6"),
         ('<< {"low": 0.0841, "high": 0.0842}|extent("percent") >>', "8.4"),
         ('<< {"low": 0.0841, "high": 0.1}|extent("percent") >>', "8.4--10.0"),
         ('<< "50 %" >> << "a_b"|latex >> << 3 >>', r"50\,\% a_b 3"),
@@ -267,3 +268,36 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     build(ROOT / "paper", facts, facts_files, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]
+
+
+def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
+    variables = read_facts(two_studies.facts, two_studies.made)
+    study = next(s for s in variables["studies"] if s["name"] == "glaucoma")
+    ends = {"lowest": 0.02, "highest": 0.98}
+    useful = {"ranges": [{"low": 0.02, "high": 0.02}, {"low": 0.14, "high": 0.9}], "count": 40}
+    rate = {"by": "view", "part": "AP", "class": "glaucoma", "wanted": 0.9, "rate": "sensitivity"}
+    gap = rate | {"other": "PA", "mean": 0.247, "low": 0.023, "high": 0.456}
+    study["quality"] |= {
+        "useful": useful | {"all": 49} | ends,
+        "subgroups": ["view"],
+        "apart_subgroups": [gap, gap | {"other": None, "mean": -0.1, "low": -0.2, "high": -0.01}],
+        "uniform_subgroups": [rate | {"images": 15, "value": 1}],
+    }
+    study["files"] = {"found": 1010, "used": 500, "missing": 1}
+    study |= {"groups": "patients", "groups_in_two_splits": True, "repeated": True}
+    study["coinciding"] = [{"visible": "DDP, 2 CPU", "hidden": ["DDP, 2 GPU"]}]
+    text = fill(ROOT / "paper", Path("sections") / "studies.tex.j2", variables)
+    section = " ".join(text.split())
+    for sentence in (
+        "at 40 of the 49 threshold probabilities examined (0.02 to 0.98): 0.02 and 0.14 to 0.90.",
+        r"at the threshold for 90\,\% specificity, the sensitivity of view \emph{AP} is "
+        r"24.7 points higher (2.3 to 45.6) than that of \emph{PA};",
+        "is 10.0 points lower (1.0 to 20.0) than that of all other images.",
+        r"view \emph{AP} (sensitivity at 90\,\%: all 15 images right).",
+        "510 are left out, 1 of them listed but missing (Table",
+        "patients with images in two splits count once under ``all''.",
+        "DDP, 2 GPU lies on DDP, 2 CPU.",
+        "rates and thresholds are means over seeds",
+        "until the target (mean over the replicates that reach it)",
+    ):
+        assert sentence in section, sentence

@@ -394,6 +394,7 @@ def test_a_study_stands_beside_its_variants(tmp_path):
     assert "grouped" in text
     assert "all layers" not in text  # what is the same for all is told nowhere
     assert "serial" not in text
+    assert r"repli-\\cates" in text  # which intervals depend on, though it is the same for all
     facts = read_json(tables / "variants.json")
     (run,) = facts["runs"]
     (variant,) = run["variants"]

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import medscale
 from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
-from medscale.base.files import sha256, write_parquet
+from medscale.base.files import read_json, sha256, write_parquet
 from medscale.cli import main as cli
 from medscale.config.benchmarks import Export, Latency
 from medscale.config.configuration import load
@@ -366,7 +366,8 @@ def test_figure_table_and_numbers_say_what_was_measured(
 ) -> None:
     ways = exporting.WAYS if name == "export" else inference.WAYS
     missing = {"tensorrt": "this ONNX Runtime was built without TensorRT"}
-    write(tmp_path / "measured", name, rows, {"repeats": 2}, MARKS, ways, missing)
+    settings = {"repeats": 2, "batch_size": 32}
+    write(tmp_path / "measured", name, rows, settings, MARKS, ways, missing)
     inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
     inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
     inputs["reported"] = str(ROOT / "reported.yaml")
@@ -379,17 +380,25 @@ def test_figure_table_and_numbers_say_what_was_measured(
     assert "demo: synthetic images" in process
     table = (tmp_path / "tables" / "dermatology" / f"{name}.tex").read_text()
     assert "tensorrt" in table, "what was not measured is named"
+    facts = read_json(tmp_path / "tables" / "dermatology" / f"{name}.json")
+    gains = {row["way"]: row["gain"] for row in facts["gains"]}
     rows = pd.read_csv(tmp_path / "tables" / "dermatology" / f"{name}.csv")
     if name == "export":
         row = rows[rows["format"] == "int8"].iloc[0]
         assert row["bytes"] / 1e6 == pytest.approx(2.2, abs=0.005)
         assert row["difference"] == pytest.approx(-0.9, abs=0.05)
+        assert (facts["batch"], facts["images"], facts["repeats"]) == (32, 300, 2)
+        assert facts["seconds"] == {"low": 0.3, "high": 1.02}
+        assert gains["onnx"] == pytest.approx(2.5)
         assert "accuracy less PyTorch" in process
     else:
         captured = rows[(rows["way"] == "captured") & (rows["kind"] == "latency")]
         assert captured["gain"].item() == pytest.approx(5), "of a GPU, over eager on the GPU"
         int8 = rows[(rows["way"] == "int8") & (rows["kind"] == "throughput")]
         assert int8.sort_values("batch")["gain"].iloc[-1] == pytest.approx(4.44, abs=0.005)
+        assert facts["batch"] == rows["batch"].max()
+        assert facts["threads"] == 2
+        assert gains["int8"] == pytest.approx(4.44, abs=0.005)
         assert "reported: 600 images/s" in process
         assert "reported" in table
         assert "decoding alone" in table

@@ -9,9 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medscale.base.files import read_json, read_table
+from medscale.measure.scaling.benchmarks import EAGER
 from medscale.report import style
-from medscale.report.names import GREY, LOOKS
+from medscale.report.names import GREY, LOOKS, label
 from medscale.report.reported import read_reported
+from medscale.report.result.reading import records
 from medscale.report.writer import Pages
 
 NONE = "--"  # a cell without a value
@@ -31,16 +33,37 @@ class Measured(NamedTuple):
         names = map(str, self.rows[column].unique())
         return {name: ways[name]["label"] for name in names if name in ways}
 
-    def pages(self, name: str, table: pd.DataFrame, figure: Figure, text: str) -> Pages:
+    def pages(
+        self,
+        name: str,
+        table: pd.DataFrame,
+        figure: Figure,
+        text: str,
+        facts: dict[str, Any] | None = None,
+    ) -> Pages:
         """Return a chapter of one figure and one table; the table also tells marks and CPU."""
         marks = self.about["marks"]
         complete = table.assign(**marks, cpu=self.about["machine"]["cpu"])
-        return Pages(marks=[marks], figures={name: figure}, tables={name: (text, complete)})
+        tables = {name: (text, complete)}
+        return Pages(marks=[marks], figures={name: figure}, tables=tables, facts=facts)
 
 
 def read(study: str, measured: str, about: str, reported: str) -> Measured:
     """Read a benchmark: rows (CSV), settings and machine (JSON), and published figures."""
     return Measured(read_table(measured), read_json(about), read_reported(reported, study))
+
+
+def gains(rows: pd.DataFrame, column: str, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the speed against eager PyTorch and its range, an entry for each other way.
+
+    ``column``: of the ways, whose ``labels`` are given.
+    """
+    return [
+        {"run": label(row["run"]), "way": row[column], "label": labels[row[column]]}
+        | {"gain": row["gain"], "low": row["gain_low"], "high": row["gain_high"]}
+        for row in records(rows)
+        if row[column] != EAGER
+    ]
 
 
 def processes(count: Any, oversubscribed: bool) -> str:

@@ -28,7 +28,7 @@ COLUMNS = [
     "ours",
     "format",
 ]
-FIVE = "5 epochs, ours 5 times one"
+FIVE = "time of 5 epochs (ours: 5 x one epoch)"
 TIMES = ("whole training", "time an epoch", FIVE)
 SECONDS = {"min": 60.0, "s": 1.0}
 NAN = float("nan")

@@ -13,7 +13,8 @@ The rules:
    A very wide interval (serial part from below 0.05 to above 0.5) is called undecided instead.
 5. A speedup above the number of devices is reported as such; no law explains it.
 6. A series is consistent with the claim that sharing the work pays up to the number of devices
-   that are worth using; where rule 5 applies, it is not consistent with the claim as stated.
+   that are worth using; where rule 5 applies, its time on one device is in doubt, and the series
+   is not judged.
 """
 
 import math
@@ -68,12 +69,19 @@ def speedup_of(series: Series, devices: str) -> str:
     return f"{text} (efficiency {_share(last)}{'; ' + law[0].lower() + law[1:-1] if law else ''})"
 
 
-def verdict(series: Series) -> str:
-    """Return in a few words whether sharing the work over the devices pays (rule 6)."""
+def verdict(series: Series, devices: str = "devices") -> str:
+    """Return in a few words whether sharing the work over the devices pays (rule 6).
+
+    ``devices``: their name in the plural. The series is a published one.
+    """
     table = series.table()
     largest, count = int(table["devices"].max()), worthwhile(table)
-    if len(superlinear(table)):
-        return "not consistent as stated"
+    if len(above := superlinear(table)):
+        first = above.iloc[0]
+        return (
+            f"not judged, since the published speedup of {first['speedup']:.2f} on "
+            f"{int(first['devices'])} {devices} exceeds the number of devices"
+        )
     if count == largest:
         return "consistent"
     return f"consistent up to {count} of {largest} devices" if count > 1 else "not consistent"

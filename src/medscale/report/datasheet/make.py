@@ -10,6 +10,7 @@ from medscale.base.text import latex
 from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
+from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, sentence
 from medscale.data.settings import Datasheet
@@ -119,6 +120,8 @@ def _answers(content: dict[str, Any]) -> dict[str, str]:
     """Return the answers that the paper prints, by question."""
     dataset, audit = content["d"], content["a"]
     reasons = ", ".join(f"{reason} {count}" for reason, count in audit["by_reason"].items())
+    missing = audit["by_reason"].get(NO_FILE, 0)
+    listed = f"{audit['found']} found" + (f" or listed ({missing} missing)" if missing else "")
     answers = {"dataset": dataset["name"]}
     if content["synthetic"]:
         answers["images used here"] = (
@@ -132,7 +135,7 @@ def _answers(content: dict[str, Any]) -> dict[str, str]:
         "consent, ethics review": dataset["people"],
         "labels": dataset["labels"],
         "metadata": metadata or "none",
-        "files": f"{audit['found']} found, {audit['used']} used, {audit['excluded']} left out "
+        "files": f"{listed}, {audit['used']} used, {audit['excluded']} left out "
         f"({reasons or 'none'})",
         "patients": content["patients"],
         "groups" if audit["patients"]["state"] == NOT_KNOWN else "patients or groups": str(

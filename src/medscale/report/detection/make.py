@@ -38,11 +38,13 @@ def make(study: str, *, results: Sequence[str]) -> Pages:
 def facts(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the facts: why scores of runs are not compared, and seeds that range widely.
 
-    ``replicates`` is the smallest number of replicates of a run; ``mixed`` are the runs whose
+    ``replicates`` is the smallest number of replicates of a run; ``drawn_seeds`` are those of the
+    boxes in the figure, the first of each run; ``mixed`` are the runs whose
     replicates differ in more than the seed, with these differences in words.
     """
     return {
         "runs": len(summaries),
+        "drawn_seeds": sorted({summary["seeds"][0] for summary in summaries}),
         "replicates": min(len(summary["seeds"]) for summary in summaries),
         "mixed": [
             {"label": label(summary["run"]["name"]), "differences": words}

@@ -8,4 +8,5 @@ CHAPTER = chapter(
         "export": "Exported networks of *{study}*: size, images a second, and the paired "
         "difference in accuracy from PyTorch."
     },
+    facts=True,
 )

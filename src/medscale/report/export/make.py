@@ -26,7 +26,26 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
     table, labels = by_format(content.rows), content.labels("format")
     table = table.reset_index(drop=True)
     text = _table(table, labels, content.about["missing"])
-    return content.pages("export", table, _figure(table, labels), text)
+    facts = _facts(content, table, labels)
+    return content.pages("export", table, _figure(table, labels), text, facts)
+
+
+def _facts(
+    content: benchmark.Measured, table: pd.DataFrame, labels: dict[str, str]
+) -> dict[str, Any]:
+    """Return how the speeds on the CPU were measured, and those against eager PyTorch.
+
+    ``seconds`` are the ends of the times of a pass over all ``images``.
+    """
+    rows = content.rows[content.rows["device"] == "cpu"]
+    return {
+        "batch": content.about["settings"]["batch_size"],
+        "threads": content.about["machine"]["cpus"],
+        "images": int(rows["images"].max()),
+        "repeats": int(rows["repeat"].nunique()),
+        "seconds": {"low": float(rows["seconds"].min()), "high": float(rows["seconds"].max())},
+        "gains": benchmark.gains(table[table["device"] == "cpu"], "format", labels),
+    }
 
 
 def _name(row: dict[str, Any], labels: dict[str, str]) -> str:

@@ -8,4 +8,5 @@ CHAPTER = chapter(
         "inference": "Inference of *{study}*: latency of one image, and images a second against "
         "the size of a batch, by way."
     },
+    facts=True,
 )

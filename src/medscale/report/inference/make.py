@@ -30,7 +30,21 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
     published = content.reported.get("inference_images_per_second")
     figure = _figure(table, labels, published)
     text = _table(table, labels, published, content.about["missing"])
-    return content.pages("inference", table, figure, text)
+    return content.pages("inference", table, figure, text, _facts(table, labels))
+
+
+def _facts(table: pd.DataFrame, labels: dict[str, str]) -> dict[str, Any]:
+    """Return the speeds on the CPU against eager PyTorch, of the largest batch and most threads."""
+    rows = table[(table["kind"] == "throughput") & (table["device"] == "cpu")]
+    batch, threads = int(rows["batch"].max()), int(rows["threads"].max())
+    rows = rows[(rows["batch"] == batch) & (rows["threads"] == threads)]
+    return {
+        "batch": batch,
+        "threads": threads,
+        "images": int(rows["images"].max()),
+        "repeats": int(rows["repeats"].max()),
+        "gains": benchmark.gains(rows, "way", labels),
+    }
 
 
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from medscale.config.sections import Study
+from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
@@ -58,7 +59,8 @@ def facts(
             "dataset_name": settings.datasheet.name,
             "synthetic": settings.source.synthetic,
             "chapters": list(chapters),
-            "files": {key: audit[key] for key in ("found", "used")},
+            "files": {key: audit[key] for key in ("found", "used")}
+            | {"missing": audit["by_reason"].get(NO_FILE, 0)},
             "notes": [str(note) for note in audit.get("notes", [])],
             "test_in_training": in_training(images),
             "images": {str(split): int(images) for split, images in counts.sum().items()},

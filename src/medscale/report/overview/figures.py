@@ -21,6 +21,7 @@ CURVES = {
     "val_loss": "validation loss (cross-entropy)",
     "val_accuracy": "validation accuracy",
 }
+LINE_WIDTH = 0.015  # of a curve, as a share of the height of its panel
 NAMED = 4  # classes up to which a matrix names them on both sides
 
 
@@ -63,9 +64,7 @@ def curves(results: Sequence[Result]) -> Figure:
     groups = _equal_curves(results)
     figure = style.new(1.95 + 0.14 * -(-len(groups) // 4))
     panels = figure.subplots(1, len(CURVES))
-    losses = pd.concat([_losses(result) for result in results])
-    usual = float(losses.quantile(0.98))
-    top = 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
+    top = _top_of_losses(results)
     for axes, (quantity, words) in zip(panels, CURVES.items(), strict=True):
         highest = 0.0
         for number, group in enumerate(groups):
@@ -92,12 +91,38 @@ def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
     """Group the results whose curves are equal digit for digit."""
     groups: list[list[Result]] = []
     for result in results:
-        matches = [group for group in groups if group[0].curves.equals(result.curves)]
+        matches = [group for group in groups if _drawn(group[0]).equals(_drawn(result))]
         if matches:
             matches[0].append(result)
         else:
             groups.append([result])
     return groups
+
+
+def _drawn(result: Result) -> pd.DataFrame:
+    """Return the rows of curves.csv that ``curves`` draws."""
+    return result.curves[result.curves["quantity"].isin(CURVES)].reset_index(drop=True)
+
+
+def coinciding(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return, for each run that others coincide with in ``curves``, their labels.
+
+    ``visible`` is the first of them, ``hidden`` are those that lie on it: no mean is farther from
+    its own than the width of a line.
+    """
+    top = _top_of_losses(results)
+    places: list[tuple[str, pd.Series, list[str]]] = []
+    for result in results:
+        name, means = label(result.name), _drawn(result).set_index(["quantity", "epoch"])["mean"]
+        is_loss = means.index.get_level_values("quantity").str.endswith("_loss")
+        heights: pd.Series = means / np.where(is_loss, top, 1)
+        for _, other, hidden in places:
+            if heights.index.equals(other.index) and (heights - other).abs().max() < LINE_WIDTH:
+                hidden.append(name)
+                break
+        else:
+            places.append((name, heights, []))
+    return [{"visible": name, "hidden": hidden} for name, _, hidden in places if hidden]
 
 
 def roc(results: Sequence[Result]) -> Figure:
@@ -213,6 +238,13 @@ def time(results: Sequence[Result]) -> Figure:
 def _losses(result: Result) -> pd.Series:
     """Return the highest training and validation loss of any replicate, by epoch."""
     return result.curves.loc[result.curves["quantity"].str.endswith("_loss"), "high"]
+
+
+def _top_of_losses(results: Sequence[Result]) -> float:
+    """Return the end of the axis of the losses."""
+    losses = pd.concat([_losses(result) for result in results])
+    usual = float(losses.quantile(0.98))
+    return 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
 
 
 def _by_devices(times: pd.DataFrame, column: str, unit: str) -> Figure:

@@ -76,7 +76,11 @@ def make(
         facts=facts(
             study, settings, runs, linear, times, images, by_class, files, published, chapters
         )
-        | {"published": {key: reported_values.get(key) for key in ("hardware", "format")}},
+        | {
+            "coinciding": figures.coinciding(runs),
+            "groups_in_two_splits": _spans_splits(_groups(images)),
+            "published": {key: reported_values.get(key) for key in ("hardware", "format")},
+        },
     )
 
 
@@ -104,6 +108,11 @@ def _groups(index: pd.DataFrame) -> dict[str, int]:
     return {str(split): int(count) for split, count in groups.items()} | {
         "all": index["group"].nunique()
     }
+
+
+def _spans_splits(groups: dict[str, int]) -> bool:
+    """Return whether a group has images in several splits; ``groups`` is that of ``_groups``."""
+    return sum(groups[split] for split in SPLITS) != groups["all"]
 
 
 def _reasons(path: Path, counts: dict[str, Any], used: int) -> pd.DataFrame:

@@ -63,6 +63,15 @@ def magnitude(value: float | None) -> Latex:
     return Latex(latex.number(None if value is None else abs(value), 1))
 
 
+def magnitudes(value: Score) -> Latex:
+    """Format the ends of an interval of a fraction as points without a sign, the smaller first."""
+    low, high = value["low"], value["high"]
+    if low is None or high is None:
+        return Latex("--")
+    ends = (-high, -low) if high < 0 else (low, high)
+    return Latex(" to ".join(latex.number(end, 1, 100) for end in ends))
+
+
 def p_value(value: float | None) -> Latex:
     """Format a p-value with its sign of comparison: three decimals."""
     text = latex.p_value(value)
@@ -149,6 +158,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "ratio": ratio,
     "points": points,
     "magnitude": magnitude,
+    "magnitudes": magnitudes,
     "p_value": p_value,
     "significant": significant,
     "milliseconds": milliseconds,

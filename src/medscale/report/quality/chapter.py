@@ -32,11 +32,13 @@ CHAPTER = Chapter(
         "confidence of the baseline, and calibration error and Brier score of each run before and "
         "after the temperature that was fitted on the validation images.",
         "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
-        "brackets) with 95 % bootstrap intervals.",
+        "brackets) with 95 % bootstrap intervals. Hollow: no resample changes the value, so that "
+        "it has no interval.",
         "decision": "Decision curve of the baseline of *{study}*: net benefit of acting from a "
         "probability on, with its 95 % bootstrap interval, against acting always and never.",
         "gaps": "Sensitivity and specificity of the baseline of *{study}* by subgroup of the test "
-        "images, at the first operating point, with 95 % bootstrap intervals.",
+        "images, at the first operating point, with 95 % bootstrap intervals. Hollow: no resample "
+        "changes the value, so that it has no interval.",
     },
     tables=dict.fromkeys(
         ("tests", "operating", "predictive", "calibration", "gaps", "confusions", "ensemble"), TABLE

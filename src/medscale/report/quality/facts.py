@@ -1,5 +1,6 @@
 """Facts of the chapter on quality: results of the tests between runs, and the calibration."""
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,7 @@ from medscale.report.result.reading import Result, records
 
 READINGS = {"equal": SAME, "apart_within": APART_WITHIN, "apart": APART, "undecided": OPEN}
 COLUMNS = ["run", "reading", "accuracy_p_holm", "auroc_p_holm"]
+RATE_OF = ["by", "class", "wanted", "rate"]  # with "part", the keys of gaps.csv
 ALPHA = 0.05
 
 
@@ -38,7 +40,7 @@ def facts(
         "prevalence_stated": bool(baseline.operating["stated"].any()),
         "point": _point(baseline) if len(baseline.classes) == 2 else None,
         "useful": _useful(baseline) if len(baseline.classes) == 2 else None,
-        "apart_subgroups": _gaps_without_zero(baseline.gaps),
+        **subgroup_gaps(baseline.gaps),
         "temperature": baseline.summary["calibration"]["temperature"],
         "margin": margin,
         "tests": len(tests),
@@ -69,26 +71,64 @@ def _point(result: Result) -> dict[str, Any] | None:
     return {name: row[name] for name in ("wanted", "prevalence")} | scores
 
 
-def _useful(result: Result) -> dict[str, float] | None:
-    """Return the threshold probabilities at which acting by the network is best.
+def _useful(result: Result) -> dict[str, Any] | None:
+    """Return the threshold probabilities at which acting by the network is best."""
+    return useful_thresholds(result.decision)
 
-    There the interval of its net benefit lies above both rules without a test. ``low`` and
-    ``high`` are the lowest and the highest, ``count`` of ``all`` their number; None for none.
+
+def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the thresholds at which the interval of the net benefit lies above both other rules.
+
+    The other rules are to act always and never. ``ranges`` are the ends (``low, high``) of each
+    run of neighbouring thresholds, ``count`` the number of thresholds in them. ``all, lowest,
+    highest`` are number and ends of the thresholds examined. None without such a threshold.
+
+    Args:
+        table: decision.csv, rows of one class.
     """
-    table = result.decision
-    best = table[table["low"] > table["treat_all"].clip(lower=0)]["threshold"]
-    if best.empty:
+    table = table.sort_values("threshold", ignore_index=True)
+    above = table["low"] > table["treat_all"].clip(lower=0)
+    if not above.any():
         return None
-    ends = {"low": float(best.min()), "high": float(best.max())}
-    return ends | {"count": len(best), "all": len(table)}
-
-
-def _gaps_without_zero(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the subgroups whose gap to all other images has an interval without zero."""
-    rows = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
-    names = ["by", "part", "class", "wanted", "rate"]
-    return [
-        {name: row[name] for name in names}
-        | {"mean": row["gap"], "low": row["gap_low"], "high": row["gap_high"]}
-        for row in records(rows)
+    chosen = table.loc[above, "threshold"]
+    neighbours = (~above).cumsum()[above]  # the same number for all thresholds of a range
+    ranges = [
+        {"low": float(part.min()), "high": float(part.max())}
+        for _, part in chosen.groupby(neighbours)
     ]
+    ends = {"lowest": float(table["threshold"].min()), "highest": float(table["threshold"].max())}
+    return {"ranges": ranges, "count": len(chosen), "all": len(table)} | ends
+
+
+def subgroup_gaps(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Return the subgroups whose gap to all other images has an interval without zero.
+
+    A rate that no resample changes (all images right, or all wrong) has no usable interval, and
+    supports no difference: such a subgroup is in ``uniform_subgroups`` and not in
+    ``apart_subgroups``. Two subgroups that divide all images are one comparison, which is
+    returned once, from the higher to the lower: ``other`` is the lower one, otherwise None.
+
+    Args:
+        table: gaps.csv.
+    """
+    rows = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
+    apart, uniform = [], []
+    for row in records(rows):
+        gap = {name: row[name] for name in RATE_OF} | {"part": row["part"]}
+        if row["low"] == row["high"]:
+            uniform.append(gap | {"images": int(row["images"]), "value": row["value"]})
+            continue
+        other = _complement(table, row)
+        if other is not None and (row["gap"] < 0 or other["low"] == other["high"]):
+            continue  # the row of the other subgroup stands for this comparison
+        ends = {"mean": row["gap"], "low": row["gap_low"], "high": row["gap_high"]}
+        apart.append(gap | {"other": None if other is None else other["part"]} | ends)
+    return {"apart_subgroups": apart, "uniform_subgroups": uniform}
+
+
+def _complement(table: pd.DataFrame, row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the row of gaps.csv of the subgroup that holds all other images, if there is one."""
+    same = (table[RATE_OF] == pd.Series({name: row[name] for name in RATE_OF})).all(axis=1)
+    others = records(table[same & (table["part"] != row["part"])])
+    is_mirrored = len(others) == 1 and math.isclose(others[0]["gap"], -row["gap"], abs_tol=1e-9)
+    return others[0] if is_mirrored else None

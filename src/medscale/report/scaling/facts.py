@@ -51,7 +51,7 @@ def facts(
             {
                 "label": _words(series),
                 "held": series.constant_batch,
-                "verdict": verdict(series),
+                "verdict": verdict(series, plural(series, published=True)),
                 "speedup": speedup_of(series, plural(series, published=True)),
             }
             for series in analysis.published
