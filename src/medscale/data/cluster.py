@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -327,6 +328,7 @@ def _slurm_cluster(settings: Dask, folder: Path, python: str | None) -> Any:
 
 @contextmanager
 def _connect(address: str | Any) -> Iterator[Client]:
+    connection, cause = None, ""
     try:
         # For the scheduler of a user, Dask reads its own settings (distributed.comm.tls).
         folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
@@ -339,11 +341,15 @@ def _connect(address: str | Any) -> Iterator[Client]:
             loop=event_loop(),
         )
     except (OSError, ValueError, TypeError) as error:
+        cause = type(error).__name__
+    if connection is None:
+        # A client closes when it is freed. If that happened by chance while another client starts
+        # in this thread, it would wait forever for the lock of that start.
+        gc.collect()
         raise MedscaleError(
-            f"no Dask scheduler answers at {address} ({type(error).__name__}); "
-            "start one with certificates and its workers (docs/cluster.md), or set dask.scheduler "
-            "to local"
-        ) from None
+            f"no Dask scheduler answers at {address} ({cause}); start one with certificates and "
+            "its workers (docs/cluster.md), or set dask.scheduler to local"
+        )
     with connection:
         yield connection
 
