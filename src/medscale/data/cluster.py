@@ -329,8 +329,7 @@ def _slurm_cluster(settings: Dask, folder: Path, python: str | None) -> Any:
 @contextmanager
 def _connect(address: str | Any) -> Iterator[Client]:
     connection, cause = None, ""
-    try:
-        # For the scheduler of a user, Dask reads its own settings (distributed.comm.tls).
+    try:  # for the scheduler of a user, Dask reads its own settings (distributed.comm.tls)
         folder = os.environ.get(CERTIFICATES) if isinstance(address, str) else None
         security = None if folder is None else security_of(folder)
         connection = Client(

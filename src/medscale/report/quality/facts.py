@@ -129,6 +129,8 @@ def subgroup_gaps(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
 def _complement(table: pd.DataFrame, row: dict[str, Any]) -> dict[str, Any] | None:
     """Return the row of gaps.csv of the subgroup that holds all other images, if there is one."""
     same = (table[RATE_OF] == pd.Series({name: row[name] for name in RATE_OF})).all(axis=1)
-    others = records(table[same & (table["part"] != row["part"])])
-    is_mirrored = len(others) == 1 and math.isclose(others[0]["gap"], -row["gap"], abs_tol=1e-9)
-    return others[0] if is_mirrored else None
+    counterparts = records(table[same & (table["part"] != row["part"])])
+    is_mirrored = len(counterparts) == 1 and math.isclose(
+        counterparts[0]["gap"], -row["gap"], abs_tol=1e-9
+    )
+    return counterparts[0] if is_mirrored else None
