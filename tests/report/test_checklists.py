@@ -11,6 +11,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
+from medscale.data.leaks import shared_with_training
 from medscale.report.checklists import chapter
 from medscale.report.checklists.answers import answer
 from medscale.report.checklists.items import (
@@ -25,7 +26,6 @@ from medscale.report.checklists.items import (
     unanswered,
 )
 from medscale.report.checklists.make import counts, make
-from medscale.report.overview.facts import in_training
 from synthetic_runs import ROOT, configuration
 
 LISTS = {path.stem: read_listing(path) for path in files()}
@@ -144,7 +144,7 @@ def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them(
         == "12 test images, none of which is in the training split"
     )
     index = pd.DataFrame({"split": ["train", "train", "test", "test"], "group": list("abbc")})
-    assert in_training(index) == 1
+    assert shared_with_training(index, "group") == 1
 
 
 @pytest.mark.parametrize("item", ["claim.5", "claim.11", "claim.16", "tripod.17"])

@@ -12,6 +12,7 @@ from medscale.data.audit import EXCLUDED, KEPT
 from medscale.data.frames import SEVERAL
 from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inventory import CONFLICT, Inventory
+from medscale.data.leaks import shared_with_training
 from medscale.data.prepare import NO_CONTRAST
 from medscale.data.settings import Split
 
@@ -192,13 +193,12 @@ def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
 def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
     """Return notes on validation and test images of a group that is in the training split."""
     sentences = []
-    training_groups = set(index.loc[index["split"] == "train", "group"])
     for name in ("val", "test"):
-        groups = index.loc[index["split"] == name, "group"]
-        if leaked := int(groups.isin(training_groups).sum()):
+        if leaked := shared_with_training(index, "group", name):
+            images = int((index["split"] == name).sum())
             similar = ", or look like one in it," if division.near_duplicates else ""
             sentences.append(
-                f"{leaked} of the {len(groups)} {name} images are in the training split too"
+                f"{leaked} of the {images} {name} images are in the training split too"
                 f"{similar} or are of a patient who is: with the {division.mode} split their "
                 "accuracy says little about new patients."
             )

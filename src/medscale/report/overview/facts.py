@@ -8,6 +8,7 @@ import pandas as pd
 from medscale.config.sections import Study
 from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
+from medscale.data.leaks import shared_with_training
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
@@ -43,62 +44,77 @@ def facts(
         counts: images by class (rows) and split (columns).
         reported: published figures with ours; may be empty.
     """
-    summaries = [result.summary for result in results]
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
-    sections |= _decided(settings, results)
-    linear_scores = linear_facts(results, linear)
     return plain(
         sections
-        | {
-            "name": name,
-            "title": settings.title,
-            "classes": results[0].classes,
-            "class_titles": settings.class_titles,
-            "dataset": load_kind(settings.source.kind).paper,
-            "personal": settings.source.kind == PERSONAL,
-            "dataset_name": settings.datasheet.name,
-            "synthetic": settings.source.synthetic,
-            "chapters": list(chapters),
-            "files": {key: audit[key] for key in ("found", "used")}
-            | {"missing": audit["by_reason"].get(NO_FILE, 0)},
-            "notes": [str(note) for note in audit.get("notes", [])],
-            "test_in_training": in_training(images),
-            "images": {str(split): int(images) for split, images in counts.sum().items()},
-            "patients": audit["patients"]["state"],
-            "over": OVER[audit["patients"]["state"]],
-            "groups": GROUPS[audit["patients"]["state"]],
-            "not_averaged": summaries[0].get("not_averaged", []),
-            "test_groups": summaries[0]["counts"]["test"]["groups"],
-            "networks": _networks(results),
-            "seeds": summaries[0]["seeds"],
-            "repeated": len(summaries[0]["seeds"]) > 1,
-            "baseline": _baseline(results, settings.baseline)
-            | {"linear": _against_linear(linear_scores, settings.baseline)},
-            "runs": [_run(result) for result in results],
-            "formats": formats(marks_of(summary) for summary in summaries),
-            "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
-            "linear": linear_scores,
-            "different": _different(results, settings.baseline),
-            "collapsed": [label(result.name) for result in results if result.collapsed],
-            "hardware": sorted(set(speedups["hardware"])),
-            "fastest": _fastest(speedups),
-            "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
-            "speedup_notes": _notes(speedups),
-            "communication_measured": all(
-                summary["timing"]["communication_measured"] for summary in summaries
-            ),
-            "reported": not reported.empty,
-        }
+        | _decided(settings, results)
+        | _of_study(settings, results)
+        | _of_data(audit, images, counts, results[0].summary)
+        | _of_runs(settings, results, linear_facts(results, linear), speedups)
+        | {"name": name, "chapters": list(chapters), "reported": not reported.empty}
     )
 
 
-def in_training(images: pd.DataFrame) -> int:
-    """Return the number of test images whose group is in the training split too.
+def _of_study(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
+    """Return titles, classes and dataset."""
+    return {
+        "title": settings.title,
+        "classes": results[0].classes,
+        "class_titles": settings.class_titles,
+        "dataset": load_kind(settings.source.kind).paper,
+        "personal": settings.source.kind == PERSONAL,
+        "dataset_name": settings.datasheet.name,
+        "synthetic": settings.source.synthetic,
+        "formats_epochs": getattr(settings.benchmarks.formats, "epochs", None),
+    }
 
-    A group holds the images of a patient, and images that look alike where these are searched.
-    """
-    training = images.loc[images["split"] == "train", "group"]
-    return int(images.loc[images["split"] == "test", "group"].isin(training).sum())
+
+def _of_data(
+    audit: dict[str, Any], images: pd.DataFrame, counts: pd.DataFrame, summary: dict[str, Any]
+) -> dict[str, Any]:
+    """Return numbers of files, images and groups; ``summary`` is that of any result."""
+    patients = audit["patients"]["state"]
+    return {
+        "files": {key: audit[key] for key in ("found", "used")}
+        | {"missing": audit["by_reason"].get(NO_FILE, 0)},
+        "notes": [str(note) for note in audit.get("notes", [])],
+        "test_in_training": shared_with_training(images, "group"),
+        "images": {str(split): int(number) for split, number in counts.sum().items()},
+        "patients": patients,
+        "over": OVER[patients],
+        "groups": GROUPS[patients],
+        "not_averaged": summary.get("not_averaged", []),
+        "test_groups": summary["counts"]["test"]["groups"],
+    }
+
+
+def _of_runs(
+    settings: Study,
+    results: Sequence[Result],
+    linear_scores: dict[str, Any],
+    speedups: pd.DataFrame,
+) -> dict[str, Any]:
+    """Return seeds, networks, number formats, accuracies and times of the runs."""
+    summaries = [result.summary for result in results]
+    return {
+        "networks": _networks(results),
+        "seeds": summaries[0]["seeds"],
+        "repeated": len(summaries[0]["seeds"]) > 1,
+        "baseline": _baseline(results, settings.baseline)
+        | {"linear": _against_linear(linear_scores, settings.baseline)},
+        "runs": [_run(result) for result in results],
+        "formats": formats(marks_of(summary) for summary in summaries),
+        "linear": linear_scores,
+        "different": _different(results, settings.baseline),
+        "collapsed": [label(result.name) for result in results if result.collapsed],
+        "hardware": sorted(set(speedups["hardware"])),
+        "fastest": _fastest(speedups),
+        "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
+        "speedup_notes": _notes(speedups),
+        "communication_measured": all(
+            summary["timing"]["communication_measured"] for summary in summaries
+        ),
+    }
 
 
 def _decided(settings: Study, results: Sequence[Result]) -> dict[str, Any]:

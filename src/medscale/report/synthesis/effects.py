@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_table
+from medscale.data.leaks import shared_with_training
 from medscale.engine.run import RunSpec
 from medscale.evaluate.verdicts import independent_difference
 from medscale.measure.scaling.series import Series
@@ -68,12 +69,12 @@ def _images(path: str) -> dict[str, int]:
     Raises MedscaleError when the index is missing or damaged.
     """
     index = read_table(path)
-    train, test = (index[index["split"] == name] for name in ("train", "test"))
+    images = index["split"].value_counts()
     return {
-        "train": len(train),
-        "test": len(test),
-        "copies": int(test["sha256"].isin(train["sha256"]).sum()),
-        "shared_groups": int(test["group"].isin(train["group"]).sum()),
+        "train": int(images.get("train", 0)),
+        "test": int(images.get("test", 0)),
+        "copies": shared_with_training(index, "sha256"),
+        "shared_groups": shared_with_training(index, "group"),
     }
 
 
@@ -105,10 +106,10 @@ def published_pairs(
 
 
 def published_changes(studies: Sequence[StudyRuns]) -> list[dict[str, Any]]:
-    """Return the largest published change of accuracy on several devices, for each study.
+    """Return, for each study, the largest change of accuracy that its project published.
 
-    The change is from one device of the same kind to several, in the same precision, in points;
-    studies without such a pair are left out.
+    The change is that from one device to several of the same kind, in the same precision, in
+    points. Studies without such a pair are left out.
     """
     changes = []
     for study in studies:
