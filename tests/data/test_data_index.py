@@ -290,9 +290,10 @@ def test_images_without_contrast_are_kept_and_reported(tmp_path: Path) -> None:
     Image.new("RGB", (40, 30), "white").save(root / "b" / "blank.png")
     inventory = scan(Source(kind="folder", path=root), None)
     index, left_out = make_index(inventory, facts(root, inventory), Split())
-    kept = left_out[left_out["reason"] == "hardly any contrast"].set_index("path")["detail"]
-    assert kept["b/blank.png"] == "its pixels span 0 of 255 levels"
-    assert sorted(kept.index) == ["a/twelve.png", "b/blank.png"]
+    has_little_contrast = left_out["reason"] == "hardly any contrast"
+    contrast_notes = left_out[has_little_contrast].set_index("path")["detail"]
+    assert contrast_notes["b/blank.png"] == "its pixels span 0 of 255 levels"
+    assert sorted(contrast_notes.index) == ["a/twelve.png", "b/blank.png"]
     notes = summarize(index, left_out, inventory, Split())["notes"]
     assert any("2 images have hardly any contrast, such as a/twelve.png" in note for note in notes)
     assert {"a/twelve.png", "b/blank.png"} <= {*index["path"]}

@@ -240,7 +240,7 @@ def test_linear_steps_find_the_affine_map_between_two_images() -> None:
     true_map = np.array([[1.02, -0.03, 1.5], [0.03, 1.02, -2.0]], np.float32)
     source = cv2.invertAffineTransform(true_map) + np.float32([[0, 0, 28], [0, 0, 13]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
-    others = np.stack(
+    moved_images = np.stack(
         [
             cv2.warpAffine(image.astype(np.float32), source, (64, 64), flags=flags)
             for image in smooth
@@ -248,12 +248,13 @@ def test_linear_steps_find_the_affine_map_between_two_images() -> None:
     )
     warps = np.tile(np.eye(2, 3, dtype=np.float32), (5, 1, 1))
     for _ in range(6):
-        fits, warps = linear_step(images, 0.7 * others + 20, warps)  # gain and offset are free
+        # Gain and offset are free.
+        fits, warps = linear_step(images, 0.7 * moved_images + 20, warps)
     assert (np.abs(warps - true_map).max(axis=(0, 1)) < [0.002, 0.002, 0.1]).all()
     assert (fits > 0.99).all()
-    different_fits, _ = linear_step(images, np.roll(others, 1, axis=0), warps)
+    different_fits, _ = linear_step(images, np.roll(moved_images, 1, axis=0), warps)
     assert (different_fits < 0.75).all()
-    no_fits, no_warps = linear_step(images[:0], others[:0], warps[:0])
+    no_fits, no_warps = linear_step(images[:0], moved_images[:0], warps[:0])
     assert no_fits.shape == (0,)
     assert no_warps.shape == (0, 2, 3)
 

@@ -91,8 +91,8 @@ def test_the_packages_that_listed_ones_need_are_listed_or_present():
         for requirement in map(Requirement, metadata.requires(name) or [])
         if requirement.marker is None or requirement.marker.evaluate(ON_CARD)
     }
-    known = listed | {*bundle.NO_WHEEL} | PRESENT | UNUSED
-    assert {need: name for need, name in needed.items() if need not in known} == {}
+    provided = listed | {*bundle.NO_WHEEL} | PRESENT | UNUSED
+    assert {need: name for need, name in needed.items() if need not in provided} == {}
 
 
 def test_a_bundle_that_is_too_large_is_refused(wheels: Path, monkeypatch, tmp_path: Path):

@@ -239,7 +239,7 @@ def _is_unicode(tree: dict[str, Any]) -> bool:
     """Whether all text is known to fit UTF-8, which has no surrogates."""
     try:
         json.dumps(tree, ensure_ascii=False, default=repr).encode()
-    except (UnicodeEncodeError, TypeError):  # of a key that JSON lacks, such as a date
+    except (UnicodeEncodeError, TypeError):  # a key of a type that JSON lacks: a date
         return False
     return True
 

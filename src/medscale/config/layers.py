@@ -58,7 +58,7 @@ class Layers:
             base: path of config.yaml.
             changes: further layers; the last ``scale`` in them chooses the overlay.
         """
-        if not Path(base).exists():  # the wheel holds the package alone
+        if not Path(base).exists():  # a wheel has no files of the project
             raise MedscaleError(
                 f"{base} does not exist: studies need a clone of the repository and its own "
                 "environment; type `make setup` in the clone, then `source .venv/bin/activate`"

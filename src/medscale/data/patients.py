@@ -216,7 +216,11 @@ def _repeated(
 
 
 def _expression(prefixes: Iterable[str]) -> str:
-    """Return the regular expression of prefixes that end in a number and a separator."""
+    """Return a regular expression whose group is the number of a patient in a file name.
+
+    Args:
+        prefixes: beginnings of file names that end in a number and a separator.
+    """
     starts = {(prefix[:-1].rstrip("0123456789"), prefix[-1]) for prefix in prefixes}
     if len(starts) > 1:
         separators = "".join(sorted({re.escape(separator) for _, separator in starts}))

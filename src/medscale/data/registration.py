@@ -103,7 +103,7 @@ def linear_step(
 
 
 def _mapped(second_images: np.ndarray, warps: np.ndarray) -> np.ndarray:
-    """Return images under affine maps; NaN where a pixel comes from outside the image."""
+    """Resample images by affine maps; pixels that come from outside an image are NaN."""
     size, flags = second_images.shape[1:], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     mapped = np.empty_like(second_images)
     for image, other, warp in zip(mapped, second_images, warps, strict=True):

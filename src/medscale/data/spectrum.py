@@ -70,7 +70,12 @@ def spectra(details: np.ndarray) -> np.ndarray:
 
 
 def _planes(spectra: np.ndarray) -> np.ndarray:
-    """Return real, then imaginary coefficients at (u, v), then at (-u, v): (2, N, 2, u, v)."""
+    """Return the complex Fourier coefficients of images.
+
+    Returns:
+        shape (2, N, 2, FREQUENCIES, FREQUENCIES): real and imaginary part; image; frequencies
+        (u, v) and (-u, v); u; v.
+    """
     blocks = spectra.astype(np.float32).reshape(-1, 2, FREQUENCIES, 2, FREQUENCIES)
     cosines, mixed = blocks[:, 0, :, 0], blocks[:, 0, :, 1]
     other_mixed, sines = blocks[:, 1, :, 0], blocks[:, 1, :, 1]

@@ -8,7 +8,7 @@ MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
 
 
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a network if they are few and small.
+    """Return the options of a network unchanged, after a check of their number and size.
 
     Raises ValueError for large numbers, long texts or lists, and lists of lists of lists.
     """

@@ -1,4 +1,4 @@
-"""Inputs and parameters of the rules of data and benchmarks, as functions of wildcards."""
+"""Inputs and parameters, by wildcards, of the rules that prepare data and run benchmarks."""
 
 from __future__ import annotations
 

@@ -306,7 +306,7 @@ def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
 
 
 def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:
-    """Yield the GPUs, whether PyTorch can use them, and whether their memory suffices."""
+    """Yield findings on the GPUs: names, use by PyTorch, and memory that the runs need."""
     present = gpus.describe(visible)
     names = sorted({f"{card.name}, {card.memory_mb / 1024:.0f} GB" for card in present})
     most = max(plan.procs_per_node for plan in plans)

@@ -154,7 +154,8 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
         trained = RunPlan.model_validate(read_json(folder / "spec.json"))
     except (MedscaleError, ValueError):  # of an earlier version, or damaged
         return plan
-    # The copy, not the recorded plan, whose text may have its options in another order.
+    # The recorded plan is equal, but its text can differ in the order of the network's options, and
+    # Snakemake compares texts.
     placed = plan.model_copy(
         update={"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
     )

@@ -138,7 +138,7 @@ def _incomplete(listing: Listing, fault: str) -> MedscaleError:
 
 
 def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the tables of labels and of details, whose lines are valid.
+    """Read the tables of labels and of details, and check each line.
 
     Labels have a column ``box``: the numbers that ``_box`` reads, empty without a box. Raises
     MedscaleError if a table is missing or a line is not valid.

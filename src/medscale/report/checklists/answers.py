@@ -41,14 +41,20 @@ def answer(
         facts: variables of the paper (``medscale.report.paper.facts``).
     """
     own = {study: s.answers[name] for study, s in studies.items() if name in s.answers}
-    rest = [s for s in facts["studies"] if s["name"] in studies and s["name"] not in own]
-    if item.not_done is not None and rest:
+    remaining_studies = [
+        s for s in facts["studies"] if s["name"] in studies and s["name"] not in own
+    ]
+    if item.not_done is not None and remaining_studies:
         general = f"{NOT_DONE} {item.not_done}"
     else:
-        general = _filled(name, item.answer, facts) if item.answer is not None and rest else ""
+        general = (
+            _filled(name, item.answer, facts)
+            if item.answer is not None and remaining_studies
+            else ""
+        )
     parts = [(s["name"], own[s["name"]]) for s in facts["studies"] if s["name"] in own]
     if not general:
-        parts += [(s["name"], _of_study(name, item, studies, facts, s)) for s in rest]
+        parts += [(s["name"], _of_study(name, item, studies, facts, s)) for s in remaining_studies]
     return "; ".join(filter(None, [general, _joined(parts, facts["studies"])]))
 
 

@@ -30,17 +30,18 @@ def mark_empty(figure: Figure, gallery: Gallery) -> None:
 
     A map is empty where no area of the image raises the score of the predicted class.
     """
-    right = gallery.cases["right"].to_numpy(bool)
-    below = figure.axes[2 * SOME :]  # right cases, then wrong ones
+    is_right = gallery.cases["right"].to_numpy(bool)
+    # The lower axes show heat maps: first of correctly, then of wrongly classified images.
+    lower_axes = figure.axes[2 * SOME :]
     numbers, empty = [], 0
-    for side, chosen in enumerate((right, ~right)):
+    for half, is_shown in enumerate((is_right, ~is_right)):
         numbers += [
-            (side * SOME + place, n) for place, n in enumerate(np.flatnonzero(chosen)[:SOME])
+            (half * SOME + column, n) for column, n in enumerate(np.flatnonzero(is_shown)[:SOME])
         ]
-    for place, number in numbers:
+    for position, number in numbers:
         if not gallery.heat[number].any():
             empty += 1
-            axes = below[place]
+            axes = lower_axes[position]
             axes.text(0.5, -0.04, "empty", size=6, ha="center", va="top", transform=axes.transAxes)
     if empty:
         words = (

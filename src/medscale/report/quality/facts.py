@@ -90,14 +90,14 @@ def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:
     above = table["low"] > table["treat_all"].clip(lower=0)
     if not above.any():
         return None
-    chosen = table.loc[above, "threshold"]
+    thresholds = table.loc[above, "threshold"]
     neighbours = (~above).cumsum()[above]  # the same number for all thresholds of a range
     ranges = [
         {"low": float(part.min()), "high": float(part.max())}
-        for _, part in chosen.groupby(neighbours)
+        for _, part in thresholds.groupby(neighbours)
     ]
     ends = {"lowest": float(table["threshold"].min()), "highest": float(table["threshold"].max())}
-    return {"ranges": ranges, "count": len(chosen), "all": len(table)} | ends
+    return {"ranges": ranges, "count": len(thresholds), "all": len(table)} | ends
 
 
 def subgroup_gaps(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

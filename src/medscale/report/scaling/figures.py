@@ -23,12 +23,12 @@ def speedups(measured: Sequence[Series], published: Sequence[Series]) -> Figure:
 
     Each source (ours, published) and kind of device has a panel.
     """
-    both = bool(measured and published)
+    names_sources = bool(measured and published)
     panels = {
-        (f"{source}: " if both or source == "published" else "") + kind.upper(): lines
-        for source, several in (("ours", measured), ("published", published))
+        (f"{source}: " if names_sources or source == "published" else "") + kind.upper(): lines
+        for source, series in (("ours", measured), ("published", published))
         for kind in ("cpu", "gpu")
-        if (lines := [line for line in several if line.spec.device == kind])
+        if (lines := [line for line in series if line.spec.device == kind])
     }
     if not panels:
         return style.only_text("no run on several devices has a counterpart on one")
