@@ -21,8 +21,8 @@ def caplog(
 ) -> Iterator[pytest.LogCaptureFixture]:
     """pytest's fixture that records also the package's log, from INFO.
 
-    Earlier tests of the same process may have set that log up for a terminal, and libraries raise
-    the level of the root logger (rocrate_validator to ERROR).
+    Earlier tests of the same process may have set that log up for a terminal, and libraries may
+    have raised the level of the root logger.
     """
     monkeypatch.setattr(log, "propagate", True)
     with caplog.at_level("INFO", logger=log.name):

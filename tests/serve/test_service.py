@@ -23,6 +23,7 @@ from PIL import Image
 import hostile
 import medscale
 from medscale.base.errors import MedscaleError
+from medscale.base.log import log
 from medscale.data.kind import kind_names, load_kind
 from medscale.serve.http import server, start
 from medscale.serve.http.answers import Model
@@ -371,6 +372,8 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         listener.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):
             serve(options | {"port": listener.getsockname()[1]}, print)
+    # A limit of the service on messages that repeat would leave out messages of later tests.
+    assert not log.filters
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o644, 0o777])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from medscale.base.log import log
 
@@ -39,9 +40,14 @@ class Repeats(logging.Filter):
         return count < MOST
 
 
-def limit_repeats() -> None:
-    """Limit what this process logs, once."""
-    for name in LOGGERS:
-        logger = logging.getLogger(name)
-        if not any(isinstance(part, Repeats) for part in logger.filters):
-            logger.addFilter(Repeats())
+@contextmanager
+def limited_repeats() -> Iterator[None]:
+    """Limit the messages that this process logs, while a service runs in it."""
+    limits = [(logging.getLogger(name), Repeats()) for name in LOGGERS]
+    for logger, limit in limits:
+        logger.addFilter(limit)
+    try:
+        yield
+    finally:
+        for logger, limit in limits:
+            logger.removeFilter(limit)

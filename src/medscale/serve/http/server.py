@@ -16,7 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.serve.http.app import create_app
 from medscale.serve.http.connections import Connection, Connections, allow_open_files
-from medscale.serve.http.repeats import limit_repeats
+from medscale.serve.http.repeats import limited_repeats
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
 
@@ -42,8 +42,7 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
             " --key-file, or stay on 127.0.0.1"
         )
     allow_open_files(settings)
-    limit_repeats()
-    with listen(settings) as listener:
+    with limited_repeats(), listen(settings) as listener:
         asyncio.run(_serve(settings, listener, tell))
 
 
