@@ -90,18 +90,21 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C.
     """
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped = False
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:
-            if stopped:  # the second time, the user does not want to wait
-                process.kill()
-                raise
-            stopped = True
-            print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
+    try:
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:
+                if stopped:  # the second time, the user does not want to wait
+                    process.kill()
+                    raise
+                stopped = True
+                print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if stopped:
         text = "stopped; what is complete stays, and the same command goes on"
         print(f"medscale: {text}", file=sys.stderr)

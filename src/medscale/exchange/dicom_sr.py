@@ -24,6 +24,7 @@ from medscale.base.extras import require
 from medscale.base.files import atomic
 from medscale.base.paths import FRAME
 from medscale.data.decoding.formats import PREAMBLE, kind_of
+from medscale.data.decoding.silence import silence
 from medscale.data.frames import file_of
 from medscale.report.marks import mark
 from medscale.serve.inputs import NamedImage
@@ -310,8 +311,9 @@ def _dicom(file: Path) -> bool:
 def _header(file: Path) -> pydicom.Dataset:
     """Read a file's header; missing attributes of ``OPTIONAL`` become empty."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True)
-        header.decode()
+        with silence():
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+            header.decode()
     except Exception as error:  # pydicom raises errors of many types on damaged files
         raise MedscaleError(f"{file}: the DICOM header cannot be read ({error})") from None
     if absent := [name for name in IDENTITY if not header.get(name)]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import digest, read_json, read_table
@@ -75,8 +75,9 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     replicates = [
         replicate for folder in folders for replicate in _replicates(evaluated_result(folder))
     ]
-    client = _client(store)
-    new_runs = sum(_record(client, replicate) for replicate in replicates)
+    with kept_environment(**ENVIRONMENT):
+        client = _client(store)
+        new_runs = sum(_record(client, replicate) for replicate in replicates)
     return new_runs, len(replicates) - new_runs
 
 
@@ -86,7 +87,6 @@ def _is_empty(path: Path) -> bool:
 
 def _client(store: Path) -> MlflowClient:
     """Return the client of a file store; nothing of it uses the network."""
-    os.environ |= ENVIRONMENT
     from mlflow.tracking import MlflowClient
 
     address = store.as_uri()
@@ -115,7 +115,8 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
             start_ms=_milliseconds(environment["started"]),
             end_ms=_milliseconds(environment["finished"]),
             parameters=dict(_flat(plan)),
-            tags=_tags(summary, environment) | {KEY: digest([environment, scores])},
+            # The key is written first, so that a run interrupted later is found and replaced.
+            tags={KEY: digest([environment, scores])} | _tags(summary, environment),
             history=history,
             scores=scores,
         )

@@ -21,7 +21,7 @@ from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
-from medscale.engine.formats import number_format, use
+from medscale.engine.formats import number_format, using
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
@@ -238,8 +238,7 @@ class Predictor:
 
     def _networks(self, *inputs: Tensor) -> Tensor:
         """Return the raw outputs of each network; inputs as those of ``network_inputs``."""
-        use(self._precision.format)
-        with self._precision.autocast():
+        with using(self._precision.format), self._precision.autocast():
             together = inputs[0] if len(inputs) == 1 else inputs
             return torch.stack([net(together).float() for net in self.networks])
 
