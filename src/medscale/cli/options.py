@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,10 +45,12 @@ Result = Annotated[
 ]
 
 
-def _checked_seed(text: str | None) -> str | None:
-    if text is not None and text != "all" and not text.isdecimal():
+def _seed(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdecimal()):
         raise MedscaleError(f"--seed is a number or 'all', not {text!r}")
-    return text
+    return int(text)
 
 
 def _checked_device(text: str | None) -> str | None:
@@ -58,10 +60,11 @@ def _checked_device(text: str | None) -> str | None:
 
 
 Seed = Annotated[
-    str | None,
+    Any,
     typer.Option(
         help="a seed (with folds, the mean of its networks), or 'all' for all",
-        callback=_checked_seed,
+        parser=_seed,
+        metavar="<str>",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0", callback=_checked_device)]

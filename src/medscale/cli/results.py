@@ -204,6 +204,7 @@ def predict(
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
+    from medscale.serve.predict import load
 
     set_up()
     items = command.named_images(images)
@@ -211,7 +212,9 @@ def predict(
         from medscale.exchange import dicom_sr
 
         headers = dicom_sr.headers(items)
-    predictor = command.load_result(result, seed, device)
+    predictor = load(result, seed, device)
+    if sr is not None:
+        dicom_sr.check(sr, items, predictor.classes, code or ())
     predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
@@ -276,8 +279,6 @@ def evaluate(
     """Evaluate a trained run on images of another origin, without a new fit."""
     paths.usable_result(result)
     paths.folder(folder, "name a folder of labelled images")
-    if to is not None:
-        paths.new_folder(to, paths.SUMMARY)
     check_kind(kind)
     if index is not None:
         paths.existing_path(index, "name the index.parquet of the study")
@@ -335,10 +336,10 @@ def export(
         paths.new_file(to_file)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
-    from medscale.serve.predict_command import load_result
+    from medscale.serve.predict import load
 
     set_up()
-    predictor = load_result(result, seed, "cpu")
+    predictor = load(result, seed, "cpu")
     file = write(predictor, to, to_file, images, preprocessed=preprocessed)
     print_facts(vars(file), map(plain, file.lines()), as_json)
 
@@ -355,7 +356,8 @@ def show(
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
     folders = {folder: paths.evaluated_results(folder) for folder in results}
-    from medscale.report.show import listing, read_summary
+    from medscale.report.result.summary import read_summary
+    from medscale.report.show import listing
     from medscale.report.show import show as parts
 
     def text() -> Iterator[RenderableType]:

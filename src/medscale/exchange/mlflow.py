@@ -24,6 +24,7 @@ from medscale.base.paths import evaluated_result
 from medscale.engine.train.board import tag
 from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
+from medscale.report.result.summary import read_summary
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -95,7 +96,7 @@ def _client(store: Path) -> MlflowClient:
 
 def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
     """Yield the replicates of a result."""
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     study, run = summary["study"], summary["run"]["name"]
     runs = folder.resolve().parents[2] / "runs" / study / run
     environments = summary["provenance"]["replicates"]

@@ -21,7 +21,7 @@ from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
-from medscale.engine.formats import number_format, using
+from medscale.engine.formats import NumberFormat, number_format, using
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
@@ -104,7 +104,7 @@ class Predictor:
         return self.inference.classes
 
     @property
-    def format(self) -> str:
+    def format(self) -> NumberFormat:
         """The number format of the networks on this device: fp32, tf32, bf16 or fp16."""
         return self._precision.format
 
@@ -146,6 +146,8 @@ class Predictor:
         """
         items = inputs.name_images(images)
         if inputs.is_single(images):
+            if calibrated:
+                self.check_calibration()
             name, image = items[0]
             facts = inputs.metadata_by_image([name], metadata)
             inputs.check_words(facts, self.inference.metadata)
@@ -162,6 +164,8 @@ class Predictor:
         calibrated: bool = False,
     ) -> Iterator[Prediction]:
         """Yield the predictions of named images in order, decoding the next batch meanwhile."""
+        if calibrated:
+            self.check_calibration()
         facts = inputs.metadata_by_image([name for name, _ in items], metadata)
         inputs.check_words(facts, self.inference.metadata)
         start = 0
@@ -194,6 +198,16 @@ class Predictor:
             Unreadable: with the audit's reason.
         """
         return inputs.read(image, self.inference.preprocess)
+
+    def check_calibration(self) -> None:
+        """Raise a MedscaleError if probabilities cannot be calibrated: no temperature was fitted.
+
+        None is fitted to detectors, nor to runs without validation images.
+        """
+        if None in (weights.temperature for weights in self.weights):
+            raise MedscaleError(
+                f"no temperature was fitted for {self.name}: predict without calibration"
+            )
 
     def accepted(self, facts: Facts) -> dict[str, Any]:
         """Return those of the facts that the network takes."""
@@ -309,9 +323,8 @@ class Predictor:
 
     @cached_property
     def _temperatures(self) -> Tensor:
+        self.check_calibration()
         values = [weights.temperature for weights in self.weights]
-        if None in values:
-            raise MedscaleError(f"no temperature was fitted for {self.name}")
         return torch.tensor(values, device=self.device)
 
     def _read(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts] | Unreadable:

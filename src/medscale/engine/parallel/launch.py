@@ -127,10 +127,12 @@ def _handle_signals(received: set[int]) -> dict[int, Any]:
 
     ``received`` takes the numbers of forwarded signals.
     """
-    forward = partial(_forward, received)
-    handlers = dict.fromkeys((signal.SIGTERM, signal.SIGINT, signal.SIGUSR1), forward)
-    handlers |= dict.fromkeys((signal.SIGHUP, signal.SIGQUIT), _hang_up)
-    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    forwarded = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    ending = (signal.SIGHUP, signal.SIGQUIT)
+    return {
+        **{number: signal.signal(number, partial(_forward, received)) for number in forwarded},
+        **{number: signal.signal(number, _hang_up) for number in ending},
+    }
 
 
 def _await(ranks: Mapping[int, subprocess.Popen[bytes]]) -> dict[int, End]:

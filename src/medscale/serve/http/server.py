@@ -15,7 +15,7 @@ import uvicorn
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.serve.http.app import create_app
-from medscale.serve.http.connections import Connection, Connections, allow_open_files
+from medscale.serve.http.connections import Connection, Connections, allowed_open_files
 from medscale.serve.http.repeats import limited_repeats
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
@@ -41,8 +41,7 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
             f"on {settings.host} anyone in the network could use the service; set a key with"
             " --key-file, or stay on 127.0.0.1"
         )
-    allow_open_files(settings)
-    with limited_repeats(), listen(settings) as listener:
+    with allowed_open_files(settings), limited_repeats(), listen(settings) as listener:
         asyncio.run(_serve(settings, listener, tell))
 
 

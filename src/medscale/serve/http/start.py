@@ -66,6 +66,10 @@ def _read_key(file: Path) -> SecretStr:
         )
     if len(key) > LONGEST_KEY:
         raise MedscaleError(f"--key-file {file}: a key has at most {LONGEST_KEY} characters")
+    if not (key.isascii() and key.isprintable()):
+        raise MedscaleError(
+            f"--key-file {file}: a key is one line of ASCII characters, as headers of HTTP are"
+        )
     if len(key) < SHORTEST_KEY:
         raise MedscaleError(
             f"--key-file {file}: a key has at least {SHORTEST_KEY} characters;"
