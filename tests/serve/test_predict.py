@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -187,6 +191,24 @@ def test_predictions_of_raw_files_equal_those_of_the_evaluation(study_result) ->
     expected = study_result.table[[f"p_{code}" for code in range(3)]].to_numpy()
     np.testing.assert_allclose(values(predictions), expected, rtol=0, atol=FP32)
     assert np.ptp(expected, axis=0).max() > 0.05, "the network says the same of every image"
+
+
+def test_a_prediction_changes_nothing_else_in_the_process(study_result) -> None:
+    """The caller may train by PyTorch in the same process, and read its own images."""
+
+    def settings() -> tuple[object, ...]:
+        loggers = [logging.getLogger(name).level for name in ("pydicom", "tifffile")]
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        silent = any(entry[:3] == ("ignore", None, Warning) for entry in warnings.filters)
+        return *loggers, *tf32, silent, dict(os.environ), cv2.getNumThreads()
+
+    medscale.load(study_result.result).predict(study_result.raw)  # imports libraries
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
+    torch.manual_seed(0)
+    before, random = settings(), torch.get_rng_state()
+    medscale.load(study_result.result).predict(study_result.raw)
+    assert settings() == before
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_the_folder_may_be_copied_and_its_source_lost(study_result, tmp_path: Path) -> None:
@@ -634,6 +656,9 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     assert len(table) == sum(max(count, 1) for count in counts)
     with pytest.raises(MedscaleError, match="cannot be combined"):
         medscale.load(out, seed="all")
+    for images in (paths, paths[0]):
+        with pytest.raises(MedscaleError, match="no temperature was fitted"):
+            predictor.predict(images, calibrated=True)
 
 
 def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import os
 import re
 import socket
@@ -363,6 +364,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(MedscaleError, match="at least 16 characters"):
         serve(options | {"key_file": tmp_path / "key"}, print)
+    for text in ("clé" * 10, "first-line-of-a-key\nsecond-line"):  # headers cannot carry them
+        (tmp_path / "key").write_text(text)
+        with pytest.raises(MedscaleError, match="one line of ASCII characters"):
+            serve(options | {"key_file": tmp_path / "key"}, print)
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
     with pytest.raises(MedscaleError, match="--proxies"):
@@ -373,7 +378,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(MedscaleError, match="choose another with --port"):
             serve(options | {"port": listener.getsockname()[1]}, print)
     # A limit of the service on messages that repeat would leave out messages of later tests.
-    assert not log.filters
+    assert not any(handler.filters for handler in (logging.lastResort, *log.handlers))
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o644, 0o777])
