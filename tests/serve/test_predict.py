@@ -211,12 +211,14 @@ def test_a_prediction_changes_nothing_else_in_the_process(study_result) -> None:
     assert torch.equal(torch.get_rng_state(), random)
 
 
-def test_the_folder_may_be_copied_and_its_source_lost(study_result, tmp_path: Path) -> None:
+def test_the_folder_may_be_copied_and_its_source_lost(
+    study_result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(study_result.result, tmp_path / "elsewhere")
     path = study_result.raw / study_result.index["path"][0]
     from_original, from_copy = (
-        medscale.load(folder).predict(path)
-        for folder in (study_result.result, tmp_path / "elsewhere")
+        medscale.load(folder).predict(path) for folder in (study_result.result, "~/elsewhere")
     )
     assert from_original == from_copy
     assert (tmp_path / "elsewhere" / "seed1.safetensors").stat().st_ino != (

@@ -140,7 +140,8 @@ def _check(to: Path, upload: str | None) -> None:
     """Check that ``to`` has no other files, and that the repository has owner and name."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         earlier = to / CONFIG
-        if not earlier.is_file() or read_json(earlier).get("library_name") != "medscale":
+        content = read_json(earlier) if earlier.is_file() else None
+        if not isinstance(content, dict) or content.get("library_name") != "medscale":
             raise MedscaleError(f"{to} holds other files than a published model; name a new folder")
     if upload is not None and not REPOSITORY.fullmatch(upload):
         raise MedscaleError(f"--upload {upload!r}: name a repository of the Hub, {REPOSITORY_FORM}")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
+from medscale.base.paths import usable_result
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
@@ -392,7 +393,7 @@ def load(
 
     ``fold``: the network of one fold alone, which was not trained on the fold's images.
     """
-    folder = Path(folder)
+    folder = usable_result(folder)
     inference = bundle.read(folder)
     weights = inference.weights(seed, fold)
     if inference.task == "detection" and len(weights) > 1:
