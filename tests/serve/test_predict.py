@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -289,6 +290,20 @@ def test_bytes_pil_arrays_lists_and_folders(study_result) -> None:
         values(folder_predictions)[0],
         values(predictor.predict([study_result.raw / folder_predictions[0].source]))[0],
     )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_pil_image_of_16_bits_is_read_as_its_file(order: str) -> None:
+    """PIL's own conversion would make all values above 255 white."""
+    grey = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    mode = {"<": "I;16", ">": "I;16B"}[order]
+    image = Image.frombytes(mode, (64, 64), grey.astype(f"{order}u2").tobytes())
+    np.testing.assert_array_equal(inputs.pixels_of(image), inputs.pixels_of(file.getvalue()))
+    for mode in ("I", "F"):
+        with pytest.raises(MedscaleError, match=f"a PIL image of mode {mode}"):
+            inputs.pixels_of(Image.new(mode, (8, 8)))
 
 
 def test_a_bad_image_is_an_error_alone_and_a_row_among_others(study_result, tmp_path: Path) -> None:

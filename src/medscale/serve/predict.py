@@ -407,6 +407,8 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise MedscaleError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise MedscaleError(f"device {name!r}: networks run on cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MedscaleError(f"device {name!r}: there is no GPU here that PyTorch can use")
     return device
