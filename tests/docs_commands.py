@@ -44,6 +44,7 @@ RESULTS = [
     "work/demo/results/skin/ddp_amp_2gpu",
     "work/demo/results/glaucoma/ddp_2gpu",
     "work/xrays/results/xrays/serial_1cpu",
+    "work/gpu/results/glaucoma/serial_1gpu",
 ]
 
 
