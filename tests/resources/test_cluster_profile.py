@@ -50,7 +50,7 @@ def test_preprocessing_without_a_cluster_has_the_cores_of_the_machine(config: Co
     assert jobs.request(config, "shards", study, 2).cpus == config.node.cpus
     here = jobs.request(alone, "shards", study, 2)
     assert here.cpus == 2
-    assert here.minutes > 10 * jobs.request(config, "shards", study, 2).minutes
+    assert here.minutes > 5 * jobs.request(config, "shards", study, 2).minutes
 
 
 @pytest.mark.parametrize(
