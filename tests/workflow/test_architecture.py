@@ -95,7 +95,7 @@ def test_the_package_has_at_most_twelve_entries_and_each_stands_in_the_table():
 
 
 def test_each_place_for_a_change_exists():
-    paths = places("Architecture") | places("Where do I change …")
+    paths = places("Architecture") | places("Where to change what")
     assert len(paths) > 80
     missing = [p for p in paths if not any((root / p).exists() for root in (PACKAGE, ROOT))]
     assert not missing

@@ -154,6 +154,10 @@ def test_a_command_with_local_inputs_works(
     command: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace)
+    if command.endswith("--install-completion"):  # it writes into the user's home
+        monkeypatch.setenv("HOME", str(workspace / "home"))
+        monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+        (workspace / "home").mkdir()
     result = CliRunner().invoke(main, words(command)[1:])
     if isinstance(result.exception, MedscaleError):
         assert ANSWERS.get(parse_command(command), "no error") in str(result.exception)
