@@ -1,6 +1,6 @@
 """The section of a study, with its evaluation: each setting with its limits."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -144,6 +144,19 @@ class Study(Strict):
         min_length=1,
         description="runs in the paper; `snakemake results/<study>/<run>` trains any other",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _crop_of_the_images_size(cls, values: Any) -> Any:
+        """Give a crop without a size that of the images, at which the whole image is tested."""
+        augment = values.get("augment") if isinstance(values, dict) else None
+        crop = augment.get("crop") if isinstance(augment, dict) else None
+        if not isinstance(crop, dict) or crop.get("size") is not None:
+            return values
+        preprocess = values.get("preprocess")
+        own = preprocess.get("size") if isinstance(preprocess, dict) else None
+        size = Preprocess.model_fields["size"].default if own is None else own
+        return values | {"augment": augment | {"crop": crop | {"size": size}}}
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Self:
