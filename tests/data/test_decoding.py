@@ -394,6 +394,10 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
     values = apply_modality_lut(stored, dataset)
     windowed = apply_voi_lut(values, dataset).astype(float)
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+    padding = np.zeros(stored.shape, bool)
+    if (first := dataset.get("PixelPaddingValue")) is not None:
+        last = dataset.get("PixelPaddingRangeLimit", first)
+        padding = (stored >= min(first, last)) & (stored <= max(first, last))
     if "WindowCenter" in dataset:
         ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
         low, high = ends * float(dataset.get("RescaleSlope", 1)) + float(
@@ -402,16 +406,11 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
     elif bits <= 8 and not signed:
         low, high = sorted(apply_modality_lut(np.array([0, 2**bits - 1], stored.dtype), dataset))
     else:
-        padding = np.zeros(stored.shape, bool)
-        if (first := dataset.get("PixelPaddingValue")) is not None:
-            last = dataset.get("PixelPaddingRangeLimit", first)
-            padding = (stored >= min(first, last)) & (stored <= max(first, last))
         low, high = values[~padding].min(), values[~padding].max()
-        windowed[padding] = high if dataset.PhotometricInterpretation == "MONOCHROME1" else low
     # With a negative slope pydicom gives the window's dark end the larger number.
     share = np.clip((windowed - float(low)) / ((float(high) - float(low)) or 1), 0, 1)
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    return 255 * (1 - share if inverted else share)
+    return np.where(padding, 0, 255 * (1 - share if inverted else share))
 
 
 @many
