@@ -159,6 +159,12 @@ def test_a_tiled_tiff_has_the_pixels_that_were_written(
     check(data, rotate(np.repeat(samples, 3 // channels, axis=2), orientation))
 
 
+def test_packed_bits_may_be_differences_of_neighbours() -> None:
+    """OpenCV's libtiff ignores the predictor of this compression."""
+    samples = smooth(1, 40, 24, 3, 8)
+    check(tiff(samples, photometric="rgb", compression="packbits", predictor=True), samples)
+
+
 def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
     samples = smooth(1, 40, 40, 3, 16)
     data = tiff(np.moveaxis(samples, 2, 0), photometric="rgb", planarconfig="separate")

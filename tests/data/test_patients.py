@@ -314,3 +314,25 @@ def test_conflicting_images_are_searched_before_they_are_left_out(tmp_path: Path
     notes = "\n".join(summary["notes"])
     assert "2 of the 6 images with conflicting labels, which are left out" in notes
     assert "Class a has only 4 images left (left out: conflicting label 3)." in notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("12", "12.0"), ("P7", "p7"), ("007", "7"), ("Anna  Li", "anna li")]
+)
+def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second: str) -> None:
+    """They would stand on both sides of the split."""
+    root = study(tmp_path, "patient", [*[first, second] * 3, *(f"Q{n // 2}x" for n in range(18))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    assert index["patient"].iloc[:6].nunique() == 1
+    assert index["patient"].nunique() == 10
+    (note,) = summary["notes"]
+    assert note.startswith("index.csv: 1 names of patients have several spellings, such as ")
+
+
+def test_spellings_in_file_names_and_headers_are_one_patient(tmp_path: Path) -> None:
+    for number, name in enumerate(["P1_a", "p01_b", "P2_a", "P2_b"]):
+        write(tmp_path / "ab"[number % 2] / f"{name}.png", number + 1)
+    inventory = inventory_of(tmp_path, patient="^([Pp][0-9]+)_")
+    assert inventory.rows["group"].nunique() == 2
+    assert "1 names of patients have several spellings" in inventory.patient_notes[0]
+    assert len(set(patients.from_headers(["0012", "12", "13"]))) == 2

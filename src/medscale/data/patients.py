@@ -18,6 +18,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
+from medscale.data.spelling import several_spellings
 
 State = Literal["known", "partly", "not known"]
 KNOWN: State = "known"
@@ -98,6 +99,23 @@ def names_part(column: str) -> bool:
     return bool(PARTS.fullmatch(_plain_name(column))) and not is_person(column)
 
 
+def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+    """Give one name to each patient whose name has several spellings, such as 12 and 12.0.
+
+    Returns:
+        The names, and a note if there are such patients.
+    """
+    groups = several_spellings(name for name in names if name is not None)
+    if not groups:
+        return [*names], []
+    first = {name: group[0] for group in groups for name in group}
+    note = (
+        f"{len(groups)} names of patients have several spellings, such as {', '.join(groups[0])}: "
+        "each is taken as one patient"
+    )
+    return [first.get(name, name) if name is not None else None for name in names], [note]
+
+
 def by_pattern(
     paths: Sequence[str], pattern: str, setting: str = "patient", columns: Sequence[str] = ()
 ) -> list[str | None]:
@@ -147,6 +165,7 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
     ]
     if len(names) > 1 and len(set(names)) == 1:
         return [None] * len(names)
+    names, _ = unified(names)
     return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
 
 

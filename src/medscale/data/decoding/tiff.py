@@ -38,6 +38,7 @@ BY_OPENCV = (
     COMPRESSION.PACKBITS,
     COMPRESSION.DEFLATE,
 )
+PREDICTED_BY_OPENCV = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
 FORMATS: dict[int, str] = {
     SAMPLEFORMAT.INT: "signed integer",
@@ -116,6 +117,8 @@ def _bits(page: TiffPage) -> tuple[int, ...]:
 def _is_opencvs(page: TiffPage) -> bool:
     """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
+        return False
+    if page.predictor != 1 and page.compression not in PREDICTED_BY_OPENCV:
         return False
     is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
     if page.is_tiled and (is_turned or page.compression == COMPRESSION.NONE):

@@ -26,7 +26,7 @@ from medscale.data.image_table import (
 )
 from medscale.data.inventory import NO_LABEL, Excluded, Inventory, Row, image_row, make_inventory
 from medscale.data.kind import DatasetKind
-from medscale.data.layout_hints import label_hints, unread_tables
+from medscale.data.layout_hints import doubtful_labels, label_hints, unread_tables
 from medscale.data.listing import Listing, list_folder
 from medscale.data.masks import without_masks
 from medscale.data.settings import Datasheet, Source
@@ -57,14 +57,16 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         rows, masks = without_masks(by_folder.values())
         left_out += masks
     else:
-        rows, left_out = rows_by_table(table, listing, by_folder)
-        notes = table.notes()
+        rows, left_out, table_notes = rows_by_table(table, listing, by_folder)
+        notes = [*table.notes(), *table_notes]
     tables = unread_tables(listing, by_folder, classes) if table is None else []
     if not rows:
         raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
         refuse_spellings(listing.root, names)
+        if source.label is None:
+            notes += doubtful_labels(listing, names, table)
     if table is None and source.label is None and classes is None:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}
@@ -123,12 +125,13 @@ def _name_patients(
         if setting is None:
             return None, patients.note_on_names(rows)
         paths = [str(row["path"]) for row in rows]
-        names = patients.by_pattern(paths, setting, "patient", columns)
+        names, spellings = patients.unified(patients.by_pattern(paths, setting, "patient", columns))
         for row, name in zip(rows, names, strict=True):
             row["group"] = name
         unmatched = [path for path, name in zip(paths, names, strict=True) if name is None]
         note = f"source.patient {setting} does not match {len(unmatched):,} paths such as "
-        return f"the expression {setting}", [note + unmatched[0]] if unmatched else []
+        notes = [note + unmatched[0]] if unmatched else []
+        return f"the expression {setting}", [*spellings, *notes]
     if setting is None and patients.names_part(column):
         return None, []
     if any(row["group"] is not None for row in rows):
