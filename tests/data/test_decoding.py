@@ -146,6 +146,15 @@ def test_a_tiff_of_a_colour_space_that_is_not_read_is_refused_by_name() -> None:
         decode(data)
 
 
+@pytest.mark.parametrize("container", ["<", "<+"])
+def test_colours_of_too_few_samples_are_refused(container: str) -> None:
+    data = tiff(np.zeros((9, 8), np.uint8), container=container, photometric="minisblack")
+    kind = b"\x06\x01\x03\x00"  # tag and type of PhotometricInterpretation
+    place = data.index(kind) + (12 if "+" in container else 8)
+    with pytest.raises(Unreadable, match="1 samples a pixel of RGB"):
+        decode(data[:place] + b"\2" + data[place + 1 :])
+
+
 @pytest.mark.parametrize("compression", [None, "lzw", "deflate"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6])
 @pytest.mark.parametrize("channels", [1, 3])

@@ -231,6 +231,16 @@ def test_pixels_that_the_headers_contradict_are_refused() -> None:
         decode(dicom(DEEP, BitsStored=12, HighBit=15))
     with pytest.raises(Unreadable, match="JPEG Baseline"):
         decode(dicom(COLOUR, jpeg(GREY), JPEGBaseline8Bit))
+    for pixels, kind in ((COLOUR, "MONOCHROME2"), (GREY, "RGB"), (COLOUR, "PALETTE COLOR")):
+        with pytest.raises(Unreadable, match=f"photometric interpretation {kind}, which contra"):
+            decode(dicom(pixels, PhotometricInterpretation=kind))
+
+
+def test_a_number_of_frames_below_1_is_1(tmp_path: Path) -> None:
+    for number in ("0", "-1"):
+        (tmp_path / "x.dcm").write_bytes(dicom(GREY, NumberOfFrames=number))
+        (fact,) = inspect(str(tmp_path), "x.dcm", "all")
+        assert (fact[1] is None) or fact[-2] == 1
 
 
 def test_unused_bits_play_no_part() -> None:

@@ -57,14 +57,14 @@ def numbers(
         The values as floats (NaN for a missing value), or unchanged if a value is a word. Second,
         the words that may be mistakes: those of a column with numbers, with or without a comma.
     """
-    known = [text for text in texts if text is not None]
-    commas = [text for text in known if COMMA.fullmatch(text)]
+    cells = [text for text in texts if text is not None]
+    commas = [text for text in cells if COMMA.fullmatch(text)]
     converts = decimal_comma and not all(map(THOUSANDS.fullmatch, commas))
-    values = {text: number(text.replace(",", ".") if converts else text) for text in known}
-    words = [text for text in known if values[text] is None]
-    if known and not words:
+    values = {text: number(text.replace(",", ".") if converts else text) for text in cells}
+    words = [text for text in cells if values[text] is None]
+    if cells and not words:
         return [math.nan if text is None else values[text] for text in texts], []
-    return texts, words if commas or len(words) < len(known) else []
+    return texts, words if commas or len(words) < len(cells) else []
 
 
 def number(text: str) -> float | None:

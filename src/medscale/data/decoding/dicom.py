@@ -46,6 +46,7 @@ from medscale.data.decoding.formats import (
 
 OLDEST = 110  # years; a higher age is taken as a typing error
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
+GREY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 COLOUR = (  # pydicom converts all of these to RGB
     "RGB",
     "YBR_FULL",
@@ -101,7 +102,7 @@ def frame_count(data: bytes) -> int:
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     with _unreadable("the headers"):
-        return check_frames(int(dataset.get("NumberOfFrames") or 1))
+        return check_frames(_number_of_frames(dataset))
 
 
 def dicom_facts(data: bytes) -> dict[str, Any]:
@@ -196,6 +197,11 @@ def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]
             raise Unreadable(UNREADABLE, f"{part} of the DICOM file{name}: {message}") from None
 
 
+def _number_of_frames(dataset: FileDataset) -> int:
+    """Return the recorded number of frames; some programs record 0 for one frame."""
+    return max(1, int(dataset.get("NumberOfFrames") or 1))
+
+
 def _check_pixels(dataset: FileDataset, size: int) -> None:
     """Check that there are pixels in the lowest bits of their words, and all bytes of them.
 
@@ -231,7 +237,7 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
     """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_compressed:
-        frames = check_frames(int(dataset.get("NumberOfFrames") or 1))
+        frames = check_frames(_number_of_frames(dataset))
         stream = get_frame(dataset.PixelData, number, number_of_frames=frames)
         if size := codecs.stream_size(stream):
             check_size(*size)
@@ -268,16 +274,19 @@ def _apply_functional_groups(dataset: FileDataset, number: int) -> None:
 def _to_rgb(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
     """Turn a frame's values, shape H,W or H,W,3, into uint8 RGB."""
     kind = str(dataset.PhotometricInterpretation)
-    if kind in ("MONOCHROME1", "MONOCHROME2"):
+    if kind not in (*GREY, PALETTE, *COLOUR):
+        raise Unreadable(
+            UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
+        )
+    if frame.ndim != (3 if kind in COLOUR else 2):
+        fault = f"{dataset.SamplesPerPixel} samples a pixel and photometric interpretation {kind}"
+        raise Unreadable(UNREADABLE, f"a DICOM image of {fault}, which contradict each other")
+    if kind in GREY:
         return np.repeat(_grey(frame, dataset, kind == "MONOCHROME1")[..., None], 3, axis=2)
-    if kind == "PALETTE COLOR":
+    if kind == PALETTE:
         colours = apply_color_lut(frame, dataset)[..., :3]
         return _scale(colours, 0, np.iinfo(colours.dtype).max)
-    if kind in COLOUR:
-        return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
-    raise Unreadable(
-        UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
-    )
+    return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
 
 
 def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndarray:

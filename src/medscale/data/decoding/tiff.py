@@ -118,6 +118,8 @@ def _is_opencvs(page: TiffPage) -> bool:
     """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
+    if _lacks_samples(page):
+        return False
     if page.predictor != 1 and page.compression not in PREDICTED_BY_OPENCV:
         return False
     is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
@@ -133,6 +135,11 @@ def _is_opencvs(page: TiffPage) -> bool:
     return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
+def _lacks_samples(page: TiffPage) -> bool:
+    """Return whether a page of colours has fewer than three samples a pixel."""
+    return page.samplesperpixel < 3 and page.photometric not in (*GREY, PHOTOMETRIC.PALETTE)
+
+
 def _check(page: TiffPage, size: int) -> None:
     """Raise Unreadable for a feature that ``_to_rgb`` does not support, or a missing part."""
     bits, kind = _bits(page), page.photometric
@@ -145,6 +152,8 @@ def _check(page: TiffPage, size: int) -> None:
     if kind not in BY_TIFFFILE and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
         name = getattr(kind, "name", kind)
         raise _unsupported(f"{size_words}-bit samples of photometric interpretation {name}")
+    if _lacks_samples(page):
+        raise _unsupported(f"{page.samplesperpixel} samples a pixel of {kind.name}")
     if page.imagedepth > 1:
         raise _unsupported(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):
