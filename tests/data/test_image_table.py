@@ -258,6 +258,13 @@ def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
     assert note == "Labels that join others (1, such as edema|mass) are separate classes."
 
 
+def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2, "Unlabeled": 2})
+    (note,) = listed(tmp_path).notes
+    assert note.startswith("'Unlabeled' is read as a class; name the study's classes with")
+    assert not listed(tmp_path, ["a", "b"]).notes
+
+
 def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",1.0,0.0", ",0.0,1.0", ",0.0,0.0"], "path,MEL,NV")
     with pytest.raises(MedscaleError, match=r"no column label .*MEL, NV\. A column for each class"):

@@ -329,6 +329,17 @@ def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second:
     assert note.startswith("index.csv: 1 names of patients have several spellings, such as ")
 
 
+def test_a_large_group_changes_the_shares_and_a_note_says_so(tmp_path: Path) -> None:
+    root = study(tmp_path, "patient", [*["P1"] * 16, *(f"Q{n}" for n in range(8))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    shares = index["split"].value_counts(normalize=True)
+    (note,) = summary["notes"]
+    assert note.endswith("the largest group has 16 of 24 images.")
+    for name in ("train", "val", "test"):
+        text = f"{name} has {shares[name]:.0%} of the images instead of"
+        assert (text in note) == (abs(shares[name] - getattr(APART, name)) > 0.1)
+
+
 def test_spellings_in_file_names_and_headers_are_one_patient(tmp_path: Path) -> None:
     for number, name in enumerate(["P1_a", "p01_b", "P2_a", "P2_b"]):
         write(tmp_path / "ab"[number % 2] / f"{name}.png", number + 1)

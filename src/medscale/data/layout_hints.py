@@ -18,6 +18,11 @@ from medscale.data.listing import Listing, read_table
 from medscale.data.masks import FOLDER as MASKS
 
 JOINED = re.compile(r"[|;,/+&]")  # separators of several labels of an image
+# Names of folders whose images have no label.
+UNLABELLED = re.compile(
+    r"(?:images? )?(?:un[ _-]?(?:label+ed|sorted|classified|known)|no[ _-]label|rejected)",
+    re.IGNORECASE,
+)
 ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
 TABLES = (".csv", ".tsv")
 LARGEST_TABLE = 100 * 2**20  # bytes; a larger file is not searched for columns
@@ -59,10 +64,15 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
 def doubtful_labels(listing: Listing, names: Sequence[str], table: ImageTable | None) -> list[str]:
     """Return sentences on labels that may not be the classes; ``names``: all labels.
 
-    These are labels that join others (``a|b``), and names of folders if each of these folders has
-    folders of the same names, or if a table lacks labels.
+    These are labels that join others (``a|b``) or mean that there is none (``unlabelled``), and
+    names of folders if each of these folders has folders of the same names, or if a table lacks
+    labels.
     """
-    sentences = []
+    sentences = [
+        f"{name!r} is read as a class; name the study's classes with `classes` to leave it out."
+        for name in names
+        if UNLABELLED.fullmatch(name)
+    ]
     joined = [name for name in names if {*map(str.strip, JOINED.split(name))} & ({*names} - {name})]
     if joined:
         sentences.append(
