@@ -149,14 +149,13 @@ class Study(Strict):
     @classmethod
     def _crop_of_the_images_size(cls, values: Any) -> Any:
         """Give a crop without a size that of the images, at which the whole image is tested."""
-        augment = values.get("augment") if isinstance(values, dict) else None
-        crop = augment.get("crop") if isinstance(augment, dict) else None
-        if not isinstance(crop, dict) or crop.get("size") is not None:
-            return values
-        preprocess = values.get("preprocess")
-        own = preprocess.get("size") if isinstance(preprocess, dict) else None
-        size = Preprocess.model_fields["size"].default if own is None else own
-        return values | {"augment": augment | {"crop": crop | {"size": size}}}
+        match values:
+            case {"augment": {"crop": {**crop}} as augment} if crop.get("size") is None:
+                own = values.get("preprocess")
+                size = own.get("size") if isinstance(own, dict) else None
+                crop["size"] = size or Preprocess.model_fields["size"].default
+                return values | {"augment": augment | {"crop": crop}}
+        return values
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Self:

@@ -150,10 +150,10 @@ def _check(page: TiffPage, size: int) -> None:
     if len(bits) > 1 or not 1 <= bits[0] <= 16:
         raise _unsupported(f"{size_words}-bit integer samples")
     if kind not in BY_TIFFFILE and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
-        name = getattr(kind, "name", kind)
         raise _unsupported(f"{size_words}-bit samples of photometric interpretation {name}")
+    name = getattr(kind, "name", kind)
     if _lacks_samples(page):
-        raise _unsupported(f"{page.samplesperpixel} samples a pixel of {kind.name}")
+        raise _unsupported(f"{page.samplesperpixel} samples a pixel of {name}")
     if page.imagedepth > 1:
         raise _unsupported(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):
