@@ -153,7 +153,8 @@ class Study(Strict):
             case {"augment": {"crop": {**crop}} as augment} if crop.get("size") is None:
                 own = values.get("preprocess")
                 size = own.get("size") if isinstance(own, dict) else None
-                crop["size"] = size or Preprocess.model_fields["size"].default
+                default = Preprocess.model_fields["size"].default
+                crop["size"] = size if isinstance(size, int) else default
                 return values | {"augment": augment | {"crop": crop}}
         return values
 

@@ -143,7 +143,7 @@ def _lacks_samples(page: TiffPage) -> bool:
 def _check(page: TiffPage, size: int) -> None:
     """Raise Unreadable for a feature that ``_to_rgb`` does not support, or a missing part."""
     bits, kind = _bits(page), page.photometric
-    size_words = " and ".join(map(str, bits))
+    size_words, name = " and ".join(map(str, bits)), getattr(kind, "name", kind)
     if page.sampleformat not in UNSIGNED:
         form = FORMATS.get(page.sampleformat, f"format {page.sampleformat}")
         raise _unsupported(f"{size_words}-bit {form} samples")
@@ -151,7 +151,6 @@ def _check(page: TiffPage, size: int) -> None:
         raise _unsupported(f"{size_words}-bit integer samples")
     if kind not in BY_TIFFFILE and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
         raise _unsupported(f"{size_words}-bit samples of photometric interpretation {name}")
-    name = getattr(kind, "name", kind)
     if _lacks_samples(page):
         raise _unsupported(f"{page.samplesperpixel} samples a pixel of {name}")
     if page.imagedepth > 1:
