@@ -302,9 +302,13 @@ def test_paths_may_be_absolute(tmp_path: Path) -> None:
     assert listed(root, table="tables/list.csv").rows["label"].tolist() == ["a", "b"]
 
 
-def test_a_comma_in_the_header_of_a_table_with_semicolons(tmp_path: Path) -> None:
-    root = labelled(tmp_path, [";a;1", ";b;2"], "path;label;age, years")
-    assert listed(root).rows["age, years"].tolist() == [1, 2]
+@pytest.mark.parametrize(
+    ("mark", "header"), [(";", "age, years"), (",", "age (y; m; d)"), ("\t", "a, b; c, d, e")]
+)
+def test_the_header_may_contain_another_separator(tmp_path: Path, mark: str, header: str) -> None:
+    lines = [f"{mark}{label}{mark}{number}" for number, label in enumerate("ab")]
+    root = labelled(tmp_path, lines, mark.join(["path", "label", header]))
+    assert listed(root).rows[header].tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

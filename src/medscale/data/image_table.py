@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -36,8 +37,6 @@ from medscale.data.settings import Source
 INDEX = "index.csv"
 # Columns of the index that the package computes, so that a table cannot give them.
 RESERVED = ("id", "split_published", "group", "width", "height", "sha256", "alike", "boxes")
-# Texts by which R, pandas and spreadsheets write a missing label; a class may be named "none".
-NO_LABELS = ("NA", "N/A", "#N/A", "NaN", "nan", "<NA>", "NaT", "NULL", "null")
 MEANINGS = ("path", "label", "patient", "split", "source")  # columns that are not metadata
 
 
@@ -105,7 +104,11 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
             missing = entries[name].map(patients.is_missing)
             entries[name] = entries[name].where(~missing, None)
     if "label" in entries:
-        entries["label"] = entries["label"].where(~entries["label"].isin(NO_LABELS), None)
+        # A class may be called "none", which is a missing value elsewhere.
+        no_label = entries["label"].map(
+            lambda text: patients.is_missing(text) and str(text).lower() != "none"
+        )
+        entries["label"] = entries["label"].where(~no_label, None)
     remarks = list[str]()
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))
@@ -113,7 +116,7 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         unified, remarks = patients.unified(names_of_patients.tolist())
         entries[column] = pd.Series(unified, entries.index, dtype=object)
     with open(file, encoding="utf-8-sig", newline="") as lines:
-        decimal_comma = separator_of(lines.readline()) != ","
+        decimal_comma = separator_of([*islice(lines, 2)]) != ","
     return ImageTable(file, entries, metadata, column, remarks, decimal_comma), columns
 
 

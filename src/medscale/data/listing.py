@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import basename, dirname
 
@@ -145,7 +145,7 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
     Values are separated by commas, semicolons (as spreadsheets write in countries with a decimal
-    comma) or tabs, whichever divides the first line into the most values.
+    comma) or tabs, whichever divides the first two lines into the most values.
 
     Raises:
         MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
@@ -153,13 +153,10 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = [line for line in (file.readline(), file.readline()) if line]
             file.seek(0)
-            lines = [
-                line
-                for line in csv.reader(file, delimiter=separator_of(first), strict=True)
-                if line
-            ]
+            separator = separator_of(first)
+            lines = [line for line in csv.reader(file, delimiter=separator, strict=True) if line]
     except UnicodeDecodeError as error:
         raise MedscaleError(
             f"{path} cannot be read as a CSV file in UTF-8: {error}; save it again as CSV UTF-8"
@@ -177,9 +174,9 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     return stripped.astype(object).where(stripped != "", None)
 
 
-def separator_of(line: str) -> str:
-    """Return the mark that separates the values of a CSV file with this first line."""
-    return max(",;\t", key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
+def separator_of(lines: Sequence[str]) -> str:
+    """Return the mark that separates the values of a CSV file with these first lines."""
+    return max(",;\t", key=lambda mark: min(map(len, csv.reader(lines, delimiter=mark)), default=0))
 
 
 def _with_header(path: Path, lines: list[list[str]]) -> pd.DataFrame:

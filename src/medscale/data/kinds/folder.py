@@ -76,18 +76,12 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     origin, patient_notes = _name_patients(rows, table, source.patient, columns)
     notes += tables
     notes += find_types(rows, table) if table is not None else []
-    excluded_files = [
-        file for file in listing.excluded if table is None or not _is_table(file, table, listing)
-    ]
-    excluded = [*excluded_files, *left_out, *other_classes]
+    table_file = table.file if table is not None else None
+    files = [file for file in listing.excluded if listing.root / file[0] != table_file]
+    excluded = [*files, *left_out, *other_classes]
     more = {"reads_headers": True, "patient_notes": patient_notes}
     metadata = table.metadata if table is not None else []
     return make_inventory(rows, excluded, names, notes, metadata, origin, **more)
-
-
-def _is_table(file: Excluded, table: ImageTable, listing: Listing) -> bool:
-    """Return whether a file that is no image is the table itself."""
-    return listing.root / file[0] == table.file
 
 
 def _label_by_pattern(
