@@ -329,6 +329,22 @@ def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second:
     assert note.startswith("index.csv: 1 names of patients have several spellings, such as ")
 
 
+def test_names_of_images_instead_of_patients_are_noticed(tmp_path: Path) -> None:
+    root = study(tmp_path, "patient", [f"E{n}x" for n in range(12)])
+    _, summary = index_and_summary(root, inventory_of(root), APART)
+    (note,) = summary["notes"]
+    assert note.startswith("No patient has two images. If this is wrong")
+
+
+@pytest.mark.parametrize("name", ["anonymous", "ANONYMIZED", "de-identified", "***", "no name"])
+def test_a_text_in_place_of_a_name_is_no_patient(tmp_path: Path, name: str) -> None:
+    root = study(tmp_path, "patient", [*[name] * 6, *(str(n // 2) for n in range(18))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    assert index["patient"].isna().tolist() == [True] * 6 + [False] * 18
+    assert index["group"].nunique() == 6 + 9
+    assert "of the other 6 the patients are not known" in summary["notes"][0]
+
+
 def test_a_large_group_changes_the_shares_and_a_note_says_so(tmp_path: Path) -> None:
     root = study(tmp_path, "patient", [*["P1"] * 16, *(f"Q{n}" for n in range(8))])
     index, summary = index_and_summary(root, inventory_of(root), APART)

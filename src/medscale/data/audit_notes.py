@@ -16,6 +16,10 @@ from medscale.data.leaks import shared_with_training
 from medscale.data.prepare import NO_CONTRAST
 from medscale.data.settings import Split
 
+ONE_IMAGE_EACH = (
+    "No patient has two images. If this is wrong, the patients' names ({}) are those of exams or "
+    "images, and images of one patient can stand on both sides of the split."
+)
 TOLERATED = 0.1  # difference of a split's share from the configured one that needs no note
 FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
 
@@ -67,8 +71,10 @@ def _notes_on_patients(
 ) -> list[str]:
     """Return notes on unknown patients, and on file names that may contain patients."""
     is_known = counts["state"] == patients.KNOWN
+    is_of_one_image = is_known and counts["patients"] == len(index)
     return [
         *([] if is_known else [patients.sentence(counts)]),
+        *([ONE_IMAGE_EACH.format(counts["from"])] if is_of_one_image else []),
         *(inventory.patient_notes if index["patient"].isna().all() else []),
     ]
 

@@ -31,12 +31,14 @@ MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "na
 # These and further texts that do not name a patient.
 NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
 
-# Texts that programs for de-identification write instead of a patient's number.
-PLACEHOLDER = re.compile(
-    r"(?:anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden|patient|test"
-    r"|no[ _-]?(?:id|name)|x+|0+|\*+)",
-    re.IGNORECASE,
+# Texts that programs for de-identification write instead of a patient's name or number.
+_ANONYMOUS = (
+    r"anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden"
+    r"|no[ _-]?(?:id|name)|\*+"
 )
+ANONYMOUS = re.compile(_ANONYMOUS, re.IGNORECASE)
+# Further ones in DICOM headers; in a table, 0 and x may be patients.
+PLACEHOLDER = re.compile(rf"{_ANONYMOUS}|patient|test|x+|0+", re.IGNORECASE)
 HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients' names
 
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
@@ -62,7 +64,9 @@ FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
     """Return whether a cell has no value; with ``name``, whether it does not name a patient."""
-    return text is None or text.strip().lower() in (NO_NAME if name else MISSING)
+    if text is None or not name:
+        return text is None or text.strip().lower() in MISSING
+    return text.strip().lower() in NO_NAME or bool(ANONYMOUS.fullmatch(text.strip()))
 
 
 def patient_column(columns: Sequence[str], table: str) -> str | None:
