@@ -251,6 +251,8 @@ def test_an_image_without_a_label_gets_that_of_its_class_folder(tmp_path: Path) 
 def test_labels_that_are_the_same_number_are_refused(tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match=r"'1', '1.0' differ only by"):
         listed(labelled(tmp_path, [",0", ",1", ",1.0"]))
+    codes = ["L40", "L40.0", "L4", "L400"]  # of ICD-10
+    assert listed(labelled(tmp_path, [f",{code}" for code in codes])).classes == sorted(codes)
 
 
 def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
@@ -278,9 +280,12 @@ def test_folders_in_all_class_folders_may_be_the_classes(tmp_path: Path) -> None
     assert note.endswith("if these are the classes, set source.label: '/(melanoma|nevus)/'")
     assert not listed(tmp_path, label="/(melanoma|nevus)/").notes
     for label in "ab":
+        for number in range(3):
+            write(tmp_path / f"y/{label}/ST{number}/1.png", 3 * ord(label) + number)
         write(tmp_path / f"x/{label}/images/1.png", 20 + ord(label))
         write(tmp_path / f"x/{label}/masks/1.png", 30 + ord(label))
     assert not listed(tmp_path / "x").notes
+    assert not listed(tmp_path / "y").notes
 
 
 def test_entries_with_other_metadata_are_named(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def doubtful_labels(listing: Listing, names: Sequence[str], table: ImageTable | 
         {name for name in listing.below(label) if not MASKS.fullmatch(name)} for label in names
     ]
     shared = sorted(set.intersection(*below)) if below else []
-    if len(names) > 1 and len(shared) > 1 and not any(map(split_of, shared)):
+    # More shared names than class folders are rather numbers of studies, as on DICOM media.
+    if 1 < len(shared) <= len(names) and not any(map(split_of, shared)):
         expression = f"/({'|'.join(map(re.escape, shared))})/"
         sentences.append(
             f"Each of the {len(names)} class folders has the folders {', '.join(shared)}: if these "

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-# Letters and one number, such as `P007`, or the numbers 7, 07 and 7.0.
-_NUMBERED = re.compile(r"(\D*?)0*(\d+?)(?:\.0+)?")
+_NUMBER = re.compile(r"()0*(\d+?)(?:\.0+)?")  # 7, 07 or 7.0
+_NUMBERED = re.compile(r"(\D+)0*(\d+?)")  # P7 or P007; in ICD-10, L40 and L40.0 are two diagnoses
 
 
 def spelling(name: str) -> str:
@@ -16,7 +16,7 @@ def spelling(name: str) -> str:
     Spreadsheets and merged tables write one number in several of these ways.
     """
     text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    match = _NUMBERED.fullmatch(text)
+    match = _NUMBER.fullmatch(text) or _NUMBERED.fullmatch(text)
     return match[1] + match[2] if match else text
 
 

@@ -246,7 +246,7 @@ def _check(rows: pd.DataFrame, splits: pd.Series) -> None:
     Raises:
         MedscaleError: otherwise.
     """
-    hint = "add images, or change `split` in the configuration"
+    hint = "add images, or change `split` or `source.patient` in the configuration"
     labels, groups = rows["label"], rows["group"].nunique()
     for split in SPLITS:
         if not (splits == split).any():

@@ -306,7 +306,7 @@ def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndar
         image = values[np.isfinite(values) & ~padding]
         grey = _scale(values, *(image.min(), image.max()) if image.size else (0, 0))
     grey = 255 - grey if is_inverted else grey
-    return np.where(padding, 0, grey).astype(np.uint8)
+    return np.where(padding, np.uint8(0), grey) if padding.any() else grey
 
 
 def _has_full_range(frame: np.ndarray, dataset: FileDataset) -> bool:
