@@ -322,6 +322,8 @@ def test_the_header_may_contain_another_separator(tmp_path: Path, mark: str, hea
         ("path;label;age", ["30,5", "41", ""], [30.5, 41, None], None),
         ("path;label;age", ["0,125", "1,250", "2,500"], [0.125, 1.25, 2.5], None),
         ("path;label;age", ["1,125", "1,250", ""], ["1,125", "1,250", None], "1,125"),
+        ("path;label;age", ["30,5", "1.250", ""], ["30,5", "1.250", None], "30,5"),
+        ("path;label;age", ["30.5", "1.250", ""], [30.5, 1.25, None], None),
         ("path;label;age", ["30,5", "old", "41"], ["30,5", "old", "41"], "old"),
         ("path,label,age", ['"30,5"', '"41,5"', '""'], ["30,5", "41,5", None], "30,5"),
     ],

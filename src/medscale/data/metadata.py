@@ -51,7 +51,7 @@ def numbers(
     Args:
         texts: the values; None is a missing value.
         decimal_comma: whether a comma may be a decimal comma. It is not if all commas of the column
-            may divide thousands, as in 1,250.
+            may divide thousands, as in 1,250, or if a value has a point.
 
     Returns:
         The values as floats (NaN for a missing value), or unchanged if a value is a word. Second,
@@ -59,7 +59,8 @@ def numbers(
     """
     cells = [text for text in texts if text is not None]
     commas = [text for text in cells if COMMA.fullmatch(text)]
-    converts = decimal_comma and not all(map(THOUSANDS.fullmatch, commas))
+    is_clear = not all(map(THOUSANDS.fullmatch, commas)) and not any("." in cell for cell in cells)
+    converts = decimal_comma and is_clear
     values = {text: number(text.replace(",", ".") if converts else text) for text in cells}
     words = [text for text in cells if values[text] is None]
     if cells and not words:
