@@ -36,9 +36,9 @@ def resize(image: np.ndarray, size: int, margin: float = 1.0) -> np.ndarray:
     A large image is first reduced by a whole factor (``reduction``): each pixel is the mean of a
     square, as in the reduced decoding of a JPEG. The remaining factor, mostly below 2, is
     interpolated linearly. Averaging over areas of any size takes ten times as long. The results
-    differ by up to 0.5 grey levels in the mean and 14 at most on generated photographs (``make bench-data``),
-    and by up to 1.2 in the mean and 81 at the edge of a letter on 12 chest radiographs of 1024 x
-    1024 pixels (NIH), resized to 96 or 224; by 0.4 and 34 with margin 2.
+    differ by up to 0.5 grey levels in the mean and 14 at most on generated photographs (``make
+    bench-data``), and by up to 1.2 in the mean and 81 at the edge of a letter on 12 radiographs of
+    1024 x 1024 pixels (NIH ChestX-ray), resized to 96 or 224; by 0.4 and 34 with margin 2.
     """
     height, width = image.shape[:2]
     factor = reduction(width, height, size, margin)
