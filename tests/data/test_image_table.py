@@ -324,16 +324,18 @@ def test_the_header_may_contain_another_separator(tmp_path: Path, mark: str, hea
         ("path;label;age", ["1,125", "1,250", ""], ["1,125", "1,250", None], "1,125"),
         ("path;label;age", ["30,5", "1.250", ""], ["30,5", "1.250", None], "30,5"),
         ("path;label;age", ["30.5", "1.250", ""], [30.5, 1.25, None], None),
+        ("path,label,age", ["30", "Unknown", "?"], [30, None, None], None),
+        ("path,label,sex", ["f", "unknown", ""], ["f", "unknown", None], None),
         ("path;label;age", ["30,5", "old", "41"], ["30,5", "old", "41"], "old"),
         ("path,label,age", ['"30,5"', '"41,5"', '""'], ["30,5", "41,5", None], "30,5"),
     ],
 )
-def test_a_decimal_comma_makes_no_word_of_a_number(
+def test_a_column_is_of_numbers_or_of_words(
     tmp_path: Path, header: str, cells: list[str], expected: list[object], note: str | None
 ) -> None:
     mark = header[4]
     lines = [f"{mark}{'ab'[n % 2]}{mark}{cell}" for n, cell in enumerate(cells)]
     inventory = listed(labelled(tmp_path, lines, header))
-    values = inventory.rows["age"].tolist()
+    values = inventory.rows[header[11:]].tolist()
     assert [None if value != value else value for value in values] == expected
     assert [f"such as {note!r}" in text for text in inventory.notes] == ([True] if note else [])

@@ -344,16 +344,20 @@ def _fault(
 
 
 def find_types(rows: list[Row], table: ImageTable) -> list[str]:
-    """Turn the table's columns of numbers into numbers; return notes on columns of both."""
+    """Turn the table's columns of numbers into numbers; return notes on columns of both.
+
+    Among numbers, a text such as ``unknown`` is a missing value; among words, it is a word.
+    """
     notes = []
     for name in table.metadata:
-        texts = [row[name] for row in rows]
+        cells = [row[name] for row in rows]
+        texts = [None if patients.is_missing(cell, name=True) else cell for cell in cells]
         values, words = numbers(texts, decimal_comma=table.decimal_comma)
         if words:
             notes.append(
                 f"{table.name}: the column {name} has numbers and words (such as {words[0]!r}), so "
                 "that all are taken as words."
             )
-        for row, value in zip(rows, values, strict=True):
+        for row, value in zip(rows, cells if values is texts else values, strict=True):
             row[name] = value
     return notes
