@@ -86,6 +86,9 @@ def test_predictive_values_and_likelihood_ratios_are_those_of_scikit_learn(preva
 def test_a_ratio_without_false_alarms_is_infinite_and_its_interval_has_a_lower_end():
     values = consequences(0.8, 1.0, 0.1, 1.0)
     assert odds(values["lr_positive"]) == np.inf
+    rates = np.linspace(0.01, 1, 200)  # 1 + rate is rounded, so that 1 + rate - 1 is another number
+    assert (odds(consequences(rates, 1.0, 0.1, 1.0)["lr_positive"]) == np.inf).all()
+    assert (odds(consequences(1 - rates[:-1], 0.0, 0.1, 1.0)["lr_negative"]) == np.inf).all()
     assert (float(values["ppv"]), float(odds(values["lr_negative"]))) == pytest.approx((1.0, 0.2))
     values_without_positives = consequences(0.0, 1.0, 0.1, 1.0)  # no image is called positive
     assert np.isnan(values_without_positives["ppv"])
