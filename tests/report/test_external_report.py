@@ -83,6 +83,6 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
     facts = read_json(tables / "external.json")
     assert facts["sets"][0]["copies"]["train"] == 2
-    assert facts["held_out"] == 1
+    assert facts["sources"] == ["source: BEH"]
     for name in ("external", "external_scores"):
         assert (tmp_path / "figures" / "glaucoma" / f"{name}.pdf").stat().st_size > 1000

@@ -254,7 +254,7 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
         summary["metrics"]["test"]["accuracy"]["values"] = [0.8]
     runs = all_runs([member])
     text = verdicts_table(runs)
-    assert "no run on 1 GPU" in text
+    assert "no serial run on 1 GPU" in text
     networks = study(["serial_1gpu", "serial_1gpu_resnet50"])
     networks.tables["timing"]["baseline"] = ["serial_1gpu", "serial_1gpu_resnet50"]
     of_network = verdicts_table(all_runs([networks]))
@@ -313,9 +313,14 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
     assert counted["parallel_effect"]["once"] == "one of the two with one seed"
     assert counted["leakage"]["copies"] is None
     assert not counted["leakage_is_larger"]
+    assert counted["effects_overlap"]
     assert counted["other_splits"] == []
     effects.loc[1, "change_high"] = 9.0
-    assert facts([member], all_runs([member]), effects, pairs)["leakage_is_larger"]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (True, False)
+    effects.loc[1, ["change", "change_low", "change_high"]] = [-30.0, -40.0, -20.0]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (False, False)
     effects["kind"] = ["split", "parallel", "split"]
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["leakage"]["title"] == "b"

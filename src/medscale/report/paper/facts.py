@@ -85,7 +85,9 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             )
         ),
         "stand_ins": any(run["stand_in"] for run in runs),
-        "over": list(dict.fromkeys(study["over"] for study in studies)),
+        "over": list(
+            dict.fromkeys(unit for study in studies for unit in study["over"].split(" or "))
+        ),
         "unknown_patients": [s["title"] for s in studies if s["patients"] == NOT_KNOWN],
         "partly_known": [s["title"] for s in studies if s["patients"] == PARTLY],
         "superlinear": any(study["scaling"]["superlinear"] for study in studies),

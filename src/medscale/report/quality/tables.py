@@ -12,10 +12,10 @@ from medscale.report.names import label
 from medscale.report.result.reading import Result, records
 from medscale.report.tables import (
     Column,
-    Row,
     around,
     by_run,
     class_cell,
+    interval,
     left,
     right,
     scored,
@@ -132,15 +132,10 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
         left("class", lambda row: class_cell(row["class"]) if len(classes) > 1 else ""),
         left("rate", lambda row: row["rate"]),
         right("images", lambda row: str(row["images"])),
-        right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
+        right(r"value\\(\%)", lambda row: interval(row | {"mean": row["value"]}, 1, 100)),
         right(r"gap to all others\\(points)", lambda row: around(row, "gap", 1, 100)),
     ]
     return table(records(points), columns, otherwise="no subgroups")
-
-
-def _with_ends(row: Row, names: tuple[str, str, str]) -> str:
-    value, low, high = (row[name] for name in names)
-    return f"{number(value, 1, 100)} ({span(low, high, 1, 100)})"
 
 
 def confusions(counts: pd.DataFrame) -> str:

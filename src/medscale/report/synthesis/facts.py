@@ -90,6 +90,7 @@ def facts(
             "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
+            "effects_overlap": _overlap(leakage, parallel_effect),
             "published": _published(pairs)
             | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
             "published_changes": published_changes(studies),
@@ -194,6 +195,16 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
     least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
     most = max(abs(effect["change_low"]), abs(effect["change_high"]))
     return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _overlap(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) -> bool:
+    """Return whether the intervals of two changes of accuracy overlap."""
+    if leakage is None or effect is None:
+        return False
+    return bool(
+        leakage["change_low"] <= effect["change_high"]
+        and effect["change_low"] <= leakage["change_high"]
+    )
 
 
 def _cores(studies: Sequence[StudyRuns]) -> int | None:
