@@ -137,7 +137,7 @@ def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
     }  # fmt: skip
     scope = {"project": [], "precisions": ["full"], "stand_ins": False, "scaled": True}
     scope |= {"compared": False, "prices": []}
-    scores = dict.fromkeys(("auroc", "accuracy"), {"mean": 0.9, "low": 0.8, "high": 1.0})
+    scores = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("auroc", "accuracy")}
     studies = [
         {"title": f"S{number}", "name": f"s{number}", "reported": False, "scaling": scaling}
         | {"communication_measured": True, "runs": []}
