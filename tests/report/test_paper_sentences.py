@@ -23,7 +23,7 @@ LOSS: dict[str, Any] = {
 NO_EFFECT: dict[str, Any] = {
     "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
     "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
-    "margins": [2.0],
+    "margins": [2.0], "fewest_patients": 183, "too_few_patients": [],
 }  # fmt: skip
 
 
@@ -116,7 +116,12 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
             "one of them has one seed, and so no interval. The other is faster",
             "the parallel run with repeated seeds is faster than one device by",
         ),
-        ({"unrepeated": 1}, "; with one seed each, none has", "with one seed each, no speedup has"),
+        ({"unrepeated": 1}, "; with one seed, it has no", "; with one seed, the speedup has no"),
+        (
+            {"parallel": 2, "unrepeated": 2},
+            "; with one seed each, none has an interval.",
+            "; with one seed each, no speedup has an interval.",
+        ),
     ],
 )
 def test_a_single_parallel_run_is_not_counted_among_several(counts, in_results, in_conclusion):
@@ -153,7 +158,27 @@ def test_a_single_verdict_is_stated_without_a_count():
     counts = {"tested": 1, "tested_once": 1, "tested_parallel": 1, "verdicts": [verdict]}
     text = results(NO_EFFECT | counts)
     assert "Its accuracy is inconclusive (one seed) (Figure" in text
+    assert "too small" not in text
     assert "This verdict rests on one seed" in text
+
+
+@pytest.mark.parametrize(
+    ("studies", "small", "words"),
+    [
+        (
+            1,
+            ["S0"],
+            "The test set is too small to show equality within the margin, which takes 1",
+        ),
+        (2, ["S0", "S1"], "All test sets are too small"),
+        (2, ["S0"], r"The test set of \emph{S0} is too small"),
+        (3, ["S0", "S2"], r"The test sets of \emph{S0} and \emph{S2} are too small"),
+    ],
+)
+def test_test_sets_that_cannot_show_equality_are_named(studies: int, small: list[str], words: str):
+    scaling = {"target": None, "best": []}
+    counts = {"tested": 2, "tested_parallel": 2, "verdicts": [], "too_few_patients": small}
+    assert words in results(NO_EFFECT | counts, *[scaling] * studies)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +236,9 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
     assert words("worse", verdict("equal", 2)) == (
         r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
         "their baseline is worse than a linear reference."
+    )
+    assert words("", open_verdicts[1]) == (
+        "of five parallel runs, no difference is established for any (three with one seed)."
     )
     assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
         "for the parallel run no difference is established."

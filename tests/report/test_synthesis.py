@@ -92,6 +92,7 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
     summaries = {
         run: {
             "seeds": [1, 2],
+            "counts": {"test": {"images": 300, "groups": 200}},
             "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
             "global_batch": 64 if "bs64" in run else 32,
             "learning_rate": 1e-3,
@@ -377,6 +378,16 @@ def test_the_facts_count_what_intervals_show():
         "different within the margin": 1,
         "lower": 1,
     }
+
+
+def test_a_test_set_that_is_too_small_for_the_margin_is_named():
+    members = [study(["serial_1gpu"], name=name, title=name) for name in ("large", "small")]
+    members[1].summaries["serial_1gpu"]["counts"] = {"test": {"images": 300, "groups": 182}}
+    runs, effects = all_runs(members), split_effects(members, pd.DataFrame(), [])
+    counted = facts(
+        members, runs, effects, published_pairs(members, runs, {"large": [], "small": []})
+    )
+    assert (counted["fewest_patients"], counted["too_few_patients"]) == (183, ["small"])
 
 
 def test_speedups_of_stand_ins_are_not_counted():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.engine.run import RunSpec
+from medscale.evaluate.paired import fewest_patients
 from medscale.evaluate.summary import plain
 from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
@@ -34,7 +35,8 @@ ORDER = {
     ),
     INCONCLUSIVE: (
         "inconclusive",
-        "inconclusive (the interval contains zero and extends beyond the margin)",
+        "inconclusive (the interval contains zero and extends beyond the margin, or the test set "
+        "is too small for the margin)",
     ),
 }
 
@@ -62,6 +64,8 @@ def facts(
     return plain(
         {
             "margins": margins,
+            "fewest_patients": fewest_patients(margins[0]),
+            "too_few_patients": _too_few_patients(studies),
             "fastest": _fastest(parallel),
             "parallel": len(parallel),
             "parallel_stand_ins": len(with_speedup) - len(parallel),
@@ -96,6 +100,16 @@ def facts(
             "published_changes": published_changes(studies),
         }
     )
+
+
+def _too_few_patients(studies: Sequence[StudyRuns]) -> list[str]:
+    """Return the titles of studies whose test set is too small to show equal accuracies."""
+    return [
+        study.title
+        for study in studies
+        if study.summaries[study.baseline]["counts"]["test"]["groups"]
+        < fewest_patients(study.margin)
+    ]
 
 
 def _tested(tested: pd.DataFrame) -> dict[str, Any]:
