@@ -282,7 +282,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
         [member], all_runs([member]), split_effects([member], pd.DataFrame(), []), pairs
     )
     assert counted["published"] == {
-        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "without_higher": 1,
+        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1,
         "studies": ["glaucoma"],
     }  # fmt: skip
 

@@ -81,9 +81,8 @@ def auroc(predictions: Predictions) -> Areas:
     variance equals DeLong's.
     """
     classes = predictions.probabilities.shape[2]
-    class_mask = bootstrap.averaged_classes(predictions.labels, predictions.groups, classes)
     occurs = np.bincount(predictions.labels, minlength=classes) > 0
-    codes = [1] if classes == 2 else np.flatnonzero(occurs & class_mask).tolist()
+    codes = [1] if classes == 2 else np.flatnonzero(occurs & predictions.class_mask).tolist()
     size = int(predictions.groups.max()) + 1
     parts = [
         _area(predictions.labels == code, probabilities[:, code], predictions.groups, size)

@@ -73,7 +73,7 @@ def reference(
     codes, probabilities = predictions.labels, predictions.probabilities[0]
     draw_counts = draws(predictions, resamples)
     # The classes over which the runs of the study are averaged, so that both can be compared.
-    class_mask = bootstrap.averaged_classes(codes, predictions.groups, len(classes))
+    class_mask = predictions.class_mask
     values = bootstrap.resample(
         codes, probabilities, predictions.groups, draw_counts, class_mask=class_mask
     ).overall

@@ -45,7 +45,6 @@ def facts(
     """
     return {
         "series": bool(analysis.measured),
-        "fitted": any(series.law() for series in [*analysis.measured, *analysis.published]),
         "alone": [label(run) for run in analysis.alone],
         "advice": _advice(analysis.measured),
         "published": [

@@ -198,7 +198,6 @@ def _published(pairs: pd.DataFrame) -> dict[str, Any]:
         "above": _count(published > pairs["speedup_high"]),
         "below": _count(published < pairs["speedup_low"]),
         "without": _count(pairs["speedup_low"].isna()),
-        "without_higher": _count(pairs["speedup_low"].isna() & (published > pairs["speedup"])),
     }
 
 
