@@ -56,7 +56,6 @@ WORDS = {  # titles for people; a name that is not here is its own title
     "parity": "Accuracy against the baseline",
     "per_class": "Scores by class",
     "pr": "Precision and recall",
-    "predictive": "Predictive values",
     "profile": "Time of a step",
     "provenance": "Machines and versions of the code",
     "published": "Published speedups",

@@ -54,7 +54,6 @@ def make(
         tables={
             "tests": (tables.tests(tests), tests),
             "operating": (tables.operating(base.operating), in_format(base, base.operating)),
-            "predictive": (tables.predictive(base.operating), in_format(base, base.operating)),
             "calibration": tables.calibration(runs),
             "gaps": (tables.gaps(base.gaps, classes), in_format(base, base.gaps)),
             "confusions": (tables.confusions(base.confusions), in_format(base, base.confusions)),
