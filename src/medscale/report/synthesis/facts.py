@@ -239,7 +239,7 @@ def _reaching(cost: pd.DataFrame) -> int:
 
 
 def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the runs without a speedup and what the study lacks for one."""
+    """Return the runs without a speedup, with the device whose serial run the study lacks."""
     rows = runs[runs["speedup"].isna()]
     return [
         {"title": row["title"], "label": label(row["run"]), "lacking": f"1 {row['device'].upper()}"}
