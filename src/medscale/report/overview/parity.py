@@ -42,7 +42,9 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     for result in results:
         same_steps = _steps(result) == _steps(base)
         pairs = zip(_loss(result), _loss(base), strict=False)  # early stopping may shorten a run
-        losses = [abs(loss - of_base) for loss, of_base in pairs] if same_steps else [np.nan]
+        losses = np.array(
+            [abs(loss - of_base) for loss, of_base in pairs] if same_steps else [np.nan]
+        )
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
         images = _normalized_together(result) if result.normalizes else np.nan
         rows.append(
@@ -52,7 +54,7 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
                 same_steps,
                 images,
                 losses[0],
-                max(losses),
+                losses.max(),
                 points if same_steps else np.nan,
             )
         )
