@@ -48,6 +48,7 @@ rule loading:
 rule formats:
     input:
         shards="data/{study}/shards/meta.json",
+        weights=RUNS.formats_weights,
     output:
         rows="measured/{study}/formats.csv",
         about="measured/{study}/formats.json",

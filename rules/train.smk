@@ -20,6 +20,7 @@ rule train:
     input:
         spec="runs/{study}/{run}/{replicate}/spec.json",
         shards=RUNS.shards_file,
+        weights=RUNS.weights,
     output:
         history="runs/{study}/{run}/{replicate}/history.csv",
         timing="runs/{study}/{run}/{replicate}/timing.json",

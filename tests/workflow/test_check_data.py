@@ -120,3 +120,17 @@ def test_an_image_deep_below_or_edited_in_place_makes_the_index_again(tmp_path: 
     states.append(datasets.raw_state(study))
     assert len(set(states)) == 4
     assert datasets.raw_state(study) == states[-1]
+
+
+def test_the_check_names_a_missing_file_of_weights(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study["model"]["pretrained"] = str(tmp_path / "weights.safetensors")
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    (missing,) = [f for f in examine(Graph(changes)) if f.subject == "weights"]
+    assert (missing.level, missing.text[-57:]) == (
+        "error",
+        "weights.safetensors does not exist; name another file by `pretrained`"[-57:],
+    )
+    (tmp_path / "weights.safetensors").touch()
+    assert "weights" not in [finding.subject for finding in examine(Graph(changes))]

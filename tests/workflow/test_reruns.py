@@ -180,6 +180,36 @@ def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
     assert spec(2) == on_two
 
 
+def test_another_time_limit_trains_no_complete_replicate_again(tmp_path):
+    def spec(**parallel: object) -> str:
+        changes = {"workdir": str(tmp_path), "studies": {"glaucoma": {"parallel": parallel}}}
+        wildcards = SimpleNamespace(study="glaucoma", run="serial_1cpu", replicate="seed1")
+        return Runs(Graph(changes)).spec(wildcards)
+
+    before = spec()
+    folder = tmp_path / "runs" / "glaucoma" / "serial_1cpu" / "seed1"
+    folder.mkdir(parents=True)
+    for name in REPLICATE_FILES:
+        (folder / name).touch()
+    write_json(folder / "spec.json", json.loads(before))
+    assert spec(timeout_s=500, checkpoint_every_s=600, stop_after_s=3000) == before
+    assert spec(microbatches=8) != before
+
+
+def test_a_training_depends_on_its_file_of_weights(tmp_path):
+    def changes(name: str) -> dict[str, object]:
+        study = {"model": {"name": "medical_cnn", "pretrained": name}}
+        return {"workdir": str(tmp_path), "studies": {"glaucoma": study}}
+
+    wildcards = SimpleNamespace(study="glaucoma", run="ddp_2gpu")
+    weights, *_ = Runs(Graph(changes("weights/a.safetensors"))).weights(wildcards)
+    assert (tmp_path / weights).resolve() == ROOT.resolve() / "weights/a.safetensors"
+    assert Runs(Graph(changes("/somewhere/a.safetensors"))).weights(wildcards) == [
+        "/somewhere/a.safetensors"
+    ]
+    assert Runs(Graph({})).weights(wildcards) == []
+
+
 def test_long_settings_are_shortened_to_what_differs():
     old = [{"name": f"claim{number}", "text": "t" * 50} for number in range(20)]
     new = [{**old[0], "text": "u"}, *old[2:], {"name": "added", "text": ""}]

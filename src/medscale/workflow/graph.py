@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medscale.base.code import ROOT, code_digest
+from medscale.base.code import ROOT, code_digest, shown_path
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.paths import refuse_unwritable
 from medscale.base.provenance import UNKNOWN_STATE, git_state
@@ -54,6 +55,7 @@ class Graph:
             files: YAML files that the changes come from, the highest last; messages name them.
         """
         or_end(partial(_refuse_directory, directory))
+        or_end(partial(_refuse_replaced, arguments, files))
         for file in map(Path, files):
             if file.suffix != ".json":  # Snakemake has read it, but takes a key written twice
                 or_end(partial(read_yaml, file))
@@ -155,11 +157,20 @@ class Graph:
         """
         self._check_writable()
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        folders += self._weight_folders()
         folders += self.config.cluster.binds if self.config.cluster is not None else []
         commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less
         environment = or_end(partial(containers.environment, ROOT, folders, commit))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ |= environment | {"PATH": path}
+
+    def _weight_folders(self) -> list[Path]:
+        """Return the folders of files of pretrained weights."""
+        studies = self.config.studies.values()
+        sections = [section for s in studies for section in (s.model, *s.models.values(), s.detect)]
+        names = {section.pretrained for section in sections if section is not None}
+        files = [planning.weight_file(self.config, name) for name in names]
+        return sorted({(self.workdir / file).parent for file in files if file is not None})
 
     def script(self, name: str) -> str:
         """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
@@ -263,6 +274,28 @@ def _refuse_directory(directory: object) -> None:
             f"--directory {directory}: the folder to write to is `workdir` of the configuration; "
             f"say --config workdir={directory}"
         )
+
+
+def _refuse_replaced(arguments: Sequence[str], files: Sequence[str | Path]) -> None:
+    """Refuse ``--configfile`` where it replaces the configfile of a profile.
+
+    Snakemake takes only that of the command line: ``--profile demo --configfile mine.yaml`` would
+    train at full scale. Raises MedscaleError; the message names both files.
+    """
+    words = [part for argument in arguments for part in argument.split("=", 1)]
+    read = {Path(file).resolve() for file in files}
+    for option, name in pairwise(words):
+        profile = ROOT / "profiles" / Path(name).name / "profile.v9+.yaml"
+        if option != "--profile" or not profile.is_file():
+            continue
+        own = read_yaml(profile).get("configfile")
+        if own is not None and (profile.parent / own).resolve() not in read:
+            file = shown_path(profile.parent / own)
+            others = " ".join(map(str, files))
+            raise MedscaleError(
+                f"--configfile replaces {file}, which --profile {name} reads; name it first: "
+                f"--configfile {file} {others}"
+            )
 
 
 def or_end(function: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 from medscale.base.code import code_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import HUB, RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph
 from medscale.workflow.stages import code_files, train_script, training_code
@@ -17,6 +17,10 @@ from medscale.workflow.stages import code_files, train_script, training_code
 # Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
 ALONE = 1000
 REPLICATE = re.compile(r"seed(?P<seed>\d+)(_fold(?P<fold>\d+))?")  # ``engine.plan.replicate_name``
+# Settings that change neither the weights nor the times of a complete replicate: where it was
+# trained, and in the section ``parallel`` when it had to stop or to save its state.
+KEPT = ("nodes", "procs_per_node")
+KEPT_LIMITS = ("timeout_s", "checkpoint_every_s", "checkpoint_every_steps", "stop_after_s")
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -53,6 +57,14 @@ class Runs:
         """Return the digest of the code that a training depends on."""
         plan = self._plan(wildcards)
         return code_digest(*code_files(train_script(plan)), **training_code(plan))
+
+    def weights(self, wildcards: Any) -> list[str]:
+        """Return the file of pretrained weights that a training begins with, if there is one."""
+        return _weights(self._plan(wildcards))
+
+    def formats_weights(self, wildcards: Any) -> list[str]:
+        """Return the same for the run whose number formats are compared."""
+        return _weights(self._formats_plan(wildcards))
 
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
@@ -142,13 +154,18 @@ class Runs:
         return self._graph.plan(wildcards.study, wildcards.run, seed, fold)
 
 
-def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
-    """Return the plan of a replicate, with the nodes that it was trained on if it is complete.
+def _weights(plan: RunPlan) -> list[str]:
+    name = plan.model.pretrained
+    return [] if name is None or name == HUB else [name]
 
-    The size of a node (``node.gpus``) may have changed since then. That is no reason to train a
-    replicate again: an interrupted one goes on, and the others stay as they are.
+
+def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
+    """Return the plan of a replicate; a complete one keeps ``KEPT`` and ``KEPT_LIMITS``.
+
+    The size of a node (``node.gpus``) or a time limit may have changed since then. That is no
+    reason to train a replicate again: an interrupted one goes on, and the others stay as they are.
     """
-    if plan.run.devices == 1 or not all((folder / name).exists() for name in REPLICATE_FILES):
+    if not all((folder / name).exists() for name in REPLICATE_FILES):
         return plan
     try:
         trained = RunPlan.model_validate(read_json(folder / "spec.json"))
@@ -156,7 +173,8 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
         return plan
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    placed = plan.model_copy(
-        update={"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
-    )
-    return placed if placed == trained else plan
+    limits = {name: getattr(trained.parallel, name) for name in KEPT_LIMITS}
+    kept: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
+    kept["parallel"] = plan.parallel.model_copy(update=limits)
+    same = plan.model_copy(update=kept)
+    return same if same == trained else plan
