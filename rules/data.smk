@@ -40,6 +40,7 @@ rule index:
         " --out data/{wildcards.study:q} --log {log:q}"
 
 
+# Neither do limits and siblings.
 # Only meta.json, written last, is declared: chunks stay when the job is interrupted or fails.
 # `shards_detect` has the images at detection's size, and their boxes.
 rule shards:
@@ -60,15 +61,15 @@ rule shards:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
         limits=DATASETS.limits,
+        siblings=DATASETS.sibling_options,
     params:
         raw=DATASETS.raw,
         preprocess=DATASETS.shard_preprocessing,
         boxes=DATASETS.box_option,
-        siblings=DATASETS.sibling_options,
     shell:
         "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
-        " --limits {resources.limits:q} {params.boxes:q} {params.siblings:q}"
+        " --limits {resources.limits:q} {params.boxes:q} {resources.siblings}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,6 +100,9 @@ def test_an_edited_table_makes_the_index_again(tmp_path: Path) -> None:
     table = tmp_path / "raw" / "index.csv"
     table.write_text("path,label,patient\na/0.png,a,P1\n")
     before = datasets.raw_state(study)
+    (tmp_path / "raw" / ".DS_Store").touch()
+    (tmp_path / "raw" / "a" / "Thumbs.db").touch()
+    os.utime(table)
     assert datasets.raw_state(study) == before
     with table.open("r+") as file:  # in place: the folder's time stays
         file.write("path,label,patient\na/0.png,a,P2\n")

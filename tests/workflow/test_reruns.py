@@ -102,6 +102,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout_copy
 
 
+def test_a_new_variant_makes_no_shards_of_its_study_again(checkout):
+    variant = "{variant_of: pneumonia, model: {trained: all}, runs: [serial_1cpu]}"
+    assert checkout.planned_jobs(f"studies={{pneumonia_all: {variant}}}") == {}
+
+
 def test_predictor_docstring_caption_and_workers_train_nothing(checkout):
     with checkout.edit(
         serve__predict=("\n\n\n", "\n\nCHANGED = 1\n\n\n"),
