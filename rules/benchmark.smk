@@ -16,7 +16,7 @@ rule enhance:
         settings=DATASETS.benchmark("enhance"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
 
@@ -38,7 +38,7 @@ rule loading:
         settings=DATASETS.benchmark("loading"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --shards data/{wildcards.study:q}/shards --preprocess {params.preprocess:q}"
         " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
@@ -62,6 +62,6 @@ rule formats:
         settings=DATASETS.benchmark("formats"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --plan {params.plan:q} {params.seeds:q}"
+        "python {resources.script:q} --plan {params.plan:q} {params.seeds:q}"
         " --settings {params.settings:q} --shards data/{wildcards.study:q}/shards"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"

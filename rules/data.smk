@@ -10,7 +10,7 @@ rule demo_data:
         generator=DATASETS.generator_code,
         options=DATASETS.source_options,
     shell:
-        "python {params.script:q} --kind {params.kind:q} --options {params.options:q}"
+        "python {resources.script:q} --kind {params.kind:q} --options {params.options:q}"
         " --out data/raw/{wildcards.study:q} --log {log:q}"
 
 
@@ -35,7 +35,7 @@ rule index:
         classes=DATASETS.classes_option,
         state=DATASETS.raw_state,
     shell:
-        "{resources.start}python {params.script:q} --source {params.source:q}"
+        "{resources.start}python {resources.script:q} --source {params.source:q}"
         " --split {params.split:q} {params.classes:q} --dask {resources.dask:q}"
         " --out data/{wildcards.study:q} --log {log:q}"
 
@@ -67,7 +67,7 @@ rule shards:
         preprocess=DATASETS.shard_preprocessing,
         boxes=DATASETS.box_option,
     shell:
-        "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "{resources.start}python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
         " --limits {resources.limits:q} {params.boxes:q} {resources.siblings}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
