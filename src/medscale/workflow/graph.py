@@ -147,7 +147,12 @@ class Graph:
             return None
         image = or_end(partial(containers.image, ROOT))
         or_end(containers.check_program)
-        return self.relative(image)
+        if self._full_workdir.is_relative_to(ROOT.resolve()):
+            return self.relative(image)
+        # A link in the workdir, since another path to the same image reruns all jobs in Snakemake.
+        link = self._full_workdir / image.name
+        _set_link(link, image)
+        return link.name
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs, if this user may write where they write.
@@ -260,12 +265,16 @@ class Graph:
         path = os.path.relpath(file, workdir)
         if PLAIN_PATH.fullmatch(path):
             return path
-        link = workdir / CHECKOUT_LINK
-        if not link.is_symlink() or link.readlink() != ROOT:
-            workdir.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(ROOT)
+        _set_link(workdir / CHECKOUT_LINK, ROOT)
         return str(CHECKOUT_LINK / file.relative_to(ROOT))
+
+
+def _set_link(link: Path, target: Path) -> None:
+    """Let a link in the workdir point to a file or folder of the checkout."""
+    if not link.is_symlink() or link.readlink() != target:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def _refuse_directory(directory: object) -> None:
