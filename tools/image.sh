@@ -68,7 +68,7 @@ need_disk() { # $1: MB that a step takes below containers/ for a while
 }
 
 convert() { # holds the archive, its layers, the files and the SIF at the same time
-  need_disk 30000
+  need_disk 32000
   "$docker" save "$(cat "$work/id")" | python3 tools/store_layers.py >"$work/image.tar"
   "$apptainer" build --force --disable-cache --mksquashfs-args "$squash" "$work/image.sif" "docker-archive:$work/image.tar" \
     >"$work/log" 2>&1 || { tail -n 2 "$work/log" >&2; keep_log; die "Apptainer could not convert the image; all it said is in containers/build.log"; }

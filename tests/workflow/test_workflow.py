@@ -83,6 +83,13 @@ def test_a_mistake_gets_one_message_and_no_traceback(arguments, message):
     assert "Traceback" not in process.stderr + process.stdout
 
 
+def test_a_configfile_with_the_settings_of_the_profile_may_replace_its_file():
+    arguments, settings = ["--profile", "slurm"], {"cluster": {"partition": "main"}, "node": {}}
+    Graph(settings, arguments=arguments, files=["mine.json"])
+    with pytest.raises(SystemExit):
+        Graph({"node": {}}, arguments=arguments, files=["mine.json"])
+
+
 def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
     process = snakemake(
         "-np",

@@ -55,7 +55,7 @@ class Graph:
             files: YAML files that the changes come from, the highest last; messages name them.
         """
         or_end(partial(_refuse_directory, directory))
-        or_end(partial(_refuse_replaced, arguments, files))
+        or_end(partial(_refuse_replaced, arguments, files, changes))
         for file in map(Path, files):
             if file.suffix != ".json":  # Snakemake has read it, but takes a key written twice
                 or_end(partial(read_yaml, file))
@@ -285,8 +285,10 @@ def _refuse_directory(directory: object) -> None:
         )
 
 
-def _refuse_replaced(arguments: Sequence[str], files: Sequence[str | Path]) -> None:
-    """Refuse ``--configfile`` where it replaces the configfile of a profile.
+def _refuse_replaced(
+    arguments: Sequence[str], files: Sequence[str | Path], changes: Mapping[str, Any]
+) -> None:
+    """Refuse ``--configfile`` where it replaces the configfile of a profile, and not its settings.
 
     Snakemake takes only that of the command line: ``--profile demo --configfile mine.yaml`` would
     train at full scale. Raises MedscaleError; the message names both files.
@@ -297,9 +299,9 @@ def _refuse_replaced(arguments: Sequence[str], files: Sequence[str | Path]) -> N
         profile = ROOT / "profiles" / Path(name).name / "profile.v9+.yaml"
         if option != "--profile" or not profile.is_file():
             continue
-        own = read_yaml(profile).get("configfile")
-        if own is not None and (profile.parent / own).resolve() not in read:
-            file = shown_path(profile.parent / own)
+        own = profile.parent / read_yaml(profile).get("configfile", profile.name)
+        if own != profile and own.resolve() not in read and read_yaml(own).keys() - changes.keys():
+            file = shown_path(own)
             others = " ".join(map(str, files))
             raise MedscaleError(
                 f"--configfile replaces {file}, which --profile {name} reads; name it first: "
