@@ -68,15 +68,10 @@ onstart:
     announce(workflow.dag.needrun_jobs(), GRAPH.config, executor, SLURM.place)
 
 
-# A result or figure that was removed is made again, although the paper has it already.
 rule all:
     default_target: True
     input:
-        [] if GRAPH.restored else [*GRAPH.results(), *GRAPH.references()],
-        REPORT.figures(),
-        REPORT.tables(),
-        "paper/paper.pdf",
-        "config.resolved.json",
+        REPORT.final_outputs(),
 
 
 GRAPH.check_targets(workflow.rules, sys.argv)

@@ -37,6 +37,6 @@ rule inference:
         settings=DATASETS.benchmark("inference"),
         marks=DATASETS.marks,
     shell:
-        "python {resources.script:q} {input.results:q} --files {input.files:q} --index {input.index:q}"
-        " --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
+        "python {resources.script:q} {input.results:q} --files {input.files:q}"
+        " --index {input.index:q} --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
         " --out measured/{wildcards.study:q} --log {log:q}"

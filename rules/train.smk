@@ -41,5 +41,5 @@ rule train:
         shards=RUNS.shards,
         code=RUNS.train_code,
     shell:
-        "{resources.start}python {resources.script:q} --spec {input.spec:q} --shards {params.shards:q}"
-        " --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"
+        "{resources.start}python {resources.script:q} --spec {input.spec:q}"
+        " --shards {params.shards:q} --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"
