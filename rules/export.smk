@@ -38,5 +38,6 @@ rule inference:
         marks=DATASETS.marks,
     shell:
         "python {resources.script:q} {input.results:q} --files {input.files:q}"
-        " --index {input.index:q} --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
+        " --index {input.index:q} --raw {params.raw:q} --settings {params.settings:q}"
+        " --marks {params.marks:q}"
         " --out measured/{wildcards.study:q} --log {log:q}"

@@ -42,4 +42,5 @@ rule train:
         code=RUNS.train_code,
     shell:
         "{resources.start}python {resources.script:q} --spec {input.spec:q}"
-        " --shards {params.shards:q} --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"
+        " --shards {params.shards:q}"
+        " --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"

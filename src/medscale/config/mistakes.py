@@ -86,10 +86,10 @@ def _without_repetitions(
     section of a variant that is wrong in its study.
     """
     faults = {error.path: str(error) for error in errors if isinstance(error, SettingFault)}
-    known = {places.of(path) for path in faults}
+    fault_places = {places.of(path) for path in faults}
     for mistake in mistakes:
         path, text = mistake
-        if text not in faults.values() and places.of(path) in known:
+        if text not in faults.values() and places.of(path) in fault_places:
             continue
         study = layers.studies.get(str(path[1])) if path[:1] == ("studies",) and path[1:] else None
         of = (study or {}).get("variant_of")

@@ -302,10 +302,10 @@ def _refuse_replaced(
         own = profile.parent / read_yaml(profile).get("configfile", profile.name)
         if own != profile and own.resolve() not in read and read_yaml(own).keys() - changes.keys():
             file = shown_path(own)
-            others = " ".join(map(str, files))
+            further_files = " ".join(map(str, files))
             raise MedscaleError(
                 f"--configfile replaces {file}, which --profile {name} reads; name it first: "
-                f"--configfile {file} {others}"
+                f"--configfile {file} {further_files}"
             )
 
 
