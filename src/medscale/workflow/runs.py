@@ -174,7 +174,7 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
     limits = {name: getattr(trained.parallel, name) for name in KEPT_LIMITS}
-    kept: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
-    kept["parallel"] = plan.parallel.model_copy(update=limits)
-    same = plan.model_copy(update=kept)
+    changes: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
+    changes["parallel"] = plan.parallel.model_copy(update=limits)
+    same = plan.model_copy(update=changes)
     return same if same == trained else plan
