@@ -201,17 +201,24 @@ def test_another_time_limit_trains_no_complete_replicate_again(tmp_path):
     assert spec(microbatches=8) != before
 
 
-def test_a_training_depends_on_its_file_of_weights(tmp_path):
+def test_a_training_depends_on_its_file_of_weights(tmp_path, capsys):
     def changes(name: str) -> dict[str, object]:
         study = {"model": {"name": "medical_cnn", "pretrained": name}}
         return {"workdir": str(tmp_path), "studies": {"glaucoma": study}}
 
-    wildcards = SimpleNamespace(study="glaucoma", run="ddp_2gpu")
-    weights, *_ = Runs(Graph(changes("weights/a.safetensors"))).weights(wildcards)
-    assert (tmp_path / weights).resolve() == ROOT.resolve() / "weights/a.safetensors"
-    assert Runs(Graph(changes("/somewhere/a.safetensors"))).weights(wildcards) == [
-        "/somewhere/a.safetensors"
-    ]
+    wildcards = SimpleNamespace(study="glaucoma", run="ddp_2gpu", replicate="seed1")
+    folder = tmp_path / "runs" / "glaucoma" / "ddp_2gpu" / "seed1"
+    folder.mkdir(parents=True)
+    for name in REPLICATE_FILES:
+        (folder / name).touch()
+    for name in ("weights/a.safetensors", "/somewhere/a.safetensors"):
+        runs = Runs(Graph(changes(name)))
+        with pytest.raises(SystemExit):  # Snakemake would take the outputs of an earlier plan
+            runs.weights(wildcards)
+        assert f"{name} does not exist" in capsys.readouterr().err
+        write_json(folder / "spec.json", json.loads(runs.spec(wildcards)))
+        (weights,) = runs.weights(wildcards)  # trained with it
+        assert (tmp_path / weights).resolve() == ROOT.resolve() / name
     assert Runs(Graph({})).weights(wildcards) == []
 
 

@@ -30,6 +30,7 @@ from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, gpus, site
 from medscale.workflow.graph import Graph
+from medscale.workflow.runs import check_weights
 
 Level = Literal["ok", "note", "error"]
 
@@ -176,10 +177,10 @@ def _models(plans: list[RunPlan]) -> Iterator[Finding]:
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Yield which files of pretrained weights are missing."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
-        file = graph.workdir / path
-        if not file.is_file():
-            text = f"{shown_path(file)} does not exist; name another file by `pretrained`"
-            yield Finding("error", "weights", text)
+        try:
+            check_weights(graph.workdir / path)
+        except MedscaleError as error:
+            yield Finding("error", "weights", str(error))
 
 
 def _detection() -> str:
