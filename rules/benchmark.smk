@@ -10,13 +10,13 @@ rule enhance:
     threads: DATASETS.enhance_workers
     resources:
         timed=ALONE,
-    params:
         raw=DATASETS.raw,
+    params:
         preprocess=DATASETS.section("preprocess"),
         settings=DATASETS.benchmark("enhance"),
         marks=DATASETS.marks,
     shell:
-        "python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {resources.raw:q}"
         " --preprocess {params.preprocess:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
 
@@ -31,14 +31,14 @@ rule loading:
     threads: DATASETS.loading_processes
     resources:
         timed=ALONE,
-    params:
         raw=DATASETS.raw,
+    params:
         preprocess=DATASETS.section("preprocess"),
         augment=DATASETS.section("augment"),
         settings=DATASETS.benchmark("loading"),
         marks=DATASETS.marks,
     shell:
-        "python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {resources.raw:q}"
         " --shards data/{wildcards.study:q}/shards --preprocess {params.preprocess:q}"
         " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"

@@ -15,6 +15,7 @@ rule demo_data:
 
 
 # Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
+# So is the place of the raw images, whose content `state` stands for.
 rule index:
     input:
         DATASETS.index_inputs,
@@ -28,6 +29,7 @@ rule index:
     resources:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
+        raw=DATASETS.raw,
     params:
         source=DATASETS.source,
         layout=DATASETS.layout_code,
@@ -36,6 +38,7 @@ rule index:
         state=DATASETS.raw_state,
     shell:
         "{resources.start}python {resources.script:q} --source {params.source:q}"
+        " --raw {resources.raw:q}"
         " --split {params.split:q} {params.classes:q} --dask {resources.dask:q}"
         " --out data/{wildcards.study:q} --log {log:q}"
 
@@ -61,13 +64,14 @@ rule shards:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
         limits=DATASETS.limits,
+        raw=DATASETS.raw,
         siblings=DATASETS.sibling_options,
     params:
-        raw=DATASETS.raw,
         preprocess=DATASETS.shard_preprocessing,
         boxes=DATASETS.box_option,
     shell:
-        "{resources.start}python {resources.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "{resources.start}python {resources.script:q} --index {input.index:q}"
+        " --raw {resources.raw:q}"
         " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
         " --limits {resources.limits:q} {params.boxes:q} {resources.siblings}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"

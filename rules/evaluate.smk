@@ -40,13 +40,15 @@ rule external:
     output:
         directory("external/{study}/{run}"),
     threads: workflow.cores or 1
-    params:
+    resources:
         raw=DATASETS.raw,
+    params:
         title=DATASETS.section("title"),
         synthetic=DATASETS.synthetic_option,
         settings=DATASETS.section("evaluate"),
     shell:
-        "python {resources.script:q} {input.result:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} {input.result:q} --index {input.index:q}"
+        " --raw {resources.raw:q}"
         " --audit {input.audit:q} --training {input.training:q} --title {params.title:q}"
         " {params.synthetic:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
 

@@ -32,12 +32,12 @@ rule inference:
     threads: workflow.cores or 1
     resources:
         timed=1,
-    params:
         raw=DATASETS.raw,
+    params:
         settings=DATASETS.benchmark("inference"),
         marks=DATASETS.marks,
     shell:
         "python {resources.script:q} {input.results:q} --files {input.files:q}"
-        " --index {input.index:q} --raw {params.raw:q} --settings {params.settings:q}"
+        " --index {input.index:q} --raw {resources.raw:q} --settings {params.settings:q}"
         " --marks {params.marks:q}"
         " --out measured/{wildcards.study:q} --log {log:q}"

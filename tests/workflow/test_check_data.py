@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,6 +125,18 @@ def test_an_image_deep_below_or_edited_in_place_makes_the_index_again(tmp_path: 
     states.append(datasets.raw_state(study))
     assert len(set(states)) == 4
     assert datasets.raw_state(study) == states[-1]
+
+
+def test_a_moved_raw_folder_makes_no_index_again(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 3, "b": 3})
+    shutil.copytree(tmp_path / "raw", tmp_path / "elsewhere")  # with the files' dates
+    study, before, after = (
+        SimpleNamespace(study="mine"),
+        *(Datasets(graph(tmp_path / name, {})) for name in ("raw", "elsewhere")),
+    )
+    assert before.raw(study) != after.raw(study)
+    assert before.source(study) == after.source(study)
+    assert before.raw_state(study) == after.raw_state(study)
 
 
 def test_the_check_names_a_missing_file_of_weights(tmp_path: Path) -> None:

@@ -141,9 +141,8 @@ class Datasets:
         return digest([*sorted(states), *map(sha256, sorted(tables))])
 
     def source(self, wildcards: Any) -> str:
-        """Return the section ``source`` with the folder as jobs name it."""
-        source = self._config.study(wildcards.study).source
-        return source.model_copy(update={"path": Path(self.raw(wildcards))}).model_dump_json()
+        """Return the section ``source`` without the place of the images."""
+        return self._config.study(wildcards.study).source.model_dump_json(exclude={"path"})
 
     def section(self, name: str) -> Callable[[Any], str]:
         """Return the function that gives the section ``name`` of the wildcards' study."""
