@@ -14,8 +14,8 @@ rule demo_data:
         " --out data/raw/{wildcards.study:q} --log {log:q}"
 
 
-# Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
-# So is the place of the raw images, whose content `state` stands for.
+# Resources rerun nothing: any number of Dask's workers writes the same bytes, and `state` stands
+# for the content of the raw folder, not its place.
 rule index:
     input:
         DATASETS.index_inputs,
@@ -38,12 +38,10 @@ rule index:
         state=DATASETS.raw_state,
     shell:
         "{resources.start}python {resources.script:q} --source {params.source:q}"
-        " --raw {resources.raw:q}"
-        " --split {params.split:q} {params.classes:q} --dask {resources.dask:q}"
-        " --out data/{wildcards.study:q} --log {log:q}"
+        " --raw {resources.raw:q} --split {params.split:q} {params.classes:q}"
+        " --dask {resources.dask:q} --out data/{wildcards.study:q} --log {log:q}"
 
 
-# Neither do limits and siblings.
 # Only meta.json, written last, is declared: chunks stay when the job is interrupted or fails.
 # `shards_detect` has the images at detection's size, and their boxes.
 rule shards:
@@ -71,8 +69,7 @@ rule shards:
         boxes=DATASETS.box_option,
     shell:
         "{resources.start}python {resources.script:q} --index {input.index:q}"
-        " --raw {resources.raw:q}"
-        " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
+        " --raw {resources.raw:q} --preprocess {params.preprocess:q} --dask {resources.dask:q}"
         " --limits {resources.limits:q} {params.boxes:q} {resources.siblings}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
