@@ -115,7 +115,7 @@ def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
 
 
 def legend(summaries: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line on intervals, and one on what is not real in results."""
+    """Yield a line on intervals, and a line on stand-ins in results."""
     marks = [summary["marks"] for summary in summaries]
     if marks:
         yield "On the test images, with 95 % intervals."

@@ -52,6 +52,7 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+ROW_TITLE = 80  # letters of a study's title above rows
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
 
@@ -74,7 +75,8 @@ def new(height: float, width: float = WIDTH) -> Figure:
 def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
     """Write a figure as PDF or PNG, by the ending of ``path``.
 
-    ``mark`` is printed below the figure at the right, the number ``formats`` at the left.
+    ``mark`` is printed below the figure at the right, the number ``formats`` at the left. A figure
+    with text alone (``only_text``) has this text as the subject of the PDF, for other programs.
     """
     width, height = figure.get_size_inches()
     strip = STRIP if mark or formats else 0
@@ -88,10 +90,9 @@ def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") ->
             legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
-            kind = Path(path).suffix[1:]
-            figure.savefig(
-                temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=METADATA[kind]
-            )
+            kind, reason = Path(path).suffix[1:], str(figure.get_label())
+            metadata = METADATA[kind] | ({"Subject": reason} if reason and kind == "pdf" else {})
+            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
 
 
 def grid(count: int, columns: int) -> tuple[int, int]:
@@ -119,6 +120,12 @@ def rows(axes: Axes, labels: Sequence[str]) -> np.ndarray:
     axes.set_yticks(heights, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     return heights
+
+
+def heading(axes: Axes, height: float, title: str) -> None:
+    """Print the title of a study above its rows."""
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    axes.text(0.01, height, shorten(title, ROW_TITLE), size=6.5, weight="bold", **place)
 
 
 def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **options: Any) -> None:
@@ -208,6 +215,7 @@ def empty(axes: Axes, reason: str) -> None:
 def only_text(reason: str) -> Figure:
     """Return a figure that says why nothing is drawn."""
     figure = new(1.2)
+    figure.set_label(reason)
     empty(figure.subplots(), reason)
     return figure
 

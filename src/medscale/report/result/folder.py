@@ -43,7 +43,7 @@ def write_result(
         evaluation: scores, curves and tables.
         folder: ``results/<study>/<run>``.
         gallery: images with their Grad-CAM; without it the folder has none.
-        further: writes what predicts.
+        further: writes the files that prediction needs.
     """
     summary = summarise(evaluation)
     summary["gradcam"] = (
