@@ -192,6 +192,13 @@ def test_the_parts_of_a_runs_name_in_another_order_are_understood(run):
     assert in_order("ddp_two_gpu") is None
 
 
+def test_a_run_over_several_nodes_is_not_profiled():
+    config = Graph({"node": {"gpus": 2}}).config
+    check_target(config, "profiled/skin/ddp_2gpu")
+    with pytest.raises(MedscaleError, match="2 nodes cannot be profiled; .* such as ddp_2gpu"):
+        check_target(config, "profiled/skin/ddp_4gpu")
+
+
 def test_missing_images_end_snakemake_before_the_first_job(tmp_path):
     process = snakemake(
         "results/glaucoma/serial_1cpu", "--cores", "1", "--config", f"workdir={tmp_path}"

@@ -89,6 +89,16 @@ def _fold(study: str, settings: Study, fold: int | None) -> int | None:
     return fold
 
 
+def check_profiled(study: str, plan: RunPlan) -> None:
+    """Raise MedscaleError for a run over several nodes, as the profiler is started on one."""
+    if plan.nodes > 1:
+        on_one_node = plan.run.model_copy(update={"devices": plan.procs_per_node})
+        raise MedscaleError(
+            f"profiled/{study}/{plan.run.name}: a run over {plan.nodes} nodes cannot be profiled; "
+            f"name a run on one node, such as {on_one_node.name}"
+        )
+
+
 def _nodes(config: Config, spec: RunSpec, stand_in: bool) -> int:
     """Return the number of nodes over which a run's devices divide evenly."""
     # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.

@@ -10,6 +10,7 @@ from typing import Any
 from medscale.base.code import code_digest, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.config.planning import check_profiled
 from medscale.engine.plan import HUB, RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph, or_end
@@ -130,7 +131,9 @@ class Runs:
     def profile_spec(self, wildcards: Any) -> str:
         """Return the plan that a run is profiled by as JSON: that of its first replicate."""
         seed = self._config.seeds_of(wildcards.study)[0]
-        return self._plan(wildcards, seed).model_dump_json()
+        plan = self._plan(wildcards, seed)
+        or_end(partial(check_profiled, wildcards.study, plan))
+        return plan.model_dump_json()
 
     def profile_settings(self, wildcards: Any) -> str:
         """Return the settings of the profiler, as JSON."""

@@ -56,7 +56,9 @@ def check_target(config: Config, target: str) -> None:
     """
     if match := RUN_TARGET.fullmatch(target):
         _check_run(config, match[2], match[3])
-        planning.plan(config, match[2], match[3], config.seeds[0])
+        plan = planning.plan(config, match[2], match[3], config.seeds[0])
+        if match[1] == "profiled":
+            planning.check_profiled(match[2], plan)
         check_model(RunSpec.parse(match[3]).model)
     elif match := EXTERNAL_TARGET.fullmatch(target):
         owner = config.study(match[1]).external_of
