@@ -70,7 +70,7 @@ def main(
     gaps: bool = typer.Option(True, help="profile each way of the engine once, for the gaps"),
     page_only: bool = typer.Option(False, help="write the page from the table; measure nothing"),
 ) -> None:
-    """Measure, and write the table after each round of a network, batch size and format."""
+    """Measure, and write the table after each way of a network, batch size and format."""
     if not page_only:
         if (reason := _no_card()) is not None:
             print(f"bench-gpu: nothing is measured, as {reason}")
@@ -117,25 +117,26 @@ def measure(
     *,
     gaps: bool = True,
 ) -> Iterator[list[Row]]:
-    """Yield, after each round, a row for each way: median and range over the rounds so far.
+    """Yield, after each measurement, a row for each way: median and range over its rounds so far.
 
     A way that cannot be measured has a note with the reason.
     """
     rounds_of: dict[str, list[Row]] = {way: [] for way in ways}
+    cell = {"network": network, "size": NETWORKS[network][1], "batch": batch, "format": name}
+    base: float | None = None
     for number in range(rounds):
         loops = [way for way in in_turns(ways, number) if way in WAYS]
         engines = [way for way in in_turns(ways, number) if way in ENGINE]
         for turn, names in in_turns([(_loops, loops), (_engines, engines)], number):
             for way, row in turn(network, batch, name, names, folder, gaps):
                 rounds_of[way].append(row)
-                cell = {"network": network, "batch": batch, "format": name}
                 print(json.dumps(cell | row), flush=True)
-        base = next((row for rows in rounds_of.values() for row in rows if "roofline_s" in row), {})
-        cell = {"network": network, "size": NETWORKS[network][1], "batch": batch, "format": name}
-        yield [
-            cell | {"way": way} | summary(rows, batch, base.get("roofline_s"))
-            for way, rows in rounds_of.items()
-        ]
+                base = base or row.get("roofline_s")
+                yield [
+                    cell | {"way": way} | summary(rows, batch, base)
+                    for way, rows in rounds_of.items()
+                    if rows
+                ]
 
 
 def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:

@@ -37,10 +37,11 @@ def capture(trainer: Trainer) -> bool:
         NotCaptured: with the cause, on all ranks. The trainer cannot be used afterwards; make a new
             one.
     """
-    if trainer.world.device.type != "cuda" or trainer.plan.recipe.graph == "off":
+    model, graph = trainer.model, trainer.plan.recipe.graph
+    if trainer.world.device.type != "cuda" or graph == "off":
         return False
-    if trainer.model.not_captured:
-        raise NotCaptured(trainer.model.not_captured)
+    if reason := model.not_captured or (model.not_tried if graph == "auto" else ""):
+        raise NotCaptured(reason)
     start = monotonic()
     trainer.recorder = recorder = Recorder(trainer.world.device)
     shapes = trainer.training.shapes()
