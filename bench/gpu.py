@@ -58,6 +58,7 @@ TITLES |= {name: way.title for name, way in WAYS.items()}
 # since its first batch is waited for.
 EPOCHS, STEPS, MOST_IMAGES = 4, 128, 8192
 LIMIT_S = 420.0  # of one engine training, and of all loops of a round
+SHOWN = 3000  # last characters of a process that failed, which are printed
 Row = dict[str, Any]
 
 
@@ -171,6 +172,8 @@ def _loops(
         process = _run([*line, str(batch), name, *ways])
         output = process.stdout
         reason = f"the process ended with status {process.returncode}"
+        if process.returncode:
+            print(process.stderr[-SHOWN:], flush=True)
     except subprocess.TimeoutExpired as late:
         output = (late.stdout or b"").decode()  # the lines of ways that were measured in time
         reason = f"not finished within {LIMIT_S:g} s"
@@ -227,6 +230,7 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
     _run(["rm", "-rf", str(out)])
     process = _run(line)
     if process.returncode:
+        print(process.stderr[-SHOWN:], flush=True)
         return {"note": (process.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     timing = read_json(out / "timing.json")
     if (number_format := read_json(out / "environment.json")["format"]) != name:

@@ -82,7 +82,7 @@ def main(network: str, size: int, batch: int, name: str, ways: list[str]) -> Non
 
 
 def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) -> dict[str, Any]:
-    """Return a row of one way; of one that fails, only ``note`` with the cause."""
+    """Return a row of one way; ``note`` has the cause of what cannot be measured."""
     device = torch.device("cuda")
     if (reason := lacking(name, device)) is not None:
         return {"note": reason}
@@ -97,12 +97,20 @@ def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) 
         for _ in range(WARM_UP):
             step()
         torch.cuda.synchronize()
-        setup = perf_counter() - start
-        return {"setup_s": setup} | timed(step, batch) | efficiency(parts, step, name, device)
-    except ImportError as error:
-        return {"note": f"{error.name} is not installed"}
+        row = {"setup_s": perf_counter() - start} | timed(step, batch)
     except Exception as error:
-        return {"note": (str(error).strip().splitlines() or [repr(error)])[0][:200]}
+        return {"note": cause(error)}
+    try:
+        return row | efficiency(parts, step, name, device)
+    except Exception as error:
+        return row | {"note": f"roofline and gaps: {cause(error)}"}
+
+
+def cause(error: Exception) -> str:
+    """Return one line that names an error."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    return (str(error).strip().splitlines() or [repr(error)])[0][:200]
 
 
 def assemble(network: str, size: int, batch: int, name: NumberFormat, way: Way) -> Parts:

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch import distributed as dist
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.distributed.pipelining import PipelineStage, schedules
 from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
@@ -556,6 +558,73 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_for
             step(batches, 8)
         with pytest.raises(DataDependentOutputException):
             float(step.sums[0])
+
+
+class Crossings(TorchDispatchMode):
+    """Names of operators that have tensors both of the host and of a GPU; fused kernels do not run.
+
+    A copy from one to the other is such an operator, and the host waits for it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        is_fused = any(part in str(function) for part in ("_fused_", "_amp_update_scale_"))
+        result = None if is_fused else function(*arguments, **(options or {}))
+        tensors = [t for t in tree_leaves((arguments, options, result)) if torch.is_tensor(t)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.names.append(str(function))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("number_format", "settings"),
+    [
+        ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
+        ("fp16", {"optimizer": "sgd", "ema": 0.9}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format, settings):
+    """Fake tensors of a GPU need none; gradients are zeros, as the backward pass needs one."""
+    recipe, card = Recipe(clip_norm=1.0, **settings), torch.device("cuda", 0)
+    with FakeTensorMode(), card:
+        network = build(Model(name="medical_cnn", options={"width": 4}), 2)
+
+        def backward(_):
+            for parameter in network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+        precision = Precision(number_format, card)
+        rate = SimpleNamespace(device=card, new_zeros=lambda *_, **__: 1)
+        readable = SimpleNamespace(
+            scale=rate, scaling=precision.scaling, overflow=precision.overflow
+        )
+        rated = optimizer(network, recipe, readable)
+        for group in rated.param_groups:  # its constructor reads the rate
+            group["lr"] = torch.zeros((), device=card)
+        model = WholeModel(network, alone(card), precision)
+        step = OptimizerStep(
+            model,
+            rated,
+            Average(network, recipe.ema),
+            precision,
+            CrossEntropy(recipe, np.array([1, 2]), card),
+            recipe.clip_norm,
+        )
+        labels = torch.zeros(4, dtype=torch.int64)
+        batches = [Batch(torch.zeros(4, 3, 32, 32), labels, labels)] * 2
+        with Crossings() as crossings:
+            step(batches, 8)  # the optimizer makes its state
+            crossings.names.clear()
+            step(batches, 8)
+            model.logits(batches[0].inputs)
+            assert crossings.names == []
+            step.sums.cpu()
+            assert crossings.names == ["aten._to_copy.default"]
 
 
 def test_an_overflow_is_skipped_without_the_host(shards):
