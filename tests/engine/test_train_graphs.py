@@ -393,7 +393,8 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
     assert (attempts, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
     assert len(released) == 1
     assert (
-        "the step cannot be a CUDA graph: the host waits for the GPU in loss.py:88" in caplog.text
+        "the step is not captured as a CUDA graph: the host waits for the GPU in loss.py:88"
+        in caplog.text
     )
 
 

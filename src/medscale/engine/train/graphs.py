@@ -105,7 +105,7 @@ def capture_prediction(trainer: Trainer, loader: Loader) -> None:
         _together(trainer.world, lambda: capture_evaluation(trainer, loader))
     except NotCaptured as cause:
         trainer.logits.discard()  # all ranks call the network, or none does
-        log.info("the prediction cannot be a CUDA graph: %s", cause)
+        log.info("the prediction is not captured as a CUDA graph: %s", cause)
 
 
 def release(trainer: Trainer) -> None:
