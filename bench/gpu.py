@@ -68,7 +68,7 @@ def main(
     number_format: list[str] = typer.Option(list(FORMATS), "--format"),
     way: list[str] = typer.Option(list(TITLES)),
     rounds: int = 3,
-    gaps: bool = typer.Option(True, help="profile each way of the engine once, for the gaps"),
+    gaps: bool = typer.Option(True, help="measure roofline and gaps, by profiles"),
     page_only: bool = typer.Option(False, help="write the page from the table; measure nothing"),
 ) -> None:
     """Measure, and write the table after each way of a network, batch size and format."""
@@ -163,13 +163,13 @@ def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
 
 
 def _loops(
-    network: str, batch: int, name: str, ways: list[str], _folder: Path, _gaps: bool
+    network: str, batch: int, name: str, ways: list[str], _folder: Path, gaps: bool
 ) -> Iterator[tuple[str, Row]]:
     """Yield a row of each plain loop and package; a note names a process that ends early."""
     line = [sys.executable, "-m", "bench.gpu_loops", network, str(NETWORKS[network][1])]
     unmeasured = list(ways)
     try:
-        process = _run([*line, str(batch), name, *ways])
+        process = _run([*line, str(batch), name, *ways, "--gaps" if gaps else "--no-gaps"])
         output = process.stdout
         reason = f"the process ended with status {process.returncode}"
         if process.returncode:

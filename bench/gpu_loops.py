@@ -74,14 +74,19 @@ WAYS = {
 }
 
 
-def main(network: str, size: int, batch: int, name: str, ways: list[str]) -> None:
-    """Measure ways on one network, batch size and number format."""
+def main(
+    network: str, size: int, batch: int, name: str, ways: list[str], gaps: bool = True
+) -> None:
+    """Measure ways on one network, batch size and number format; gaps: roofline and gaps, too."""
     warnings.simplefilter("ignore")
     for way in ways:
-        print(json.dumps({"way": way} | measured(network, size, batch, name, way)), flush=True)  # type: ignore[arg-type]
+        row = measured(network, size, batch, name, way, gaps)  # type: ignore[arg-type]
+        print(json.dumps({"way": way} | row), flush=True)
 
 
-def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) -> dict[str, Any]:
+def measured(
+    network: str, size: int, batch: int, name: NumberFormat, way: str, gaps: bool
+) -> dict[str, Any]:
     """Return a row of one way; ``note`` has the cause of what cannot be measured."""
     device = torch.device("cuda")
     if (reason := lacking(name, device)) is not None:
@@ -101,7 +106,7 @@ def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) 
     except Exception as error:
         return {"note": cause(error)}
     try:
-        return row | efficiency(parts, step, name, device)
+        return row | (efficiency(parts, step, name, device) if gaps else {})
     except Exception as error:
         return row | {"note": f"roofline and gaps: {cause(error)}"}
 
