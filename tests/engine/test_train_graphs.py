@@ -257,7 +257,7 @@ class Transfers:
     def __init__(self):
         self.received, self.unwaited = [], 0
 
-    def start(self, operations, desc):
+    def start(self, operations, desc=None):
         self.received += [op.tensor for op in operations if op.op is dist.irecv]
         self.unwaited += len(operations)
         return [SimpleNamespace(wait=self.wait) for _ in operations]
