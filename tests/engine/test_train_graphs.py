@@ -198,7 +198,7 @@ def test_a_prediction_that_one_rank_cannot_capture_is_called_on_all(shards, monk
     small = Small(shards, "cpu", batch=4, epochs=20)
     pretend(small, monkeypatch)
     assert small.logits._slots
-    small.world.total = lambda values: values + 1  # another rank's
+    small.world.gather = lambda cause: [cause, "a.py:3 waits"]  # the other rank's cause
     graphs.capture_prediction(small, small.validation)
     assert not small.logits._slots
 
@@ -222,8 +222,12 @@ def test_what_cannot_be_captured_is_named_and_leaves_the_weights(
 
 def test_one_rank_that_cannot_ends_the_capture_on_all(shards, monkeypatch):
     small = Small(shards, "cpu")
-    small.world.total = lambda values: values + 1  # another rank's
-    with pytest.raises(NotCaptured, match="another rank"):
+    small.world.gather = lambda cause: [cause, "a.py:3 waits"]  # the other rank's cause
+    with pytest.raises(NotCaptured, match=r"a\.py:3 waits"):
+        pretend(small, monkeypatch)
+    small.world.gather = lambda cause: None  # rank 0 has the causes
+    small.world.from_main = lambda cause: "a.py:3 waits"
+    with pytest.raises(NotCaptured, match=r"a\.py:3 waits"):
         pretend(small, monkeypatch)
 
 

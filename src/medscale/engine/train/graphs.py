@@ -127,7 +127,7 @@ def _raise_first(causes: list[str | None]) -> None:
 
 
 def _together(world: World, work: Callable[[], None]) -> None:
-    """Do work; if it cannot be captured on one rank, raise NotCaptured on all.
+    """Do work; if it cannot be captured on one rank, raise NotCaptured with its cause on all.
 
     NCCL requires that a collective is captured on all ranks or on none.
     """
@@ -136,5 +136,6 @@ def _together(world: World, work: Callable[[], None]) -> None:
         work()
     except NotCaptured as error:
         cause = str(error)
-    if int(world.total(torch.tensor([int(bool(cause))]))):
-        raise NotCaptured(cause or "another rank cannot capture it")
+    causes = world.gather(cause) or [""]  # of all ranks, on rank 0
+    if cause := world.from_main(next(filter(None, causes), "")):
+        raise NotCaptured(cause)
