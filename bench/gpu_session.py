@@ -1,6 +1,6 @@
 """The tests and measurements that matter most, in order, on a GPU that is at hand for minutes.
 
-`make gpu-session ARGS="--seconds 560 --out FOLDER"` runs one step after another until the time is
+`make gpu-session ARGS="--seconds 540 --out FOLDER"` runs one step after another until the time is
 over; `--start STEP` begins later, as in a second session. Each step is a process with a time limit,
 so that one that crashes or hangs costs only its own results. For a step that fails, the lines that
 name the fault are printed. The folder has five files: `output.txt` (everything that the steps
@@ -111,7 +111,7 @@ NAMES = [step.name for step in STEPS]
 
 
 def main(
-    seconds: float = 560.0,
+    seconds: float = 540.0,
     out: Path = Path("gpu-session"),
     start: str = typer.Option(NAMES[0], help=", ".join(NAMES)),
     describe: bool = typer.Option(False, hidden=True),
