@@ -44,10 +44,12 @@ OUTPUT = "output.txt"  # what all steps print
 # A line of a step's output that names a fault: pytest's summary, an exception, the reason of a way
 # that was not measured, the function in which a process hung.
 FAULT = re.compile(
-    r"(?:FAILED|ERROR) |E  +\S|[\w.]*(?:Error|Exception|Interrupt|Stopped)\b|fault:|Fatal|Timeout"
-    r'|\{.*"note": "[^"]|make: \*| *File .*(?:medscale|tests|bench)/'
+    r".*\b(?:FAILED|ERROR)\b|E  +\S|[\w.]*(?:Error|Exception|Interrupt|Stopped)\b"
+    r'|fault:|Fatal|Timeout|\{.*"note": "[^"]|make: \*| *File .*(?:medscale|tests|bench)/'
 )
-FAULTS, FAULT_WIDTH = 8, 180  # most lines of a step that are printed, and most characters of a line
+# Most lines of a step that are printed, last ones of a step that is not done, most characters of a
+# line: together below 12,000 characters for the steps of a session.
+FAULTS, LAST, FAULT_WIDTH = 6, 2, 160
 
 
 @dataclass(frozen=True)
@@ -158,15 +160,17 @@ def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
 
 
 def faults(text: str, status: str) -> list[str]:
-    """Return the lines of a step's output that name faults, as far as they fit; or the last ones.
+    """Return the lines of a step's output that name faults, as far as they fit.
 
-    A step that is done can have some, such as a way of training that was not measured.
+    A step that is done can have some, such as a way of training that was not measured. The last
+    lines of a step that is not done are added: they say how far it came.
     """
     lines = list(dict.fromkeys(line.rstrip() for line in text.splitlines() if line.strip()))
     named = [line for line in lines if FAULT.match(line)]
-    if status != DONE and not named:
-        named = lines
-    return [line[:FAULT_WIDTH] for line in named[-FAULTS:]]
+    if status != DONE:
+        last = lines[-(LAST if named else FAULTS) :]
+        named = [line for line in named if line not in last][-FAULTS:] + last
+    return [line[:FAULT_WIDTH] for line in named[-FAULTS - LAST :]]
 
 
 def keep(results: list[dict[str, object]], out: Path) -> None:
