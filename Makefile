@@ -32,8 +32,8 @@ study: setup-latex ## the demo study, raw images to paper (STUDY=name: one study
 	@medscale study $(if $(STUDY),--only $(STUDY)) $(if $(CONFIG),--configfile $(CONFIG))
 	@medscale data croissant $(STUDY) --scale $(if $(CONFIG),full,demo) $(if $(CONFIG),--configfile $(CONFIG))
 
-report: setup ## what the demo study made as one web page, work/demo/report.html
-	@snakemake --profile demo --report report.html
+report: setup ## what a study made as one web page, work/demo/report.html (CONFIG=file: of your own data)
+	@snakemake $(if $(CONFIG),--configfile $(CONFIG),--profile demo) --report report.html
 
 serve: setup ## the web page for what `make study` trained (RESULTS=folders to serve others)
 	@medscale serve $(RESULTS)

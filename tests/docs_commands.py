@@ -41,9 +41,9 @@ RESULTS = [
     "results/skin/ddp_amp_4gpu",
     "results/pneumonia/ddp_4gpu_yolov8n",
     "results/glaucoma/serial_1cpu",
-    "work/demo/results/skin/ddp_amp_2gpu",
     "work/demo/results/glaucoma/ddp_2gpu",
     "work/xrays/results/xrays/serial_1cpu",
+    "work/gpu/results/glaucoma/serial_1gpu",
 ]
 
 
@@ -148,7 +148,8 @@ def _write_images(folder: Path) -> None:
     write(folder / "new.png", 901)
     shutil.copy2(get_testdata_file("CT_small.dcm"), folder / "scan.dcm")
     class_tree(folder / "chest-xrays", {"normal": 12, "pneumonia": 12}, seed=100)
-    shutil.copytree(folder / "images" / "normal", folder / "xrays")
+    for copy in ("xrays", "work/demo/data/raw/glaucoma/test/1"):
+        shutil.copytree(folder / "images" / "normal", folder / copy)
     class_tree(folder / "clinic", {"normal": 6, "healthy": 2, "glaucoma": 6}, seed=200)
     class_tree(folder / "data" / "raw" / "melanoma", {"ISIC-2017_Test_v2_Data": 1}, seed=300)
 

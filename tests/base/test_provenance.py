@@ -277,7 +277,7 @@ def test_all_captions_can_be_printed():
             texts[path] = caption.replace("{study}", "{{ snakemake.wildcards.study }}")
     picture = Picture("How far", "Speedup of *Skin*.", "a.pdf", "data:image/svg+xml;base64,AAAA")
     sections = [{"title": "All studies", "pictures": [picture, picture]}] * 2
-    page = {"sections": sections, "are_possible": False}
+    page = {"sections": sections, "are_possible": False, "is_scaled": True}
     settings = {"scale": "demo", "first_page": page}
     names = SimpleNamespace(wildcards=SimpleNamespace(**words), config=settings)
     for name, source in texts.items():

@@ -246,6 +246,17 @@ def test_a_crop_larger_than_the_images_is_refused():
         config.load(BASE, {"studies": {"glaucoma": study}})
 
 
+@pytest.mark.parametrize("size", [32, 96, 224])
+def test_the_crop_of_own_images_has_their_size(size):
+    """A smaller one would test the middle of each image alone."""
+    study = {"source": {"kind": "folder", "path": "x"}, "preprocess": {"size": size}}
+    own = config.load(ROOT / "config.yaml", {"studies": {"mine": study}}).study("mine")
+    assert own.augment.crop.size == own.preprocess.size == size
+    variant = {"variant_of": "mine", "preprocess": {"size": 2 * size}}
+    both = config.load(ROOT / "config.yaml", {"studies": {"mine": study, "large": variant}})
+    assert both.study("large").augment.crop.size == 2 * size
+
+
 FOLDS = {"folds": 3, "train": None, "test": None}
 
 

@@ -68,6 +68,12 @@ def test_a_file_of_settings_names_the_schema_and_fits_it(file):
     assert [error.message for error in errors] == []
 
 
+def test_an_example_names_the_schema_also_as_a_copy_in_the_project_folder():
+    for path in ROOT.glob("examples/*.yaml"):
+        line = path.read_text(encoding="utf-8").splitlines()[0]
+        assert (ROOT / line.rpartition("=")[2]).is_file(), path
+
+
 def in_study(**settings: Any) -> dict[str, Any]:
     return {"studies": {"skin": settings}}
 

@@ -278,9 +278,18 @@ def test_a_class_of_masks_is_a_class(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_keeps_its_name_where_a_link_leads_to_it(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2, "c": 2})
+    (tmp_path / "a/0").symlink_to(tmp_path / "b")  # is listed before b
+    (tmp_path / "d").symlink_to(class_tree(tmp_path.parent / "elsewhere", {"x": 2}, 9) / "x")
+    inventory = folder(tmp_path)
+    assert inventory.rows["label"].tolist() == [*"aabbccdd"]
+    assert reasons(inventory) == {"a/0": "not a regular file"}
+
+
 def test_classes_that_differ_by_capitals_alone_are_refused(tmp_path: Path) -> None:
     class_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/A": 2, "test/b": 2})
-    with pytest.raises(MedscaleError, match="'A', 'a' differ only by capitals or spaces"):
+    with pytest.raises(MedscaleError, match="'A', 'a' differ only by capitals, spaces or zeros"):
         scan(Source(kind="folder", path=tmp_path), None)
     assert len(scan(Source(kind="folder", path=tmp_path), ["a", "b"]).rows) == 6
 

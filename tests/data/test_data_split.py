@@ -137,7 +137,9 @@ def test_an_impossible_split_is_one_message(
 
 def test_one_patient_cannot_be_divided() -> None:
     rows = pd.DataFrame({"label": ["a", "b"] * 5, "group": "p", "split_published": None})
-    with pytest.raises(MedscaleError, match="10 images in too few groups"):
+    with pytest.raises(
+        MedscaleError, match="10 images; patients, or groups of near-duplicates: 1;"
+    ):
         assign(rows, Split())
 
 

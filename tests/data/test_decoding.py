@@ -146,6 +146,15 @@ def test_a_tiff_of_a_colour_space_that_is_not_read_is_refused_by_name() -> None:
         decode(data)
 
 
+@pytest.mark.parametrize("container", ["<", "<+"])
+def test_colours_of_too_few_samples_are_refused(container: str) -> None:
+    data = tiff(np.zeros((9, 8), np.uint8), container=container, photometric="minisblack")
+    kind = b"\x06\x01\x03\x00"  # tag and type of PhotometricInterpretation
+    place = data.index(kind) + (12 if "+" in container else 8)
+    with pytest.raises(Unreadable, match="1 samples a pixel of RGB"):
+        decode(data[:place] + b"\2" + data[place + 1 :])
+
+
 @pytest.mark.parametrize("compression", [None, "lzw", "deflate"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6])
 @pytest.mark.parametrize("channels", [1, 3])
@@ -157,6 +166,12 @@ def test_a_tiled_tiff_has_the_pixels_that_were_written(
     pixels = samples if channels == 3 else samples[..., 0]
     data = tiff(pixels, orientation, photometric=kind, compression=compression, tile=(16, 16))
     check(data, rotate(np.repeat(samples, 3 // channels, axis=2), orientation))
+
+
+def test_packed_bits_may_be_differences_of_neighbours() -> None:
+    """OpenCV's libtiff ignores the predictor of this compression."""
+    samples = smooth(1, 40, 24, 3, 8)
+    check(tiff(samples, photometric="rgb", compression="packbits", predictor=True), samples)
 
 
 def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
@@ -394,6 +409,10 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
     values = apply_modality_lut(stored, dataset)
     windowed = apply_voi_lut(values, dataset).astype(float)
     bits, signed = int(dataset.BitsStored), bool(dataset.PixelRepresentation)
+    padding = np.zeros(stored.shape, bool)
+    if (first := dataset.get("PixelPaddingValue")) is not None:
+        last = dataset.get("PixelPaddingRangeLimit", first)
+        padding = (stored >= min(first, last)) & (stored <= max(first, last))
     if "WindowCenter" in dataset:
         ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
         low, high = ends * float(dataset.get("RescaleSlope", 1)) + float(
@@ -402,16 +421,11 @@ def as_pydicom_shows(data: bytes, frame: int) -> np.ndarray:
     elif bits <= 8 and not signed:
         low, high = sorted(apply_modality_lut(np.array([0, 2**bits - 1], stored.dtype), dataset))
     else:
-        padding = np.zeros(stored.shape, bool)
-        if (first := dataset.get("PixelPaddingValue")) is not None:
-            last = dataset.get("PixelPaddingRangeLimit", first)
-            padding = (stored >= min(first, last)) & (stored <= max(first, last))
         low, high = values[~padding].min(), values[~padding].max()
-        windowed[padding] = high if dataset.PhotometricInterpretation == "MONOCHROME1" else low
     # With a negative slope pydicom gives the window's dark end the larger number.
     share = np.clip((windowed - float(low)) / ((float(high) - float(low)) or 1), 0, 1)
     inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
-    return 255 * (1 - share if inverted else share)
+    return np.where(padding, 0, 255 * (1 - share if inverted else share))
 
 
 @many

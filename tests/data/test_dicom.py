@@ -174,6 +174,75 @@ def test_padding_is_black_and_no_part_of_the_range(
     assert not pixels[:5].any()
 
 
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_black_with_a_window(kind: str) -> None:
+    values = np.where(GREY > 100, GREY, 255 if kind == "MONOCHROME2" else 0).astype(np.uint16)
+    padding = {"PixelPaddingValue": int(values.max() if kind == "MONOCHROME2" else values.min())}
+    window = {"WindowCenter": "150", "WindowWidth": "100", "PhotometricInterpretation": kind}
+    pixels = decode(dicom(values, **window, **padding))[..., 0]
+    is_image = values != padding["PixelPaddingValue"]
+    assert not pixels[~is_image].any()
+    assert np.array_equal(pixels[is_image], decode(dicom(values, **window))[..., 0][is_image])
+
+
+def enhanced(values: np.ndarray, shared: dict[str, Any], *of_frames: dict[str, Any]) -> bytes:
+    """A multi-frame object whose frames have rescale and window in functional groups."""
+
+    def group(headers: dict[str, Any]) -> Dataset:
+        item = Dataset()
+        for name, start in (
+            ("PixelValueTransformationSequence", "Rescale"),
+            ("FrameVOILUTSequence", "Window"),
+        ):
+            inner = Dataset()
+            for keyword, value in headers.items():
+                if keyword.startswith(start):
+                    setattr(inner, keyword, value)
+            if len(inner):
+                setattr(item, name, [inner])
+        return item
+
+    dataset = dcmread(io.BytesIO(dicom(values[0])))
+    dataset.NumberOfFrames, dataset.PixelData = len(values), values.tobytes()
+    dataset.SharedFunctionalGroupsSequence = [group(shared)]
+    dataset.PerFrameFunctionalGroupsSequence = [group(headers) for headers in of_frames]
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+def test_each_frame_of_an_enhanced_object_has_its_rescale_and_window() -> None:
+    """The groups are shared by all frames, or those of each frame (PS3.3, C.7.6.16)."""
+    frames = np.stack([DEEP, DEEP])
+    rescale = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
+    window = {"WindowCenter": "4000", "WindowWidth": "8000"}
+    hounsfield = DEEP.astype(float) - 1024
+    data = enhanced(frames, rescale | window, {}, {})
+    assert np.abs(decode(data, frame=1)[..., 0] - spread(hounsfield, 0, 8000)).max() <= 1
+    negative = {"RescaleSlope": "-1", "RescaleIntercept": "0", "WindowCenter": "-5000"}
+    data = enhanced(frames, {}, rescale | window, negative | {"WindowWidth": "8000"})
+    assert np.abs(decode(data)[..., 0] - spread(hounsfield, 0, 8000)).max() <= 1
+    shown = decode(data, frame=1)[..., 0]
+    assert np.abs(shown - spread(-DEEP.astype(float), -9000, -1000)).max() <= 1
+
+
+def test_pixels_that_the_headers_contradict_are_refused() -> None:
+    with pytest.raises(Unreadable, match="12 bits stored up to bit 15"):
+        decode(dicom(DEEP, BitsStored=12, HighBit=15))
+    with pytest.raises(Unreadable, match="JPEG Baseline"):
+        decode(dicom(COLOUR, jpeg(GREY), JPEGBaseline8Bit))
+    for pixels, kind in ((COLOUR, "MONOCHROME2"), (GREY, "RGB"), (COLOUR, "PALETTE COLOR")):
+        with pytest.raises(Unreadable, match=f"photometric interpretation {kind}, which contra"):
+            decode(dicom(pixels, PhotometricInterpretation=kind))
+
+
+def test_a_number_of_frames_below_1_is_1(tmp_path: Path) -> None:
+    for number in ("0", "-1"):
+        (tmp_path / "x.dcm").write_bytes(dicom(GREY, NumberOfFrames=number))
+        (fact,) = inspect(str(tmp_path), "x.dcm", "all")
+        assert (fact[1] is None) or fact[-2] == 1
+
+
 def test_unused_bits_play_no_part() -> None:
     overlay = DEEP.astype(np.uint16) & 0xFFF
     pixels = decode(dicom(overlay | 0x8000, BitsStored=12))[..., 0]

@@ -69,7 +69,11 @@ def as_pydicom_shows(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
         return colours * (255 / np.iinfo(colours.dtype).max)
     if not kind.startswith("MONOCHROME"):
         return stored * (255 / (2**bits - 1))
+    for group in dataset.get("SharedFunctionalGroupsSequence", []):  # enhanced objects
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            dataset.update(group.get(name, [{}])[0])
     values = apply_modality_lut(stored, dataset)
+    padding = stored == dataset.get("PixelPaddingValue", -(2**40))
     grey = apply_voi_lut(values, dataset).astype(float)
     slope, intercept = dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)
     ends = np.array([0, 2**bits - 1]) - (2 ** (bits - 1) if dataset.PixelRepresentation else 0)
@@ -80,10 +84,11 @@ def as_pydicom_shows(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     elif bits <= 8 and not dataset.PixelRepresentation:
         low, high = 0.0, 2.0**bits - 1
     else:
-        image = values[stored != dataset.get("PixelPaddingValue", -(2**40))]
+        image = values[~padding]
         low, high = float(image.min()), float(image.max())
     grey = np.clip((grey - low) / (high - low), 0, 1) * 255
-    return np.repeat((255 - grey if kind == "MONOCHROME1" else grey)[..., None], 3, axis=2)
+    shown = np.where(padding, 0, 255 - grey if kind == "MONOCHROME1" else grey)
+    return np.repeat(shown[..., None], 3, axis=2)
 
 
 def test_there_are_files_of_every_kind() -> None:

@@ -224,3 +224,118 @@ def test_each_of_several_tables_is_named(tmp_path: Path) -> None:
         listed(root, CLASSES)
     for text in ("test.csv names 2 of the 8", "train.csv names 6 of the 8", "Only one table is"):
         assert text in str(error.value)
+
+
+def labelled(root: Path, lines: list[str], header: str = "path,label") -> Path:
+    """Images ``images/<n>.png``, one for each line of index.csv."""
+    for number in range(len(lines)):
+        write(root / f"images/{number}.png", number + 1)
+    text = [f"images/{number}.png{line}" for number, line in enumerate(lines)]
+    (root / "index.csv").write_text("\n".join([header, *text]) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("cell", ["", ",", ",NA", ",nan", ",NULL"])
+def test_an_image_without_a_label_does_not_get_its_folders_name(tmp_path: Path, cell: str) -> None:
+    inventory = listed(labelled(tmp_path, [",a", ",b", ",none", cell]))
+    assert inventory.classes == ["a", "b", "none"]
+    assert reasons(inventory)["images/3.png"] == "no label"
+
+
+def test_an_image_without_a_label_gets_that_of_its_class_folder(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "index.csv").write_text("path,label\na/0.png,\na/1.png,a\nb/0.png,\nb/1.png,b\n")
+    assert listed(tmp_path).rows["label"].tolist() == ["a", "a", "b", "b"]
+
+
+def test_labels_that_are_the_same_number_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError, match=r"'1', '1.0' differ only by"):
+        listed(labelled(tmp_path, [",0", ",1", ",1.0"]))
+    codes = ["L40", "L40.0", "L4", "L400"]  # of ICD-10
+    assert listed(labelled(tmp_path, [f",{code}" for code in codes])).classes == sorted(codes)
+
+
+def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
+    (note,) = listed(labelled(tmp_path, [",edema", ",mass", ",edema|mass", ",x/y"])).notes
+    assert note == "Labels that join others (1, such as edema|mass) are separate classes."
+
+
+def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2, "Unlabeled": 2})
+    (note,) = listed(tmp_path).notes
+    assert note.startswith("'Unlabeled' is read as a class; name the study's classes with")
+    assert not listed(tmp_path, ["a", "b"]).notes
+
+
+def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",1.0,0.0", ",0.0,1.0", ",0.0,0.0"], "path,MEL,NV")
+    with pytest.raises(MedscaleError, match=r"no column label .*MEL, NV\. A column for each class"):
+        listed(root)
+
+
+def test_folders_in_all_class_folders_may_be_the_classes(tmp_path: Path) -> None:
+    for number in range(8):
+        write(tmp_path / f"P{number % 3}/{CLASSES[number // 4]}/{number}.png", number + 1)
+    (note,) = listed(tmp_path).notes
+    assert note.endswith("if these are the classes, set source.label: '/(melanoma|nevus)/'")
+    assert not listed(tmp_path, label="/(melanoma|nevus)/").notes
+    for label in "ab":
+        for number in range(3):
+            write(tmp_path / f"y/{label}/ST{number}/1.png", 3 * ord(label) + number)
+        write(tmp_path / f"x/{label}/images/1.png", 20 + ord(label))
+        write(tmp_path / f"x/{label}/masks/1.png", 30 + ord(label))
+    assert not listed(tmp_path / "x").notes
+    assert not listed(tmp_path / "y").notes
+
+
+def test_entries_with_other_metadata_are_named(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",a,30", ",b,40"], "path,label,age")
+    with (root / "index.csv").open("a") as file:
+        file.write("images/1.png,b,41\n")
+    inventory = listed(root)
+    assert inventory.rows["age"].isna().tolist() == [False, True]
+    assert any(
+        "such as images/1.png, several entries with another age" in n for n in inventory.notes
+    )
+
+
+def test_paths_may_be_absolute(tmp_path: Path) -> None:
+    root = labelled(tmp_path / "own images", [",a", ",b"])
+    (root / "tables").mkdir()
+    lines = [f"{root}/images/0.png,a", f"{root}/images/1.png,b"]
+    (root / "tables/list.csv").write_text("\n".join(["path,label", *lines]))
+    assert listed(root, table="tables/list.csv").rows["label"].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "header"), [(";", "age, years"), (",", "age (y; m; d)"), ("\t", "a, b; c, d, e")]
+)
+def test_the_header_may_contain_another_separator(tmp_path: Path, mark: str, header: str) -> None:
+    lines = [f"{mark}{label}{mark}{number}" for number, label in enumerate("ab")]
+    root = labelled(tmp_path, lines, mark.join(["path", "label", header]))
+    assert listed(root).rows[header].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected", "note"),
+    [
+        ("path;label;age", ["30,5", "41", ""], [30.5, 41, None], None),
+        ("path;label;age", ["0,125", "1,250", "2,500"], [0.125, 1.25, 2.5], None),
+        ("path;label;age", ["1,125", "1,250", ""], ["1,125", "1,250", None], "1,125"),
+        ("path;label;age", ["30,5", "1.250", ""], ["30,5", "1.250", None], "30,5"),
+        ("path;label;age", ["30.5", "1.250", ""], [30.5, 1.25, None], None),
+        ("path,label,age", ["30", "Unknown", "?"], [30, None, None], None),
+        ("path,label,sex", ["f", "unknown", ""], ["f", "unknown", None], None),
+        ("path;label;age", ["30,5", "old", "41"], ["30,5", "old", "41"], "old"),
+        ("path,label,age", ['"30,5"', '"41,5"', '""'], ["30,5", "41,5", None], "30,5"),
+    ],
+)
+def test_a_column_is_of_numbers_or_of_words(
+    tmp_path: Path, header: str, cells: list[str], expected: list[object], note: str | None
+) -> None:
+    mark = header[4]
+    lines = [f"{mark}{'ab'[n % 2]}{mark}{cell}" for n, cell in enumerate(cells)]
+    inventory = listed(labelled(tmp_path, lines, header))
+    values = inventory.rows[header[11:]].tolist()
+    assert [None if value != value else value for value in values] == expected
+    assert [f"such as {note!r}" in text for text in inventory.notes] == ([True] if note else [])

@@ -314,3 +314,52 @@ def test_conflicting_images_are_searched_before_they_are_left_out(tmp_path: Path
     notes = "\n".join(summary["notes"])
     assert "2 of the 6 images with conflicting labels, which are left out" in notes
     assert "Class a has only 4 images left (left out: conflicting label 3)." in notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("12", "12.0"), ("P7", "p7"), ("007", "7"), ("Anna  Li", "anna li")]
+)
+def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second: str) -> None:
+    """They would stand on both sides of the split."""
+    root = study(tmp_path, "patient", [*[first, second] * 3, *(f"Q{n // 2}x" for n in range(18))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    assert index["patient"].iloc[:6].nunique() == 1
+    assert index["patient"].nunique() == 10
+    (note,) = summary["notes"]
+    assert note.startswith("index.csv: 1 names of patients have several spellings, such as ")
+
+
+def test_names_of_images_instead_of_patients_are_noticed(tmp_path: Path) -> None:
+    root = study(tmp_path, "patient", [f"E{n}x" for n in range(12)])
+    _, summary = index_and_summary(root, inventory_of(root), APART)
+    (note,) = summary["notes"]
+    assert note.startswith("No patient has two images. If this is wrong")
+
+
+@pytest.mark.parametrize("name", ["anonymous", "ANONYMIZED", "de-identified", "***", "no name"])
+def test_a_text_in_place_of_a_name_is_no_patient(tmp_path: Path, name: str) -> None:
+    root = study(tmp_path, "patient", [*[name] * 6, *(str(n // 2) for n in range(18))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    assert index["patient"].isna().tolist() == [True] * 6 + [False] * 18
+    assert index["group"].nunique() == 6 + 9
+    assert "of the other 6 the patients are not known" in summary["notes"][0]
+
+
+def test_a_large_group_changes_the_shares_and_a_note_says_so(tmp_path: Path) -> None:
+    root = study(tmp_path, "patient", [*["P1"] * 16, *(f"Q{n}" for n in range(8))])
+    index, summary = index_and_summary(root, inventory_of(root), APART)
+    shares = index["split"].value_counts(normalize=True)
+    (note,) = summary["notes"]
+    assert note.endswith("the largest group has 16 of 24 images.")
+    for name in ("train", "val", "test"):
+        text = f"{name} has {shares[name]:.0%} of the images instead of"
+        assert (text in note) == (abs(shares[name] - getattr(APART, name)) > 0.1)
+
+
+def test_spellings_in_file_names_and_headers_are_one_patient(tmp_path: Path) -> None:
+    for number, name in enumerate(["P1_a", "p01_b", "P2_a", "P2_b"]):
+        write(tmp_path / "ab"[number % 2] / f"{name}.png", number + 1)
+    inventory = inventory_of(tmp_path, patient="^([Pp][0-9]+)_")
+    assert inventory.rows["group"].nunique() == 2
+    assert "1 names of patients have several spellings" in inventory.patient_notes[0]
+    assert len(set(patients.from_headers(["0012", "12", "13"]))) == 2

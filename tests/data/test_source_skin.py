@@ -71,8 +71,8 @@ def test_the_download_as_it_comes(tmp_path: Path, wrapper: str) -> None:
         "(aug_<number>_…) of 3 originals"
     )
     assert inventory.notes[0].startswith(message)
-    assert "(of which 1 are not there themselves)" in inventory.notes[0]
-    assert inventory.notes[1].startswith("9 images in 2 classes are there")
+    assert "(of which 1 are missing)" in inventory.notes[0]
+    assert inventory.notes[1].startswith("9 images in 2 classes are present")
     assert all(number in inventory.notes[1] for number in ("245,000", "262,874", "35", "34"))
     assert "watermarks" in inventory.notes[2]
     assert "MIT" in inventory.notes[2]

@@ -45,6 +45,14 @@ def resources(needs: Request, failed: Failures = Failures(), **more: Any) -> dic
     return jobs.resources(OURS, needs, failed, **fields)
 
 
+def test_preprocessing_without_a_cluster_has_the_cores_of_the_machine(config: Config) -> None:
+    study, alone = {"study": "skin"}, load(ROOT / "config.yaml")
+    assert jobs.request(config, "shards", study, 2).cpus == config.node.cpus
+    here = jobs.request(alone, "shards", study, 2)
+    assert here.cpus == 2
+    assert here.minutes > 5 * jobs.request(config, "shards", study, 2).minutes
+
+
 @pytest.mark.parametrize(
     ("run", "nodes", "gpus", "cpus"),
     [

@@ -117,3 +117,12 @@ def test_the_command_prints_it_and_refuses_an_unknown_machine() -> None:
     refused = CliRunner().invoke(main, ["size", "--machine", "b300:1"])
     assert isinstance(refused.exception, MedscaleError)
     assert "cost.devices has no 'b300'" in str(refused.exception)
+
+
+def test_an_assumed_number_of_images_is_stated(full: Config, tmp_path: Path) -> None:
+    assert "assumed" not in text(full, [A100], SCALE, 10_000_000, 64)
+    source = {"kind": "folder", "path": str(tmp_path)}
+    mine = {"title": "X-rays", "source": source, "classes": ["normal", "pneumonia"]}
+    config = load(ROOT / "config.yaml", {"only": ["mine"], "studies": {"mine": mine}})
+    page = text(config, [A100], SCALE, 10_000_000, 64)
+    assert "The images of mine are not counted yet: 10,000 are assumed" in page

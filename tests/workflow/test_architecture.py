@@ -23,8 +23,8 @@ PROSE = ("src/**/*.py", "scripts/*.py", "rules/*.smk", "Snakefile", "docs/**/*.m
 def table(heading: str) -> Iterator[list[str]]:
     """Cells of the rows of the first table below a heading of ARCHITECTURE.md."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    assert f"## {heading}\n" in text, f"ARCHITECTURE.md has no heading {heading!r}"
-    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    assert f"# {heading}\n" in text, f"ARCHITECTURE.md has no heading {heading!r}"
+    section = text.split(f"# {heading}\n")[1].split("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("|")]
     for row in rows[2:]:  # after the heading and the rule below it
         yield [cell.strip() for cell in row.strip("|").split("|")]
@@ -32,6 +32,12 @@ def table(heading: str) -> Iterator[list[str]]:
 
 def names(cell: str) -> set[str]:
     return set(re.findall(r"`([^`]+)`", cell))
+
+
+def places(heading: str) -> set[str]:
+    """Files and folders that the table below a heading names."""
+    cells = names(" ".join(cell for row in table(heading) for cell in row))
+    return {cell for cell in cells if "/" in cell or cell.endswith(".yaml")}
 
 
 @cache
@@ -86,6 +92,13 @@ def test_the_package_has_at_most_twelve_entries_and_each_stands_in_the_table():
     assert entries == {room.split("/")[0] for room in allowed()}
     for room in allowed():
         assert (PACKAGE / room).is_dir() or (PACKAGE / f"{room}.py").is_file(), room
+
+
+def test_each_place_for_a_change_exists():
+    paths = places("Architecture") | places("Where to change what")
+    assert len(paths) > 80
+    missing = [p for p in paths if not any((root / p).exists() for root in (PACKAGE, ROOT))]
+    assert not missing
 
 
 def test_a_room_imports_what_the_table_allows():

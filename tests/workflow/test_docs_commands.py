@@ -76,6 +76,7 @@ NOT_PLANNED = {
     "--unlock": "there is no lock",
     "--snakefile": "tests/workflow/test_deployment.py plans it",
 }
+SEVERAL_VALUES = {"--config", "--resources"}  # options of Snakemake
 LANGUAGES = {"sh", "text", "python", "yaml", "diff", "nginx", "bibtex"}
 
 
@@ -153,6 +154,10 @@ def test_a_command_with_local_inputs_works(
     command: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(workspace)
+    if command.endswith("--install-completion"):  # it writes into the user's home
+        monkeypatch.setenv("HOME", str(workspace / "home"))
+        monkeypatch.setattr("shellingham.detect_shell", lambda: ("bash", "/bin/bash"))
+        (workspace / "home").mkdir()
     result = CliRunner().invoke(main, words(command)[1:])
     if isinstance(result.exception, MedscaleError):
         assert ANSWERS.get(parse_command(command), "no error") in str(result.exception)
@@ -182,9 +187,9 @@ def planned_targets() -> dict[tuple[str, ...], list[str]]:
             if not part.startswith("-"):
                 targets.append(part)
             elif part != "-n":
-                options.append(part)
-                options += [arguments.pop(0)] if part != "--config" else arguments
-                arguments = [] if part == "--config" else arguments
+                options += [part, arguments.pop(0)]
+                while part in SEVERAL_VALUES and arguments and arguments[0][0] != "-":
+                    options.append(arguments.pop(0))
         by_options[tuple(part for part in options if part != "-n")] += targets
     return by_options
 

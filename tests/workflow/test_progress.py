@@ -320,6 +320,9 @@ def test_events_become_lines_and_a_file(
     for job, text in ((jobs[0], "a.log"), (jobs[1], "b.log")):
         values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": [text]}
         handler.emit(record(LogEvent.JOB_INFO, jobid=job.number, **values))
+    target = {"rule_name": "all", "wildcards": {}, "log": []}
+    handler.emit(record(LogEvent.JOB_INFO, jobid=0, **target))
+    handler.emit(record(LogEvent.JOB_FINISHED, job_id=0))
     handler.emit(record(LogEvent.JOB_FINISHED, job_id=1))
     handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=2, log=["b.log"]))
     handler.emit(record(None, "RuleException:\nCalledProcessError", logging.ERROR))

@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,15 @@ def line(path: Path) -> None:
     style.save(figure, path)
 
 
+def rendered(page: dict[str, Any], scale: str) -> str:
+    """Return the first page as Snakemake renders it."""
+    text = (ROOT / "report" / "workflow.rst").read_text("utf-8")
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    config = {"scale": scale, "first_page": page}
+    source = environment.from_string(text).render(snakemake=SimpleNamespace(config=config))
+    return publish_parts(source, writer="html", settings_overrides={"halt_level": 2})["html_body"]
+
+
 @poppler
 @pytest.mark.parametrize(("vector", "kind"), [(True, "svg+xml"), (False, "png")])
 def test_a_figure_is_a_small_picture(tmp_path, vector, kind):
@@ -62,6 +72,26 @@ def test_a_photograph_is_a_jpeg_and_what_is_no_figure_has_no_picture(tmp_path):
     photograph, broken = pictures([Figure("A", "", name, False) for name in names], tmp_path)
     assert bytes_of(photograph)[0] == "jpeg"
     assert broken.address == ""
+
+
+@poppler
+def test_a_report_of_one_run_has_a_title_of_its_own_and_no_empty_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--report", "report.html"])
+    source = {"kind": "folder", "path": str(tmp_path)}
+    mine = {"title": "X-rays", "source": source, "classes": ["normal", "pneumonia"]}
+    settings = {"workdir": str(tmp_path), "only": ["mine"], "studies": {"mine": mine}}
+    (tmp_path / "figures" / "mine").mkdir(parents=True)
+    style.save(style.only_text("no run on several devices"), tmp_path / "figures" / "how_far.pdf")
+    line(tmp_path / "figures" / "mine" / "roc.pdf")
+    page = Report(Graph(settings)).first_page()
+    assert [picture.reason for picture in page["sections"][0]["pictures"]] == [
+        "no run on several devices"
+    ]
+    html = rendered(page, "full")
+    assert "A classifier of medical images" in html
+    assert html.count("<img alt=") == 1
+    assert "Not drawn: How far: speedup against devices (no run on several devices)." in html
+    assert "<details open><summary>1 figures" in html
 
 
 def test_headings_are_titles_in_the_order_of_the_configuration():
@@ -101,12 +131,8 @@ def test_the_first_page_shows_each_study_by_its_title(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         line(tmp_path / "line.pdf")
         shutil.copy(tmp_path / "line.pdf", tmp_path / path)
-    page = report.first_page()
-    text = (ROOT / "report" / "workflow.rst").read_text("utf-8")
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    config = {"scale": "demo", "first_page": page}
-    source = environment.from_string(text).render(snakemake=SimpleNamespace(config=config))
-    html = publish_parts(source, writer="html", settings_overrides={"halt_level": 2})["html_body"]
+    html = rendered(report.first_page(), "demo")
+    assert "How far does parallel training" in html
     assert html.count("<img alt=") == 3
     assert html.index("svg+xml") < html.index("Skin diseases in clinical photographs</h1>")
     assert safe(HOSTILE) in html

@@ -1,6 +1,6 @@
 """The section of a study, with its evaluation: each setting with its limits."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -144,6 +144,19 @@ class Study(Strict):
         min_length=1,
         description="runs in the paper; `snakemake results/<study>/<run>` trains any other",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _crop_of_the_images_size(cls, values: Any) -> Any:
+        """Give a crop without a size that of the images, at which the whole image is tested."""
+        match values:
+            case {"augment": {"crop": {**crop}} as augment} if crop.get("size") is None:
+                own = values.get("preprocess")
+                size = own.get("size") if isinstance(own, dict) else None
+                default = Preprocess.model_fields["size"].default
+                crop["size"] = size if isinstance(size, int) else default
+                return values | {"augment": augment | {"crop": crop}}
+        return values
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Self:

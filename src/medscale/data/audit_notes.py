@@ -16,6 +16,11 @@ from medscale.data.leaks import shared_with_training
 from medscale.data.prepare import NO_CONTRAST
 from medscale.data.settings import Split
 
+ONE_IMAGE_EACH = (
+    "No patient has two images. If this is wrong, the patients' names ({}) are those of exams or "
+    "images, and images of one patient can stand on both sides of the split."
+)
+TOLERATED = 0.1  # difference of a split's share from the configured one that needs no note
 FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
 
 
@@ -54,6 +59,7 @@ def notes(
         *file_notes,
         *_notes_on_published_split(index, left_out, division),
         *_note_on_folds(index, division),
+        *_note_on_shares(index, division),
         *_notes_on_leaks(index, division),
         *_notes_on_conflicts(left_out),
         *_notes_on_small_classes(counts, inventory, left_out),
@@ -65,8 +71,10 @@ def _notes_on_patients(
 ) -> list[str]:
     """Return notes on unknown patients, and on file names that may contain patients."""
     is_known = counts["state"] == patients.KNOWN
+    is_of_one_image = is_known and counts["patients"] == len(index)
     return [
         *([] if is_known else [patients.sentence(counts)]),
+        *([ONE_IMAGE_EACH.format(counts["from"])] if is_of_one_image else []),
         *(inventory.patient_notes if index["patient"].isna().all() else []),
     ]
 
@@ -187,6 +195,25 @@ def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
         f"{division.folds} folds of whole groups, stratified by class (seed {division.seed}): each "
         f"image is a test image in one of them ({sizes.min()} to {sizes.max()} images a fold); "
         "counts by split are those of the first fold."
+    ]
+
+
+def _note_on_shares(index: pd.DataFrame, division: Split) -> list[str]:
+    """Return a note on splits of another size than configured, which large groups cause."""
+    if division.mode != "grouped" or division.folds is not None:
+        return []
+    shares = index["split"].value_counts(normalize=True)
+    texts = [
+        f"{name} has {shares.get(name, 0):.0%} of the images instead of {share:.0%}"
+        for name in split.SPLITS
+        if abs(shares.get(name, 0) - (share := getattr(division, name))) > TOLERATED
+    ]
+    if not texts:
+        return []
+    largest = index["group"].value_counts().iloc[0]
+    return [
+        f"Groups (patients and near-duplicates) are kept whole, so that {', '.join(texts)}; the "
+        f"largest group has {largest} of {len(index)} images."
     ]
 
 

@@ -10,6 +10,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.data.inventory import NO_FOLDER, OTHER_CLASS, Excluded, Row, image_row, split_of
 from medscale.data.listing import Listing
+from medscale.data.spelling import several_spellings
 
 SHOWN = 8  # labels of a message
 
@@ -60,17 +61,14 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
 
 
 def refuse_spellings(root: Path, names: Collection[str]) -> None:
-    """Raise MedscaleError if labels differ by capitals and spaces alone.
+    """Raise MedscaleError if labels are spellings of one name.
 
-    Such are the folders ``train/NORMAL`` and ``test/Normal``, or the cells of a table.
+    Such are the folders ``train/NORMAL`` and ``test/Normal``, or the cells 1 and 1.0 of a table.
     """
-    spellings: dict[str, list[str]] = {}
-    for name in names:
-        spellings.setdefault(" ".join(name.casefold().split()), []).append(name)
-    if several := next((group for group in spellings.values() if len(group) > 1), None):
+    if groups := several_spellings(names):
         raise MedscaleError(
-            f"{root}: the labels {', '.join(map(repr, several))} differ only by capitals or "
-            "spaces; write them alike, or name the study's classes with `classes`"
+            f"{root}: the labels {', '.join(map(repr, groups[0]))} differ only by capitals, spaces "
+            "or zeros; write them alike, or name the study's classes with `classes`"
         )
 
 

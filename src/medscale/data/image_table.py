@@ -5,10 +5,10 @@ It gives labels, patients, splits and metadata. Its name is ``index.csv``, or ``
 
 from __future__ import annotations
 
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
@@ -17,6 +17,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.data import patients
+from medscale.data.image_names import ImageNames
 from medscale.data.inventory import (
     CONFLICT,
     CONTRADICTION,
@@ -28,7 +29,7 @@ from medscale.data.inventory import (
     image_row,
     split_of,
 )
-from medscale.data.listing import Listing, normalized_path, read_table
+from medscale.data.listing import Listing, normalized_path, read_table, separator_of
 from medscale.data.masks import without_masks
 from medscale.data.metadata import numbers
 from medscale.data.settings import Source
@@ -47,6 +48,8 @@ class ImageTable:
     entries: pd.DataFrame  # its lines as text; a missing value is None
     metadata: list[str]  # names of its columns of metadata
     patient: str | None  # its column that names patients, or parts of patients; None without one
+    remarks: list[str]  # sentences on names of patients with several spellings
+    decimal_comma: bool  # whether commas in its numbers are decimal commas
 
     @property
     def name(self) -> str:
@@ -54,8 +57,8 @@ class ImageTable:
         return self.file.name
 
     def notes(self) -> list[str]:
-        """Return notes on columns that are not read, or read under another name."""
-        notes = []
+        """Return notes on columns that are not read, or read in a way that is not obvious."""
+        notes = [f"{self.name}: {remark}." for remark in self.remarks]
         if ignored := [name for name in self.entries.columns if name in RESERVED]:
             notes.append(f"{self.name}: the columns {', '.join(ignored)} are not read")
         if self.patient is None or self.patient == patients.PATIENT:
@@ -100,10 +103,21 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         if name in entries:
             missing = entries[name].map(patients.is_missing)
             entries[name] = entries[name].where(~missing, None)
+    if "label" in entries:
+        # A class may be called "none", which is a missing value elsewhere.
+        no_label = entries["label"].map(
+            lambda text: patients.is_missing(text) and str(text).lower() != "none"
+        )
+        entries["label"] = entries["label"].where(~no_label, None)
+    remarks = list[str]()
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))
-        entries[column] = entries[column].where(~no_name, None)
-    return ImageTable(file, entries, metadata, column), columns
+        names_of_patients = entries[column].where(~no_name, None)
+        unified, remarks = patients.unified(names_of_patients.tolist())
+        entries[column] = pd.Series(unified, entries.index, dtype=object)
+    with open(file, encoding="utf-8-sig", newline="") as lines:
+        decimal_comma = separator_of([*islice(lines, 2)]) != ","
+    return ImageTable(file, entries, metadata, column, remarks, decimal_comma), columns
 
 
 def _table_file(listing: Listing, name: str | None) -> Path | None:
@@ -152,15 +166,16 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
 
 def rows_by_table(
     table: ImageTable, listing: Listing, by_folder: dict[str, Row]
-) -> tuple[list[Row], list[Excluded]]:
-    """Return rows, and left-out files and entries, according to a table.
+) -> tuple[list[Row], list[Excluded], list[str]]:
+    """Return rows, left-out files and entries, and notes, according to a table.
 
     An entry names an image by its path relative to the table's folder, or by its file name where
     only one image has it, with or without the ending. If no entry names an image, entries name
     folders, such as those of patients: they are of all images in them. An image may have several
     entries: values that one of them lacks are those of the others. If label, patient or split
-    differ, the image is left out; metadata that differ are missing. Raises MedscaleError if no
-    entry names an image or a folder, an entry names several, or a split has another name.
+    differ, the image is left out; metadata that differ are missing, and a note says so. Raises
+    MedscaleError if no entry names an image or a folder, an entry names several, or a split has
+    another name.
     """
     names = ImageNames(listing, table.file)
     other_files = {normalized_path(path) for path, _, _ in listing.excluded}
@@ -179,9 +194,15 @@ def rows_by_table(
         raise _no_image_named(table, listing)
     same_patient = _same_patient(by_image, table.patient)
     rows: list[Row] = []
+    unclear: dict[str, list[str]] = {}  # images by the column whose values differ
+    # An image without a label has that of its folder only where folders have names of classes.
+    are_classes = not labels or any(row["label"] in labels for row in by_folder.values())
     for path, of_image in by_image.items():
         merged, differing = _merge(of_image)
-        row = _row(path, merged, by_folder.get(path), table)
+        for name in table.metadata:
+            if name in differing:
+                unclear.setdefault(name, []).append(path)
+        row = _row(path, merged, by_folder.get(path), table, are_classes)
         row["group"] = same_patient.get(row["group"], row["group"])
         if fault := _fault(row, differing, by_folder.get(path), labels, table):
             left_out[path] = (path, *fault)
@@ -189,81 +210,15 @@ def rows_by_table(
             rows.append(row)
     unlisted = [path for path in listing.images if path not in by_image]
     left_out |= {path: (path, NOT_LISTED, f"{table.name} does not name it") for path in unlisted}
+    notes = [
+        f"{table.name}: of {len(images)} images, such as {images[0]}, several entries with another "
+        f"{name} are given; it is taken as not known."
+        for name, images in unclear.items()
+    ]
+    masks = list[Excluded]()
     if any(len(images) > 1 for images in paths):  # of folders, which may hold masks
         rows, masks = without_masks(rows)
-        return rows, [*left_out.values(), *masks]
-    return rows, list(left_out.values())
-
-
-def short_names(path: str) -> set[str]:
-    """Return the names of an image besides its path: without ending, without folders."""
-    pure = PurePosixPath(path)
-    return {str(pure.with_suffix("")), pure.name, pure.stem} - {path}
-
-
-class ImageNames:
-    """The images of a raw folder by the names that a table may give them."""
-
-    def __init__(self, listing: Listing, file: Path) -> None:
-        self._file = file
-        root, folder = listing.root.resolve(), file.parent.resolve()
-        inside = folder.is_relative_to(root)
-        self._folder = folder.relative_to(root) if inside else Path()
-        # of paths in a table outside the raw folder; it stands in them before each image's
-        self._above = "" if inside else f"{os.path.relpath(root, folder)}/"
-        self._paths = {normalized_path(path): path for path in listing.images}
-        self._short: dict[str, list[str]] = {}
-        self._folders: dict[str, list[str]] = {}
-        for name, path in self._paths.items():
-            for short in short_names(name):
-                self._short.setdefault(short, []).append(path)
-            for parent in [*PurePosixPath(name).parents][:-1]:
-                self._folders.setdefault(str(parent), []).append(path)
-        self._short_folders: dict[str, list[str]] = {}
-        for below in self._folders:
-            self._short_folders.setdefault(PurePosixPath(below).name, []).append(below)
-
-    def images(self, names: Sequence[str]) -> list[list[str]]:
-        """Return the images that each of a column's names stands for.
-
-        If none is the name of an image, they are names of folders, and stand for all images in
-        them. Raises MedscaleError where a name is that of several images or folders.
-        """
-        paths = [self.image(name) for name in names]
-        if any(paths):
-            return [[] if path is None else [path] for path in paths]
-        return [self._in_folder(name) for name in names]
-
-    def full(self, name: str) -> str:
-        """Return the path below the raw folder that an entry's path stands for."""
-        below = normalized_path(name).removeprefix(self._above)
-        return normalized_path(str(PurePosixPath(self._folder, below)))
-
-    def image(self, name: str) -> str | None:
-        """Return the path of the image that an entry names; None where there is none.
-
-        Raises MedscaleError where the name is that of several images.
-        """
-        if (path := self._paths.get(self.full(name))) is not None:
-            return path
-        paths = self._short.get(normalized_path(name), []) or self._short.get(self.full(name), [])
-        if len(paths) > 1:
-            raise MedscaleError(
-                f"{self._file}: {name} is the name of {len(paths)} images ({paths[0]}, {paths[1]});"
-                " write their paths"
-            )
-        return paths[0] if paths else None
-
-    def _in_folder(self, name: str) -> list[str]:
-        if (path := self.full(name)) in self._folders:
-            return self._folders[path]
-        folders = self._short_folders.get(normalized_path(name), [])
-        if len(folders) > 1:
-            raise MedscaleError(
-                f"{self._file}: {name} is the name of {len(folders)} folders ({folders[0]}, "
-                f"{folders[1]}); write their paths"
-            )
-        return self._folders[folders[0]] if folders else []
+    return rows, [*left_out.values(), *masks], notes
 
 
 def _entry(entry: Mapping[Hashable, Any], file: Path) -> dict[str, Any]:
@@ -333,12 +288,21 @@ def _same_patient(
     return {name: first(name) for name in same}
 
 
-def _row(path: str, entry: Mapping[str, Any], folder_row: Row | None, table: ImageTable) -> Row:
-    """Return an image's row; label and split come from the folders if the table lacks them."""
+def _row(
+    path: str,
+    entry: Mapping[str, Any],
+    folder_row: Row | None,
+    table: ImageTable,
+    are_classes: bool,
+) -> Row:
+    """Return an image's row; label and split come from the folders if the table lacks them.
+
+    ``are_classes``: whether the folders have the names of classes.
+    """
     default = folder_row or image_row(path, None, "folder")
     return image_row(
         path,
-        entry.get("label") or default["label"],
+        entry.get("label") or (default["label"] if are_classes else None),
         entry.get("source") or "folder",
         entry.get("split") or default["split_published"],
         entry[table.patient] if table.patient is not None else None,
@@ -380,15 +344,20 @@ def _fault(
 
 
 def find_types(rows: list[Row], table: ImageTable) -> list[str]:
-    """Turn the table's columns of numbers into numbers; return notes on columns of both."""
+    """Turn the table's columns of numbers into numbers; return notes on columns of both.
+
+    Among numbers, a text such as ``unknown`` is a missing value; among words, it is a word.
+    """
     notes = []
     for name in table.metadata:
-        values, words = numbers([row[name] for row in rows])
+        cells = [row[name] for row in rows]
+        texts = [None if patients.is_missing(cell, name=True) else cell for cell in cells]
+        values, words = numbers(texts, decimal_comma=table.decimal_comma)
         if words:
             notes.append(
                 f"{table.name}: the column {name} has numbers and words (such as {words[0]!r}), so "
                 "that all are taken as words."
             )
-        for row, value in zip(rows, values, strict=True):
+        for row, value in zip(rows, cells if values is texts else values, strict=True):
             row[name] = value
     return notes

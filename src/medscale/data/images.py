@@ -154,5 +154,5 @@ def _kind(data: bytes) -> str:
     if not data:
         raise Unreadable(EMPTY, "the file is empty")
     if (kind := kind_of(data)) is None:
-        raise Unreadable(NOT_AN_IMAGE, f"begins with {data[:8]!r}; read are {', '.join(SUFFIXES)}")
+        raise Unreadable(NOT_AN_IMAGE, f"begins with {data[:12]!r}; read are {', '.join(SUFFIXES)}")
     return kind

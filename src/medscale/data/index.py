@@ -135,7 +135,7 @@ def make_index(
 def _with_published_split(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the images that the published split lists, and audit rows of all others."""
     has_split = rows["split_published"].notna()
-    without_split = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="the others have one")
+    without_split = rows[~has_split].assign(reason=audit.NO_SPLIT, detail="other images have one")
     return rows[has_split].reset_index(drop=True), audit_rows(without_split, EXCLUDED)
 
 

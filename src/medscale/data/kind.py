@@ -149,6 +149,6 @@ def scan(source: Source, classes: list[str] | None, fewest: int = 2) -> Inventor
     if len(inventory.classes) < fewest:
         raise MedscaleError(
             f"{source.path}: only one class, {inventory.classes[0]!r}; a classification needs at "
-            "least two"
+            "least two" + "".join(f"\n  {note}" for note in inventory.notes)
         )
     return inventory

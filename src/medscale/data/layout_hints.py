@@ -11,10 +11,19 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data import patients
-from medscale.data.image_table import ImageNames
-from medscale.data.inventory import Row
+from medscale.data.image_names import ImageNames
+from medscale.data.image_table import ImageTable
+from medscale.data.inventory import Row, split_of
 from medscale.data.listing import Listing, read_table
+from medscale.data.masks import FOLDER as MASKS
 
+JOINED = re.compile(r"[|;,/+&]")  # separators of several labels of an image
+# Names of folders whose images have no label.
+UNLABELLED = re.compile(
+    r"(?:images? )?(?:un[ _-]?(?:label+ed|sorted|classified|known)|no[ _-]label|rejected)",
+    re.IGNORECASE,
+)
+ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
 TABLES = (".csv", ".tsv")
 LARGEST_TABLE = 100 * 2**20  # bytes; a larger file is not searched for columns
 SHARE = 0.5  # of the rows, or of the images: a column that names so many is that of the images
@@ -50,6 +59,52 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
         "in no class folder need a table (source.table), or file names that contain the class "
         "(source.label)."
     ]
+
+
+def doubtful_labels(listing: Listing, names: Sequence[str], table: ImageTable | None) -> list[str]:
+    """Return sentences on labels that may not be the classes; ``names``: all labels.
+
+    These are labels that join others (``a|b``) or mean that there is none (``unlabelled``), and
+    names of folders if each of these folders has folders of the same names, or if a table lacks
+    labels.
+    """
+    sentences = [
+        f"{name!r} is read as a class; name the study's classes with `classes` to leave it out."
+        for name in names
+        if UNLABELLED.fullmatch(name)
+    ]
+    joined = [name for name in names if {*map(str.strip, JOINED.split(name))} & ({*names} - {name})]
+    if joined:
+        sentences.append(
+            f"Labels that join others ({len(joined)}, such as {joined[0]}) are separate classes."
+        )
+    has_labels = table is not None and "label" in table.entries
+    if has_labels:
+        return sentences
+    below = [
+        {name for name in listing.below(label) if not MASKS.fullmatch(name)} for label in names
+    ]
+    shared = sorted(set.intersection(*below)) if below else []
+    # More shared names than class folders are rather numbers of studies, as on DICOM media.
+    if 1 < len(shared) <= len(names) and not any(map(split_of, shared)):
+        expression = f"/({'|'.join(map(re.escape, shared))})/"
+        sentences.append(
+            f"Each of the {len(names)} class folders has the folders {', '.join(shared)}: if these "
+            f"are the classes, set source.label: '{expression}'"
+        )
+    if table is not None and len(names) == 1:
+        sentences.append(_no_label_column(table))
+    return sentences
+
+
+def _no_label_column(table: ImageTable) -> str:
+    """Return the sentence on a table without labels; it may have a column for each class."""
+    columns = ", ".join(map(str, table.entries))
+    text = f"{table.name} has no column label (source.label); it has: {columns}"
+    answers = [name for name in table.metadata if {*table.entries[name]} <= ONE_HOT]
+    if len(answers) < 2 or (table.entries[answers].astype(float).sum(axis=1) > 1).any():
+        return text
+    return f"{text}. A column for each class is not read: write the class's name into one column."
 
 
 def unread_tables(

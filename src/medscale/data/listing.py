@@ -7,7 +7,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import basename, dirname
 
@@ -63,7 +63,7 @@ class Listing:
         self.images: list[str] = []
         self.excluded: list[Excluded] = []
         directories: list[str] = []
-        for path, fault in sorted(_walk(root, "", directories, set())):
+        for path, fault in sorted(_walk(root, directories)):
             if fault is not None:
                 self.excluded.append((path, *fault))
             elif _is_hidden(path):
@@ -144,8 +144,8 @@ def list_folder(root: Path | None, expected: str) -> Listing:
 def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
-    Values are separated by commas, or by the semicolons or tabs of the first line if it has no
-    comma (as spreadsheets write in countries with a decimal comma).
+    Values are separated by commas, semicolons (as spreadsheets write in countries with a decimal
+    comma) or tabs, whichever divides the first two lines into the most values.
 
     Raises:
         MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
@@ -153,9 +153,9 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            separator = next((mark for mark in ",;\t" if mark in first), ",")
+            first = [line for line in (file.readline(), file.readline()) if line]
             file.seek(0)
+            separator = separator_of(first)
             lines = [line for line in csv.reader(file, delimiter=separator, strict=True) if line]
     except UnicodeDecodeError as error:
         raise MedscaleError(
@@ -172,6 +172,11 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
         )
     stripped = table.apply(lambda column: column.str.strip())
     return stripped.astype(object).where(stripped != "", None)
+
+
+def separator_of(lines: Sequence[str]) -> str:
+    """Return the mark that separates the values of a CSV file with these first lines."""
+    return max(",;\t", key=lambda mark: min(map(len, csv.reader(lines, delimiter=mark)), default=0))
 
 
 def _with_header(path: Path, lines: list[list[str]]) -> pd.DataFrame:
@@ -207,37 +212,45 @@ def _is_hidden(path: str) -> bool:
     return any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in path.split("/"))
 
 
-def _walk(
-    root: Path, below: str, directories: list[str], visited: set[tuple[int, int]]
-) -> Iterator[tuple[str, tuple[str, str] | None]]:
+def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Yield each file's relative path, with reason and detail if it cannot be an image.
 
-    Links to folders are followed; ``visited`` (device and inode) stops links that form a loop.
+    Links to folders are followed after all other folders, so that a folder keeps its own name where
+    a link leads to it. No folder is listed twice, which also stops links that form a loop.
+
+    Args:
+        root: the raw folder.
+        directories: list to which the relative path of each folder is appended.
     """
-    folder = root / below
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in visited:
-            yield below, (NOT_A_FILE, "a link to a folder that was listed already")
-            return
-        visited.add((status.st_dev, status.st_ino))
-        if below:
-            directories.append(below)
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        raise MedscaleError(f"the folder {folder} cannot be read: {error.strerror}") from None
-    for entry in entries:
-        path = f"{below}/{entry.name}" if below else entry.name
-        if not entry.name.isprintable() and not _is_utf8(entry.name):
-            yield os.fsencode(path).decode("utf-8", "backslashreplace"), (BAD_NAME, "rename it")
-        elif entry.is_dir():
-            yield from _walk(root, path, directories, visited)
-        elif entry.is_file():
-            yield path, None
-        else:
-            detail = "a broken link" if entry.is_symlink() else "a device, pipe or socket"
-            yield path, (NOT_A_FILE, detail)
+    visited: set[tuple[int, int]] = set()  # device and inode of each folder
+    folders, links = [""], list[str]()
+    while folders or links:
+        below = folders.pop() if folders else links.pop(0)
+        try:
+            status = (root / below).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                yield below, (NOT_A_FILE, "a link to a folder that is listed under its own name")
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            if below:
+                directories.append(below)
+            with os.scandir(root / below) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            raise MedscaleError(
+                f"the folder {root / below} cannot be read: {error.strerror}"
+            ) from None
+        for entry in entries:
+            path = f"{below}/{entry.name}" if below else entry.name
+            if not entry.name.isprintable() and not _is_utf8(entry.name):
+                yield os.fsencode(path).decode("utf-8", "backslashreplace"), (BAD_NAME, "rename it")
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(path)
+            elif entry.is_file():
+                yield path, None
+            else:
+                detail = "a broken link" if entry.is_symlink() else "a device, pipe or socket"
+                yield path, (NOT_A_FILE, detail)
 
 
 def _is_utf8(name: str) -> bool:

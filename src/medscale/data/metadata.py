@@ -6,6 +6,7 @@ An unknown value is a separate feature.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,9 @@ from pydantic import Field
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
+
+COMMA = re.compile(r"[+-]?\d+,\d+")
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # a number that may be one with a decimal comma
 
 
 class Encoding(Strict):
@@ -37,21 +41,31 @@ class Encoding(Strict):
         return 2 if self.words is None else len(self.words) + 1
 
 
-def numbers(texts: Sequence[str | None]) -> tuple[Sequence[Any], list[str]]:
+def numbers(
+    texts: Sequence[str | None], *, decimal_comma: bool = False
+) -> tuple[Sequence[Any], list[str]]:
     """Convert a column of text to numbers if all its values are numbers.
 
     Numbers with a leading zero, such as 007, are codes, and therefore words.
 
+    Args:
+        texts: the values; None is a missing value.
+        decimal_comma: whether a comma may be a decimal comma. It is not if all commas of the column
+            may divide thousands, as in 1,250, or if a value has a point.
+
     Returns:
         The values as floats (NaN for a missing value), or unchanged if a value is a word. Second,
-        the words of a column that consists mostly of numbers, which may be mistakes.
+        the words that may be mistakes: those of a column with numbers, with or without a comma.
     """
-    values = [None if text is None else number(text) for text in texts]
-    pairs = list(zip(texts, values, strict=True))
-    words = [text for text, value in pairs if text is not None and value is None]
-    if not words and any(value is not None for value in values):
-        return [math.nan if value is None else value for value in values], []
-    return texts, words if len(words) < sum(text is not None for text in texts) else []
+    cells = [text for text in texts if text is not None]
+    commas = [text for text in cells if COMMA.fullmatch(text)]
+    is_clear = not all(map(THOUSANDS.fullmatch, commas)) and not any("." in cell for cell in cells)
+    converts = decimal_comma and is_clear
+    values = {text: number(text.replace(",", ".") if converts else text) for text in cells}
+    words = [text for text in cells if values[text] is None]
+    if cells and not words:
+        return [math.nan if text is None else values[text] for text in texts], []
+    return texts, words if commas or len(words) < len(cells) else []
 
 
 def number(text: str) -> float | None:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
+from medscale.data.spelling import several_spellings
 
 State = Literal["known", "partly", "not known"]
 KNOWN: State = "known"
@@ -30,12 +31,14 @@ MISSING = frozenset(("", "na", "n/a", "#n/a", "nan", "none", "null", "<na>", "na
 # These and further texts that do not name a patient.
 NO_NAME = MISSING | frozenset(("unknown", "unk", "?", "-", "--", "."))
 
-# Texts that programs for de-identification write instead of a patient's number.
-PLACEHOLDER = re.compile(
-    r"(?:anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden|patient|test"
-    r"|no[ _-]?(?:id|name)|x+|0+|\*+)",
-    re.IGNORECASE,
+# Texts that programs for de-identification write instead of a patient's name or number.
+_ANONYMOUS = (
+    r"anon(?:ym(?:ous|i[sz]ed?))?|de-?identified|removed|redacted|deleted|hidden"
+    r"|no[ _-]?(?:id|name)|\*+"
 )
+ANONYMOUS = re.compile(_ANONYMOUS, re.IGNORECASE)
+# Further ones in DICOM headers; in a table, 0 and x may be patients.
+PLACEHOLDER = re.compile(rf"{_ANONYMOUS}|patient|test|x+|0+", re.IGNORECASE)
 HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients' names
 
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
@@ -61,7 +64,9 @@ FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
     """Return whether a cell has no value; with ``name``, whether it does not name a patient."""
-    return text is None or text.strip().lower() in (NO_NAME if name else MISSING)
+    if text is None or not name:
+        return text is None or text.strip().lower() in MISSING
+    return text.strip().lower() in NO_NAME or bool(ANONYMOUS.fullmatch(text.strip()))
 
 
 def patient_column(columns: Sequence[str], table: str) -> str | None:
@@ -96,6 +101,23 @@ def is_person(column: str) -> bool:
 def names_part(column: str) -> bool:
     """Return whether a column names a part of a patient, such as a lesion or an exam."""
     return bool(PARTS.fullmatch(_plain_name(column))) and not is_person(column)
+
+
+def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
+    """Give one name to each patient whose name has several spellings, such as 12 and 12.0.
+
+    Returns:
+        The names, and a note if there are such patients.
+    """
+    groups = several_spellings(name for name in names if name is not None)
+    if not groups:
+        return [*names], []
+    first = {name: group[0] for group in groups for name in group}
+    note = (
+        f"{len(groups)} names of patients have several spellings, such as {', '.join(groups[0])}: "
+        "each is taken as one patient"
+    )
+    return [first.get(name, name) if name is not None else None for name in names], [note]
 
 
 def by_pattern(
@@ -147,6 +169,7 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
     ]
     if len(names) > 1 and len(set(names)) == 1:
         return [None] * len(names)
+    names, _ = unified(names)
     return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
 
 

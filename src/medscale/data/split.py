@@ -50,7 +50,7 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
         groups = rows["group"] if settings.mode == "grouped" else images
         names = _divide(rows["label"], groups, shares, settings.seed)
         splits = pd.Series(names, index=rows.index, dtype=object)
-    _check(rows["label"], splits)
+    _check(rows, splits)
     return splits
 
 
@@ -69,7 +69,7 @@ def assign_folds(rows: pd.DataFrame, settings: Split) -> pd.DataFrame:
     )
     for fold in range(1, settings.folds + 1):
         try:
-            _check(rows["label"], table[f"{folds.PREFIX}{fold}"])
+            _check(rows, table[f"{folds.PREFIX}{fold}"])
         except MedscaleError as error:
             raise MedscaleError(f"fold {fold}: {error}") from None
     return table
@@ -240,12 +240,19 @@ def _first_groups(
     return pairs
 
 
-def _check(labels: pd.Series, splits: pd.Series) -> None:
-    hint = "add images, or change `split` in the configuration"
+def _check(rows: pd.DataFrame, splits: pd.Series) -> None:
+    """Check that no split is empty, and that each class has training images.
+
+    Raises:
+        MedscaleError: otherwise.
+    """
+    hint = "add images, or change `split` or `source.patient` in the configuration"
+    labels, groups = rows["label"], rows["group"].nunique()
     for split in SPLITS:
         if not (splits == split).any():
             raise MedscaleError(
-                f"the {split} split is empty: {len(labels)} images in too few groups; {hint}"
+                f"the {split} split is empty: {len(labels)} images; patients, or groups of "
+                f"near-duplicates: {groups}; {hint}"
             )
     if untrained := sorted(set(labels) - set(labels[splits == "train"])):
         raise MedscaleError(

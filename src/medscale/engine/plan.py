@@ -39,7 +39,12 @@ def replicate_name(seed: int, fold: int | None = None) -> str:
 class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
-    size: Pixels = Field(ge=8, le=8192, description="side of the crop; at most preprocess.size")
+    size: Pixels = Field(
+        ge=8,
+        le=8192,
+        description="side of the crop, at most preprocess.size; a study that gives none has "
+        "preprocess.size",
+    )
     mode: Literal["random", "resized"] = Field(
         "random",
         description="random: a square of `size` at a random place; resized: a random part, "

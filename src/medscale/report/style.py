@@ -74,7 +74,8 @@ def new(height: float, width: float = WIDTH) -> Figure:
 def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
     """Write a figure as PDF or PNG, by the ending of ``path``.
 
-    ``mark`` is printed below the figure at the right, the number ``formats`` at the left.
+    ``mark`` is printed below the figure at the right, the number ``formats`` at the left. A figure
+    with text alone (``only_text``) has this text as the subject of the PDF, for other programs.
     """
     width, height = figure.get_size_inches()
     strip = STRIP if mark or formats else 0
@@ -88,10 +89,9 @@ def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") ->
             legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
         page = Bbox.from_extents(0, -strip, width, height)
         with atomic(path) as temporary:
-            kind = Path(path).suffix[1:]
-            figure.savefig(
-                temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=METADATA[kind]
-            )
+            kind, reason = Path(path).suffix[1:], str(figure.get_label())
+            metadata = METADATA[kind] | ({"Subject": reason} if reason and kind == "pdf" else {})
+            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
 
 
 def grid(count: int, columns: int) -> tuple[int, int]:
@@ -208,6 +208,7 @@ def empty(axes: Axes, reason: str) -> None:
 def only_text(reason: str) -> Figure:
     """Return a figure that says why nothing is drawn."""
     figure = new(1.2)
+    figure.set_label(reason)
     empty(figure.subplots(), reason)
     return figure
 

@@ -155,6 +155,12 @@ def expected_images(config: Config, study: str) -> Expected:
     return config.cost.expected.get(config.owner(study), config.cost.unknown_images)
 
 
+def is_number_assumed(config: Config, study: str) -> bool:
+    """Return whether the images of a study are neither counted by an index nor expected."""
+    is_expected = config.owner(study) in config.cost.expected
+    return _image_counts(config, study) is None and not is_expected
+
+
 def number_format(config: Config, plan: RunPlan) -> NumberFormat:
     """Return the number format in which a plan is expected to be trained."""
     has_tf32 = device(config, plan).tflops_tf32 is not None
@@ -363,7 +369,6 @@ def _workdir(config: Config) -> Path:
 
 def _notes(config: Config, plan: RunPlan) -> list[str]:
     counts = _image_counts(config, plan.study) is not None
-    unknown_images = config.owner(plan.study) not in config.cost.expected
     remarks = (
         ("CPU processes stand in for GPUs", plan.stand_in),
         (
@@ -375,7 +380,7 @@ def _notes(config: Config, plan: RunPlan) -> list[str]:
             f"rate of {device(config, plan).card} as measured (docs/gpu.csv)",
             measured_rate(config, plan) is not None,
         ),
-        ("images of unknown number", not counts and unknown_images),
+        ("images of unknown number", is_number_assumed(config, plan.study)),
         ("early stopping may end it sooner", plan.recipe.patience is not None),
     )
     return [text for text, applies in remarks if applies]

@@ -112,7 +112,10 @@ def _formats(config: Config, study: str) -> Request:
 def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:
     """Return the cores that the configuration gives to a rule's job, or None."""
     if rule in ("index", "shards"):
-        return config.dask.workers or config.node.cpus if config.dask.scheduler == "local" else 1
+        if config.dask.scheduler != "local":
+            return 1
+        # without a cluster the job has the cores of this machine, which `node` does not describe
+        return config.dask.workers or (config.node.cpus if config.cluster else None)
     counts = {"enhance": "workers", "loading": "processes"}.get(rule)
     measured = getattr(config.study(wildcards["study"]).benchmarks, rule) if counts else None
     return max(getattr(measured, str(counts))) if measured else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config
+from medscale.resources import cost
 from medscale.resources.growth import growth
 from medscale.resources.workload import Machine, on, studies, totals, trainings
 
@@ -36,9 +37,11 @@ def text(
     growth_table = growth(on(config, machines[0]), measured, images, gpus).drop(columns="reached")
     units = zip(growth_table["breaks"], growth_table.pop("of"), strict=True)
     growth_table = growth_table.assign(breaks=[_breaks(value, unit) for value, unit in units])
+    table = studies(config)
     parts = [
         "## What each study needs",
-        _markdown(_with_sum(studies(config))),
+        _markdown(_with_sum(table)),
+        *_assumed(config, list(table["study"])),
         "## On which machine how long",
         _machines(config, sums),
         "## Each run",
@@ -121,6 +124,16 @@ def _with_sum(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(
         [table, pd.DataFrame([{"study": "all", **total.to_dict(), "images": float("nan")}])]
     )
+
+
+def _assumed(config: Config, names: Sequence[str]) -> Iterator[str]:
+    """Yield a paragraph on the studies whose images were not counted, if there are any."""
+    if assumed := [name for name in names if cost.is_number_assumed(config, name)]:
+        yield (
+            f"The images of {', '.join(assumed)} are not counted yet: "
+            f"{cost.expected_images(config, assumed[0]).images:,} are assumed "
+            "(`cost.unknown_images`). The index of the study counts them."
+        )
 
 
 def _breaks(value: float, unit: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.code import code_digest
 from medscale.base.files import write_text
 from medscale.config.configuration import Config
+from medscale.engine.run import RunSpec
 from medscale.report.chapter import FIGURES, Chapter, in_words
 from medscale.report.chapters import CHAPTERS, chapters_of, refuse_mistakes, settings_of
 from medscale.workflow.graph import Graph, or_end
@@ -41,7 +42,8 @@ class Report:
     def first_page(self) -> dict[str, Any]:
         """Return the content of the first page of Snakemake's report; empty without a report.
 
-        ``sections`` are heading and pictures of all studies, then of each study.
+        ``sections`` are heading and pictures of all studies, then of each study; ``is_scaled``
+        tells whether a study compares several devices with one.
         """
         if self._captions is None:
             return {}
@@ -55,7 +57,12 @@ class Report:
             }
             for study in studies
         ]
-        return {"sections": sections, "are_possible": are_possible()}
+        is_scaled = any(
+            {RunSpec.parse(run).devices > 1 for run in self.config.study(name).runs}
+            == {False, True}
+            for name in self.config.active
+        )
+        return {"sections": sections, "are_possible": are_possible(), "is_scaled": is_scaled}
 
     def _drawn(self, study: str) -> list[Figure]:
         """Return the figures of a study, or for an empty name those about all studies."""

@@ -33,7 +33,8 @@ def at_exit(graph: Graph, workflow: Any) -> None:
 
 def facts(graph: Graph, explanation: Explanation) -> dict[str, Any]:
     """Return the explanation of a dry run for JSON, with the missing folders of raw images."""
-    missing = [{"folder": shown_path(folder), "kind": k} for folder, k in _missing(graph).items()]
+    folders = _missing(graph, explanation).items()
+    missing = [{"folder": shown_path(folder), "kind": kind} for folder, kind in folders]
     return {**vars(explanation), "missing_data": missing}
 
 
@@ -47,7 +48,7 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
         yield f"  cost   {_cost(explanation)}, by the cost model (medscale size)"
     else:
         yield "nothing would run: all outputs are up to date"
-    yield f"  data   {_data(graph)}"
+    yield f"  data   {_data(graph, explanation)}"
     if first:
         yield f"  first  {first} jobs make outputs that were never made"
     if again:
@@ -101,30 +102,30 @@ def _cost(explanation: Explanation) -> str:
     )
 
 
-def _sources(graph: Graph) -> dict[Path, Source]:
-    """Return the source of the images of each raw folder."""
+def _sources(graph: Graph, explanation: Explanation) -> dict[Path, Source]:
+    """Return the source of each raw folder: of the jobs' studies, without jobs of all studies."""
     return {
         graph.raw(name): graph.config.study(graph.config.owner(name)).source
-        for name in [*graph.studies, *graph.externals]
+        for name in explanation.studies or [*graph.studies, *graph.externals]
     }
 
 
-def _missing(graph: Graph) -> dict[Path, str]:
-    """Return the dataset kind of each raw folder that is missing and not generated."""
-    sources = _sources(graph).items()
+def _missing(graph: Graph, explanation: Explanation) -> dict[Path, str]:
+    """Return the dataset kind of each of these folders that is missing and not generated."""
+    sources = _sources(graph, explanation).items()
     return {f: source.kind for f, source in sources if not source.synthetic and not f.exists()}
 
 
-def _data(graph: Graph) -> str:
+def _data(graph: Graph, explanation: Explanation) -> str:
     """Return which raw folders are missing, and how to get them."""
     if graph.restored is not None:
         return "none is needed: the study was restored from a crate"
-    if missing := _missing(graph):
+    if missing := _missing(graph, explanation):
         folders = ", ".join(f"{shown_path(folder)} (kind {k})" for folder, k in missing.items())
         downloads = any(load_kind(name).download is not None for name in missing.values())
         remedy = "medscale data fetch KIND says how to get it" if downloads else "set source.path"
         return f"missing: {folders}; {remedy}"
-    synthetic = [source.synthetic for source in _sources(graph).values()]
+    synthetic = [source.synthetic for source in _sources(graph, explanation).values()]
     if any(synthetic):
         is_mixed = not all(synthetic)
         return "synthetic images are generated" + (", real ones are present" if is_mixed else "")

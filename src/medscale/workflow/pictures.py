@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-SVG, PNG = "pdftocairo", "pdftoppm"  # of poppler, which LaTeX's packages bring
+# of poppler, which LaTeX's packages bring
+SVG, PNG, INFO = "pdftocairo", "pdftoppm", "pdfinfo"
 DPI = 110  # of a figure of 6.5 inches on the page's column
 COLOURS = 64  # of a PNG: enough for lines, letters and their smoothed edges
 LARGEST_BYTES = 400_000  # of a picture; a figure with a larger one is named without it
@@ -35,6 +36,7 @@ class Picture(NamedTuple):
     caption: str  # reStructuredText
     file: str  # the PDF, from the folder of the report
     address: str  # the picture itself, as a data URL; empty if it is too large
+    reason: str = ""  # why nothing is drawn (``style.only_text``)
 
 
 class Figure(NamedTuple):
@@ -48,7 +50,7 @@ class Figure(NamedTuple):
 
 def are_possible() -> bool:
     """Return whether the programs that make pictures are installed."""
-    return bool(shutil.which(SVG) and shutil.which(PNG))
+    return all(shutil.which(program) for program in (SVG, PNG, INFO))
 
 
 def pictures(figures: Iterable[Figure], workdir: Path) -> list[Picture]:
@@ -56,9 +58,10 @@ def pictures(figures: Iterable[Figure], workdir: Path) -> list[Picture]:
     existing = [figure for figure in figures if (workdir / figure.file).is_file()]
     with ThreadPoolExecutor() as pool:  # each waits for a program
         addresses = pool.map(partial(_address, workdir), existing)
+        reasons = pool.map(lambda figure: _subject(workdir / figure.file), existing)
         return [
-            Picture(figure.title, figure.caption, figure.file, address)
-            for figure, address in zip(existing, addresses, strict=True)
+            Picture(figure.title, figure.caption, figure.file, address, reason)
+            for figure, address, reason in zip(existing, addresses, reasons, strict=True)
         ]
 
 
@@ -70,6 +73,15 @@ def _address(workdir: Path, figure: Figure) -> str:
         return ""
     text = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return "\n   ".join(text[at : at + LINE] for at in range(0, len(text), LINE))
+
+
+def _subject(file: Path) -> str:
+    """Return the subject of a PDF, which is the reason of a figure without a drawing."""
+    process = subprocess.run(
+        [INFO, "-enc", "UTF-8", str(file.resolve())], capture_output=True, text=True, check=False
+    )
+    match = re.search(r"^Subject: +(.+)$", process.stdout, re.M)
+    return match[1].strip() if match else ""
 
 
 def _svg(file: Path) -> bytes:

@@ -23,6 +23,7 @@ from medscale.report.result.reading import records
 from medscale.report.show import legend, overview, read_summary
 from medscale.report.synthesis.runs import BASELINE
 from medscale.workflow.graph import Graph
+from medscale.workflow.progress.display import duration
 
 PAPER = Path("paper", "paper.pdf")  # below the workdir
 
@@ -74,7 +75,7 @@ def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
         if since:
             is_new = (graph.workdir / PAPER).stat().st_mtime >= since
             state = "made" if is_new else "nothing was left to do; looked at"
-            yield f"{state} in {time.time() - since:.0f} s"
+            yield f"{state} in {duration(time.time() - since)}"
 
 
 def _study(graph: Graph, name: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Explanation:
     # number of jobs that would run, by stage, in the order of the graph
     stages: Counter[str] = field(default_factory=Counter)
     outputs: list[str] = field(default_factory=list)  # folders that these jobs would write to
+    studies: list[str] = field(default_factory=list)  # studies that these jobs belong to
     minutes: float = 0.0  # expected wall time of all jobs, one after the other
     device_hours: float = 0.0  # devices times hours
     money: float = 0.0  # price of the device hours, in ``currency``
@@ -86,6 +87,9 @@ def explanation_of(graph: Graph, dag: Any, target: str) -> Explanation:
             explanation.causes.setdefault(cause, Counter())[job.rule.name] += 1
         explanation.stages[job.rule.name] += 1
         explanation.outputs += [_folder(str(file)) for file in job.output]
+        study = getattr(job.wildcards, "study", None)
+        if study is not None and study not in explanation.studies:
+            explanation.studies.append(study)
         if not job.rule.ruleinfo.localrule:
             wildcards = {n: v for n, v in job.wildcards.items() if n in ("study", "run")}
             is_training = hasattr(job.wildcards, "replicate")

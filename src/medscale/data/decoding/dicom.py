@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataelem import RawDataElement
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
 from pydicom.pixels import (
@@ -46,6 +46,7 @@ from medscale.data.decoding.formats import (
 
 OLDEST = 110  # years; a higher age is taken as a typing error
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
+GREY, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 COLOUR = (  # pydicom converts all of these to RGB
     "RGB",
     "YBR_FULL",
@@ -58,6 +59,7 @@ HEADERS = ["PatientAge", "PatientSex", "ViewPosition", "PatientID"]
 SIZE = ("Columns", "Rows", "SamplesPerPixel")  # pydicom reports missing attributes
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each of `PIXELS`
+DISPLAY_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # faults are reported in the audit
@@ -68,10 +70,11 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     """Decode a frame of a DICOM file's bytes to uint8 RGB of shape H,W,3, as it is displayed.
 
     Grey values pass through the rescale or the modality table, and then through the first VOI table
-    or window (DICOM PS3.3, C.11.1 and C.11.2). Without a VOI table or window, unsigned values of up
-    to 8 bits do not change, and the range of other values is scaled to 0 to 255. Padding
-    (C.7.5.1.1.2) does not count in that range and becomes black. MONOCHROME1 is inverted, so that
-    air is dark. Palettes are applied, and YCbCr is converted.
+    or window (DICOM PS3.3, C.11.1 and C.11.2); enhanced multi-frame objects have these for each
+    frame. Without a VOI table or window, unsigned values of up to 8 bits do not change, and the
+    range of other values is scaled to 0 to 255. MONOCHROME1 is inverted, so that air is dark.
+    Padding (C.7.5.1.1.2) does not count in the range and becomes black. Palettes are applied, and
+    YCbCr is converted.
 
     Args:
         data: bytes of the file.
@@ -86,7 +89,9 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
         _check_pixels(dataset, len(data))
         width, height, samples = (int(dataset.get(name) or 1) for name in SIZE)
         check_size(width, height, samples)
-        return _to_rgb(_frame(dataset, frame), dataset)
+        stored = _frame(dataset, frame)
+        _apply_functional_groups(dataset, frame)
+        return _to_rgb(stored, dataset)
 
 
 def frame_count(data: bytes) -> int:
@@ -97,7 +102,7 @@ def frame_count(data: bytes) -> int:
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     with _unreadable("the headers"):
-        return check_frames(int(dataset.get("NumberOfFrames") or 1))
+        return check_frames(_number_of_frames(dataset))
 
 
 def dicom_facts(data: bytes) -> dict[str, Any]:
@@ -192,12 +197,21 @@ def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]
             raise Unreadable(UNREADABLE, f"{part} of the DICOM file{name}: {message}") from None
 
 
+def _number_of_frames(dataset: FileDataset) -> int:
+    """Return the recorded number of frames; some programs record 0 for one frame."""
+    return max(1, int(dataset.get("NumberOfFrames") or 1))
+
+
 def _check_pixels(dataset: FileDataset, size: int) -> None:
-    """Check that there are pixels, and all bytes of their element.
+    """Check that there are pixels in the lowest bits of their words, and all bytes of them.
 
     Raises:
         Unreadable: otherwise.
     """
+    stored_bits, high_bit = dataset.get("BitsStored"), dataset.get("HighBit")
+    if stored_bits and high_bit is not None and high_bit != stored_bits - 1:
+        fault = f"{stored_bits} bits stored up to bit {high_bit}, which is not read"
+        raise Unreadable(UNREADABLE, f"a DICOM image of {fault}")
     keyword = next((name for name in PIXELS if name in dataset), None)
     if keyword is None:  # pydicom omits an element that is cut off by the end of the file
         kind = dataset.file_meta.get("MediaStorageSOPClassUID")
@@ -223,41 +237,61 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
     """
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_compressed:
-        frames = check_frames(int(dataset.get("NumberOfFrames") or 1))
+        frames = check_frames(_number_of_frames(dataset))
         stream = get_frame(dataset.PixelData, number, number_of_frames=frames)
         if size := codecs.stream_size(stream):
             check_size(*size)
     if syntax == JPEGBaseline8Bit or (syntax == JPEGExtended12Bit and dataset.BitsStored == 8):
         grey = jpeg.decode_grey(stream)
         form_in_headers = (
+            dataset.SamplesPerPixel,
             dataset.Rows,
             dataset.Columns,
             dataset.BitsAllocated,
             dataset.PixelRepresentation,
         )
-        if grey is not None and (*grey.shape, 8, 0) == form_in_headers:
+        if grey is not None and (1, *grey.shape, 8, 0) == form_in_headers:
             return grey
     return pixel_array(dataset, index=number)
+
+
+def _apply_functional_groups(dataset: FileDataset, number: int) -> None:
+    """Copy rescale and window of a frame to the top level of an enhanced multi-frame object.
+
+    Each of these functional groups is either shared by all frames or given for each frame (PS3.3,
+    C.7.6.16). The groups of the frames, which take long to parse, are read only if needed.
+    """
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    for name in DISPLAY_GROUPS:
+        settings = shared.get(name)
+        if not settings:
+            of_frames = dataset.get("PerFrameFunctionalGroupsSequence") or []
+            settings = of_frames[number].get(name) if number < len(of_frames) else None
+        if settings:
+            dataset.update(settings[0])
 
 
 def _to_rgb(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
     """Turn a frame's values, shape H,W or H,W,3, into uint8 RGB."""
     kind = str(dataset.PhotometricInterpretation)
-    if kind in ("MONOCHROME1", "MONOCHROME2"):
+    if kind not in (*GREY, PALETTE, *COLOUR):
+        raise Unreadable(
+            UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
+        )
+    if frame.ndim != (3 if kind in COLOUR else 2):
+        fault = f"{dataset.SamplesPerPixel} samples a pixel and photometric interpretation {kind}"
+        raise Unreadable(UNREADABLE, f"a DICOM image of {fault}, which contradict each other")
+    if kind in GREY:
         return np.repeat(_grey(frame, dataset, kind == "MONOCHROME1")[..., None], 3, axis=2)
-    if kind == "PALETTE COLOR":
+    if kind == PALETTE:
         colours = apply_color_lut(frame, dataset)[..., :3]
         return _scale(colours, 0, np.iinfo(colours.dtype).max)
-    if kind in COLOUR:
-        return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
-    raise Unreadable(
-        UNREADABLE, f"a DICOM image of photometric interpretation {kind}, which is not read"
-    )
+    return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
 
 
 def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndarray:
     """Return grey values as displayed, uint8; ``is_inverted``: whether the lowest is white."""
-    padding = None
+    padding = _padding(frame, dataset)
     values = apply_modality_lut(frame, dataset)
     if tables := dataset.get("VOILUTSequence"):
         high = 2 ** int(tables[0].LUTDescriptor[2]) - 1
@@ -269,13 +303,10 @@ def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndar
         grey = _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
         is_inverted ^= float(dataset.get("RescaleSlope") or 1) < 0
     else:
-        padding = _padding(frame, dataset)
         image = values[np.isfinite(values) & ~padding]
         grey = _scale(values, *(image.min(), image.max()) if image.size else (0, 0))
     grey = 255 - grey if is_inverted else grey
-    if padding is not None:
-        grey[padding] = 0
-    return grey
+    return np.where(padding, np.uint8(0), grey) if padding.any() else grey
 
 
 def _has_full_range(frame: np.ndarray, dataset: FileDataset) -> bool:

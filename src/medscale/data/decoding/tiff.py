@@ -38,6 +38,7 @@ BY_OPENCV = (
     COMPRESSION.PACKBITS,
     COMPRESSION.DEFLATE,
 )
+PREDICTED_BY_OPENCV = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
 FORMATS: dict[int, str] = {
     SAMPLEFORMAT.INT: "signed integer",
@@ -117,6 +118,10 @@ def _is_opencvs(page: TiffPage) -> bool:
     """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
+    if _lacks_samples(page):
+        return False
+    if page.predictor != 1 and page.compression not in PREDICTED_BY_OPENCV:
+        return False
     is_turned = "Orientation" in page.tags and page.tags["Orientation"].value != 1
     if page.is_tiled and (is_turned or page.compression == COMPRESSION.NONE):
         return False  # OpenCV 5.0 turns each tile where it stands, and refuses plain tiles
@@ -130,18 +135,24 @@ def _is_opencvs(page: TiffPage) -> bool:
     return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
 
 
+def _lacks_samples(page: TiffPage) -> bool:
+    """Return whether a page of colours has fewer than three samples a pixel."""
+    return page.samplesperpixel < 3 and page.photometric not in (*GREY, PHOTOMETRIC.PALETTE)
+
+
 def _check(page: TiffPage, size: int) -> None:
     """Raise Unreadable for a feature that ``_to_rgb`` does not support, or a missing part."""
     bits, kind = _bits(page), page.photometric
-    size_words = " and ".join(map(str, bits))
+    size_words, name = " and ".join(map(str, bits)), getattr(kind, "name", kind)
     if page.sampleformat not in UNSIGNED:
         form = FORMATS.get(page.sampleformat, f"format {page.sampleformat}")
         raise _unsupported(f"{size_words}-bit {form} samples")
     if len(bits) > 1 or not 1 <= bits[0] <= 16:
         raise _unsupported(f"{size_words}-bit integer samples")
     if kind not in BY_TIFFFILE and not (kind == PHOTOMETRIC.YCBCR and page.compression in JPEG):
-        name = getattr(kind, "name", kind)
         raise _unsupported(f"{size_words}-bit samples of photometric interpretation {name}")
+    if _lacks_samples(page):
+        raise _unsupported(f"{page.samplesperpixel} samples a pixel of {name}")
     if page.imagedepth > 1:
         raise _unsupported(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):

@@ -26,7 +26,7 @@ from medscale.data.image_table import (
 )
 from medscale.data.inventory import NO_LABEL, Excluded, Inventory, Row, image_row, make_inventory
 from medscale.data.kind import DatasetKind
-from medscale.data.layout_hints import label_hints, unread_tables
+from medscale.data.layout_hints import doubtful_labels, label_hints, unread_tables
 from medscale.data.listing import Listing, list_folder
 from medscale.data.masks import without_masks
 from medscale.data.settings import Datasheet, Source
@@ -57,14 +57,16 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         rows, masks = without_masks(by_folder.values())
         left_out += masks
     else:
-        rows, left_out = rows_by_table(table, listing, by_folder)
-        notes = table.notes()
+        rows, left_out, table_notes = rows_by_table(table, listing, by_folder)
+        notes = [*table.notes(), *table_notes]
     tables = unread_tables(listing, by_folder, classes) if table is None else []
     if not rows:
         raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
         refuse_spellings(listing.root, names)
+        if source.label is None:
+            notes += doubtful_labels(listing, names, table)
     if table is None and source.label is None and classes is None:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}
@@ -74,18 +76,12 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     origin, patient_notes = _name_patients(rows, table, source.patient, columns)
     notes += tables
     notes += find_types(rows, table) if table is not None else []
-    excluded_files = [
-        file for file in listing.excluded if table is None or not _is_table(file, table, listing)
-    ]
-    excluded = [*excluded_files, *left_out, *other_classes]
+    table_file = table.file if table is not None else None
+    files = [file for file in listing.excluded if listing.root / file[0] != table_file]
+    excluded = [*files, *left_out, *other_classes]
     more = {"reads_headers": True, "patient_notes": patient_notes}
     metadata = table.metadata if table is not None else []
     return make_inventory(rows, excluded, names, notes, metadata, origin, **more)
-
-
-def _is_table(file: Excluded, table: ImageTable, listing: Listing) -> bool:
-    """Return whether a file that is no image is the table itself."""
-    return listing.root / file[0] == table.file
 
 
 def _label_by_pattern(
@@ -123,12 +119,13 @@ def _name_patients(
         if setting is None:
             return None, patients.note_on_names(rows)
         paths = [str(row["path"]) for row in rows]
-        names = patients.by_pattern(paths, setting, "patient", columns)
+        names, spellings = patients.unified(patients.by_pattern(paths, setting, "patient", columns))
         for row, name in zip(rows, names, strict=True):
             row["group"] = name
         unmatched = [path for path, name in zip(paths, names, strict=True) if name is None]
         note = f"source.patient {setting} does not match {len(unmatched):,} paths such as "
-        return f"the expression {setting}", [note + unmatched[0]] if unmatched else []
+        notes = [note + unmatched[0]] if unmatched else []
+        return f"the expression {setting}", [*spellings, *notes]
     if setting is None and patients.names_part(column):
         return None, []
     if any(row["group"] is not None for row in rows):

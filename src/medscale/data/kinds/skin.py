@@ -82,7 +82,7 @@ def _note_on_copies(rows: list[Row]) -> list[str]:
     if not copies:
         return []
     absent = len(set(copies) - {row["group"] for row in rows if not is_copy(row["path"])})
-    lacking = f" (of which {absent} are not there themselves)" if absent else ""
+    lacking = f" (of which {absent} are missing)" if absent else ""
     return [
         f"{len(copies)} of the {len(rows)} image files in folders of classes are named as "
         f"augmented copies (aug_<number>_…) of {len(set(copies))} originals{lacking}: a random "
@@ -92,7 +92,7 @@ def _note_on_copies(rows: list[Row]) -> list[str]:
 
 def _note_on_size(images: int, classes: int) -> str:
     return (
-        f"{images} images in {classes} classes are there; the project that published results "
+        f"{images} images in {classes} classes are present; the project that published results "
         "states about 245,000 in 35 classes, other users of the set count 262,874 in 34."
     )
 

@@ -154,6 +154,9 @@ class Handler(LogHandlerBase):
             if record.levelno >= self._least_level or is_notice:
                 print(record.getMessage(), file=sys.stderr)
         elif event == LogEvent.JOB_INFO:
+            # targets such as `all` come as jobs as well; they run nothing and are not expected
+            if values["jobid"] not in self._state.jobs:
+                return
             log = next(iter(values["log"] or ()), None)
             self._state.start(values["jobid"], values["rule_name"], values["wildcards"], log)
         elif event == LogEvent.JOB_FINISHED:

@@ -1,0 +1,28 @@
+"""Spellings of names of patients and classes that mean the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_NUMBER = re.compile(r"()0*(\d+?)(?:\.0+)?")  # 7, 07 or 7.0
+_NUMBERED = re.compile(r"(\D+)0*(\d+?)")  # P7 or P007; in ICD-10, L40 and L40.0 are two diagnoses
+
+
+def spelling(name: str) -> str:
+    """Return a name without differences of capitals, spaces, leading zeros and an ending ``.0``.
+
+    Spreadsheets and merged tables write one number in several of these ways.
+    """
+    text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    match = _NUMBER.fullmatch(text) or _NUMBERED.fullmatch(text)
+    return match[1] + match[2] if match else text
+
+
+def several_spellings(names: Iterable[str]) -> list[list[str]]:
+    """Return the groups of distinct names that are spellings of one name, each sorted."""
+    groups: dict[str, set[str]] = {}
+    for name in names:
+        groups.setdefault(spelling(name), set()).add(name)
+    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
