@@ -71,8 +71,7 @@ onstart:
 rule all:
     default_target: True
     input:
-        "paper/paper.pdf",
-        "config.resolved.json",
+        REPORT.final_outputs(),
 
 
 GRAPH.check_targets(workflow.rules, sys.argv)

@@ -10,13 +10,13 @@ rule enhance:
     threads: DATASETS.enhance_workers
     resources:
         timed=ALONE,
-    params:
         raw=DATASETS.raw,
+    params:
         preprocess=DATASETS.section("preprocess"),
         settings=DATASETS.benchmark("enhance"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {resources.raw:q}"
         " --preprocess {params.preprocess:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
 
@@ -31,14 +31,14 @@ rule loading:
     threads: DATASETS.loading_processes
     resources:
         timed=ALONE,
-    params:
         raw=DATASETS.raw,
+    params:
         preprocess=DATASETS.section("preprocess"),
         augment=DATASETS.section("augment"),
         settings=DATASETS.benchmark("loading"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} --index {input.index:q} --raw {resources.raw:q}"
         " --shards data/{wildcards.study:q}/shards --preprocess {params.preprocess:q}"
         " --augment {params.augment:q} --settings {params.settings:q}"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"
@@ -48,6 +48,7 @@ rule loading:
 rule formats:
     input:
         shards="data/{study}/shards/meta.json",
+        weights=RUNS.formats_weights,
     output:
         rows="measured/{study}/formats.csv",
         about="measured/{study}/formats.json",
@@ -61,6 +62,6 @@ rule formats:
         settings=DATASETS.benchmark("formats"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} --plan {params.plan:q} {params.seeds:q}"
+        "python {resources.script:q} --plan {params.plan:q} {params.seeds:q}"
         " --settings {params.settings:q} --shards data/{wildcards.study:q}/shards"
         " --marks {params.marks:q} --out measured/{wildcards.study:q} --log {log:q}"

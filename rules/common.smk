@@ -12,8 +12,9 @@ rule config:
     # it writes a small file, on a login node too, which need not start the image for it
     container:
         SLURM.no_image
+    resources:
+        script=GRAPH.script("write_json.py"),
     params:
         text=GRAPH.resolved,
-        script=GRAPH.script("write_json.py"),
     shell:
-        "python {params.script:q} {params.text:q} --out {output:q} 2> {log:q}"
+        "python {resources.script:q} {params.text:q} --out {output:q} 2> {log:q}"

@@ -10,11 +10,12 @@ rule demo_data:
         generator=DATASETS.generator_code,
         options=DATASETS.source_options,
     shell:
-        "python {params.script:q} --kind {params.kind:q} --options {params.options:q}"
+        "python {resources.script:q} --kind {params.kind:q} --options {params.options:q}"
         " --out data/raw/{wildcards.study:q} --log {log:q}"
 
 
-# Dask's settings are resources, which rerun nothing: any number of workers writes the same bytes.
+# Resources rerun nothing: any number of Dask's workers writes the same bytes, and `state` stands
+# for the content of the raw folder, not its place.
 rule index:
     input:
         DATASETS.index_inputs,
@@ -28,6 +29,7 @@ rule index:
     resources:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
+        raw=DATASETS.raw,
     params:
         source=DATASETS.source,
         layout=DATASETS.layout_code,
@@ -35,9 +37,9 @@ rule index:
         classes=DATASETS.classes_option,
         state=DATASETS.raw_state,
     shell:
-        "{resources.start}python {params.script:q} --source {params.source:q}"
-        " --split {params.split:q} {params.classes:q} --dask {resources.dask:q}"
-        " --out data/{wildcards.study:q} --log {log:q}"
+        "{resources.start}python {resources.script:q} --source {params.source:q}"
+        " --raw {resources.raw:q} --split {params.split:q} {params.classes:q}"
+        " --dask {resources.dask:q} --out data/{wildcards.study:q} --log {log:q}"
 
 
 # Only meta.json, written last, is declared: chunks stay when the job is interrupted or fails.
@@ -60,15 +62,15 @@ rule shards:
         start=SLURM.start_dask(),
         dask=DATASETS.dask,
         limits=DATASETS.limits,
-    params:
         raw=DATASETS.raw,
+        siblings=DATASETS.sibling_options,
+    params:
         preprocess=DATASETS.shard_preprocessing,
         boxes=DATASETS.box_option,
-        siblings=DATASETS.sibling_options,
     shell:
-        "{resources.start}python {params.script:q} --index {input.index:q} --raw {params.raw:q}"
-        " --preprocess {params.preprocess:q} --dask {resources.dask:q}"
-        " --limits {resources.limits:q} {params.boxes:q} {params.siblings:q}"
+        "{resources.start}python {resources.script:q} --index {input.index:q}"
+        " --raw {resources.raw:q} --preprocess {params.preprocess:q} --dask {resources.dask:q}"
+        " --limits {resources.limits:q} {params.boxes:q} {resources.siblings}"
         " --out data/{wildcards.study:q}/{wildcards.shards:q} --log {log:q}"
 
 

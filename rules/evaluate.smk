@@ -24,7 +24,7 @@ rule evaluate:
         kind=DATASETS.kind,
         titles=DATASETS.section("class_titles"),
     shell:
-        "python {params.script:q} {params.folders:q} --index {input.index:q}"
+        "python {resources.script:q} {params.folders:q} --index {input.index:q}"
         " --settings {params.settings:q} --shards {params.shards:q} {params.gradcam:q}"
         " --title {params.title:q} --kind {params.kind:q} --titles {params.titles:q}"
         " --out {output:q} --log {log:q}"
@@ -40,13 +40,15 @@ rule external:
     output:
         directory("external/{study}/{run}"),
     threads: workflow.cores or 1
-    params:
+    resources:
         raw=DATASETS.raw,
+    params:
         title=DATASETS.section("title"),
         synthetic=DATASETS.synthetic_option,
         settings=DATASETS.section("evaluate"),
     shell:
-        "python {params.script:q} {input.result:q} --index {input.index:q} --raw {params.raw:q}"
+        "python {resources.script:q} {input.result:q} --index {input.index:q}"
+        " --raw {resources.raw:q}"
         " --audit {input.audit:q} --training {input.training:q} --title {params.title:q}"
         " {params.synthetic:q} --settings {params.settings:q} --out {output:q} --log {log:q}"
 
@@ -60,7 +62,7 @@ rule reference:
         scores="measured/{study}/reference.json",
         resamples="measured/{study}/reference.csv",
     shell:
-        "python {params.script:q} {wildcards.study:q} --index {input.index:q}"
+        "python {resources.script:q} {wildcards.study:q} --index {input.index:q}"
         " --shards data/{wildcards.study:q}/shards --out measured/{wildcards.study:q} --log {log:q}"
 
 

@@ -16,7 +16,7 @@ rule export:
         settings=DATASETS.benchmark("export"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} {input.results:q} --shards data/{wildcards.study:q}/shards"
+        "python {resources.script:q} {input.results:q} --shards data/{wildcards.study:q}/shards"
         " --settings {params.settings:q} --marks {params.marks:q}"
         " --files {output.files:q} --out measured/{wildcards.study:q} --log {log:q}"
 
@@ -32,11 +32,12 @@ rule inference:
     threads: workflow.cores or 1
     resources:
         timed=1,
-    params:
         raw=DATASETS.raw,
+    params:
         settings=DATASETS.benchmark("inference"),
         marks=DATASETS.marks,
     shell:
-        "python {params.script:q} {input.results:q} --files {input.files:q} --index {input.index:q}"
-        " --raw {params.raw:q} --settings {params.settings:q} --marks {params.marks:q}"
+        "python {resources.script:q} {input.results:q} --files {input.files:q}"
+        " --index {input.index:q} --raw {resources.raw:q} --settings {params.settings:q}"
+        " --marks {params.marks:q}"
         " --out measured/{wildcards.study:q} --log {log:q}"

@@ -16,11 +16,12 @@ rule paper_pdf:
         "logs/paper.log",
     benchmark:
         "benchmarks/paper.tsv"
+    resources:
+        script=GRAPH.script("paper.py"),
     params:
         shared=REPORT.shared_options(),
-        script=GRAPH.script("paper.py"),
     shell:
-        "python {params.script:q} {input.facts:q} {params.shared:q}"
+        "python {resources.script:q} {input.facts:q} {params.shared:q}"
         " --text {input.text:q} --out {output:q} --log {log:q}"
 
 

@@ -9,11 +9,11 @@ rule profile:
     threads: RUNS.processes
     resources:
         timed=1,
+        script=GRAPH.script("profile_run.py"),
     params:
         plan=RUNS.profile_spec,
         settings=RUNS.profile_settings,
         shards=RUNS.shards,
-        script=GRAPH.script("profile_run.py"),
     shell:
-        "python {params.script:q} --plan {params.plan:q} --settings {params.settings:q}"
+        "python {resources.script:q} --plan {params.plan:q} --settings {params.settings:q}"
         " --shards {params.shards:q} --out {output:q} --log {log:q}"

@@ -9,14 +9,15 @@ for chapter in REPORT.chapters:
             partial(REPORT.inputs, chapter),
         output:
             REPORT.outputs(chapter),
+        resources:
+            script=GRAPH.script("chapter.py"),
         params:
             chapter=chapter.name,
             study=REPORT.study_option,
             arguments=partial(REPORT.arguments, chapter),
-            script=GRAPH.script("chapter.py"),
             code=REPORT.code(chapter),
         shell:
-            "python {params.script:q} {params.chapter:q} {params.study:q}"
+            "python {resources.script:q} {params.chapter:q} {params.study:q}"
             " --arguments {params.arguments:q} --log {log:q}"
 
 

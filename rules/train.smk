@@ -8,11 +8,12 @@ rule plan:
     # it writes a small file, on a login node too, which need not start the image for it
     container:
         SLURM.no_image
+    resources:
+        script=GRAPH.script("write_json.py"),
     params:
         text=RUNS.spec,
-        script=GRAPH.script("write_json.py"),
     shell:
-        "python {params.script:q} {params.text:q} --out {output:q} 2> {log:q}"
+        "python {resources.script:q} {params.text:q} --out {output:q} 2> {log:q}"
 
 
 # Checkpoints below the run's folder are not declared, so that a restarted job finds them.
@@ -20,6 +21,7 @@ rule train:
     input:
         spec="runs/{study}/{run}/{replicate}/spec.json",
         shards=RUNS.shards_file,
+        weights=RUNS.weights,
     output:
         history="runs/{study}/{run}/{replicate}/history.csv",
         timing="runs/{study}/{run}/{replicate}/timing.json",
@@ -34,10 +36,11 @@ rule train:
         timed=RUNS.timed,
         gpu=RUNS.gpus,
         start=SLURM.start,
+        script=RUNS.train_script,
     params:
         shards=RUNS.shards,
-        script=RUNS.train_script,
         code=RUNS.train_code,
     shell:
-        "{resources.start}python {params.script:q} --spec {input.spec:q} --shards {params.shards:q}"
+        "{resources.start}python {resources.script:q} --spec {input.spec:q}"
+        " --shards {params.shards:q}"
         " --out runs/{wildcards.study:q}/{wildcards.run:q}/{wildcards.replicate:q} --log {log:q}"

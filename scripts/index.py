@@ -13,7 +13,8 @@ from medscale.data.settings import Dask, Source, Split
 
 
 def main(
-    source: str = typer.Option(..., help="the study's section source as JSON, with its path"),
+    source: str = typer.Option(..., help="the study's section source as JSON, without its path"),
+    raw: Path = typer.Option(..., help="the raw folder"),
     split: str = typer.Option(..., help="the study's section split as JSON"),
     classes: str = typer.Option("null", help="the study's classes as JSON"),
     classes_of: Path | None = typer.Option(
@@ -25,11 +26,8 @@ def main(
 ) -> None:
     log.set_up(log_file)
     # The path is set after validation: a synthetic source must not have one in the configuration.
-    section = json.loads(source)
-    path = section.pop("path", None)
-    settings = Source.model_validate(section).model_copy(update={"path": path and Path(path)})
     build_index(
-        settings,
+        Source.model_validate_json(source).model_copy(update={"path": raw}),
         Split.model_validate_json(split),
         json.loads(classes) if classes_of is None else read_json(classes_of)["classes"],
         Dask.model_validate_json(dask),

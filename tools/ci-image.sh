@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prepares a runner of GitHub's Actions (Ubuntu) for `make image`, which needs 30 GB of disk and
+# Prepares a runner of GitHub's Actions (Ubuntu) for `make image`, which needs 41 GB of disk and
 # Apptainer: removes SDKs that no job of this project uses, and installs Apptainer from its PPA.
 # It refuses any other machine.
 set -euo pipefail

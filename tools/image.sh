@@ -61,15 +61,23 @@ build_docker() { # $1: base or nothing
 
 keep_log() { cp "$work/log" "$folder/build.log"; }
 
-convert() {
+need_disk() { # $1: MB that a step takes below containers/ for a while
+  local free
+  free=$(df -Pm "$folder" | awk 'NR==2 {print $4}')
+  [ "$free" -ge "$1" ] || die "$folder has $free MB free; this step needs $1 MB for a while. Free some disk and type the same again: finished steps are kept"
+}
+
+convert() { # holds the archive, its layers, the files and the SIF at the same time
+  need_disk 32000
   "$docker" save "$(cat "$work/id")" | python3 tools/store_layers.py >"$work/image.tar"
   "$apptainer" build --force --disable-cache --mksquashfs-args "$squash" "$work/image.sif" "docker-archive:$work/image.tar" \
-    >"$work/log" 2>&1 || { keep_log; die "Apptainer could not convert the image; all it said is in containers/build.log"; }
+    >"$work/log" 2>&1 || { tail -n 2 "$work/log" >&2; keep_log; die "Apptainer could not convert the image; all it said is in containers/build.log"; }
   rm "$work/image.tar"
 }
 
 build_apptainer() { # $1: base or nothing; a folder is a system's files
   local arguments=() part bootstrap=docker
+  need_disk 16000
   if [ -e "${1:-}" ]; then bootstrap=localimage; fi
   for part in $(what_it_is) ${1:+BASE=$1}; do arguments+=(--build-arg "$part"); done
   "$apptainer" build --force --disable-cache --mksquashfs-args "$squash" --build-arg "BOOTSTRAP=$bootstrap" "${arguments[@]}" \

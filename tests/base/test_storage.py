@@ -44,6 +44,11 @@ def test_a_command_ends_with_one_sentence(error, capsys):
     assert len(message.splitlines()) == 1
 
 
+def test_of_a_copy_the_written_file_is_named() -> None:
+    fault = storage_fault(OSError(errno.ENOSPC, "No space left on device", "/a", None, "/b"))
+    assert str(fault).startswith("/b: no space left on device")
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x")])
 def test_another_error_stays_a_bug(error):
     assert storage_fault(error) is None

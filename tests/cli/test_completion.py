@@ -110,3 +110,12 @@ def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(
     facts = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     assert facts["stages"] == [{"study": "skin", "stage": "index", "jobs": 1, "seconds": 2.5}]
     assert facts["studies"][0]["figures"] == [str(tmp_path / "figures" / "skin" / "accuracy.pdf")]
+
+
+def test_a_path_of_the_home_folder_may_follow_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "raw").write_text("a file")
+    invocation = CliRunner().invoke(main, ["data", "fetch", "skin", "--to=~/raw"])
+    assert str(invocation.exception) == f"{tmp_path / 'raw'} is a file; name the raw folder"

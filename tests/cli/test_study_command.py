@@ -61,6 +61,20 @@ def test_ctrl_c_during_an_import_ends_without_a_traceback(
     assert process.stderr.strip() == line
 
 
+def test_ctrl_c_while_the_commands_are_built_ends_without_a_traceback() -> None:
+    program = """
+import runpy, sys, typer.main
+def stop(*_):
+    raise KeyboardInterrupt
+typer.main.get_command = stop
+sys.argv = ["medscale", "show"]
+runpy.run_module("medscale.cli", run_name="__main__")
+"""
+    command = [sys.executable, "-c", program]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (process.returncode, process.stderr) == (EXIT_INTERRUPTED, "medscale: stopped\n")
+
+
 @pytest.mark.parametrize(
     ("text", "scale", "expected"),
     [

@@ -26,7 +26,8 @@ def test_sacct_shows_what_the_run_asked_for(
     rig: Rig, study: Path, run: str, outcome: list[str]
 ) -> None:
     nodes, tasks, cpus, gpus = REQUESTED[run]
-    (job,) = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
+    # the last one: in a folder that stays (--cluster-folder), a change of code trains again
+    *_, job = rig.accounts(Comment=f"train glaucoma/{run} seed1 ({study})", State="COMPLETED")
     allocation = dict(part.split("=") for part in job["AllocTRES"].split(","))
     assert (job["AllocNodes"], allocation["node"], allocation["cpu"]) == (
         str(nodes),

@@ -188,7 +188,7 @@ def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
             {"like": "skin", "source": {"kind": "skin", "of": "dermatology"}},
             "which are another study's",
         ),
-        ({"variant_of": "nix"}, "must name another study"),
+        ({"variant_of": "nix"}, "there is no study 'nix'; name a study that exists"),
     ],
 )
 def test_whose_images_a_study_uses_is_checked(study, message):

@@ -159,3 +159,89 @@ def test_snakemake_refuses_a_key_written_twice(tmp_path: Path) -> None:
     assert process.returncode != 0
     assert "twice.yaml: a key is written twice" in process.stderr
     assert "scale: lines 1 and 2" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: 1\nb: Müller\n".encode("latin-1"), ", line 2: not UTF-8; save the file"),
+        ("a: 1\n".encode("utf-16"), ", line 1: not UTF-8; save the file"),
+        (b"a: 1\nb: \x07\n", r", line 2: not valid YAML: the control character '\x07'; remove it"),
+        (b"a:\n\t- 1\n", r", line 2, column 1: not valid YAML: found character '\t'"),
+        (b"a: 1\n---\na: 2\n", ", line 2, column 1: not valid YAML: but found another document"),
+        (b"a: 1\nb: &x\n  c: [*x]\n", ", line 2: what this anchor names contains itself"),
+    ],
+)
+def test_a_file_that_is_no_tree_of_settings_is_one_message(tmp_path, content, message):
+    file = tmp_path / "x.yaml"
+    file.write_bytes(content)
+    with pytest.raises(MedscaleError) as caught:
+        read_yaml(file)
+    assert str(caught.value).startswith(f"{file}{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_from_windows_is_read(tmp_path):
+    (tmp_path / "x.yaml").write_bytes(b"\xef\xbb\xbfa: 1\r\nb: &x [2]\r\nc: *x\r\n")
+    assert read_yaml(tmp_path / "x.yaml") == {"a": 1, "b": [2], "c": [2]}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("seeds: [true]", ["seeds.0: must be a whole number (found 'true')"]),
+        (
+            "studies: {glaucoma: {augment: {hflip: yes}}}",
+            ["studies.glaucoma.augment.hflip: must be a number (found 'true')"],
+        ),
+        ("studies: {skin: {recipe: }}", ["studies.skin.recipe: must be a section of settings"]),
+        (
+            "studies: {skin: {models: {resnet50: {name: resnet18}}}}",
+            ["studies.skin: models.resnet50.name is 'resnet18', but a run whose name ends with"],
+        ),
+        (
+            "studies: {skin: {external: [{title: x}]}}",
+            ["studies.skin.external.0.source: this setting is missing"],
+        ),
+        (
+            "studies: {skin: {split: {held_out: [a]}}}",
+            ["studies.skin.split.held_out: a list of values makes a variant of each"],
+        ),
+        (
+            "studies: {skin: {split: {train: 0.9}}}",
+            ["studies.skin.split: train + val + test must be 1"],
+        ),
+        (
+            "studies: {a: {like: b}, b: {like: a}}",
+            [
+                "studies.a.like is 'b', which itself inherits from a; give one",
+                "studies.b.like is 'a', which itself inherits from b; give one",
+            ],
+        ),
+        ("studies: {My Study: }", []),
+        (
+            "studies: {My Study: {like: skin, source: {kind: skin}}}",
+            ["studies.My Study: a study's name has small letters"],
+        ),
+        ("scales: {demo: {}}", ["scales: there is no such setting; scales are read from config.y"]),
+        ("stand_in_gpu: true", ["stand_in_gpu is for scale demo only"]),
+        (
+            "studies: {dermatology: {benchmarks: {export: {formats: [fp8]}}}}",
+            ["studies.dermatology.benchmarks.export.formats: 'fp8' is unknown"],
+        ),
+        ('only: "skin, melanoma,"', []),
+    ],
+)
+def test_a_mistake_has_its_place_and_no_consequences(tmp_path, text, lines):
+    file = tmp_path / "x.yaml"
+    file.write_text(f"{text}\n")
+    layers = Layers(ROOT / "config.yaml", [Layer(str(file), read_yaml(file))])
+    try:
+        validate(layers, [file], check_model)
+        found = []
+    except MedscaleError as error:
+        found = str(error).split("\n  ")[1:]
+    assert len(found) == len(lines), found
+    for line, start in zip(found, lines, strict=True):
+        assert line.removeprefix(str(file)).split(": ", 1)[1].startswith(start)
+        assert line.startswith(str(file))

@@ -102,7 +102,7 @@ def test_points_read_the_index_and_the_shards_of_their_study() -> None:
     assert runs.index(point) == "data/glaucoma/index.parquet"
     # A sweep must not make the shards of its study again.
     siblings = Datasets(graph).sibling_options(SimpleNamespace(study="glaucoma", shards="shards"))
-    assert siblings == ["--beside", "data/glaucoma_published/shards"]
+    assert siblings == "--beside data/glaucoma_published/shards"
     assert not [path for path in graph.results() if "_lr_" in path]  # tested on demand
     assert point.study in graph.trained
 

@@ -178,12 +178,13 @@ def run_script(study: Path, name: str, **options: str) -> subprocess.Popen[str]:
 
 def test_the_scripts_from_raw_to_shards_with_a_kill_between(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"a": 30, "b": 30})
-    source = '{"kind":"folder","path":"raw","synthetic":false,"options":{}}'
+    source = '{"kind":"folder","synthetic":false,"options":{}}'
     split = Split().model_dump_json()
     process = run_script(
         tmp_path,
         "index.py",
         source=source,
+        raw="raw",
         split=split,
         classes="null",
         dask='{"workers":1}',

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from data_trees import image_bytes, index_and_summary, picture
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
+from medscale.data.decoding.silence import silence
 from medscale.data.demo.xray import dicom_file
 from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
 from medscale.data.index import make_index
@@ -545,3 +548,14 @@ def test_shards_are_made_from_dicom(tmp_path: Path) -> None:
     assert make_chunk(str(tmp_path), 0, "key", str(tmp_path), [image], recipe) == 0
     expected = preprocess(decode((tmp_path / "x.dcm").read_bytes()), recipe)
     assert np.array_equal(np.load(tmp_path / "images-00000.npy")[0], expected)
+
+
+def test_the_callers_warnings_come_back_when_threads_overlap() -> None:
+    before, level = list(warnings.filters), logging.getLogger("pydicom").level
+    first, second = silence(), silence()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logging.getLogger("pydicom").level == logging.CRITICAL
+    second.__exit__(None, None, None)
+    assert (list(warnings.filters), logging.getLogger("pydicom").level) == (before, level)

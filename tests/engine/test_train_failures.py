@@ -198,3 +198,11 @@ def test_a_run_over_two_nodes_without_a_meeting_point_is_reported(training, monk
     plan = a_plan(training, "ddp_2cpu", node={"cpus": 1, "gpus": 0})
     with pytest.raises(MedscaleError, match="runs on 2 nodes"):
         launch(plan, "worker", {}, cards.reserve)
+
+
+def test_signals_have_the_callers_handlers_again_after_a_run(training):
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGQUIT)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(MedscaleError):
+        launch(a_plan(training, "serial_1cpu"), "no_such_module", {}, cards.reserve)
+    assert [signal.getsignal(number) for number in numbers] == before

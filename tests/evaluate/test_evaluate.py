@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -296,3 +298,21 @@ def test_a_result_folder_is_replaced_whole_or_not_at_all(tmp_path):
     with whole_folder(folder) as new:
         (new / "new.txt").write_text("new")
     assert [file.name for file in folder.iterdir()] == ["new.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
+
+
+def test_a_result_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    folder, replace = tmp_path / "result", os.replace
+
+    def fail_once(source, target):
+        if target == folder and (source / "new.txt").exists():
+            raise OSError(errno.EIO, "Input/output error")
+        replace(source, target)
+
+    with whole_folder(folder) as new:
+        (new / "old.txt").write_text("old")
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(MedscaleError, match="cannot be replaced"), whole_folder(folder) as new:
+        (new / "new.txt").write_text("new")
+    assert [file.name for file in folder.iterdir()] == ["old.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]

@@ -24,7 +24,8 @@ def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
         [{"metric": name, "mean": 0.8, "low": 0.7, "high": 0.9} for name in ("auroc", "mcc", "new")]
     )
     # Equal seeds, as equal numbers of patients have: the resamples must not be taken as paired.
-    assessment = SimpleNamespace(scores=outside, resamples=resamples(0.8, 0.03, 1))
+    content = {"scores": outside, "resamples": resamples(0.8, 0.03, 1), "not_averaged": []}
+    assessment = SimpleNamespace(**content)
     table = shift(summary, resamples(0.9, 0.04, 1), assessment).set_index("metric")
     assert table.index.tolist() == ["auroc", "mcc"]
     auroc = table.loc["auroc"]
@@ -33,6 +34,23 @@ def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
     ends = [auroc["difference_low"], auroc["difference_high"]]
     assert ends == pytest.approx([-0.1 - half, -0.1 + half], abs=0.01)
     assert np.isnan(table.loc["mcc", "difference_low"])
+
+
+def test_averages_over_different_classes_are_not_compared():
+    names = ["accuracy", "balanced_accuracy", "auroc", "auprc", "f1_macro", "f1_weighted", "mcc"]
+    score = {"mean": 0.9, "low": 0.86, "high": 0.94}
+    summary = {"metrics": {"test": dict.fromkeys(names, score)}, "not_averaged": ["nevus"]}
+    scores = pd.DataFrame([{"metric": name} | score for name in names])
+    content = {"scores": scores, "resamples": resamples(0.8, 0.03, 1)}
+
+    def compared(not_averaged: list[str]) -> list[str]:
+        outside = SimpleNamespace(**content, not_averaged=not_averaged)
+        table = shift(summary, resamples(0.9, 0.04, 1), outside)
+        assert table["outside"].notna().all()
+        return table.loc[table["difference"].notna(), "metric"].tolist()
+
+    assert compared(["nevus"]) == names
+    assert compared([]) == compared(["nevus", "melanoma"]) == ["accuracy", "f1_weighted", "mcc"]
 
 
 def test_temperatures_and_thresholds_are_those_of_the_result():

@@ -127,7 +127,20 @@ def test_holm_adjusts_in_steps():
     ],
 )
 def test_equality_is_read_from_the_interval(low, high, expected):
-    assert paired.reading(low, high, 2.0) == expected
+    assert paired.reading(low, high, 2.0, 200) == expected
+
+
+@pytest.mark.parametrize("margin", [0.5, 2.0, 5.0, 20.0])
+def test_equal_answers_to_few_images_do_not_show_equality(margin):
+    fewest = paired.fewest_patients(margin)
+    # The probability that no answer differs, if those of this share of the patients do.
+    assert (1 - margin / 100) ** fewest <= 0.025 < (1 - margin / 100) ** (fewest - 1)
+    assert paired.reading(0.0, 0.0, margin, fewest) == paired.SAME
+    assert paired.reading(0.0, 0.0, margin, fewest - 1) == paired.OPEN
+    ends = 0.1 * margin, 0.9 * margin
+    assert paired.reading(*ends, margin, fewest - 1) == paired.APART
+    assert paired.reading(0.0, 0.0, 100.0, 1) == paired.SAME
+    assert paired.reading(0.0, 0.0, 0.0, 10**6) == paired.OPEN
 
 
 def test_runs_stand_beside_the_baseline():
@@ -137,7 +150,7 @@ def test_runs_stand_beside_the_baseline():
     worse = [scored(labels, 0.5, rng, 3) for _ in range(2)]
     runs = [predicted(labels, *odds) for odds in (worse, base, base)]
     table = paired.compare(
-        ["worse", "base", "same"], runs, 1, 2.0, bootstrap.draw(120, 400, 0)
+        ["worse", "base", "same"], runs, 1, 5.0, bootstrap.draw(120, 400, 0)
     ).set_index("run")
     same_run, worse_run = table.loc["same"], table.loc["worse"]
     assert (

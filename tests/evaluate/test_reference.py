@@ -56,6 +56,20 @@ def test_its_resamples_are_paired_with_those_of_the_runs(tmp_path):
     assert linear["method"]["features"] == "32 x 32 pixels, grey"
 
 
+def test_averages_are_over_the_classes_of_the_runs(tmp_path):
+    index = make_index(tmp_path / "data", ["a", "b", "c"], images=240)
+    is_rare = (index["label"] == "c") & (index["split"] == "test")
+    index = index.drop(index[is_rare].index[3:]).reset_index(drop=True)
+    is_rare = (index["label"] == "c") & (index["split"] == "test")
+    levels = index["label"].cat.codes.to_numpy() * ~is_rare.to_numpy()  # such images look like a
+    images = np.broadcast_to(20 + 60 * levels[:, None, None, None], (len(index), 40, 40, 3))
+    shards = open_shards(tmp_path / "shards", index, images.astype(np.uint8))
+    linear, _ = reference("s", shards, index, 20)
+    scores = linear["metrics"]["test"]
+    assert scores["accuracy"]["mean"] == 1 - is_rare.sum() / (index["split"] == "test").sum()
+    assert scores["balanced_accuracy"]["mean"] == 1  # two thirds, if it included the class c
+
+
 def test_a_class_that_training_lacks_has_no_probability(tmp_path):
     index = make_index(tmp_path / "data", ["a", "b", "c"])
     index.loc[(index["split"] == "train") & (index["label"] == "c"), "split"] = "val"

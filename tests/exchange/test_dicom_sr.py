@@ -147,6 +147,17 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
         dicom_sr.write(
             tmp_path / "sr", SimpleNamespace(classes=["a", "b"]), twice, [None] * 2, [None] * 2
         )
+    for folder, items, code, text in (
+        (tmp_path / "sr", twice, [], r"several images are named x\.dcm"),
+        (tmp_path / "sr", twice[:1], ["c=SCT:1:x"], "write CLASS=SCHEME:VALUE:MEANING"),
+        (tmp_path / "no.dcm", twice[:1], [], r"no\.dcm is a file"),
+    ):
+        with pytest.raises(MedscaleError, match=text):
+            dicom_sr.check(folder, items, ["a", "b"], code)
+    long = "psoriasis, lichen planus and other papulosquamous diseases"
+    with pytest.raises(MedscaleError, match=f"Probability of {long}.*--code CLASS"):
+        dicom_sr.check(tmp_path / "sr", twice[:1], [long, "b"], [])
+    dicom_sr.check(tmp_path / "sr", twice[:1], [long, "b"], [f"{long}=99X:1:papulosquamous"])
     assert not (tmp_path / "sr").exists()
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"need highdicom.*pip install 'medscale\[exchange\]'"):

@@ -190,6 +190,9 @@ def test_other_files_and_damaged_weights_are_refused(
     with pytest.raises(MedscaleError, match="SHA-256 differs"):
         publish(copy, tmp_path / "model", data=result.parents[2] / "data" / "glaucoma")
     assert not (tmp_path / "model").exists()
+    (copy / "summary.json").write_text("{}")
+    with pytest.raises(MedscaleError, match="is no summary of this version"):
+        publish(copy, tmp_path / "model")
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
     with pytest.raises(MedscaleError, match=r"pip install 'medscale\[exchange\]'"):
         publish(result, tmp_path / "model")

@@ -104,6 +104,11 @@ def test_faults_are_named_before_anything_is_written(
         exchange.track([result, copy], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match=r"has no summary\.json"):
         exchange.track([tmp_path], tmp_path / "mlruns")
+    (copy / "summary.json").unlink()  # a hard link or a copy
+    for content, text in (("{}", "no 'study'"), ("[]", "is no summary of this version")):
+        (copy / "summary.json").write_text(content)
+        with pytest.raises(MedscaleError, match=text):
+            exchange.track([copy], tmp_path / "mlruns")
     with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result)
     with pytest.raises(MedscaleError, match="is not a file store of MLflow"):

@@ -22,7 +22,7 @@ from medscale.measure.scaling.convergence import (
     refuse_unreachable,
     times_to,
 )
-from medscale.measure.scaling.target import Target, target_of
+from medscale.measure.scaling.target import Target, factor_of, target_of
 
 REFERENCE = [10, 11, 10, 9, 10]
 PLANNED = 20
@@ -53,6 +53,7 @@ def test_the_target_is_one_that_each_replicate_of_the_baseline_reaches() -> None
     assert target.value == pytest.approx(0.4 / 0.8)
     assert [target.epoch(h) for h in losses] == [2, 2]
     assert target.words == "validation loss of at most 0.5"
+    assert (factor_of("val_loss", 0.8), factor_of("val_accuracy", 0.8)) == (1.25, 0.8)
     assert target_of(reference, "val_accuracy", 0.85, 0.95) == Target("val_accuracy", 0.85)
 
 

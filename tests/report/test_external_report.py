@@ -56,19 +56,22 @@ def make_external(folder: Path, result: Path, name: str) -> None:
 
 def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     sources = {"source": ["BEH", "G1020"]}
-    variant = {"variant_of": "glaucoma", "split": {"held_out": ["BEH"]}, "runs": ["serial_1cpu"]}
+    runs = ["serial_1cpu", "serial_1gpu"]
+    variant = {"variant_of": "glaucoma", "split": {"held_out": ["BEH"]}, "runs": runs}
     clinic = {"title": "Clinic B & C", "source": {"kind": "folder", "path": "b"}}
     settings = {"external": [clinic], "runs": ["serial_1cpu"], "baseline": "serial_1cpu"}
     results = [
-        make_study(tmp_path, "glaucoma", TWO, ["serial_1cpu"], metadata=sources)[0],
-        make_study(tmp_path, "site_beh", TWO, ["serial_1cpu"])[0],
+        make_study(tmp_path, "glaucoma", TWO, runs, metadata=sources)[0],
+        make_study(tmp_path, "site_beh", TWO, runs)[0],
     ]
     make_external(tmp_path, results[0], "glaucoma_external1")
     studies = {"glaucoma": settings, "site": variant}
     config = load(ROOT / "config.yaml", {"scale": "demo", "studies": studies})
     make_chapter(tmp_path, config, "glaucoma", "external")
     tables = tmp_path / "tables" / "glaucoma"
-    table = pd.read_csv(tables / "external.csv").set_index("set")
+    table = pd.read_csv(tables / "external.csv")
+    assert table["run"].tolist() == ["serial_1cpu", *runs]
+    table = table[table["run"] == "serial_1cpu"].set_index("set")
     assert table["kind"].to_dict() == {"Clinic B & C": "external set", "source: BEH": "held out"}
     clinic_row, source_row = table.loc["Clinic B & C"], table.loc["source: BEH"]
     inside, variant_result = (read_result(folder) for folder in results)
@@ -83,6 +86,6 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
     facts = read_json(tables / "external.json")
     assert facts["sets"][0]["copies"]["train"] == 2
-    assert facts["held_out"] == 1
+    assert facts["sources"] == ["source: BEH"]  # one source, which two runs held out
     for name in ("external", "external_scores"):
         assert (tmp_path / "figures" / "glaucoma" / f"{name}.pdf").stat().st_size > 1000

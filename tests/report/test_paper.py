@@ -141,6 +141,7 @@ def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two_studies):
         ("<< 0.0001|setting >> << 8|setting >> << 2.0|setting >>", "0.0001 8 2"),
         ('<< {"low": 0.84, "high": 0.902}|interval("percent") >>', "84.0--90.2"),
         ('<< {"low": -1, "high": 2}|interval("ratio") >>', r"\ensuremath{-}1.00 to 2.00"),
+        ('<< {"low": none, "high": none}|interval("ratio") >>', "no interval"),
         ('<< {"low": -0.456, "high": -0.023}|magnitudes >>', "2.3 to 45.6"),
         ('<< {"low": 0.0841, "high": 0.0842}|extent("percent") >>', "8.4"),
         ('<< {"low": 0.0841, "high": 0.1}|extent("percent") >>', "8.4--10.0"),

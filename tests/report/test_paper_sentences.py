@@ -23,7 +23,7 @@ LOSS: dict[str, Any] = {
 NO_EFFECT: dict[str, Any] = {
     "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
     "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
-    "margins": [2.0],
+    "margins": [2.0], "fewest_patients": 183, "too_few_patients": [],
 }  # fmt: skip
 
 
@@ -92,13 +92,127 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
     counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
     text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
     assert (
-        "of two parallel runs with repeated seeds, one is faster and one is slower by a "
-        r"95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
+        "of two parallel runs with repeated seeds, one is faster and one is slower than one device "
+        r"by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
     ) in text
     text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
     assert (
         "not measured, since all parallel runs were carried out by CPU processes in place of GPUs."
     ) in text
+
+
+@pytest.mark.parametrize(
+    ("counts", "in_results", "in_conclusion"),
+    [
+        ({"faster": 1}, "It is faster (95", "the parallel run with repeated seeds is faster than"),
+        ({"slower": 1}, "It is slower (95", "the parallel run with repeated seeds is slower than"),
+        (
+            {},
+            "It is not shown to be faster or slower (the 95",
+            "the parallel run with repeated seeds is not shown to be faster or slower than",
+        ),
+        (
+            {"parallel": 2, "unrepeated": 1, "faster": 1},
+            "one of them has one seed, and so no interval. The other is faster",
+            "the parallel run with repeated seeds is faster than one device by",
+        ),
+        ({"unrepeated": 1}, "; with one seed, it has no", "; with one seed, the speedup has no"),
+        (
+            {"parallel": 2, "unrepeated": 2},
+            "; with one seed each, none has an interval.",
+            "; with one seed each, no speedup has an interval.",
+        ),
+    ],
+)
+def test_a_single_parallel_run_is_not_counted_among_several(counts, in_results, in_conclusion):
+    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 1.7, "low": 1.5, "high": 1.9}
+    usual = {"parallel": 1, "unrepeated": 0, "faster": 0, "slower": 0, "fastest": best}
+    synthesis = NO_EFFECT | usual | counts
+    assert in_conclusion in section("conclusion", synthesis=synthesis)
+    synthesis |= {"fastest": best | {"efficiency": 0.85}}
+    assert in_results in results(synthesis)
+
+
+def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
+    """Return the section of results for studies with these facts of scaling."""
+    usual = {
+        "not_comparable": [], "fitted": False, "cores": None, "same_scores": [], "tested_once": 0,
+        "shares": {"data": None}, "published": {"pairs": 0}, "repeated_stand_ins": 0,
+        "another_network": 0, "reaching": {},
+    }  # fmt: skip
+    scope = {"project": [], "precisions": ["full"], "stand_ins": False, "scaled": True}
+    scope |= {"compared": False, "prices": []}
+    scores = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("auroc", "accuracy")}
+    studies = [
+        {"title": f"S{number}", "name": f"s{number}", "reported": False, "scaling": scaling}
+        | {"communication_measured": True, "runs": []}
+        | {"baseline": {"label": "serial", "scores": scores, "linear": "better"}}
+        | {"linear": {"scores": scores}}
+        for number, scaling in enumerate(scalings)
+    ]
+    return section("results", synthesis=usual | synthesis, scope=scope, studies=studies)
+
+
+def test_a_single_verdict_is_stated_without_a_count():
+    verdict = {"words": "inconclusive", "runs": 1, "once": 1, "everywhere": ""}
+    counts = {"tested": 1, "tested_once": 1, "tested_parallel": 1, "verdicts": [verdict]}
+    text = results(NO_EFFECT | counts)
+    assert "Its accuracy is inconclusive (one seed) (Figure" in text
+    assert "too small" not in text
+    assert "This verdict rests on one seed" in text
+
+
+@pytest.mark.parametrize(
+    ("studies", "small", "words"),
+    [
+        (
+            1,
+            ["S0"],
+            "The test set is too small to show equality within the margin, which takes 1",
+        ),
+        (2, ["S0", "S1"], "All test sets are too small"),
+        (2, ["S0"], r"The test set of \emph{S0} is too small"),
+        (3, ["S0", "S2"], r"The test sets of \emph{S0} and \emph{S2} are too small"),
+    ],
+)
+def test_test_sets_that_cannot_show_equality_are_named(studies: int, small: list[str], words: str):
+    scaling = {"target": None, "best": []}
+    counts = {"tested": 2, "tested_parallel": 2, "verdicts": [], "too_few_patients": small}
+    assert words in results(NO_EFFECT | counts, *[scaling] * studies)
+
+
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        ([0.95], r"the target, which is 95\,\% of the best validation accuracy that every"),
+        ([None], r"until a validation accuracy of at least 80\,\%."),
+        ([0.95, 0.95], r"the target, which is 95\,\% of the best validation accuracy that every"),
+        ([None, 0.95], r"the target, which Appendix~\ref{sec:studies} states for each study."),
+    ],
+)
+def test_a_target_is_that_of_the_configuration_or_derived(shares: list[float | None], words: str):
+    usual = {"metric": "validation accuracy", "target": 0.8, "best": []}
+    usual |= {"target_words": "validation accuracy of at least 80 %"}
+    assert words in results(NO_EFFECT, *(usual | {"share": share} for share in shares))
+
+
+@pytest.mark.parametrize(
+    ("larger", "overlap", "in_results", "in_conclusion"),
+    [
+        (True, False, "The two intervals do not overlap.", "one seed each)."),
+        (False, True, "The two intervals overlap, so", ", with intervals that overlap."),
+        (False, False, "do not overlap, but the split is not shown", "one seed each)."),
+    ],
+)
+def test_intervals_of_two_effects_are_compared(larger, overlap, in_results, in_conclusion):
+    effect = {"title": "Skin", "words": "a split", "mode": "random", "amp": False}
+    effect |= {"accuracy": 0.5, "accuracy_other": 0.7, "change": 24.0, "once": "one seed each"}
+    effect |= {"change_low": 10.0, "change_high": 40.0, "train": None}
+    facts = {"leakage": effect, "parallel_effect": effect, "other_splits": []}
+    facts |= {"leakage_is_larger": larger, "effects_overlap": overlap}
+    assert in_results in results(NO_EFFECT | facts)
+    text = section("conclusion", synthesis=NO_EFFECT | facts)
+    assert in_conclusion in text.removesuffix(text.partition(" Nothing here")[1])
 
 
 def test_runs_are_counted_by_what_is_known_of_their_accuracy():
@@ -122,6 +236,9 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
     assert words("worse", verdict("equal", 2)) == (
         r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
         "their baseline is worse than a linear reference."
+    )
+    assert words("", open_verdicts[1]) == (
+        "of five parallel runs, no difference is established for any (three with one seed)."
     )
     assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
         "for the parallel run no difference is established."

@@ -13,6 +13,7 @@ from medscale.data import patients
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.summary import summarise
 from medscale.report.datasheet.make import make
+from medscale.report.names import OVER
 from medscale.report.paper.facts import scope
 from medscale.report.result.card import model_card
 from medscale.report.show import show
@@ -109,7 +110,10 @@ def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:
 
 def test_the_paper_tells_unknown_patients_from_those_known_in_part():
     study = {"runs": [], "reported": False, "personal": False, "model": {"name": "medical_cnn"}}
-    study |= {"networks": [], "over": "images", "scaling": {"superlinear": [], "prices": []}}
+    study |= {"networks": [], "scaling": {"superlinear": [], "prices": []}}
     states = {"a": patients.KNOWN, "b": patients.PARTLY, "c": patients.NOT_KNOWN}
-    together = scope([study | {"title": t, "patients": state} for t, state in states.items()])
+    together = scope(
+        [study | {"title": t, "patients": s, "over": OVER[s]} for t, s in states.items()]
+    )
+    assert together["over"] == ["patients", "images"]  # not "patients or patients or images"
     assert (together["unknown_patients"], together["partly_known"]) == (["c"], ["b"])

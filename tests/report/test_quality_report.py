@@ -13,6 +13,7 @@ from medscale.report.gradcam.make import mark_empty
 from medscale.report.overview.figures import coinciding
 from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
+from medscale.report.quality.tables import gaps
 from medscale.report.result.gallery import some_cases
 
 
@@ -20,6 +21,14 @@ def gap(part: str, value: tuple[float, ...], ends: tuple[float, ...]) -> dict[st
     row = {"by": "view", "part": part, "class": "ill", "wanted": 0.9, "rate": "specificity"}
     row |= dict(zip(("value", "low", "high"), value, strict=True)) | {"images": 15}
     return row | dict(zip(("gap", "gap_low", "gap_high"), ends, strict=True))
+
+
+def test_a_rate_of_too_few_images_has_no_empty_brackets():
+    undefined = (np.nan,) * 3
+    parts = pd.DataFrame([gap("AP", undefined, undefined), gap("PA", (0.9, 0.8, 1.0), undefined)])
+    text = gaps(parts, ["ill"])
+    assert "view: AP & specificity & 15 & -- \\\\" in text
+    assert "view: PA & specificity & 15 & 90.0 (80.0--100.0) \\\\" in text
 
 
 def test_thresholds_with_a_benefit_are_named_by_ranges():

@@ -415,27 +415,6 @@ def test_what_the_variants_change_is_recognized_by_their_settings():
     assert changed(full, "dermatology") == no_changes
 
 
-def test_an_interval_apart_that_no_test_confirms_is_reported(study):
-    folder = study.folder / "tables" / "glaucoma"
-    table = pd.read_csv(folder / "tests.csv")
-    outside = (table["accuracy_low"] > 0) | (table["accuracy_high"] < 0)
-    alone = table.loc[outside & ~(table["accuracy_p_holm"] < 0.05), "run"]
-    assert outside.any()
-    assert read_json(folder / "quality.json")["interval_alone"] == [
-        names.label(run) for run in alone
-    ]
-
-
-def test_the_largest_speedup_is_reported_of_runs_on_several_devices(study):
-    facts = read_json(study.folder / "tables" / "glaucoma" / "facts.json")
-    best = facts["fastest"]
-    times = pd.read_csv(study.folder / "tables" / "glaucoma" / "timing.csv").set_index("run")
-    run = times.loc[times["devices"] > 1, "speedup"].idxmax()
-    assert best["label"] == names.label(run)
-    assert best["baseline"] == names.label(times.loc[run, "baseline"])
-    assert best["speedup"] == pytest.approx(times.loc[run, "speedup"])
-
-
 def test_the_file_of_published_figures_says_which_run_each_belongs_to():
     table = compare(read_reported(ROOT / "reported.yaml", "dermatology"), []).set_index("item")
     assert table.loc["seconds_5_epochs / 2", "run"] == "ddp_amp_2gpu"

@@ -92,6 +92,7 @@ def study(runs: list[str], **changes: Any) -> StudyRuns:
     summaries = {
         run: {
             "seeds": [1, 2],
+            "counts": {"test": {"images": 300, "groups": 200}},
             "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
             "global_batch": 64 if "bs64" in run else 32,
             "learning_rate": 1e-3,
@@ -254,7 +255,7 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
         summary["metrics"]["test"]["accuracy"]["values"] = [0.8]
     runs = all_runs([member])
     text = verdicts_table(runs)
-    assert "no run on 1 GPU" in text
+    assert "no serial run on 1 GPU" in text
     networks = study(["serial_1gpu", "serial_1gpu_resnet50"])
     networks.tables["timing"]["baseline"] = ["serial_1gpu", "serial_1gpu_resnet50"]
     of_network = verdicts_table(all_runs([networks]))
@@ -281,7 +282,7 @@ def test_published_speedups_are_counted_by_the_interval_of_ours():
         [member], all_runs([member]), split_effects([member], pd.DataFrame(), []), pairs
     )
     assert counted["published"] == {
-        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "without_higher": 1,
+        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1,
         "studies": ["glaucoma"],
     }  # fmt: skip
 
@@ -313,9 +314,14 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
     assert counted["parallel_effect"]["once"] == "one of the two with one seed"
     assert counted["leakage"]["copies"] is None
     assert not counted["leakage_is_larger"]
+    assert counted["effects_overlap"]
     assert counted["other_splits"] == []
     effects.loc[1, "change_high"] = 9.0
-    assert facts([member], all_runs([member]), effects, pairs)["leakage_is_larger"]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (True, False)
+    effects.loc[1, ["change", "change_low", "change_high"]] = [-30.0, -40.0, -20.0]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (False, False)
     effects["kind"] = ["split", "parallel", "split"]
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["leakage"]["title"] == "b"
@@ -372,6 +378,16 @@ def test_the_facts_count_what_intervals_show():
         "different within the margin": 1,
         "lower": 1,
     }
+
+
+def test_a_test_set_that_is_too_small_for_the_margin_is_named():
+    members = [study(["serial_1gpu"], name=name, title=name) for name in ("large", "small")]
+    members[1].summaries["serial_1gpu"]["counts"] = {"test": {"images": 300, "groups": 182}}
+    runs, effects = all_runs(members), split_effects(members, pd.DataFrame(), [])
+    counted = facts(
+        members, runs, effects, published_pairs(members, runs, {"large": [], "small": []})
+    )
+    assert (counted["fewest_patients"], counted["too_few_patients"]) == (183, ["small"])
 
 
 def test_speedups_of_stand_ins_are_not_counted():

@@ -45,6 +45,18 @@ def test_runs_take_different_cards(tmp_path):
         assert all_four == POOL
 
 
+def test_a_reservation_ends_with_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "visible", lambda: POOL)
+    monkeypatch.setattr(cards, "FOLDER", tmp_path)
+    monkeypatch.setattr(cards.lease.__wrapped__, "__defaults__", (tmp_path,))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    cores = os.sched_getaffinity(0)
+    with cards.reserve("run", 1):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == POOL[0]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+    assert os.sched_getaffinity(0) == cores
+
+
 def test_who_finds_too_few_free_waits_and_is_not_passed_by(tmp_path):
     big, small, release = [], [], threading.Event()
     with cards.lease("first", 2, POOL, tmp_path):

@@ -16,6 +16,7 @@ from medscale.config.configuration import Config, load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.parallel.rendezvous import first_host, meeting_point
+from medscale.report.chapters import chapters_of
 from medscale.resources import cost, jobs, site, slurm
 from medscale.resources.jobs import Failures, Request
 from medscale.resources.machines import Cluster, Node
@@ -73,6 +74,13 @@ def test_a_run_requests_the_resources_of_its_name(
     run_plan = plan(config, "glaucoma", run, 0)
     estimate = cost.estimate(config, run_plan)
     assert (needs.minutes, needs.memory_mb) == (estimate.minutes, estimate.memory_mb)
+
+
+def test_a_chapter_of_the_report_requests_the_time_of_the_report(config: Config) -> None:
+    minutes = cost.preparation(config, "skin", 1)["report"]
+    assert minutes > 1
+    for rule in (f"{chapter.name}_report" for chapter in chapters_of(config, "skin")):
+        assert jobs.request(config, rule, {"study": "skin"}).minutes == minutes
 
 
 def test_a_stand_in_run_asks_for_the_gpus_of_its_name_where_there_is_a_cluster() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import hostile
-from medscale.serve.http.connections import allow_open_files
+from medscale.serve.http.connections import allowed_open_files
 from medscale.serve.http.repeats import MOST, PERIOD_S, Repeats
 from medscale.serve.http.server import Server, configure, listen
 from medscale.serve.http.settings import Settings
@@ -213,24 +213,47 @@ def test_the_limit_of_open_files_is_raised_or_named() -> None:
 import resource, sys
 from pathlib import Path
 from medscale.base.errors import MedscaleError
-from medscale.serve.http.connections import allow_open_files
+from medscale.serve.http.connections import allowed_open_files
 from medscale.serve.http.settings import Settings
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 2000))
-allow_open_files(Settings(results=(Path(),), connections=1000))
+with allowed_open_files(Settings(results=(Path(),), connections=1000)):
+    print(resource.getrlimit(resource.RLIMIT_NOFILE))
 print(resource.getrlimit(resource.RLIMIT_NOFILE))
 try:
-    allow_open_files(Settings(results=(Path(),), connections=3000))
+    allowed_open_files(Settings(results=(Path(),), connections=3000)).__enter__()
 except MedscaleError as error:
     print(error)
 """
     output = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     ).stdout.splitlines()
-    assert output[0] == "(1176, 2000)"
-    assert "--connections" in output[1]
+    assert output[:2] == ["(1176, 2000)", "(100, 2000)"]
+    assert "--connections" in output[2]
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allow_open_files(Settings(results=(Path(),), connections=2))
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == soft
+    with allowed_open_files(Settings(results=(Path(),), connections=2)):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == soft
+
+
+def test_messages_of_any_library_are_limited_while_a_service_runs() -> None:
+    """The parser of forms logs a line for each malformed form, which callers can send."""
+    program = """
+import logging
+from medscale.base.log import log, set_up
+from medscale.serve.http.repeats import limited_repeats
+set_up()
+library = logging.getLogger("python_multipart.multipart")
+with limited_repeats():
+    for number in range(50):
+        library.warning("Expected boundary character %d", number)
+        log.warning("a process was lost")
+library.warning("Expected boundary character %d", 50)
+log.warning("a process was lost")
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stderr.splitlines()
+    assert len(output) == 2 * (MOST + 1)
+    assert output[-2:] == ["Expected boundary character 50", "a process was lost"]
 
 
 def test_what_repeats_is_logged_a_few_times_a_minute(caplog: pytest.LogCaptureFixture) -> None:

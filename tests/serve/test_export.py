@@ -176,7 +176,9 @@ def test_the_name_of_a_file_repeats_no_ending() -> None:
 
 def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> None:
     run = partial(CliRunner().invoke, cli.main)
-    out = tmp_path / "x.onnx"
+    out, raw = tmp_path / "x.onnx", tmp_path / "raw"
+    shutil.copytree(exported_study.raw, raw)
+    (raw / "a.png").write_bytes(b"")
     invocation = run(
         [
             "export",
@@ -186,12 +188,13 @@ def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> 
             "--out",
             str(out),
             "--images",
-            str(exported_study.raw),
+            str(raw),
         ]
     )
     assert invocation.exit_code == 0, invocation.output
+    assert "1 images cannot be read and are left out: a.png (zero bytes" in invocation.output
     assert f"of PyTorch's on {COUNT} images" in invocation.output
-    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
+    assert {path.name for path in tmp_path.iterdir()} == {"x.onnx", "raw"}
     for bad_arguments, message in (
         (["--to", "int8"], "--images"),
         (["--to", "pt"], "there are onnx"),

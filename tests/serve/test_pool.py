@@ -251,3 +251,14 @@ def test_a_batch_is_filled_in_turn() -> None:
     queue, _ = queue_of(a=[1.0] * 9, b=[1.0] * 2, c=[1.0])
     assert [job.caller for job in queue.take(6)] == ["a", "b", "c", "a", "b", "a"]
     assert len(queue) == 6
+
+
+def test_a_new_process_takes_no_signal_from_its_first_moment_on() -> None:
+    """Ctrl-C reaches it while it starts, and would end it with a traceback."""
+
+    async def task(pool: Pool) -> Any:
+        process = next(iter(pool._processes.values()))
+        return await process.call("signal", "pthread_sigmask", signal.SIG_BLOCK, [])
+
+    assert {signal.SIGINT, signal.SIGTERM} <= run(task)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

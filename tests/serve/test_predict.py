@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
 import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -189,12 +194,32 @@ def test_predictions_of_raw_files_equal_those_of_the_evaluation(study_result) ->
     assert np.ptp(expected, axis=0).max() > 0.05, "the network says the same of every image"
 
 
-def test_the_folder_may_be_copied_and_its_source_lost(study_result, tmp_path: Path) -> None:
+def test_a_prediction_changes_nothing_else_in_the_process(study_result) -> None:
+    """The caller may train by PyTorch in the same process, and read its own images."""
+
+    def settings() -> tuple[object, ...]:
+        loggers = [logging.getLogger(name).level for name in ("pydicom", "tifffile")]
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        silent = any(entry[:3] == ("ignore", None, Warning) for entry in warnings.filters)
+        return *loggers, *tf32, silent, dict(os.environ), cv2.getNumThreads()
+
+    medscale.load(study_result.result).predict(study_result.raw)  # imports libraries
+    torch.backends.cudnn.allow_tf32 = True  # PyTorch's default
+    torch.manual_seed(0)
+    before, random = settings(), torch.get_rng_state()
+    medscale.load(study_result.result).predict(study_result.raw)
+    assert settings() == before
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_the_folder_may_be_copied_and_its_source_lost(
+    study_result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     shutil.copytree(study_result.result, tmp_path / "elsewhere")
     path = study_result.raw / study_result.index["path"][0]
     from_original, from_copy = (
-        medscale.load(folder).predict(path)
-        for folder in (study_result.result, tmp_path / "elsewhere")
+        medscale.load(folder).predict(path) for folder in (study_result.result, "~/elsewhere")
     )
     assert from_original == from_copy
     assert (tmp_path / "elsewhere" / "seed1.safetensors").stat().st_ino != (
@@ -265,6 +290,20 @@ def test_bytes_pil_arrays_lists_and_folders(study_result) -> None:
         values(folder_predictions)[0],
         values(predictor.predict([study_result.raw / folder_predictions[0].source]))[0],
     )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_pil_image_of_16_bits_is_read_as_its_file(order: str) -> None:
+    """PIL's own conversion would make all values above 255 white."""
+    grey = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    file = io.BytesIO()
+    Image.fromarray(grey).save(file, "PNG")
+    mode = {"<": "I;16", ">": "I;16B"}[order]
+    image = Image.frombytes(mode, (64, 64), grey.astype(f"{order}u2").tobytes())
+    np.testing.assert_array_equal(inputs.pixels_of(image), inputs.pixels_of(file.getvalue()))
+    for mode in ("I", "F"):
+        with pytest.raises(MedscaleError, match=f"a PIL image of mode {mode}"):
+            inputs.pixels_of(Image.new(mode, (8, 8)))
 
 
 def test_a_bad_image_is_an_error_alone_and_a_row_among_others(study_result, tmp_path: Path) -> None:
@@ -634,6 +673,9 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     assert len(table) == sum(max(count, 1) for count in counts)
     with pytest.raises(MedscaleError, match="cannot be combined"):
         medscale.load(out, seed="all")
+    for images in (paths, paths[0]):
+        with pytest.raises(MedscaleError, match="no temperature was fitted"):
+            predictor.predict(images, calibrated=True)
 
 
 def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(

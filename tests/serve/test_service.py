@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
+import logging
 import os
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -363,17 +366,36 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "key").chmod(0o600)
     with pytest.raises(MedscaleError, match="at least 16 characters"):
         serve(options | {"key_file": tmp_path / "key"}, print)
+    for text in ("clé" * 10, "first-line-of-a-key\nsecond-line"):  # headers cannot carry them
+        (tmp_path / "key").write_text(text)
+        with pytest.raises(MedscaleError, match="one line of ASCII characters"):
+            serve(options | {"key_file": tmp_path / "key"}, print)
     with pytest.raises(MedscaleError, match="--workers"):
         serve(options | {"workers": 0}, print)
-    with pytest.raises(MedscaleError, match="--proxies"):
+    with pytest.raises(MedscaleError, match="--proxy: value is not a valid"):
         serve(options | {"proxies": ("*",)}, print)
+    with pytest.raises(MedscaleError, match="address of this machine with --host"):
+        server.listen(Settings(results=(tmp_path,), host="192.0.2.1"))
     listener = server.listen(Settings(results=(tmp_path,), port=0))
     with listener:
         listener.listen()
         with pytest.raises(MedscaleError, match="choose another with --port"):
             serve(options | {"port": listener.getsockname()[1]}, print)
     # A limit of the service on messages that repeat would leave out messages of later tests.
-    assert not log.filters
+    assert not any(handler.filters for handler in (logging.lastResort, *log.handlers))
+
+
+def test_sigterm_ends_the_service_also_while_models_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(server.Service, "start", start)
+    before = signal.getsignal(signal.SIGTERM)
+    server.run(Settings(results=(tmp_path,), port=0), pytest.fail)
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o622, 0o644, 0o777])

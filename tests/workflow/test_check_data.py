@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -99,6 +101,9 @@ def test_an_edited_table_makes_the_index_again(tmp_path: Path) -> None:
     table = tmp_path / "raw" / "index.csv"
     table.write_text("path,label,patient\na/0.png,a,P1\n")
     before = datasets.raw_state(study)
+    (tmp_path / "raw" / ".DS_Store").touch()
+    (tmp_path / "raw" / "a" / "Thumbs.db").touch()
+    os.utime(table)
     assert datasets.raw_state(study) == before
     with table.open("r+") as file:  # in place: the folder's time stays
         file.write("path,label,patient\na/0.png,a,P2\n")
@@ -120,3 +125,29 @@ def test_an_image_deep_below_or_edited_in_place_makes_the_index_again(tmp_path: 
     states.append(datasets.raw_state(study))
     assert len(set(states)) == 4
     assert datasets.raw_state(study) == states[-1]
+
+
+def test_a_moved_raw_folder_makes_no_index_again(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 3, "b": 3})
+    shutil.copytree(tmp_path / "raw", tmp_path / "elsewhere")  # with the files' dates
+    study, before, after = (
+        SimpleNamespace(study="mine"),
+        *(Datasets(graph(tmp_path / name, {})) for name in ("raw", "elsewhere")),
+    )
+    assert before.raw(study) != after.raw(study)
+    assert before.source(study) == after.source(study)
+    assert before.raw_state(study) == after.raw_state(study)
+
+
+def test_the_check_names_a_missing_file_of_weights(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study["model"]["pretrained"] = str(tmp_path / "weights.safetensors")
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    (missing,) = [f for f in examine(Graph(changes)) if f.subject == "weights"]
+    assert (missing.level, missing.text[-57:]) == (
+        "error",
+        "weights.safetensors does not exist; name another file by `pretrained`"[-57:],
+    )
+    (tmp_path / "weights.safetensors").touch()
+    assert "weights" not in [finding.subject for finding in examine(Graph(changes))]

@@ -71,6 +71,18 @@ def test_a_dry_run_needs_no_apptainer_and_jobs_do(tmp_path, monkeypatch, capsys)
     assert "`module load apptainer`" in capsys.readouterr().err
 
 
+def test_the_image_of_an_absolute_workdir_is_named_without_the_checkout(tmp_path, monkeypatch):
+    image = tmp_path / "checkout" / "medscale-0123456789ab.sif"
+    monkeypatch.setattr(containers, "link", lambda root: tmp_path)
+    monkeypatch.setattr(containers, "image", lambda root: image)
+    monkeypatch.setattr(containers, "check_program", lambda: None)
+    graph = Graph({"workdir": str(tmp_path / "work")})
+    assert graph.container(APPTAINER) == image.name
+    assert (tmp_path / "work" / image.name).readlink() == image
+    monkeypatch.setattr(containers, "image", lambda root: ROOT / "containers" / image.name)
+    assert Graph({"workdir": "work/demo"}).container(APPTAINER).startswith("../../containers/")
+
+
 def test_a_run_that_fits_no_node_stops_no_other():
     graph = Graph({"node": {"gpus": 2}})
     assert "fsdp_3gpu" in graph.config.study("pneumonia").runs

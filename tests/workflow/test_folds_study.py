@@ -97,7 +97,8 @@ def _leaves(result: Path, folder: Path) -> None:
 
 
 def test_a_fold_can_be_asked_for_by_its_name(settings: Path) -> None:
-    options = ("-np", "--profile", "slurm", "--configfile", str(settings))
+    files = ("profiles/slurm/site.yaml", str(settings))
+    options = ("-np", "--profile", "slurm", "--configfile", *files)
     process = snakemake(f"runs/mine/{RUN}/seed3_fold2/timing.json", *options)
     assert process.returncode == 0, process.stderr
     assert "seed3_fold2" in process.stdout

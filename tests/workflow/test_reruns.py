@@ -102,6 +102,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout_copy
 
 
+def test_a_new_variant_makes_no_shards_of_its_study_again(checkout):
+    variant = "{variant_of: pneumonia, model: {trained: all}, runs: [serial_1cpu]}"
+    assert checkout.planned_jobs(f"studies={{pneumonia_all: {variant}}}") == {}
+
+
 def test_predictor_docstring_caption_and_workers_train_nothing(checkout):
     with checkout.edit(
         serve__predict=("\n\n\n", "\n\nCHANGED = 1\n\n\n"),
@@ -178,6 +183,43 @@ def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
     assert '"epochs":3' in spec(2, recipe={"epochs": 3})
     (folder / "model.safetensors").unlink()  # interrupted: it goes on with the cards present
     assert spec(2) == on_two
+
+
+def test_another_time_limit_trains_no_complete_replicate_again(tmp_path):
+    def spec(**parallel: object) -> str:
+        changes = {"workdir": str(tmp_path), "studies": {"glaucoma": {"parallel": parallel}}}
+        wildcards = SimpleNamespace(study="glaucoma", run="serial_1cpu", replicate="seed1")
+        return Runs(Graph(changes)).spec(wildcards)
+
+    before = spec()
+    folder = tmp_path / "runs" / "glaucoma" / "serial_1cpu" / "seed1"
+    folder.mkdir(parents=True)
+    for name in REPLICATE_FILES:
+        (folder / name).touch()
+    write_json(folder / "spec.json", json.loads(before))
+    assert spec(timeout_s=500, checkpoint_every_s=600, stop_after_s=3000) == before
+    assert spec(microbatches=8) != before
+
+
+def test_a_training_depends_on_its_file_of_weights(tmp_path, capsys):
+    def changes(name: str) -> dict[str, object]:
+        study = {"model": {"name": "medical_cnn", "pretrained": name}}
+        return {"workdir": str(tmp_path), "studies": {"glaucoma": study}}
+
+    wildcards = SimpleNamespace(study="glaucoma", run="ddp_2gpu", replicate="seed1")
+    folder = tmp_path / "runs" / "glaucoma" / "ddp_2gpu" / "seed1"
+    folder.mkdir(parents=True)
+    for name in REPLICATE_FILES:
+        (folder / name).touch()
+    for name in ("weights/a.safetensors", "/somewhere/a.safetensors"):
+        runs = Runs(Graph(changes(name)))
+        with pytest.raises(SystemExit):  # Snakemake would take the outputs of an earlier plan
+            runs.weights(wildcards)
+        assert f"{name} does not exist" in capsys.readouterr().err
+        write_json(folder / "spec.json", json.loads(runs.spec(wildcards)))
+        (weights,) = runs.weights(wildcards)  # trained with it
+        assert (tmp_path / weights).resolve() == ROOT.resolve() / name
+    assert Runs(Graph({})).weights(wildcards) == []
 
 
 def test_long_settings_are_shortened_to_what_differs():

@@ -8,6 +8,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.workflow.causes import FIRST_TIME
+from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
 from medscale.workflow.outlook import lines
 from medscale.workflow.targets import check_target, in_order, unknown_target
@@ -68,6 +69,10 @@ def test_commands_of_users_are_planned(arguments, tmp_path):
         (("--config", "scale=huge"), "there is no scale 'huge'"),
         (("--directory", "."), "say --config workdir=."),
         (("--config", "colour=red"), "colour: there is no such setting"),
+        (
+            ("--profile", "demo", "--configfile", "profiles/slurm/site.yaml"),
+            "--configfile replaces profiles/demo/scale.yaml, which --profile demo reads; name",
+        ),
     ],
 )
 def test_a_mistake_gets_one_message_and_no_traceback(arguments, message):
@@ -76,6 +81,13 @@ def test_a_mistake_gets_one_message_and_no_traceback(arguments, message):
     assert "medscale: error: " in process.stderr
     assert message in process.stderr
     assert "Traceback" not in process.stderr + process.stdout
+
+
+def test_a_configfile_with_the_settings_of_the_profile_may_replace_its_file():
+    arguments, settings = ["--profile", "slurm"], {"cluster": {"partition": "main"}, "node": {}}
+    Graph(settings, arguments=arguments, files=["mine.json"])
+    with pytest.raises(SystemExit):
+        Graph({"node": {}}, arguments=arguments, files=["mine.json"])
 
 
 def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
@@ -91,6 +103,15 @@ def test_what_is_given_on_the_command_line_goes_on_top_of_the_demo():
     assert process.returncode == 0, process.stdout + process.stderr
     assert "runs/glaucoma/serial_1gpu/seed5/" in process.stdout
     assert "demo_data" in process.stdout
+
+
+def test_a_removed_result_or_figure_is_made_again_although_the_paper_exists():
+    changes = {"scale": "demo"}
+    with planned(Graph(changes), changes, "all", in_image=False) as dag:
+        (job,) = [job for job in dag.jobs if job.rule.name == "all"]
+        inputs = {str(file) for file in job.input}
+    assert {"paper/paper.pdf", "results/skin/ddp_2gpu", "measured/skin/reference.json"} <= inputs
+    assert {"figures/skin/roc.pdf", "tables/skin/results.tex"} <= inputs
 
 
 def test_scales_share_target_names_and_no_folder():

@@ -97,7 +97,9 @@ def storage_fault(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return f"no space left on device; {_SPACE}, and start again: {_RESUMPTION}"
-    number, name = getattr(error, "errno", None), getattr(error, "filename", None)
+    number = getattr(error, "errno", None)
+    # Of two files, as of a copy, the second is written.
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
     for fault, (text, advice) in _STORAGE.items():
         if number == fault or text in str(error):
             place = f"{name}: " if name else ""

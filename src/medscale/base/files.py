@@ -9,7 +9,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,6 +231,15 @@ def _map_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
 
 
 def _umask() -> int:
+    """Return the process's mask of file modes.
+
+    Linux shows it. ``os.umask`` alone would change the mask for a moment, in which new files of
+    other threads would be open to all users.
+    """
+    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, cast
+from typing import Annotated, Any, Self, TypeVar, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from medscale.base.files import expand_home
 
@@ -40,10 +41,45 @@ class Strict(BaseModel):
         defer_build=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_values_are_no_numbers(cls, settings: Any) -> Any:
+        """Give true and false as text where a number is expected, so that they are refused.
+
+        Pydantic would take them for 1 and 0: `hflip: yes` would flip every image.
+        """
+        if not isinstance(settings, dict):
+            return settings
+        numbers = _numbers(cls)
+        return {k: _without_bool(v) if k in numbers else v for k, v in settings.items()}
+
     @classmethod
     def of_defaults(cls) -> Self:
         """Return the section with all defaults, which are valid: no validator is built for it."""
         return cast("Self", cls.model_construct())
+
+
+@cache
+def _numbers(section: type[Strict]) -> frozenset[str]:
+    """Return the names of the settings of a section that are numbers, or lists of numbers."""
+    fields = section.model_fields.items()
+    return frozenset(name for name, field in fields if _is_number(field.annotation))
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether an annotation such as ``list[int] | None`` allows numbers, but no bool and text."""
+    parts = [annotation]
+    for part in parts:
+        parts += get_args(part)
+    types = {part for part in parts if isinstance(part, type)}
+    return bool(types & {int, float}) and not types & {bool, str}
+
+
+def _without_bool(value: Any) -> Any:
+    """Return a value, or the items of a list, with true and false as text."""
+    if isinstance(value, list):
+        return [_without_bool(item) for item in value]
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _unique(values: list[T]) -> list[T]:

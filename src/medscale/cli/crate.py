@@ -12,14 +12,70 @@ from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.cli import results
+from medscale.cli.options import ConfigFile, Only, Scale, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
 SHOWN = 5  # names in a line, before the rest is counted
 ADVICE = "name a crate: the .zip archive or folder that `medscale crate` wrote"
 Packed = Annotated[Path, typer.Argument(help="the crate: .zip archive or folder", metavar="CRATE")]
 crate = typer.Typer(invoke_without_command=True)
-crate.callback()(results.crate)
+
+
+@crate.callback()
+def pack(
+    context: typer.Context,
+    scale: Scale = "full",
+    only: Only = None,
+    configfile: ConfigFile = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder or .zip archive; default: crate/ in the study's folder"),
+    ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="pack the trained networks too")
+    ] = False,
+    images: Annotated[
+        bool, typer.Option("--images", help="pack figures with images and the paper too")
+    ] = False,
+    file_names: Annotated[
+        bool, typer.Option("--file-names", help="pack the audit, which names image files, too")
+    ] = False,
+    agent: Annotated[
+        str | None, typer.Option(help="name of the person who ran the study, published with it")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
+
+    Weights, figures with images, and file names stay out unless an option names them.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    graph = study_graph(scale, only, configfile)
+    if to is not None and to.suffix == ".zip":
+        paths.new_file(to)
+    from medscale.workflow.crate import export
+    from medscale.workflow.crate.describe import counted
+    from medscale.workflow.crate.kinds import ON_REQUEST
+
+    folder = to or graph.workdir / "crate"
+    flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
+    request = [kind for kind, is_requested in flags.items() if is_requested]
+    files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
+    facts = {
+        "crate": shown_path(folder),
+        "files": files,
+        "left_out": left_out,  # number of files by kind
+        "conforms_to": "Workflow Run Crate 0.5" if verify else None,  # null: not checked
+    }
+    absent = f"; left out: {counted(left_out)}" if left_out else ""
+    valid = f"; it conforms to {facts['conforms_to']}" if verify else ""
+    print_facts(
+        facts, [f"[bold]{plain(shown_path(folder))}[/]: {files} files{absent}{valid}"], as_json
+    )
 
 
 @crate.command()

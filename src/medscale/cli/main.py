@@ -1,5 +1,7 @@
 """The command line ``medscale``: its commands, in the order of its help."""
 
+import os
+import re
 import sys
 from typing import Annotated, Any
 
@@ -25,6 +27,13 @@ ELSEWHERE = {
 }
 
 
+HOME = re.compile(r"(--[a-z-]+=)(~/.*)", re.DOTALL)
+
+
+def _expanded(option: re.Match[str]) -> str:
+    return option[1] + os.path.expanduser(option[2])
+
+
 class Commands(TyperGroup):
     """The commands; a name that other programs have is answered with what to type here."""
 
@@ -35,6 +44,13 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             print("medscale: stopped", file=sys.stderr)
             raise
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line in which ``--option=~/path`` names a path of the home folder.
+
+        Shells replace ``~`` at the beginning of a word alone.
+        """
+        return super().parse_args(ctx, [HOME.sub(_expanded, argument) for argument in args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and further arguments, as click does."""

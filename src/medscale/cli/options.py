@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -45,10 +45,12 @@ Result = Annotated[
 ]
 
 
-def _checked_seed(text: str | None) -> str | None:
-    if text is not None and text != "all" and not text.isdecimal():
+def _seed(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdecimal()):
         raise MedscaleError(f"--seed is a number or 'all', not {text!r}")
-    return text
+    return int(text)
 
 
 def _checked_device(text: str | None) -> str | None:
@@ -58,10 +60,11 @@ def _checked_device(text: str | None) -> str | None:
 
 
 Seed = Annotated[
-    str | None,
+    Any,
     typer.Option(
         help="a seed (with folds, the mean of its networks), or 'all' for all",
-        callback=_checked_seed,
+        parser=_seed,
+        metavar="<str>",
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0", callback=_checked_device)]
@@ -90,18 +93,21 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C.
     """
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     stopped = False
-    while True:
-        try:
-            status = process.wait()
-            break
-        except KeyboardInterrupt:
-            if stopped:  # the second time, the user does not want to wait
-                process.kill()
-                raise
-            stopped = True
-            print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
+    try:
+        while True:
+            try:
+                status = process.wait()
+                break
+            except KeyboardInterrupt:
+                if stopped:  # the second time, the user does not want to wait
+                    process.kill()
+                    raise
+                stopped = True
+                print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
+    finally:
+        signal.signal(signal.SIGINT, before)
     if stopped:
         text = "stopped; what is complete stays, and the same command goes on"
         print(f"medscale: {text}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Commands on trained runs: predict, evaluate, export, show, serve, and publish."""
+"""Commands on trained runs: predict, evaluate, export, show, serve, and search for leaks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from medscale.base.code import shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.cli.completion import results_like
-from medscale.cli.options import ConfigFile, Device, Only, Result, Scale, Seed, study_graph
+from medscale.cli.options import Device, Result, Seed
 from medscale.cli.printing import AsJson, out, print_facts
 from medscale.data.kind import check_kind, kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
@@ -61,62 +61,6 @@ def serve(
 
     options = values | {"hosts": values.pop("name") or (), "proxies": values.pop("proxy") or ()}
     start(options, lambda text: out.print(text, markup=False))
-
-
-def crate(
-    context: typer.Context,
-    scale: Scale = "full",
-    only: Only = None,
-    configfile: ConfigFile = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", help="folder or .zip archive; default: crate/ in the study's folder"),
-    ] = None,
-    weights: Annotated[
-        bool, typer.Option("--weights", help="pack the trained networks too")
-    ] = False,
-    images: Annotated[
-        bool, typer.Option("--images", help="pack figures with images and the paper too")
-    ] = False,
-    file_names: Annotated[
-        bool, typer.Option("--file-names", help="pack the audit, which names image files, too")
-    ] = False,
-    agent: Annotated[
-        str | None, typer.Option(help="name of the person who ran the study, published with it")
-    ] = None,
-    verify: Annotated[
-        bool, typer.Option("--check", help="validate it against its profiles (roc-validator)")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
-
-    Weights, figures with images, and file names stay out unless an option names them.
-    """
-    if context.invoked_subcommand is not None:
-        return
-    graph = study_graph(scale, only, configfile)
-    if to is not None and to.suffix == ".zip":
-        paths.new_file(to)
-    from medscale.workflow.crate import export
-    from medscale.workflow.crate.describe import counted
-    from medscale.workflow.crate.kinds import ON_REQUEST
-
-    folder = to or graph.workdir / "crate"
-    flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
-    request = [kind for kind, is_requested in flags.items() if is_requested]
-    files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
-    facts = {
-        "crate": shown_path(folder),
-        "files": files,
-        "left_out": left_out,  # number of files by kind
-        "conforms_to": "Workflow Run Crate 0.5" if verify else None,  # null: not checked
-    }
-    absent = f"; left out: {counted(left_out)}" if left_out else ""
-    valid = f"; it conforms to {facts['conforms_to']}" if verify else ""
-    print_facts(
-        facts, [f"[bold]{plain(shown_path(folder))}[/]: {files} files{absent}{valid}"], as_json
-    )
 
 
 def leaks(
@@ -204,6 +148,7 @@ def predict(
     from medscale.base.files import write_csv
     from medscale.base.log import set_up
     from medscale.serve import predict_command as command
+    from medscale.serve.predict import load
 
     set_up()
     items = command.named_images(images)
@@ -211,7 +156,9 @@ def predict(
         from medscale.exchange import dicom_sr
 
         headers = dicom_sr.headers(items)
-    predictor = command.load_result(result, seed, device)
+    predictor = load(result, seed, device)
+    if sr is not None:
+        dicom_sr.check(sr, items, predictor.classes, code or ())
     predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
@@ -276,8 +223,6 @@ def evaluate(
     """Evaluate a trained run on images of another origin, without a new fit."""
     paths.usable_result(result)
     paths.folder(folder, "name a folder of labelled images")
-    if to is not None:
-        paths.new_folder(to, paths.SUMMARY)
     check_kind(kind)
     if index is not None:
         paths.existing_path(index, "name the index.parquet of the study")
@@ -335,10 +280,10 @@ def export(
         paths.new_file(to_file)
     from medscale.base.log import set_up
     from medscale.serve.export_command import export as write
-    from medscale.serve.predict_command import load_result
+    from medscale.serve.predict import load
 
     set_up()
-    predictor = load_result(result, seed, "cpu")
+    predictor = load(result, seed, "cpu")
     file = write(predictor, to, to_file, images, preprocessed=preprocessed)
     print_facts(vars(file), map(plain, file.lines()), as_json)
 
@@ -355,7 +300,8 @@ def show(
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
     folders = {folder: paths.evaluated_results(folder) for folder in results}
-    from medscale.report.show import listing, read_summary
+    from medscale.report.result.summary import read_summary
+    from medscale.report.show import listing
     from medscale.report.show import show as parts
 
     def text() -> Iterator[RenderableType]:

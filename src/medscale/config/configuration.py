@@ -1,7 +1,7 @@
 """The configuration: config.yaml, the overlay of its scale and the user's changes, validated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
 from medscale.base.suggest import suggestion
-from medscale.config.layers import Layer, LayerFault, Layers
+from medscale.config.fault import SettingFault
+from medscale.config.layers import Layer, Layers
 from medscale.config.mistakes import NetworkCheck, explain, unknown_networks
 from medscale.config.sections import Study
 from medscale.data.kind import check_kind
@@ -61,13 +62,12 @@ class Config(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.stand_in_gpu and self.scale != "demo":
-            raise ValueError(
-                "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
-            )
+            text = "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
+            raise SettingFault(("stand_in_gpu",), text)
         for name in self.only or []:
             if (owner := self.study(name).variant_of or self.study(name).external_of) is not None:
                 text = f"{name} is carried out together with {owner}; name {owner}"
-                raise LayerFault(("only",), text)
+                raise SettingFault(("only",), text)
         for name, study in self.studies.items():
             try:
                 check_kind(study.source.kind)
@@ -85,11 +85,17 @@ class Config(Strict):
         # Checked here, not in the section, so that only readers of the whole configuration depend
         # on the registry: a new format must not make shards or trainings again.
         for name, study in self.studies.items():
-            setting = f"studies.{name}.benchmarks"
+            lists: dict[tuple[str, str], tuple[list[str], Iterable[str]]] = {}
             if (export := study.benchmarks.export) is not None:
-                check_benchmarked(f"{setting}.export.formats", export.formats)
+                lists["export", "formats"] = export.formats, ()
             if (inference := study.benchmarks.inference) is not None:
-                check_benchmarked(f"{setting}.inference.ways", inference.ways, PYTORCH_WAYS)
+                lists["inference", "ways"] = inference.ways, PYTORCH_WAYS
+            for setting, (names, further) in lists.items():
+                path = ("studies", name, "benchmarks", *setting)
+                try:
+                    check_benchmarked(".".join(path), names, further)
+                except MedscaleError as error:
+                    raise SettingFault(path, str(error)) from None
         return self
 
     def study(self, name: str) -> Study:

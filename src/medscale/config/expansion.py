@@ -9,8 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medscale.base.errors import MedscaleError
 from medscale.config.comparisons import Sweep
+from medscale.config.fault import SettingFault
 from medscale.engine.plan import Recipe
 
 # Settings of a study that neither its external sets nor the points of its sweep take.
@@ -27,7 +27,7 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
     are listed and audited like those of a study, and all are test images. A variant whose
     ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. ``sweep`` of a
     study makes entries ``<study>_lr_<value>`` with ``sweep_of``, which use the study's index and
-    shards; a point that equals the study's own recipe makes none. Raises MedscaleError for a list
+    shards; a point that equals the study's own recipe makes none. Raises SettingFault for a list
     outside a variant, an empty one, a sweep in a variant, and names that are used twice. Invalid
     settings are left to the validation.
     """
@@ -35,10 +35,8 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
     for name, study in studies.items():
         for key, entry in _entries(name, study):
             if key in entries or (key in studies and key != name):
-                raise MedscaleError(
-                    f"studies.{name}: its entry {key} has the name of another study; "
-                    "rename one of them"
-                )
+                text = f"its entry {key} has the name of another study; rename one of them"
+                raise SettingFault(("studies", name), text)
             entries[key] = entry
     return entries
 
@@ -60,9 +58,10 @@ def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
     if not isinstance(values, list):
         return [(name, study)]
     if study.get("variant_of") is None or not values:
-        raise MedscaleError(
-            f"studies.{name}.split.held_out: a list of values makes a variant of each; "
-            "give the study variant_of and at least one value, or name one value"
+        raise SettingFault(
+            ("studies", name, "split", "held_out"),
+            "a list of values makes a variant of each; "
+            "give the study variant_of and at least one value, or name one value",
         )
     column = split.get("column", "source")
     entries = []
@@ -78,7 +77,7 @@ def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
     sets = study.get("external")
     entries = []
     for number, external in enumerate(sets if isinstance(sets, list) else (), start=1):
-        if not isinstance(external, dict):
+        if not isinstance(external, dict) or not isinstance(external.get("source"), dict):
             continue  # refused by the validation of ``external``
         settings = {key: value for key, value in study.items() if key not in NOT_TAKEN}
         runs = external.get("runs") or [study.get("baseline", "serial_1cpu")]
@@ -97,9 +96,10 @@ def _points(name: str, study: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     if study.get("sweep") is None:
         return
     if study.get("variant_of") is not None:
-        raise MedscaleError(
-            f"studies.{name}.sweep: a variant has no section in the paper that could show it; "
-            f"give the sweep to {study['variant_of']}"
+        raise SettingFault(
+            ("studies", name, "sweep"),
+            "a variant has no section in the paper that could show it; "
+            f"give the sweep to {study['variant_of']}",
         )
     try:
         sweep = Sweep.model_validate(study["sweep"])

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config.expansion import expand
+from medscale.config.fault import SettingFault
 from medscale.config.yaml_file import read_yaml
 
 # Settings that `like: other` takes from the other study: its runs and their comparison. Network,
@@ -26,14 +27,6 @@ class Layer(NamedTuple):
 
     origin: str
     tree: dict[str, Any]
-
-
-class LayerFault(MedscaleError):
-    """A setting, by its path, that the layers cannot be put together with."""
-
-    def __init__(self, path: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.path = path
 
 
 class Layers:
@@ -72,12 +65,13 @@ class Layers:
                 raise MedscaleError(f"{origin}: no mapping of settings: {layer!r}")
             scale = layer.get("scale", scale)
             if isinstance(layer.get("only"), str):
-                layer["only"] = layer["only"].split(",")
-        self.faults: list[LayerFault] = []
+                names = [name.strip() for name in layer["only"].split(",")]
+                layer["only"] = [name for name in names if name]
+        self.faults: list[SettingFault] = []
         if scale not in (FULL, *scales):
             text = f"there is no scale {scale!r}; {suggestion(scale, (FULL, *scales))}"
             text += f"there are: {', '.join((FULL, *scales))}"
-            self.faults.append(LayerFault(("scale",), text))
+            self.faults.append(SettingFault(("scale",), text))
             scale = FULL  # so that the other mistakes are found too
         self.base, self.scale = base, scale
         name = Path(base).name
@@ -113,15 +107,15 @@ class Layers:
         for name in self.studies:
             try:
                 complete[name] = self.study(name)
-            except LayerFault as fault:
+            except SettingFault as fault:
                 self._add(fault)
         try:
             complete = expand(complete)
-        except MedscaleError as error:
-            self._add(LayerFault(("studies",), str(error)))
+        except SettingFault as fault:
+            self._add(fault)
         return {**self.tree, "studies": complete}
 
-    def _add(self, fault: LayerFault) -> None:
+    def _add(self, fault: SettingFault) -> None:
         if str(fault) not in map(str, self.faults):
             self.faults.append(fault)
 
@@ -135,13 +129,13 @@ class Layers:
         ``variant_of: other`` takes all settings but those of ``OWN``, and no folds where its split
         has another mode. ``like: other`` takes those
         of ``LIKE``. A study that is like another, or whose images are a folder, takes all others
-        from ``defaults``. Raises LayerFault if the other study is missing or leads back to this
+        from ``defaults``. Raises SettingFault if the other study is missing or leads back to this
         one.
         """
         study = {"title": str(name), **self.studies[name]}
         like, variant_of = study.pop("like", None), study.get("variant_of")
         if like is not None and variant_of is not None:
-            raise LayerFault(
+            raise SettingFault(
                 ("studies", name, "like"),
                 f"studies.{name} has like and variant_of; give one of them",
             )
@@ -149,11 +143,7 @@ class Layers:
         for key, other in (("like", like), ("variant_of", variant_of)):
             if other is None:
                 continue
-            if not isinstance(other, str) or other not in self.studies or other in (*chain, name):
-                hint = suggestion(other, {*self.studies} - {name})
-                text = f"studies.{name}.{key} is {other!r}; {hint}"
-                text += "it must name another study that ends the chain"
-                raise LayerFault(("studies", name, key), text)
+            self._check_parent(name, key, other, chain)
             layers = (layer.tree for layer in self.of_study(other, (*chain, name)))
             parent = {
                 setting: value
@@ -173,6 +163,24 @@ class Layers:
             inherited.insert(0, Layer("defaults", _fitting(self._defaults, study)))
         return [*inherited, Layer("", study)]
 
+    def _check_parent(self, name: str, key: str, other: object, chain: tuple[str, ...]) -> None:
+        """Raise SettingFault if the study that another inherits from does not exist or inherits it.
+
+        Args:
+            name: of the study.
+            key: its setting that names the other study, such as ``like``.
+            other: value of the setting.
+            chain: studies that inherit from the study ``name``, the last first.
+        """
+        path = ("studies", name, key)
+        if not isinstance(other, str) or other not in self.studies:
+            hint = suggestion(other, {*self.studies} - {name})
+            text = f"studies.{name}.{key}: there is no study {other!r}; {hint}"
+            raise SettingFault(path, f"{text}name a study that exists, or remove this one")
+        if other in (*chain, name):
+            text = f"studies.{name}.{key} is {other!r}, which itself inherits from {name}; "
+            raise SettingFault(path, f"{text}give one of these studies its own settings")
+
     def _section(self, setting: str, value: Any) -> dict[str, Any]:
         return value if self._is_section(setting, value) else {}
 
@@ -180,7 +188,7 @@ class Layers:
         if isinstance(value, dict):
             return True
         text = f"{setting} must be a mapping of settings, not {value!r}"
-        self.faults.append(LayerFault(tuple(setting.split(".", 1)), text))
+        self.faults.append(SettingFault(tuple(setting.split(".", 1)), text))
         return False
 
 

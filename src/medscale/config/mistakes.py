@@ -16,8 +16,10 @@ from pydantic import BaseModel, ValidationError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
+from medscale.config.fault import SettingFault
 from medscale.config.layers import Layers
 from medscale.config.places import Keys, Place, Places
+from medscale.config.wording import in_words
 from medscale.data.kind import check_kind
 from medscale.engine.run import RunSpec
 
@@ -30,6 +32,7 @@ BEFORE_VALIDATION = {  # settings that are resolved before the validation, by th
 }
 LISTS_OF_RUNS = (("runs",), ("profile", "runs"), ("benchmarks", "export", "runs"))
 SINGLE_RUNS = (("baseline",), ("benchmarks", "formats", "run"))
+KEY = "[key]"  # pydantic's last part of the path of a wrong key
 GRAMMAR = "\n  A run's name is"  # begins the second line of RunSpec's messages
 
 
@@ -66,11 +69,32 @@ def explain(
         if not any(reason in mistake.text for reason in reasons)
     ]
     places = Places(layers, files)
+    further = list(_without_repetitions(further, errors, layers, places))
     placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
     lines = dict.fromkeys(_line(*row) for row in sorted(placed, key=_order))
     number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
     end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
+
+
+def _without_repetitions(
+    mistakes: list[Mistake], errors: list[Exception], layers: Layers, places: Places
+) -> Iterator[Mistake]:
+    """Yield the mistakes without consequences of others.
+
+    The validation stumbles once more over a setting that is a fault of the layers, and over a
+    section of a variant that is wrong in its study.
+    """
+    faults = {error.path: str(error) for error in errors if isinstance(error, SettingFault)}
+    fault_places = {places.of(path) for path in faults}
+    for mistake in mistakes:
+        path, text = mistake
+        if text not in faults.values() and places.of(path) in fault_places:
+            continue
+        study = layers.studies.get(str(path[1])) if path[:1] == ("studies",) and path[1:] else None
+        of = (study or {}).get("variant_of")
+        if of is None or Mistake(("studies", of, *path[2:]), text) not in mistakes:
+            yield mistake
 
 
 def unknown_networks(
@@ -109,10 +133,9 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
         return
     for item in error.errors():
         path, kind = item["loc"], item["type"]
-        text = item["msg"].removeprefix("Value error, ")
+        text = in_words(item)
         if kind == "extra_forbidden":
-            names = _fields(model, path[:-1])
-            text = f"there is no such setting; {suggestion(path[-1], names)}".rstrip("; ")
+            text = f"there is no such setting; {_right_name(model, path)}".rstrip("; ")
         elif kind == "literal_error":
             words = re.findall(r"'([^']+)'", str(item.get("ctx", {}).get("expected", "")))
             text += f" (found {item['input']!r}); {suggestion(item['input'], words)}".rstrip("; ")
@@ -121,13 +144,25 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
             if path[0] == "studies" and len(path) == 3:  # mostly a misspelt study
                 right = [name for name in studies if name != path[1]]
                 text += f", which a new study needs; {suggestion(path[1], right)}".rstrip("; ")
+        elif path[-1:] == (KEY,) and path[:1] == ("studies",) and len(path) == 3:
+            text = "a study's name has small letters, digits, _ and -, and begins with a letter"
+            path = path[:-1]
         elif kind != "value_error":
             text += f" (found {item['input']!r}){_remedy(kind, item['input'], _unit(model, path))}"
         yield Mistake(path, text)
 
 
+def _right_name(model: type[BaseModel], path: Keys) -> str:
+    """Return what may be meant by a setting that does not exist."""
+    if path == ("scales",):
+        return "scales are read from config.yaml alone; write these changes without `scales`"
+    return suggestion(path[-1], _fields(model, path[:-1]))
+
+
 def _remedy(kind: str, value: object, unit: str | None) -> str:
     """Return how a value of the wrong type is written; empty if the message says it."""
+    if kind == "model_type" and value is None:
+        return "; write its settings below it, or remove the line"
     if kind == "string_type" and isinstance(value, bool):
         return "; yes, no, on, off, true and false stand in quotes where they are text"
     if kind == "string_type" and isinstance(value, int | float):
@@ -174,7 +209,7 @@ def _names(layers: Layers, check_network: NetworkCheck) -> Iterator[Mistake]:
     """Yield the names in the settings that nothing has."""
     only = layers.tree.get("only")
     for number, name in enumerate(only if isinstance(only, list) else ()):
-        if name not in layers.names:
+        if name not in layers.names and name not in layers.studies:
             yield Mistake(("only", number), layers.no_study(name))
     for study, settings in layers.studies.items():
         for path, text in _names_of_study(layers, settings, check_network):

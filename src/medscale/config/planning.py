@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expand_home
 from medscale.config.configuration import Config
 from medscale.config.sections import Study
 from medscale.engine.parallel.strategies.registry import STRATEGIES
-from medscale.engine.plan import Augment, Detect, Model, Recipe, RunPlan, is_detector
+from medscale.engine.plan import HUB, Augment, Detect, Model, Recipe, RunPlan, is_detector
 from medscale.engine.run import RunSpec
 
 
@@ -32,6 +37,8 @@ def plan(
     stand_in = spec.device == "gpu" and config.stand_in_gpu
     nodes = _nodes(config, spec, stand_in)
     model, recipe, augment, detect = _training(study, settings, spec)
+    if (weights := weight_file(config, model.pretrained)) is not None:
+        model = model.model_copy(update={"pretrained": weights})
     return RunPlan(
         study=study,
         run=spec,
@@ -50,6 +57,24 @@ def plan(
         detect=detect,
         tensorboard=settings.tensorboard,
     )
+
+
+def weight_file(config: Config, pretrained: str | None) -> str | None:
+    """Return the file of a setting ``pretrained``; None for random weights and those of the hub.
+
+    A relative path begins at the project's root. The returned one begins at the workdir, as all
+    paths of jobs do, so that a moved checkout reruns nothing. Raises MedscaleError for the home
+    folder of an unknown user.
+    """
+    if pretrained is None or pretrained == HUB:
+        return None
+    try:
+        path = expand_home(Path(pretrained))
+    except ValueError as error:  # the home folder is not known
+        raise MedscaleError(f"pretrained: {error}") from None
+    if path.is_absolute():
+        return str(path)
+    return os.path.relpath(ROOT.resolve() / path, (ROOT / config.workdir).resolve())
 
 
 def _fold(study: str, settings: Study, fold: int | None) -> int | None:

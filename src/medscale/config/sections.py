@@ -190,6 +190,11 @@ class Study(Strict):
                 f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels "
                 "a side (preprocess.size): set a smaller crop, or augment.crop: null"
             )
+        if wrong := [key for key, model in self.models.items() if model.name != key]:
+            raise ValueError(
+                f"models.{wrong[0]}.name is {self.models[wrong[0]].name!r}, but a run whose name "
+                f"ends with {wrong[0]} trains {wrong[0]}: give both the same name"
+            )
         if self.split.folds is not None:
             self._refuse_with_folds()
         compared = [("convergence.runs", name) for name in self.convergence.runs or []]

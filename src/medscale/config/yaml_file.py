@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
+from medscale.config.wording import in_words
 
 T = TypeVar("T", bound=Strict)
 
@@ -19,8 +20,8 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MERGE = "tag:yaml.org,2002:merge"  # of the key `<<`, which a mapping may have several times
 
 
-class _Duplicates(yaml.YAMLError):
-    """Keys that a mapping has twice."""
+class _Fault(yaml.YAMLError):
+    """Valid YAML that is refused; the message goes on after the file's name."""
 
 
 def read_section(path: Path, schema: type[T]) -> T:
@@ -33,32 +34,35 @@ def read_section(path: Path, schema: type[T]) -> T:
     except ValidationError as error:
         lines = [f"{path} has {error.error_count()} mistake(s):"]
         for item in error.errors():
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"  {'.'.join(map(str, item['loc']))}: {message}")
+            lines.append(f"  {'.'.join(map(str, item['loc']))}: {in_words(item)}")
         raise MedscaleError("\n".join(lines)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the tree of settings in a file, which is empty for an empty file.
 
-    Raises MedscaleError for a file that is missing or cannot be read, one that is no mapping in
-    YAML, and keys that a mapping has twice, of which PyYAML would silently take the last.
+    Raises MedscaleError for a file that is missing or cannot be read, one that is not UTF-8 or no
+    mapping in YAML, an alias within its own anchor, and keys that a mapping has twice, of which
+    PyYAML would silently take the last.
     """
     try:
         tree = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MedscaleError(f"{path} does not exist") from None
-    except _Duplicates as error:
-        raise MedscaleError(f"{path}: {error}") from None
+    except _Fault as error:
+        raise MedscaleError(f"{path}{error}") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise MedscaleError(
-            f"{path}{place}: not valid YAML: {getattr(error, 'problem', error)}"
+            f"{path}{_place(error, path)}: not valid YAML: {_problem(error)}"
         ) from None
     except OSError as error:
         raise MedscaleError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # not UTF-8, or a number of too many digits
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise MedscaleError(
+            f"{path}, line {line}: not UTF-8; save the file in this encoding"
+        ) from None
+    except ValueError as error:  # a number of too many digits
         raise MedscaleError(f"{path}: not valid YAML: {error}") from None
     if tree is None:
         return {}
@@ -68,26 +72,54 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """Return the content of a YAML text; keys that a mapping has twice are refused."""
+    """Return the content of a YAML text.
+
+    Raises _Fault for keys that a mapping has twice, and for an alias within its own anchor.
+    """
     try:
         node = yaml.compose(text, Loader=LOADER)
     except yaml.YAMLError:
         return yaml.safe_load(text)  # names the line of an error more exactly
     if node is None:
         return None
-    if duplicates := list(_duplicates(node, set())):
-        raise _Duplicates("a key is written twice; remove one of\n" + "\n".join(duplicates))
+    if duplicates := list(_duplicates(node, {})):
+        raise _Fault(": a key is written twice; remove one of\n" + "\n".join(duplicates))
     return LOADER("").construct_document(node)
 
 
-def _duplicates(node: yaml.Node, visited: set[int]) -> Iterator[str]:
-    """Yield a line on each key of a mapping that is written again, in the order of the file."""
-    if id(node) in visited:  # an alias
+def _place(error: yaml.YAMLError, path: Path) -> str:
+    """Return the line of an error, and its column if known, as it follows the file's name."""
+    if mark := getattr(error, "problem_mark", None):
+        return f", line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f", line {path.read_text(encoding='utf-8').count(chr(10), 0, error.position) + 1}"
+    return ""
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"the control character {chr(error.character)!r}; remove it"
+    return str(getattr(error, "problem", error))
+
+
+def _duplicates(node: yaml.Node, complete: dict[int, bool]) -> Iterator[str]:
+    """Yield a line on each key of a mapping that is written again, in the order of the file.
+
+    Raises _Fault for an alias within its own anchor, which has no end.
+
+    Args:
+        node: of the parsed file.
+        complete: by node, whether all below it was examined; an alias is the node of its anchor.
+    """
+    if id(node) in complete:
+        if not complete[id(node)]:
+            line = node.start_mark.line + 1
+            raise _Fault(f", line {line}: what this anchor names contains itself by an alias")
         return
-    visited.add(id(node))
+    complete[id(node)] = False
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _duplicates(item, visited)
+            yield from _duplicates(item, complete)
     elif isinstance(node, yaml.MappingNode):
         lines: dict[Any, int] = {}
         for key, value in node.value:
@@ -96,4 +128,5 @@ def _duplicates(node: yaml.Node, visited: set[int]) -> Iterator[str]:
                 if (key.tag, key.value) in lines:
                     yield f"  {key.value}: lines {lines[key.tag, key.value]} and {line}"
                 lines[key.tag, key.value] = line
-            yield from _duplicates(value, visited)
+            yield from _duplicates(value, complete)
+    complete[id(node)] = True

@@ -28,6 +28,7 @@ from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 from tornado.ioloop import IOLoop
 
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log, track
 from medscale.base.scratch import scratch
@@ -247,19 +248,22 @@ def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     """Yield a running cluster (local, SLURM) or the address of one."""
     if settings.scheduler == "local":
         cores = len(os.sched_getaffinity(0))
-        with LocalCluster(
-            n_workers=min(settings.workers or cores, tasks or cores),
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0",
-            worker_dashboard_address="127.0.0.1:0",
-            scheduler_kwargs={"dashboard": settings.dashboard},
-            security=Security.temporary(),
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-            loop=event_loop(),
-        ) as cluster:
+        with (
+            kept_environment(),
+            LocalCluster(
+                n_workers=min(settings.workers or cores, tasks or cores),
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                worker_dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": settings.dashboard},
+                security=Security.temporary(),
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+                loop=event_loop(),
+            ) as cluster,
+        ):
             yield cluster
     elif settings.scheduler == "slurm" and SCHEDULER in os.environ:
         yield os.environ[SCHEDULER]
@@ -296,14 +300,11 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
     ):
         # Jobs inherit the environment, from which Dask reads its configuration.
         dask_config = dask.config.serialize(dask.config.global_config)
-        os.environ["DASK_INTERNAL_INHERIT_CONFIG"] = dask_config
-        write_certificate(folder)
-        with _slurm_cluster(settings, folder, python) as cluster:
-            os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: str(folder)}
-            try:
+        with kept_environment(DASK_INTERNAL_INHERIT_CONFIG=dask_config):
+            write_certificate(folder)
+            with _slurm_cluster(settings, folder, python) as cluster:
+                os.environ |= {SCHEDULER: cluster.scheduler_address, CERTIFICATES: str(folder)}
                 yield
-            finally:
-                del os.environ[SCHEDULER], os.environ[CERTIFICATES]
 
 
 def _slurm_cluster(settings: Dask, folder: Path, python: str | None) -> Any:

@@ -66,7 +66,7 @@ class Listing:
         for path, fault in sorted(_walk(root, directories)):
             if fault is not None:
                 self.excluded.append((path, *fault))
-            elif _is_hidden(path):
+            elif is_hidden(path):
                 self.excluded.append((path, HIDDEN, "made by an operating system or tool"))
             elif is_named_image(root / path):
                 self.images.append(path)
@@ -75,7 +75,7 @@ class Listing:
             else:
                 self.excluded.append((path, NO_IMAGE_NAME, basename(path)))
         self._children: dict[str, list[str]] = {}
-        for directory in sorted(PurePosixPath(d) for d in directories if not _is_hidden(f"{d}/x")):
+        for directory in sorted(PurePosixPath(d) for d in directories if not is_hidden(f"{d}/x")):
             self._children.setdefault(str(directory.parent), []).append(directory.name)
         self._image_folders = {dirname(image) or "." for image in self.images}
         self.base = self._unwrap()
@@ -207,7 +207,7 @@ def normalized_path(path: str) -> str:
     return unicodedata.normalize("NFC", re.sub(r"^(\./|/)+", "", path.replace("\\", "/")))
 
 
-def _is_hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
     """Whether a file, or a folder that it is in, was made by an operating system or tool."""
     return any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in path.split("/"))
 

@@ -6,6 +6,8 @@ sums are fp32 (NVIDIA A100 white paper, 2020). bf16 and fp16 are the formats of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
 from medscale.base.errors import MedscaleError
@@ -76,3 +78,16 @@ def use(name: NumberFormat) -> None:
 
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
     torch.backends.cudnn.allow_tf32 = name == "tf32"
+
+
+@contextmanager
+def using(name: NumberFormat) -> Iterator[None]:
+    """Allow or forbid TF32 as ``use`` does, during the block: the process may have other work."""
+    import torch
+
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    use(name)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

@@ -23,6 +23,7 @@ from medscale.engine.run import RunSpec
 
 Choice = Literal["auto", "on", "off"]
 SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
+HUB = "hub"  # value of ``pretrained`` for timm's published weights
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
@@ -117,8 +118,9 @@ class Model(Strict):
     )
     pretrained: str | None = Field(
         None,
-        description="weights to begin with: path of a .safetensors file, or 'hub' for timm's "
-        "published weights; null: random weights",
+        description="weights to begin with: path of a .safetensors file, which begins at the "
+        "project's root if it is relative, or 'hub' for timm's published weights; null: random "
+        "weights",
     )
     trained: Literal["all", "last_block", "last_layer"] = Field(
         "all",
@@ -292,7 +294,9 @@ class Detect(Strict):
     lr: float = Field(1e-3, gt=0, description="largest learning rate")
     augment: Augment = Augment.of_defaults()
     pretrained: str | None = Field(
-        None, description="path of a .safetensors file of weights; null: random weights"
+        None,
+        description="path of a .safetensors file of weights, which begins at the project's root if "
+        "it is relative; null: random weights",
     )
     images: Literal["all", "with_boxes"] = Field(
         "with_boxes",

@@ -101,7 +101,7 @@ def assess(
     """
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.
-    class_mask = bootstrap.averaged_classes(test.labels, test.groups, len(classes))
+    class_mask = test.class_mask
     resample_values = resample(test, draw_counts, class_mask)
     scores = [split_scores(test, resample_values, seeds, "test", class_mask)]
     calibrated = _at_temperatures(test, validation_fit.temperatures)

@@ -167,7 +167,7 @@ def evaluate(matches: BoxMatches, threshold: float, weights: np.ndarray) -> dict
 
 
 def _by_image(matches: BoxMatches, is_counted: np.ndarray) -> np.ndarray:
-    """Count the hits of the boxes ``sure`` (bool, P) by image and limit, float64, shape N,9."""
+    """Count the hits of the counted boxes (bool, P) by image and limit, float64, shape N,9."""
     counts = np.zeros((len(matches.truth), len(LIMITS)))
     np.add.at(counts, matches.image[is_counted], matches.hits[is_counted])
     return counts

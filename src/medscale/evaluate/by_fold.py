@@ -56,7 +56,7 @@ def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_tra
         test_to_train: number of test images per training image of a fold.
     """
     draw_counts, parts = draws(test, resamples), _parts(test)
-    class_mask = bootstrap.averaged_classes(test.labels, test.groups, test.probabilities.shape[2])
+    class_mask = test.class_mask
     rows = []
     for fold, part in enumerate(parts, start=1):
         head = {"fold": fold, "images": len(part.ids), "groups": len(np.unique(part.groups))}
@@ -143,7 +143,7 @@ def compare_folds(
     base = predictions[baseline]
     for name, run in zip(names, predictions, strict=True):
         _same_folds(name, run, names[baseline], base)
-    class_mask = bootstrap.averaged_classes(base.labels, base.groups, base.probabilities.shape[2])
+    class_mask = base.class_mask
     of_base = [_mean_scores(part, class_mask) for part in _parts(base)]
     rows = []
     for number, (name, run) in enumerate(zip(names, predictions, strict=True)):

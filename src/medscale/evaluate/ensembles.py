@@ -58,7 +58,7 @@ def _row(
     members: Sequence[Member], probabilities: np.ndarray, draw_counts: np.ndarray
 ) -> dict[str, float]:
     labels, groups = members[0].predicted.labels, members[0].predicted.groups
-    class_mask = bootstrap.averaged_classes(labels, groups, probabilities.shape[1])
+    class_mask = members[0].predicted.class_mask
     points = metrics.point(labels, probabilities, class_mask)
     resample_values = bootstrap.resample(
         labels, probabilities, groups, draw_counts, complete=False, class_mask=class_mask

@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.evaluate import bootstrap
 from medscale.evaluate.assessment import PAIRED_METRICS, SEED, Assessment, ValidationFit
-from medscale.evaluate.bootstrap import interval
 from medscale.evaluate.operating import LIMIT
 
 SPLITS = ("train", "val", "test")
+# Beginnings of the names of metrics that are averages over classes with equal weights.
+AVERAGES = ("balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", *bootstrap.AREAS)
 
 
 def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> ValidationFit:
@@ -41,8 +43,10 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
     Returns:
         One row for each metric: ``metric``, and ``inside, outside, difference`` (outside minus
         inside), each with ``_low`` and ``_high``. The interval of the difference is NaN for
-        metrics without resamples in the result.
+        metrics without resamples in the result. The difference of an average over classes is NaN
+        if the two averages are over different classes, such as where a class has no image outside.
     """
+    same_classes = set(summary.get("not_averaged", [])) == set(outside.not_averaged)
     order = np.random.default_rng(SEED).permutation(len(resamples))
     rows = []
     for row in outside.scores.to_dict("records"):
@@ -56,12 +60,13 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
             for ending, key in ends.items():
                 value = values[key]
                 line[f"{side}{ending}"] = np.nan if value is None else float(value)
-        line["difference"] = line["outside"] - line["inside"]
+        comparable = same_classes or not name.startswith(AVERAGES)
+        line["difference"] = line["outside"] - line["inside"] if comparable else np.nan
         low, high = np.nan, np.nan
-        if name in PAIRED_METRICS:
+        if comparable and name in PAIRED_METRICS:
             count = min(len(resamples), len(outside.resamples))
             inside = resamples[name].to_numpy(np.float64)[order[:count]]
-            low, high = interval(outside.resamples[name].to_numpy()[:count] - inside)
+            low, high = bootstrap.interval(outside.resamples[name].to_numpy()[:count] - inside)
         rows.append(line | {"difference_low": low, "difference_high": high})
     return pd.DataFrame(rows)
 

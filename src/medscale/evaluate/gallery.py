@@ -80,7 +80,7 @@ def choose(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
     Args:
         labels: true class codes, int64, shape N.
-        odds: probabilities, shape N,K.
+        probabilities: shape N,K; the predicted class is the one with the largest.
 
     Returns:
         Row numbers, the correctly classified images first.

@@ -80,30 +80,6 @@ def _difference(
     )
 
 
-def largest(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the largest difference between the subgroups of a column, for each rate.
-
-    Args:
-        table: result of ``gaps``.
-
-    Returns:
-        One row for each rate of a column with two or more evaluated subgroups: ``by, class,
-        wanted, rate, lowest, highest`` (subgroups) and the ``difference`` of their values.
-    """
-    rows = []
-    for keys, group in table.dropna(subset=["value"]).groupby(
-        ["by", "class", "wanted", "rate"], sort=False
-    ):
-        if len(group) > 1:
-            values = group["value"].to_numpy()
-            low, high = group.iloc[values.argmin()], group.iloc[values.argmax()]
-            row = dict(zip(("by", "class", "wanted", "rate"), keys, strict=True))
-            row |= {"lowest": low["part"], "highest": high["part"]}
-            rows.append(row | {"difference": high["value"] - low["value"]})
-    columns = ["by", "class", "wanted", "rate", "lowest", "highest", "difference"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def _interval(
     name: str, value: float, resample_values: np.ndarray, has_enough: bool
 ) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Paired tests of accuracy and AUROC between runs on the same images, by patient."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,9 +81,8 @@ def auroc(predictions: Predictions) -> Areas:
     variance equals DeLong's.
     """
     classes = predictions.probabilities.shape[2]
-    class_mask = bootstrap.averaged_classes(predictions.labels, predictions.groups, classes)
     occurs = np.bincount(predictions.labels, minlength=classes) > 0
-    codes = [1] if classes == 2 else np.flatnonzero(occurs & class_mask).tolist()
+    codes = [1] if classes == 2 else np.flatnonzero(occurs & predictions.class_mask).tolist()
     size = int(predictions.groups.max()) + 1
     parts = [
         _area(predictions.labels == code, probabilities[:, code], predictions.groups, size)
@@ -131,18 +131,33 @@ def normal_p(difference: float, error: float) -> float:
     return float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else float("nan")
 
 
-def reading(low: float, high: float, margin: float) -> str:
+def fewest_patients(margin: float) -> int:
+    """Return the number of patients from which a test set can show equality within a margin.
+
+    A difference of ``margin`` percentage points needs different answers for at least this share of
+    the patients. In fewer patients than this number, the probability that none of them is drawn is
+    above 2.5 %, so that even equal answers to all images do not exclude the difference.
+    """
+    return math.ceil(math.log((1 - bootstrap.LEVEL) / 2) / math.log1p(-min(margin / 100, 0.999)))
+
+
+def reading(low: float, high: float, margin: float, patients: int) -> str:
     """Classify the 95 % interval ``low, high`` of a difference against a margin.
 
     This amounts to two one-sided tests at 2.5 % (Schuirmann 1987): two runs are equal if the whole
     interval lies between ``-margin`` and ``margin``. A test that finds no difference does not show
-    equality. The three values have the same unit.
+    equality. A bootstrap interval is too narrow where few answers differ, and has no width where
+    none does, so that the test set needs ``fewest_patients``.
+
+    Args:
+        low, high, margin: percentage points.
+        patients: number of patients or groups of the test set.
 
     Returns:
         ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
     """
     within, apart = -margin < low and high < margin, low > 0 or high < 0
-    if within:
+    if within and patients >= fewest_patients(margin):
         return APART_WITHIN if apart else SAME
     return APART if apart else OPEN
 
@@ -171,7 +186,7 @@ def _accuracy(
         "accuracy_low": low,
         "accuracy_high": high,
         "accuracy_p": sign_flips(by_patient),
-        "reading": reading(low, high, margin),
+        "reading": reading(low, high, margin, patients),
     }
 
 

@@ -43,11 +43,12 @@ def consequences(
     positives, negatives = true_positives + false_positives, true_negatives + false_negatives
     denominator = np.sqrt(positives * negatives * prevalence * (1 - prevalence))
     mcc = _ratio(true_positives * true_negatives - false_positives * false_negatives, denominator)
+    missed, false_alarms = 1 - sensitivity, 1 - specificity  # exactly 0 for rates of 1
     return {
         "ppv": _ratio(true_positives, positives),
         "npv": _ratio(true_negatives, negatives),
-        "lr_positive": _ratio(sensitivity, sensitivity + 1 - specificity),
-        "lr_negative": _ratio(1 - sensitivity, 1 - sensitivity + specificity),
+        "lr_positive": _ratio(sensitivity, sensitivity + false_alarms),
+        "lr_negative": _ratio(missed, missed + specificity),
         "mcc": np.where(denominator == 0, 0.0, mcc),
         "cost": miss_cost * false_negatives + false_positives,
     }

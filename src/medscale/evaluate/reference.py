@@ -72,8 +72,12 @@ def reference(
     predictions = _pooled(fits, test, shards.folder, with_folds=count > 0)
     codes, probabilities = predictions.labels, predictions.probabilities[0]
     draw_counts = draws(predictions, resamples)
-    values = bootstrap.resample(codes, probabilities, predictions.groups, draw_counts).overall
-    points = metrics.point(codes, probabilities)
+    # The classes over which the runs of the study are averaged, so that both can be compared.
+    class_mask = predictions.class_mask
+    values = bootstrap.resample(
+        codes, probabilities, predictions.groups, draw_counts, class_mask=class_mask
+    ).overall
+    points = metrics.point(codes, probabilities, class_mask)
     summary = {
         "study": study,
         "method": {

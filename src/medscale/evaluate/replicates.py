@@ -17,6 +17,7 @@ from medscale.base.files import read_json, read_table, sha256
 from medscale.data.folds import check, count, of_fold
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
+from medscale.evaluate import bootstrap
 
 SPLITS = ("val", "test")
 # Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
@@ -67,6 +68,15 @@ class Predictions:
     probabilities: np.ndarray  # float64, shape S,N,K for S seeds and K classes
     # fold whose network predicts each row, 0..F-1, int64, shape N; None without folds
     folds: np.ndarray | None = None
+
+    @property
+    def class_mask(self) -> np.ndarray:
+        """Classes that take part in averages over classes, bool, shape K.
+
+        The result of ``bootstrap.averaged_classes``, the same for all predictions of these images.
+        """
+        classes = self.probabilities.shape[2]
+        return bootstrap.averaged_classes(self.labels, self.groups, classes)
 
     def networks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield the labels (n) and probabilities (n,K) of each network's rows, seed by seed."""
@@ -195,6 +205,23 @@ def join_predictions(
         np.stack([np.concatenate(probabilities)[order] for probabilities in parts.values()]),
         None if folds == [None] else number[order],
     )
+
+
+def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame, split: str) -> Predictions:
+    """Read the predictions of a run's replicates for a split, as ``join_predictions`` joins them.
+
+    Args:
+        folders: run folders of all replicates of a run, in the order of the seeds.
+        index: table from ``read_index``.
+        split: ``val`` or ``test``.
+
+    Raises:
+        MedscaleError: when a file is missing or damaged, the folders are not replicates of one run,
+            or the predictions do not fit the index.
+    """
+    replicates = [read(folder) for folder in folders]
+    same_run(replicates)
+    return join_predictions(replicates, index, split)
 
 
 def test_rows(index: pd.DataFrame) -> pd.DataFrame:

@@ -66,7 +66,6 @@ def _resample(
     if mask.sum() < smallest:
         return None
     labels, groups = predictions.labels[mask], predictions.groups[mask]
-    class_mask = _class_mask(predictions)
     with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
         return [
             bootstrap.resample(
@@ -75,16 +74,10 @@ def _resample(
                 groups,
                 draw_counts,
                 complete=False,
-                class_mask=class_mask,
+                class_mask=predictions.class_mask,
             ).overall
             for probabilities in predictions.probabilities
         ]
-
-
-def _class_mask(predictions: Predictions) -> np.ndarray:
-    """Return the classes that take part in averages, from all images of the split."""
-    classes = predictions.probabilities.shape[2]
-    return bootstrap.averaged_classes(predictions.labels, predictions.groups, classes)
 
 
 def _rows(
@@ -99,7 +92,7 @@ def _rows(
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]
     points = [
-        metrics.point(predictions.labels[mask], probabilities[mask], _class_mask(predictions))
+        metrics.point(predictions.labels[mask], probabilities[mask], predictions.class_mask)
         for probabilities in predictions.probabilities
     ]
     rows = []

@@ -22,8 +22,9 @@ import medscale
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import atomic
-from medscale.base.paths import FRAME
+from medscale.base.paths import FRAME, new_file
 from medscale.data.decoding.formats import PREAMBLE, kind_of
+from medscale.data.decoding.silence import silence
 from medscale.data.frames import file_of
 from medscale.report.marks import mark
 from medscale.serve.inputs import NamedImage
@@ -62,6 +63,21 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
             "without --sr"
         )
     return [_header(file) for file in files]
+
+
+def check(
+    folder: Path, items: Sequence[NamedImage], classes: Sequence[str], codes: Sequence[str]
+) -> None:
+    """Check all that ``write`` needs, before images are predicted; arguments as of ``write``.
+
+    Raises:
+        MedscaleError: as ``write``, and for a folder that cannot be written.
+    """
+    concepts = class_codes(classes, codes)
+    for name in classes:
+        _probability(name, concepts)
+    for path in _paths(folder, [name for name, _ in items])[:1]:
+        new_file(path)
 
 
 def write(
@@ -144,7 +160,7 @@ def _private(meaning: str) -> sr.CodedConcept:
     if len(meaning) > LONGEST_MEANING:
         raise MedscaleError(
             f"{meaning!r} is longer than the {LONGEST_MEANING} characters of a DICOM code's "
-            "meaning; give the class a shorter name"
+            "meaning; give the class a shorter one: --code CLASS=SCHEME:VALUE:MEANING"
         )
     value = hashlib.sha256(meaning.encode()).hexdigest()[:LONGEST_VALUE].upper()
     return sr.CodedConcept(value, SCHEME, meaning)
@@ -171,7 +187,7 @@ def _content(
         tracking_identifier=sr.TrackingIdentifier(identifier=predictor.name),
         finding_type=None if prediction.label is None else concepts[prediction.label],
         algorithm_id=algorithm,
-        measurements=_measurements(prediction),
+        measurements=_measurements(prediction, concepts),
         source_images=[source],
     )
     boxes = [
@@ -189,7 +205,7 @@ def _content(
     )
 
 
-def _measurements(prediction: Prediction) -> list[sr.Measurement]:
+def _measurements(prediction: Prediction, concepts: Codes) -> list[sr.Measurement]:
     """Return the probabilities of an image, the finding's first, or its number of boxes."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
@@ -199,9 +215,7 @@ def _measurements(prediction: Prediction) -> list[sr.Measurement]:
         return [sr.Measurement(_private("Number of boxes"), len(prediction.boxes), unit)]
     return [
         sr.Measurement(
-            codes.DCM.Probability
-            if name == prediction.label
-            else _private(f"Probability of {name}"),
+            codes.DCM.Probability if name == prediction.label else _probability(name, concepts),
             value,
             unit,
         )
@@ -209,6 +223,11 @@ def _measurements(prediction: Prediction) -> list[sr.Measurement]:
             prediction.probabilities.items(), key=lambda pair: pair[0] != prediction.label
         )
     ]
+
+
+def _probability(name: str, concepts: Codes) -> sr.CodedConcept:
+    """Return the code of the probability of a class."""
+    return _private(f"Probability of {concepts[name].meaning}")
 
 
 def _region(
@@ -310,8 +329,9 @@ def _dicom(file: Path) -> bool:
 def _header(file: Path) -> pydicom.Dataset:
     """Read a file's header; missing attributes of ``OPTIONAL`` become empty."""
     try:
-        header = pydicom.dcmread(file, stop_before_pixels=True)
-        header.decode()
+        with silence():
+            header = pydicom.dcmread(file, stop_before_pixels=True)
+            header.decode()
     except Exception as error:  # pydicom raises errors of many types on damaged files
         raise MedscaleError(f"{file}: the DICOM header cannot be read ({error})") from None
     if absent := [name for name in IDENTITY if not header.get(name)]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
-from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result, usable_result
+from medscale.base.paths import INFERENCE, evaluated_result, usable_result
 from medscale.base.text import markdown_code
 from medscale.data.augment import MEAN, STD
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -25,6 +25,7 @@ from medscale.evaluate.metrics import NAMES
 from medscale.report.marks import mark
 from medscale.report.names import OVER
 from medscale.report.result.folder import whole_folder
+from medscale.report.result.summary import read_summary
 from medscale.serve import bundle
 from medscale.serve.bundle import Inference, Weights
 from medscale.serve.networks import network
@@ -105,7 +106,7 @@ def publish(
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
     record = bundle.read(usable_result(result))
-    summary = read_json(evaluated_result(result) / SUMMARY)
+    summary = read_summary(evaluated_result(result))
     _check(to, upload)
     names, note = _names(result, record, data)
     networks = record.weights(seed)  # with folds one for each
@@ -139,7 +140,8 @@ def _check(to: Path, upload: str | None) -> None:
     """Check that ``to`` has no other files, and that the repository has owner and name."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         earlier = to / CONFIG
-        if not earlier.is_file() or read_json(earlier).get("library_name") != "medscale":
+        content = read_json(earlier) if earlier.is_file() else None
+        if not isinstance(content, dict) or content.get("library_name") != "medscale":
             raise MedscaleError(f"{to} holds other files than a published model; name a new folder")
     if upload is not None and not REPOSITORY.fullmatch(upload):
         raise MedscaleError(f"--upload {upload!r}: name a repository of the Hub, {REPOSITORY_FORM}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import digest, read_json, read_table
@@ -24,6 +24,7 @@ from medscale.base.paths import evaluated_result
 from medscale.engine.train.board import tag
 from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
+from medscale.report.result.summary import read_summary
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -75,8 +76,9 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     replicates = [
         replicate for folder in folders for replicate in _replicates(evaluated_result(folder))
     ]
-    client = _client(store)
-    new_runs = sum(_record(client, replicate) for replicate in replicates)
+    with kept_environment(**ENVIRONMENT):
+        client = _client(store)
+        new_runs = sum(_record(client, replicate) for replicate in replicates)
     return new_runs, len(replicates) - new_runs
 
 
@@ -86,7 +88,6 @@ def _is_empty(path: Path) -> bool:
 
 def _client(store: Path) -> MlflowClient:
     """Return the client of a file store; nothing of it uses the network."""
-    os.environ |= ENVIRONMENT
     from mlflow.tracking import MlflowClient
 
     address = store.as_uri()
@@ -95,7 +96,7 @@ def _client(store: Path) -> MlflowClient:
 
 def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
     """Yield the replicates of a result."""
-    summary = read_json(folder / "summary.json")
+    summary = read_summary(folder)
     study, run = summary["study"], summary["run"]["name"]
     runs = folder.resolve().parents[2] / "runs" / study / run
     environments = summary["provenance"]["replicates"]
@@ -115,7 +116,8 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
             start_ms=_milliseconds(environment["started"]),
             end_ms=_milliseconds(environment["finished"]),
             parameters=dict(_flat(plan)),
-            tags=_tags(summary, environment) | {KEY: digest([environment, scores])},
+            # The key is written first, so that a run interrupted later is found and replaced.
+            tags={KEY: digest([environment, scores])} | _tags(summary, environment),
             history=history,
             scores=scores,
         )

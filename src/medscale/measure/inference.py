@@ -248,12 +248,13 @@ def _decode_and_run(predictor: Predictor, way: Way, images: Images, batch: int) 
 @contextmanager
 def _decoders(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Yield threads that each decode whole images; OpenCV starts no threads meanwhile."""
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
             yield pool
     finally:
-        cv2.setNumThreads(-1)
+        cv2.setNumThreads(before)
 
 
 def _threads(settings: Latency) -> list[int]:

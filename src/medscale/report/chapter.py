@@ -48,7 +48,7 @@ WORDS = {  # titles for people; a name that is not here is its own title
     "how_far": "How far: speedup against devices",
     "inference": "Speed of prediction",
     "laws": "Scaling laws",
-    "leakage": "Leakage beside the effects of parallel training",
+    "leakage": "Leakage compared with parallel training",
     "loading": "Loading of images",
     "memory": "Memory of a step",
     "operating": "Operating points",
@@ -56,7 +56,6 @@ WORDS = {  # titles for people; a name that is not here is its own title
     "parity": "Accuracy against the baseline",
     "per_class": "Scores by class",
     "pr": "Precision and recall",
-    "predictive": "Predictive values",
     "profile": "Time of a step",
     "provenance": "Machines and versions of the code",
     "published": "Published speedups",
@@ -103,7 +102,7 @@ class Chapter:
     facts: str = ""
     # whether a study has the chapter
     present: Callable[[Config, str], bool] = lambda config, study: True
-    remedy: str = ""  # what to configure so that a study has it
+    remedy: str = ""  # the setting that gives a study the chapter
     variants: bool = False  # whether variants of studies have it as well
     spans_studies: bool = False  # whether one chapter is about all studies together
     # whether ``make`` has an argument ``chapters``, the names of the study's

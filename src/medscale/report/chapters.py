@@ -88,7 +88,7 @@ def settings_of(chapter: Chapter, config: Config, study: str) -> dict[str, Any]:
 
 
 def refuse_mistakes(config: Config) -> None:
-    """Refuse claims and answers to checklists that name what does not exist.
+    """Refuse claims and answers to checklists with names that do not exist.
 
     Raises MedscaleError naming the claim or item, and the closest name.
     """
@@ -102,7 +102,7 @@ def refuse_mistakes(config: Config) -> None:
 def refuse_absent(config: Config, study: str, kind: str, name: str) -> None:
     """Refuse a figure or table that a study's report does not have.
 
-    ``kind``: ``figures`` or ``tables``. Raises MedscaleError saying what to configure.
+    ``kind``: ``figures`` or ``tables``. Raises MedscaleError that names the missing setting.
     """
     for chapter in CHAPTERS:
         if name in getattr(chapter, kind) and not chapter.present(config, study):

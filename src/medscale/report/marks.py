@@ -7,7 +7,7 @@ SYNTHETIC = "synthetic images"
 STAND_IN = "CPU processes in place of GPUs"
 REDUCED = "reduced network and images"
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
-# `synthetic, stand_in, scale` of summary.json; what ``marks_of`` returns has further keys
+# `synthetic, stand_in, scale` of summary.json; the result of ``marks_of`` has further keys
 Marks = Mapping[str, Any]
 
 

@@ -7,17 +7,16 @@ from typing import Any
 from rich.table import Table
 
 from medscale.base.console import plain
-from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.base.paths import INFERENCE, SUMMARY, evaluated_result
+from medscale.base.paths import INFERENCE, evaluated_result
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import STAND_IN, mark
 from medscale.report.names import GROUPS, OVER, STATES, TOO_FEW, class_name, label
+from medscale.report.result.summary import read_summary
 
-KEYS = ("study", "run", "model", "metrics", "timing", "counts", "seeds", "marks", "format")
 # Metrics in an overview of results, whose lines have 80 letters for short names of runs.
 OF_CLASSES = {"accuracy": "accuracy (%)", "auroc": "AUROC"}
 OF_BOXES = {"map50": "mAP50", "map_challenge": "challenge mAP"}
@@ -74,20 +73,6 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield plain(f"figures in {folder}/: {figures}")
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """Return the content of a result's summary.json.
-
-    Raises MedscaleError when it is damaged, or another version wrote it.
-    """
-    summary = read_json(folder / SUMMARY)
-    if not isinstance(summary, dict) or (missing := [key for key in KEYS if key not in summary]):
-        lacks = f" (no {missing[0]!r})" if isinstance(summary, dict) else ""
-        raise MedscaleError(
-            f"{folder / SUMMARY} is no summary of this version{lacks}; evaluate the run again"
-        )
-    return summary
-
-
 def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
     """Yield the results below each folder as tables, and their stand-ins."""
     by_parent: dict[Path, dict[str, dict[str, Any]]] = {}
@@ -115,7 +100,7 @@ def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
 
 
 def legend(summaries: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """Yield a line on intervals, and one on what is not real in results."""
+    """Yield a line on intervals, and a line on stand-ins in results."""
     marks = [summary["marks"] for summary in summaries]
     if marks:
         yield "On the test images, with 95 % intervals."

@@ -1,4 +1,4 @@
-"""Paths of what chapters read, relative to the folder of a configuration's outputs."""
+"""Paths of the inputs of chapters, relative to the folder of a configuration's outputs."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -52,6 +52,7 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+ROW_TITLE = 80  # letters of a study's title above rows
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
 
@@ -119,6 +120,12 @@ def rows(axes: Axes, labels: Sequence[str]) -> np.ndarray:
     axes.set_yticks(heights, labels)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     return heights
+
+
+def heading(axes: Axes, height: float, title: str) -> None:
+    """Print the title of a study above its rows."""
+    place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    axes.text(0.01, height, shorten(title, ROW_TITLE), size=6.5, weight="bold", **place)
 
 
 def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **options: Any) -> None:

@@ -88,9 +88,10 @@ def by_run(cell: Callable[[str], Any] = label) -> Callable[[Row], str]:
 
 
 def interval(score: Row, digits: int, scale: float = 1, prefix: str = "") -> str:
-    """Return a mean and its interval: "87.1 (84.0--90.2)"."""
-    mean, low, high = (score[f"{prefix}{key}"] for key in ("mean", "low", "high"))
-    return f"{number(mean, digits, scale)} ({span(low, high, digits, scale)})"
+    """Return a mean and its interval: "87.1 (84.0--90.2)"; a mean without one stands alone."""
+    return _with_interval(
+        [score[f"{prefix}{key}"] for key in ("mean", "low", "high")], digits, scale
+    )
 
 
 def scored(heading: str, metric: str, digits: int, scale: float = 1) -> Column:
@@ -103,10 +104,15 @@ def around(row: Row, column: str, digits: int, scale: float = 1) -> str:
 
     A value without an interval stands alone.
     """
-    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return _with_interval([row[f"{column}{end}"] for end in ("", "_low", "_high")], digits, scale)
+
+
+def _with_interval(ends: Sequence[float], digits: int, scale: float) -> str:
+    value, low, high = ends
+    text = number(value, digits, scale)
     if pd.isna(low) and pd.isna(high):
-        return number(row[column], digits, scale)
-    return f"{number(row[column], digits, scale)} ({span(low, high, digits, scale)})"
+        return text
+    return f"{text} ({span(low, high, digits, scale)})"
 
 
 def ranged(row: Row, column: str, digits: int | None = None) -> str:

@@ -34,10 +34,10 @@ class Pages:
 def write_chapter(
     name: str, study: str, arguments: Mapping[str, Any], folder: Path = Path(".")
 ) -> None:
-    """Make a chapter and write all that it declares.
+    """Make a chapter and write all its outputs.
 
-    Raises MedscaleError when an input is missing or damaged, or when what was made is not what the
-    chapter declares.
+    Raises MedscaleError when an input is missing or damaged, or when the outputs are not those that
+    the chapter declares.
 
     Args:
         study: the study's; empty for a chapter about all studies.

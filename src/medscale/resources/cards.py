@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 
@@ -94,9 +95,13 @@ def reserve(run: str, count: int) -> Iterator[None]:
     """
     pool = visible()
     with lease(run, count, pool) as card_names:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(card_names)
-        os.sched_setaffinity(0, cores(card_names, pool, sorted(os.sched_getaffinity(0))))
-        yield
+        before = os.sched_getaffinity(0)
+        with kept_environment(CUDA_VISIBLE_DEVICES=",".join(card_names)):
+            os.sched_setaffinity(0, cores(card_names, pool, sorted(before)))
+            try:
+                yield
+            finally:
+                os.sched_setaffinity(0, before)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from medscale.resources.slurm import is_of
 
 SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which start its command
 DASK_WORKER_MB = 1500
+REPORT_RULE = "_report"  # ends the name of the rule of each chapter
 DASK_RULES = ("index", "shards", "enhance", "loading")
 RESOURCES = (
     "slurm_account",
@@ -94,7 +95,8 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
     if rule == "formats":
         return _formats(config, wildcards["study"])
     cpus = _cpus(config, rule, wildcards) or cpus
-    stage = {"study_report": "report"}.get(rule, rule)
+    # The time of a study's whole report is that of a chapter at most.
+    stage = "report" if rule.endswith(REPORT_RULE) else rule
     minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
     memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
     return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
+from medscale.base import paths
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
@@ -19,6 +20,7 @@ from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
 from medscale.report.marks import mark
 from medscale.report.names import OVER
+from medscale.report.result.summary import read_summary
 from medscale.report.show import operating_point
 from medscale.serve.external import classification, evaluate_external
 
@@ -56,11 +58,10 @@ def evaluate(
         device: of the networks.
     """
     inference, folder = classification(result), folder.expanduser()
-    if not folder.is_dir():
-        raise MedscaleError(f"{folder} is no folder; name a folder of labelled images")
     settings = _settings(result, prevalence)
     source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
-    out = out or Path(f"{inference.study}-{inference.run}-on-{folder.resolve().name}")
+    name = f"{inference.study}-{inference.run}-on-{folder.resolve().name}"
+    out = paths.new_folder(out or Path(name), paths.SUMMARY)
     with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
         work = Path(temporary)
         build_index(source, Split(mode="external"), inference.classes, Dask(), work)
@@ -127,7 +128,7 @@ def copies_sentence(copies: dict[str, int] | None) -> str:
 
 def _settings(result: Path, prevalence: Sequence[str]) -> Evaluate:
     """Return the settings that the result was evaluated with, and prevalences as CLASS=SHARE."""
-    section = Evaluate.model_validate(read_json(result / "summary.json").get("evaluate", {}))
+    section = Evaluate.model_validate(read_summary(result).get("evaluate", {}))
     shares = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
     stated = section.prevalence | shares
     return Evaluate.model_validate(section.model_dump() | {"prevalence": stated})

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
+from medscale.base.log import log
+from medscale.data.images import Unreadable
+from medscale.data.prepare import PreparedImage
 from medscale.data.settings import Preprocess
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
@@ -27,6 +30,8 @@ MOST_IMAGES = 256  # read for calibration and comparison
 MOST_DECODED = 16  # of them compared from decoded pixels on
 NOISE_IMAGES = 16  # compared where no images are given
 
+# an image as given, what medscale makes of it, and the facts in its headers
+ReadImage = tuple[inputs.ImageInput, PreparedImage, Facts]
 DecodedImage = tuple[np.ndarray, Inputs]  # uint8, H,W,3, and what medscale makes of it
 
 
@@ -48,18 +53,21 @@ class ExportedFile:
 
     def lines(self) -> Iterator[str]:
         """Yield the facts as sentences."""
+        is_noise, photographs = self.compared_on == "noise", ""
         noise = "images of noise; name real ones with --images"
+        if is_noise:
+            photographs = "; of JPEGs that are decoded whole by more (docs/how-to/export.md)"
         yield (
             f"{self.file} ({self.megabytes:.1f} MB): outputs within {self.largest_difference:.2g}"
             f" of PyTorch's on {self.compared_inputs}"
-            f" {noise if self.compared_on == 'noise' else self.compared_on}"
+            f" {noise if is_noise else self.compared_on}"
         )
         if self.largest_difference_decoded is None:
             yield "it takes preprocessed images (medscale.data.preprocess)"
         else:
             yield (
                 "it takes decoded images of any size: with its own preprocessing, outputs within"
-                f" {self.largest_difference_decoded:.2g} of medscale's"
+                f" {self.largest_difference_decoded:.2g} of medscale's{photographs}"
             )
         if self.engine is not None:
             yield f"the engine of {self.engine} is in {self.file.parent}"
@@ -97,8 +105,9 @@ def export(
     preprocessed = preprocessed or form.preprocessed
     _check(form, images, None if preprocessed else record.preprocess)
     path = path or Path(default_name(f"{record.study}-{record.run}", to))
-    samples = _samples(predictor, images)
-    decoded = [] if preprocessed else _decoded(predictor, images)
+    read = [] if images is None else _read_images(predictor, images)
+    samples = _samples(predictor, read)
+    decoded = [] if preprocessed else _decoded(predictor, read)
     differences = _write(predictor, form, path, samples, decoded)
     if form.engine is not None:
         features = samples[FEATURES][:1] if FEATURES in samples else None
@@ -163,32 +172,50 @@ def _write(
     return difference, largest
 
 
-def _samples(predictor: Predictor, images: Path | None) -> Inputs:
-    """Return inputs of the ONNX file: from a folder's images, or noise."""
-    if images is None:
+def _read_images(predictor: Predictor, folder: Path) -> list[ReadImage]:
+    """Return images of a folder, preprocessed, with the facts in their headers.
+
+    Images that cannot be read are left out, and a warning names them. Raises MedscaleError when
+    none can be read.
+    """
+    images, unreadable = [], []
+    for name, image in inputs.name_images(folder)[:MOST_IMAGES]:
+        try:
+            images.append((image, *predictor.prepare(image)))
+        except Unreadable as error:
+            unreadable.append(f"{name} ({error})")
+    if unreadable:
+        more = " …" if len(unreadable) > inputs.NAMED else ""
+        names = ", ".join(unreadable[: inputs.NAMED]) + more
+        log.warning("%d images cannot be read and are left out: %s", len(unreadable), names)
+    if not images:
+        raise MedscaleError(f"no image of {folder} can be read; name a folder of images")
+    return images
+
+
+def _samples(predictor: Predictor, images: Sequence[ReadImage]) -> Inputs:
+    """Return inputs of the ONNX file: from images, or noise without them."""
+    if not images:
         size = predictor.inference.preprocess.size
         shape = (NOISE_IMAGES, size, size, 3)
         pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         facts: list[Facts] = [{}] * NOISE_IMAGES
     else:
-        read = [predictor.prepare(image) for _, image in inputs.name_images(images)[:MOST_IMAGES]]
-        pixels = np.stack([prepared.pixels for prepared, _ in read])
-        facts = [predictor.accepted(headers) for _, headers in read]
+        pixels = np.stack([prepared.pixels for _, prepared, _ in images])
+        facts = [predictor.accepted(headers) for _, _, headers in images]
     return inputs_of(pixels, predictor.features(facts))
 
 
-def _decoded(predictor: Predictor, images: Path | None) -> list[DecodedImage]:
+def _decoded(predictor: Predictor, images: Sequence[ReadImage]) -> list[DecodedImage]:
     """Return decoded images, or noise, with the inputs that medscale makes of them."""
-    if images is None:
+    read = list(images[:MOST_DECODED])
+    if not read:
         size = predictor.inference.preprocess.size
         shape = (size * 3 // 2, size * 5 // 4, 3)
         noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-        sources: list[inputs.ImageInput] = [noise]
-    else:
-        sources = [image for _, image in inputs.name_images(images)[:MOST_DECODED]]
+        read = [(noise, *predictor.prepare(noise))]
     decoded = []
-    for source in sources:
-        prepared, headers = predictor.prepare(source)
+    for source, prepared, headers in read:
         features = predictor.features([predictor.accepted(headers)])
         decoded.append((inputs.pixels_of(source), inputs_of(prepared.pixels[None], features)))
     return decoded

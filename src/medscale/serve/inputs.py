@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
+from medscale.data.decoding.formats import to_uint8
 from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, decode, header
 from medscale.data.inventory import Excluded
@@ -76,12 +77,12 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]
     """Return an image preprocessed as for training, and the facts in its headers.
 
     The bytes of a file are read as the shards were made; headers of DICOM files give age, sex and
-    view. PIL images are turned by their EXIF orientation and converted to RGB; arrays are uint8,
-    RGB (H,W,3) or grey (H,W).
+    view. PIL images are turned by their EXIF orientation and converted to RGB of 8 bits; arrays are
+    uint8, RGB (H,W,3) or grey (H,W).
 
     Raises:
         Unreadable: with the audit's reason and a detail.
-        MedscaleError: for an array of another type or shape.
+        MedscaleError: for an array of another type or shape, or a PIL image of mode I or F.
     """
     frame = 0
     if isinstance(image, str | Path):
@@ -108,12 +109,7 @@ def pixels_of(image: ImageInput) -> np.ndarray:
         image, frame = read_frame(image)
     if isinstance(image, bytes):
         return decode(image, frame=frame)
-    if isinstance(image, Image.Image):
-        try:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (OSError, ValueError) as error:
-            raise Unreadable(UNREADABLE, f"the PIL image: {error}") from None
-    return _rgb(image)
+    return _of_pil(image) if isinstance(image, Image.Image) else _rgb(image)
 
 
 def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
@@ -249,6 +245,25 @@ def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataF
             len(metadata) - len(set(keys) - {""}),
             len(metadata),
         )
+
+
+def _of_pil(image: Image.Image) -> np.ndarray:
+    """Return a PIL image as uint8 RGB; samples of 16 bits are scaled by their full range, as files.
+
+    PIL itself cuts off values above 255. Raises MedscaleError for samples without a known range.
+    """
+    if image.mode in ("I", "F"):
+        raise MedscaleError(
+            f"a PIL image of mode {image.mode}, whose values have no known range; give its file, or"
+            " an image of 8 or 16 bits"
+        )
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I;16"):
+            return _rgb(to_uint8(np.asarray(upright), 16))
+        return np.asarray(upright.convert("RGB"))
+    except (OSError, ValueError) as error:
+        raise Unreadable(UNREADABLE, f"the PIL image: {error}") from None
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

@@ -39,24 +39,31 @@ def network(inference: Inference, folder: Path, weights: Weights) -> nn.Module:
     model = inference.model.model_copy(update={"pretrained": None, "trained": "all"})
     path = folder / weights.file
     shapes = _read_shapes(path)
-    if inference.task == "detection":
-        from medscale.engine.detect import yolo  # imports ultralytics, an optional package
-
-        # One of five detectors without options, which ultralytics cannot build without memory.
-        module: nn.Module = yolo.build(model)
-        _compare(module, shapes, path)
-    else:
-        # First without memory, to compare its size with that of the file.
-        with torch.device("meta"), _few_modules(MODULES + MODULES_PER_TENSOR * len(shapes), path):
-            outline = _build(inference, model)
-        _compare(outline, shapes, path)
-        module = _build(inference, model)
+    # The initial weights, which are replaced, must not take random numbers from the caller.
+    with torch.random.fork_rng(devices=[]):
+        module = _fitting(inference, model, shapes, path)
     if sha256(path) != weights.sha256:
         raise MedscaleError(
             f"{path} is not the file that was trained (its SHA-256 differs); copy the folder again"
         )
     module.load_state_dict(read_weights(path), strict=True)
     return module.eval().requires_grad_(False)
+
+
+def _fitting(inference: Inference, model: Model, shapes: Shapes, path: Path) -> nn.Module:
+    """Build the network; raise MedscaleError if its tensors are not those of the file."""
+    if inference.task == "detection":
+        from medscale.engine.detect import yolo  # imports ultralytics, an optional package
+
+        # One of five detectors without options, which ultralytics cannot build without memory.
+        module: nn.Module = yolo.build(model)
+        _compare(module, shapes, path)
+        return module
+    # First without memory, to compare its size with that of the file.
+    with torch.device("meta"), _few_modules(MODULES + MODULES_PER_TENSOR * len(shapes), path):
+        outline = _build(inference, model)
+    _compare(outline, shapes, path)
+    return _build(inference, model)
 
 
 def _build(inference: Inference, model: Model) -> nn.Module:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import track
+from medscale.base.paths import usable_result
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
-from medscale.engine.formats import number_format, use
+from medscale.engine.formats import NumberFormat, number_format, using
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
@@ -104,7 +105,7 @@ class Predictor:
         return self.inference.classes
 
     @property
-    def format(self) -> str:
+    def format(self) -> NumberFormat:
         """The number format of the networks on this device: fp32, tf32, bf16 or fp16."""
         return self._precision.format
 
@@ -146,6 +147,8 @@ class Predictor:
         """
         items = inputs.name_images(images)
         if inputs.is_single(images):
+            if calibrated:
+                self.check_calibration()
             name, image = items[0]
             facts = inputs.metadata_by_image([name], metadata)
             inputs.check_words(facts, self.inference.metadata)
@@ -162,6 +165,8 @@ class Predictor:
         calibrated: bool = False,
     ) -> Iterator[Prediction]:
         """Yield the predictions of named images in order, decoding the next batch meanwhile."""
+        if calibrated:
+            self.check_calibration()
         facts = inputs.metadata_by_image([name for name, _ in items], metadata)
         inputs.check_words(facts, self.inference.metadata)
         start = 0
@@ -194,6 +199,16 @@ class Predictor:
             Unreadable: with the audit's reason.
         """
         return inputs.read(image, self.inference.preprocess)
+
+    def check_calibration(self) -> None:
+        """Raise a MedscaleError if probabilities cannot be calibrated: no temperature was fitted.
+
+        None is fitted to detectors, nor to runs without validation images.
+        """
+        if None in (weights.temperature for weights in self.weights):
+            raise MedscaleError(
+                f"no temperature was fitted for {self.name}: predict without calibration"
+            )
 
     def accepted(self, facts: Facts) -> dict[str, Any]:
         """Return those of the facts that the network takes."""
@@ -238,8 +253,7 @@ class Predictor:
 
     def _networks(self, *inputs: Tensor) -> Tensor:
         """Return the raw outputs of each network; inputs as those of ``network_inputs``."""
-        use(self._precision.format)
-        with self._precision.autocast():
+        with using(self._precision.format), self._precision.autocast():
             together = inputs[0] if len(inputs) == 1 else inputs
             return torch.stack([net(together).float() for net in self.networks])
 
@@ -310,9 +324,8 @@ class Predictor:
 
     @cached_property
     def _temperatures(self) -> Tensor:
+        self.check_calibration()
         values = [weights.temperature for weights in self.weights]
-        if None in values:
-            raise MedscaleError(f"no temperature was fitted for {self.name}")
         return torch.tensor(values, device=self.device)
 
     def _read(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts] | Unreadable:
@@ -380,7 +393,7 @@ def load(
 
     ``fold``: the network of one fold alone, which was not trained on the fold's images.
     """
-    folder = Path(folder)
+    folder = usable_result(folder)
     inference = bundle.read(folder)
     weights = inference.weights(seed, fold)
     if inference.task == "detection" and len(weights) > 1:
@@ -394,6 +407,8 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise MedscaleError(f"device {name!r}: {str(error).splitlines()[0]}") from None
+    if device.type not in ("cpu", "cuda"):
+        raise MedscaleError(f"device {name!r}: networks run on cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MedscaleError(f"device {name!r}: there is no GPU here that PyTorch can use")
     return device

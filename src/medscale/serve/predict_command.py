@@ -18,22 +18,10 @@ from medscale.data.prepare import NO_CONTRAST
 from medscale.report.names import class_name
 from medscale.serve import inputs
 from medscale.serve.inputs import Facts, NamedImage
-from medscale.serve.predict import Prediction, Predictor, load
+from medscale.serve.predict import Prediction, Predictor
 
 TABLE_ROWS = 40  # images on the terminal
 MOST_RESULTS = 3  # classes or boxes of an image on the terminal
-
-
-def load_result(folder: Path, seed: str | None, device: str | None) -> Predictor:
-    """Load a result folder by the options ``--seed`` and ``--device``.
-
-    Raises MedscaleError for a seed that is no number, and as ``load``.
-    """
-    if seed in (None, "all"):
-        return load(folder, "all" if seed else None, device)
-    if not str(seed).isdecimal():
-        raise MedscaleError(f"--seed is a number or 'all', not {seed!r}")
-    return load(folder, int(str(seed)), device)
 
 
 def named_images(images: Sequence[Path]) -> list[NamedImage]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from medscale.base.errors import MedscaleError
-from medscale.engine.formats import NumberFormat, number_format, use
+from medscale.engine.formats import NumberFormat, number_format, using
 from medscale.serve.batches import FixedBatches
 from medscale.serve.export import Exportable
 from medscale.serve.formats.format import PROPERTY, Inputs, inputs_of
@@ -122,9 +122,9 @@ def pytorch(predictor: Predictor, *, compiled: bool = False, captured: Sequence[
     @torch.inference_mode()
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         inputs = inputs_of(pixels, features).values()
-        use(form_of(predictor))
         tensors = [torch.from_numpy(values).to(predictor.device) for values in inputs]
-        return module(*tensors).cpu().numpy()
+        with using(form_of(predictor)):
+            return module(*tensors).cpu().numpy()
 
     return run
 

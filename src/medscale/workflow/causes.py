@@ -19,7 +19,7 @@ from medscale.workflow.stages import RECORDS, code_files, training_code
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
 DIGESTS = {  # params that are digests, and the meaning of their change
-    "state": "images of {study} were added, removed or edited; an equal index reruns nothing else",
+    "state": "files of images or tables of {study} were added, removed, edited or touched",
     "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
     "generator": "the generator of the synthetic images of {study} has changed",
 }
@@ -97,7 +97,7 @@ def _record(workdir: Path, digest: Any) -> Path:
 
 
 def _changed_modules(old_digests: list[Any], job: Any, graph: Graph) -> Iterator[str]:
-    script = f"scripts/{Path(job.params.script).name}"
+    script = f"scripts/{Path(job.resources.script).name}"
     if not old_digests:
         yield f"{script} or a module it imports has changed; which one was not recorded"
         return
@@ -105,7 +105,7 @@ def _changed_modules(old_digests: list[Any], job: Any, graph: Graph) -> Iterator
     options = {}
     if job.rule.name == "train":
         options = training_code(graph.plan(job.wildcards.study, job.wildcards.run))
-    files = code_files(job.params.script, job.params.get("chapter"))
+    files = code_files(job.resources.script, job.params.get("chapter"))
     now = module_digests(*files, **options)
     for module in sorted(before.keys() | now.keys()):
         if before.get(module) != now.get(module):

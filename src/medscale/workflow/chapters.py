@@ -118,6 +118,17 @@ class Report:
         """Return the option that names the study, if the chapter is about one."""
         return ["--study", study] if (study := _study(wildcards)) else []
 
+    def final_outputs(self) -> list[str]:
+        """Return the outputs of the default target.
+
+        Results, figures and tables are named, although the paper needs them: a removed one is made
+        again. In a restored study the results are sources.
+        """
+        restored = self.graph.restored is not None
+        results = [] if restored else [*self.graph.results(), *self.graph.references()]
+        report = [*self.figures(), *self.tables(), "paper/paper.pdf", "config.resolved.json"]
+        return results + report
+
     def figures(self) -> list[str]:
         """Return the figures of all studies to carry out, and those about all studies."""
         return [

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.code import ROOT
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.workflow.graph import Graph
 from medscale.workflow.targets import unknown_target
@@ -41,7 +42,10 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
     settings = DAGSettings(targets={target}, force_incomplete=True)
     methods = {DeploymentMethod.APPTAINER} if in_image else set()
     try:
-        with SnakemakeApi(OutputSettings(dryrun=True, log_level_override="ERROR")) as api:
+        with (
+            kept_environment(),  # the Snakefile sets variables for jobs
+            SnakemakeApi(OutputSettings(dryrun=True, log_level_override="ERROR")) as api,
+        ):
             workflow_api = api.workflow(
                 resource_settings=ResourceSettings(cores=os.cpu_count()),
                 config_settings=ConfigSettings(config=dict(changes)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,7 @@ from medscale.base.code import (
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, sha256
 from medscale.data.kind import kind_file, scan
+from medscale.data.listing import is_hidden
 from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph, or_end
 
@@ -123,9 +125,10 @@ class Datasets:
     def raw_state(self, wildcards: Any) -> str:
         """Return a digest that changes when files are added to the raw folder, removed or edited.
 
-        It covers the folders of two levels, and the tables in the first. Deeper folders, and the
-        files' sizes and times, are covered if there are at most ``LISTED``: listing millions of
-        files in each call of Snakemake would take minutes.
+        It covers the content of tables in the first level, and the names, sizes and times of all
+        other files that no system made (``.DS_Store``). Of more than ``LISTED`` files it covers the
+        times of the folders of two levels alone: listing millions of files in each call of
+        Snakemake would take minutes.
         """
         root = self._graph.raw(wildcards.study)
         if self._config.study(wildcards.study).source.synthetic or not root.is_dir():
@@ -133,13 +136,13 @@ class Datasets:
         table = self._config.study(wildcards.study).source.table
         tables = {*root.glob("*.csv")}
         tables |= {root / Path(table).expanduser()} if table is not None else set()
-        contents = [sha256(file) for file in sorted(tables) if file.is_file()]
-        return digest([*sorted(_folder_state(root)), *contents])
+        tables = {file for file in tables if file.is_file()}
+        states = _folder_state(root, frozenset(map(str, tables)))
+        return digest([*sorted(states), *map(sha256, sorted(tables))])
 
     def source(self, wildcards: Any) -> str:
-        """Return the section ``source`` with the folder as jobs name it."""
-        source = self._config.study(wildcards.study).source
-        return source.model_copy(update={"path": Path(self.raw(wildcards))}).model_dump_json()
+        """Return the section ``source`` without the place of the images."""
+        return self._config.study(wildcards.study).source.model_dump_json(exclude={"path"})
 
     def section(self, name: str) -> Callable[[Any], str]:
         """Return the function that gives the section ``name`` of the wildcards' study."""
@@ -180,8 +183,11 @@ class Datasets:
         """Return the option for boxes, which only shard sets for detection hold."""
         return [] if wildcards.shards == SHARDS else ["--boxes"]
 
-    def sibling_options(self, wildcards: Any) -> list[str]:
-        """Return options for shard sets of the same raw images, whose chunks may be linked."""
+    def sibling_options(self, wildcards: Any) -> str:
+        """Return options for shard sets of the same raw images, whose chunks may be linked.
+
+        As a resource, since a new study or variant must not make the shards of others again.
+        """
         study, owner = wildcards.study, self._config.owner(wildcards.study)
         siblings = [
             name
@@ -190,9 +196,8 @@ class Datasets:
             and self._config.owner(name) == owner
             and self._config.data_of(name) == name
         ]
-        return [
-            part for name in siblings for part in ("--beside", f"data/{name}/{wildcards.shards}")
-        ]
+        options = [("--beside", f"data/{name}/{wildcards.shards}") for name in siblings]
+        return shlex.join(part for option in options for part in option)
 
     def benchmark(self, name: str) -> Callable[[Any], str]:
         """Return the function that gives the settings of a benchmark of the wildcards' study."""
@@ -234,28 +239,40 @@ class Datasets:
         return settings
 
 
-def _folder_state(root: Path) -> list[tuple[str, int, int]]:
-    """Return path, time and size of folders, and of files if there are at most ``LISTED``."""
-    states, start = [(".", root.stat().st_mtime_ns, 0)], len(str(root)) + 1
+def _folder_state(root: Path, tables: frozenset[str]) -> list[tuple[str, int, int]]:
+    """Return path, time and size of files, or path and time of folders if files are too many.
+
+    Args:
+        root: the raw folder.
+        tables: paths of files whose time is left out, since their content is compared.
+    """
+    times, start = [(".", root.stat().st_mtime_ns, 0)], len(str(root)) + 1
     folders, files, count, depth = [str(root)], list[os.DirEntry[str]](), 0, 0
     while folders and (depth < 2 or count <= LISTED) and depth < DEEPEST:
         entries = [entry for folder in folders for entry in _entries(folder)]
         below = [entry for entry in entries if entry.is_dir()]
         files += [entry for entry in entries if not entry.is_dir()]
-        states += [(entry.path[start:], entry.stat().st_mtime_ns, 0) for entry in below]
+        times += [(entry.path[start:], entry.stat().st_mtime_ns, 0) for entry in below]
         folders, count, depth = [entry.path for entry in below], count + len(entries), depth + 1
-    for entry in files if count <= LISTED else ():
+    if count > LISTED:
+        return times
+    states = []
+    for entry in files:
         with suppress(OSError):  # a broken link
             status = entry.stat()
-            states.append((entry.path[start:], status.st_mtime_ns, status.st_size))
+            time = 0 if entry.path in tables else status.st_mtime_ns
+            states.append((entry.path[start:], time, status.st_size))
     return states
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder; none of one that cannot be read, which the index reports."""
+    """Return the entries of a folder that no system made.
+
+    None of a folder that cannot be read, which the index reports.
+    """
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return [entry for entry in entries if not is_hidden(entry.name)]
     except OSError:
         return []
 

@@ -7,10 +7,11 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medscale.base.code import ROOT, code_digest
+from medscale.base.code import ROOT, code_digest, shown_path
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.paths import refuse_unwritable
 from medscale.base.provenance import UNKNOWN_STATE, git_state
@@ -54,6 +55,7 @@ class Graph:
             files: YAML files that the changes come from, the highest last; messages name them.
         """
         or_end(partial(_refuse_directory, directory))
+        or_end(partial(_refuse_replaced, arguments, files, changes))
         for file in map(Path, files):
             if file.suffix != ".json":  # Snakemake has read it, but takes a key written twice
                 or_end(partial(read_yaml, file))
@@ -145,7 +147,12 @@ class Graph:
             return None
         image = or_end(partial(containers.image, ROOT))
         or_end(containers.check_program)
-        return self.relative(image)
+        if self._full_workdir.is_relative_to(ROOT.resolve()):
+            return self.relative(image)
+        # A link in the workdir, since another path to the same image reruns all jobs in Snakemake.
+        link = self._full_workdir / image.name
+        _set_link(link, image)
+        return link.name
 
     def equip_jobs(self) -> None:
         """Set the environment of jobs, if this user may write where they write.
@@ -155,11 +162,20 @@ class Graph:
         """
         self._check_writable()
         folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        folders += self._weight_folders()
         folders += self.config.cluster.binds if self.config.cluster is not None else []
         commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less
         environment = or_end(partial(containers.environment, ROOT, folders, commit))
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ |= environment | {"PATH": path}
+
+    def _weight_folders(self) -> list[Path]:
+        """Return the folders of files of pretrained weights."""
+        studies = self.config.studies.values()
+        sections = [section for s in studies for section in (s.model, *s.models.values(), s.detect)]
+        names = {section.pretrained for section in sections if section is not None}
+        files = [planning.weight_file(self.config, name) for name in names]
+        return sorted({(self.workdir / file).parent for file in files if file is not None})
 
     def script(self, name: str) -> str:
         """Return a script's path relative to the workdir: a moved checkout reruns nothing."""
@@ -249,12 +265,16 @@ class Graph:
         path = os.path.relpath(file, workdir)
         if PLAIN_PATH.fullmatch(path):
             return path
-        link = workdir / CHECKOUT_LINK
-        if not link.is_symlink() or link.readlink() != ROOT:
-            workdir.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
-            link.symlink_to(ROOT)
+        _set_link(workdir / CHECKOUT_LINK, ROOT)
         return str(CHECKOUT_LINK / file.relative_to(ROOT))
+
+
+def _set_link(link: Path, target: Path) -> None:
+    """Let a link in the workdir point to a file or folder of the checkout."""
+    if not link.is_symlink() or link.readlink() != target:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def _refuse_directory(directory: object) -> None:
@@ -263,6 +283,30 @@ def _refuse_directory(directory: object) -> None:
             f"--directory {directory}: the folder to write to is `workdir` of the configuration; "
             f"say --config workdir={directory}"
         )
+
+
+def _refuse_replaced(
+    arguments: Sequence[str], files: Sequence[str | Path], changes: Mapping[str, Any]
+) -> None:
+    """Refuse ``--configfile`` where it replaces the configfile of a profile, and not its settings.
+
+    Snakemake takes only that of the command line: ``--profile demo --configfile mine.yaml`` would
+    train at full scale. Raises MedscaleError; the message names both files.
+    """
+    words = [part for argument in arguments for part in argument.split("=", 1)]
+    read = {Path(file).resolve() for file in files}
+    for option, name in pairwise(words):
+        profile = ROOT / "profiles" / Path(name).name / "profile.v9+.yaml"
+        if option != "--profile" or not profile.is_file():
+            continue
+        own = profile.parent / read_yaml(profile).get("configfile", profile.name)
+        if own != profile and own.resolve() not in read and read_yaml(own).keys() - changes.keys():
+            file = shown_path(own)
+            further_files = " ".join(map(str, files))
+            raise MedscaleError(
+                f"--configfile replaces {file}, which --profile {name} reads; name it first: "
+                f"--configfile {file} {further_files}"
+            )
 
 
 def or_end(function: Callable[[], T]) -> T:

@@ -25,11 +25,12 @@ from medscale.data.kind import scan
 from medscale.data.settings import Split
 from medscale.engine.detect import extra
 from medscale.engine.models.names import check_model
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import HUB, RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, gpus, site
 from medscale.workflow.graph import Graph
+from medscale.workflow.runs import check_weights
 
 Level = Literal["ok", "note", "error"]
 
@@ -78,7 +79,7 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     for name in graph.externals:
         findings += _data(graph, name)[1]
     programs = _cluster(graph, in_image) if on_cluster else _latex()
-    findings += [*_models(plans), *programs, *_dask(graph)]
+    findings += [*_models(plans), *_weights(graph, plans), *programs, *_dask(graph)]
     findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
@@ -171,6 +172,15 @@ def _models(plans: list[RunPlan]) -> Iterator[Finding]:
             check_model(name)
         except MedscaleError as error:
             yield Finding("error", f"model {name}", str(error))
+
+
+def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Yield which files of pretrained weights are missing."""
+    for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
+        try:
+            check_weights(graph.workdir / path)
+        except MedscaleError as error:
+            yield Finding("error", "weights", str(error))
 
 
 def _detection() -> str:

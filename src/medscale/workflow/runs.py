@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medscale.base.code import code_digest
+from medscale.base.code import code_digest, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import HUB, RunPlan
 from medscale.resources import jobs
-from medscale.workflow.graph import Graph
+from medscale.workflow.graph import Graph, or_end
 from medscale.workflow.stages import code_files, train_script, training_code
 
 # Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
 ALONE = 1000
 REPLICATE = re.compile(r"seed(?P<seed>\d+)(_fold(?P<fold>\d+))?")  # ``engine.plan.replicate_name``
+# Settings that change neither the weights nor the times of a complete replicate: where it was
+# trained, and in the section ``parallel`` when it had to stop or to save its state.
+KEPT = ("nodes", "procs_per_node")
+KEPT_LIMITS = ("timeout_s", "checkpoint_every_s", "checkpoint_every_steps", "stop_after_s")
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -38,12 +43,8 @@ class Runs:
 
     def spec(self, wildcards: Any) -> str:
         """Return the plan of a replicate as JSON."""
-        match = REPLICATE.fullmatch(wildcards.replicate)
-        assert match is not None, "the rules constrain the names of replicates"
-        fold = None if match["fold"] is None else int(match["fold"])
-        plan = self._plan(wildcards, int(match["seed"]), fold)
-        folder = self._graph.workdir / "runs" / wildcards.study / wildcards.run
-        return _as_trained(plan, folder / wildcards.replicate).model_dump_json()
+        plan = self._replicate_plan(wildcards)
+        return _as_trained(plan, self._folder(wildcards)).model_dump_json()
 
     def train_script(self, wildcards: Any) -> str:
         """Return the script of a training."""
@@ -53,6 +54,29 @@ class Runs:
         """Return the digest of the code that a training depends on."""
         plan = self._plan(wildcards)
         return code_digest(*code_files(train_script(plan)), **training_code(plan))
+
+    def weights(self, wildcards: Any) -> list[str]:
+        """Return the file of pretrained weights that a training begins with, if there is one.
+
+        A missing one ends Snakemake unless the replicate was trained with it: Snakemake would take
+        the outputs of an earlier plan.
+        """
+        plan, folder = self._replicate_plan(wildcards), self._folder(wildcards)
+        plan = _as_trained(plan, folder)
+        return self._weights(plan, is_kept=plan == _trained_plan(folder))
+
+    def formats_weights(self, wildcards: Any) -> list[str]:
+        """Return the same for the run whose number formats are compared."""
+        measured = self._graph.workdir / "measured" / wildcards.study / "formats.json"
+        return self._weights(self._formats_plan(wildcards), is_kept=measured.is_file())
+
+    def _weights(self, plan: RunPlan, *, is_kept: bool) -> list[str]:
+        name = plan.model.pretrained
+        if name is None or name == HUB:
+            return []
+        if not is_kept:
+            or_end(partial(check_weights, self._graph.workdir / name))
+        return [name]
 
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
@@ -138,25 +162,53 @@ class Runs:
         assert settings is not None, "check_target refuses studies without this benchmark"
         return self._graph.plan(wildcards.study, settings.run)
 
+    def _replicate_plan(self, wildcards: Any) -> RunPlan:
+        match = REPLICATE.fullmatch(wildcards.replicate)
+        assert match is not None, "the rules constrain the names of replicates"
+        fold = None if match["fold"] is None else int(match["fold"])
+        return self._plan(wildcards, int(match["seed"]), fold)
+
+    def _folder(self, wildcards: Any) -> Path:
+        """Return the run folder of a replicate."""
+        folder = self._graph.workdir / "runs" / wildcards.study / wildcards.run
+        return folder / str(wildcards.replicate)
+
     def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
         return self._graph.plan(wildcards.study, wildcards.run, seed, fold)
 
 
-def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
-    """Return the plan of a replicate, with the nodes that it was trained on if it is complete.
+def check_weights(file: Path) -> None:
+    """Raise MedscaleError for a file of pretrained weights that does not exist."""
+    if not file.is_file():
+        raise MedscaleError(
+            f"pretrained weights: {shown_path(file)} does not exist; name another file by "
+            "`pretrained`"
+        )
 
-    The size of a node (``node.gpus``) may have changed since then. That is no reason to train a
-    replicate again: an interrupted one goes on, and the others stay as they are.
+
+def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
+    """Return the plan of a replicate; a complete one keeps ``KEPT`` and ``KEPT_LIMITS``.
+
+    The size of a node (``node.gpus``) or a time limit may have changed since then. That is no
+    reason to train a replicate again: an interrupted one goes on, and the others stay as they are.
     """
-    if plan.run.devices == 1 or not all((folder / name).exists() for name in REPLICATE_FILES):
-        return plan
-    try:
-        trained = RunPlan.model_validate(read_json(folder / "spec.json"))
-    except (MedscaleError, ValueError):  # of an earlier version, or damaged
+    trained = _trained_plan(folder)
+    if trained is None:
         return plan
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    placed = plan.model_copy(
-        update={"nodes": trained.nodes, "procs_per_node": trained.procs_per_node}
-    )
-    return placed if placed == trained else plan
+    limits = {name: getattr(trained.parallel, name) for name in KEPT_LIMITS}
+    changes: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
+    changes["parallel"] = plan.parallel.model_copy(update=limits)
+    same = plan.model_copy(update=changes)
+    return same if same == trained else plan
+
+
+def _trained_plan(folder: Path) -> RunPlan | None:
+    """Return the recorded plan of a complete replicate; None of another, or a damaged one."""
+    if not all((folder / name).exists() for name in REPLICATE_FILES):
+        return None
+    try:
+        return RunPlan.model_validate(read_json(folder / "spec.json"))
+    except (MedscaleError, ValueError):  # of an earlier version, or damaged
+        return None

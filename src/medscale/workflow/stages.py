@@ -2,7 +2,8 @@
 
 A stage is a rule whose command starts a script. Unless the rule says otherwise
 
-- the script is ``scripts/<rule>.py``;
+- the script is ``scripts/<rule>.py``, a resource, since another path to the checkout must not
+  rerun the outputs in an absolute workdir;
 - its digest of code is a param, so that Snakemake reruns the stage when the code changes;
 - its log is ``logs/<wildcards>/<rule>.log``, and ``benchmarks/<wildcards>/<rule>.tsv`` holds how
   long it took. The folders are study and run; another wildcard is the beginning of the name.
@@ -36,12 +37,10 @@ def complete(rules: Iterable[Any], graph: Graph) -> None:
     for rule in rules:
         if rule.norun:
             continue
-        script = rule.params.get("script")
-        if script is None:
-            script = graph.script(f"{rule.name}.py")
-            rule.set_params(script=script)
+        if "script" not in rule.resources:
+            rule.resources["script"] = graph.script(f"{rule.name}.py")
         if rule.params.get("code") is None:
-            rule.set_params(code=graph.code(Path(script).name))
+            rule.set_params(code=graph.code(Path(rule.resources["script"].value).name))
         name = _name(rule)
         if not rule.log:
             rule.log_modifier = rule.output_modifier  # Snakemake sets it where a rule has a log

@@ -20,7 +20,8 @@ from medscale.base.paths import SUMMARY
 from medscale.base.timing import stage_times
 from medscale.report.marks import STAND_IN
 from medscale.report.result.reading import records
-from medscale.report.show import legend, overview, read_summary
+from medscale.report.result.summary import read_summary
+from medscale.report.show import legend, overview
 from medscale.report.synthesis.runs import BASELINE
 from medscale.workflow.graph import Graph
 from medscale.workflow.progress.display import duration

@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from medscale.report.chapters import chapters_of
 from medscale.resources import cost, jobs
 from medscale.workflow.causes import causes, shortened
 from medscale.workflow.dag import planned
@@ -115,8 +116,11 @@ def _cost(
         estimate = cost.estimate(config, plan)
         return estimate.minutes, estimate.device_hours, estimate.money
     request = jobs.request(config, rule, dict(wildcards), threads)
-    hours = request.cpus * request.minutes / 60
-    return request.minutes, hours, hours * cost.kind_of(config, "cpu").price
+    minutes = request.minutes
+    if minutes and rule.endswith(jobs.REPORT_RULE):  # of the whole report, for all its chapters
+        minutes /= len(chapters_of(config, dict(wildcards)["study"]))
+    hours = request.cpus * minutes / 60
+    return minutes, hours, hours * cost.kind_of(config, "cpu").price
 
 
 def counted(stages: Mapping[str, int], most: int | None = None) -> str:

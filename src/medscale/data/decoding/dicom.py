@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +41,7 @@ from medscale.data.decoding.formats import (
     check_frames,
     check_size,
 )
+from medscale.data.decoding.silence import silence
 
 OLDEST = 110  # years; a higher age is taken as a typing error
 PER_YEAR = {"Y": 1, "M": 12, "W": 365.25 / 7, "D": 365.25}  # units of an age string (PS3.5, 6.2)
@@ -62,7 +61,6 @@ PADDING = ("", "Float", "DoubleFloat")  # prefixes of PixelPaddingValue for each
 DISPLAY_GROUPS = ("PixelValueTransformationSequence", "FrameVOILUTSequence")
 UNDEFINED_LENGTH = 0xFFFFFFFF
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # faults are reported in the audit
 codecs.register()
 
 
@@ -182,8 +180,7 @@ def _unreadable(part: str, dataset: FileDataset | None = None) -> Iterator[None]
     pydicom raises exceptions of many classes. With a dataset, the message names its transfer
     syntax.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence():
         try:
             yield
         except (Unreadable, MemoryError):

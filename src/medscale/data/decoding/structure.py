@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from medscale.data.decoding import bounds
 from medscale.data.decoding.formats import UNREADABLE, Unreadable, check_frames
+from medscale.data.decoding.silence import silence
 
 if TYPE_CHECKING:
     from pydicom.dataset import FileDataset
@@ -155,7 +156,7 @@ def _check_tiff(data: bytes) -> None:
     from tifffile import COMPRESSION, TiffFile
 
     try:
-        with TiffFile(io.BytesIO(data)) as file:
+        with silence(), TiffFile(io.BytesIO(data)) as file:
             parts = [
                 data[start : start + length]
                 for page in (page.aspage() for page in file.pages)
@@ -202,11 +203,12 @@ def _check_dicom(data: bytes) -> None:
         return elements > MAX_ELEMENTS
 
     try:
-        dataset = read_partial(io.BytesIO(data), stop_when=stop)
-        if elements > MAX_ELEMENTS:
-            raise _refusal("dicom", f"more than {MAX_ELEMENTS:,} elements")
-        if many_scans:
-            _check_frames(dataset)
+        with silence():
+            dataset = read_partial(io.BytesIO(data), stop_when=stop)
+            if elements > MAX_ELEMENTS:
+                raise _refusal("dicom", f"more than {MAX_ELEMENTS:,} elements")
+            if many_scans:
+                _check_frames(dataset)
     except (Unreadable, MemoryError):
         raise
     except Exception:  # pydicom raises many classes on damaged data; the decoder reports it

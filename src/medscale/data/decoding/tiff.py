@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +20,7 @@ from medscale.data.decoding.formats import (
     to_uint8,
 )
 from medscale.data.decoding.orientation import ORIENTATION, upright
+from medscale.data.decoding.silence import silence
 
 GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 BY_TIFFFILE = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)  # by tifffile
@@ -47,8 +47,6 @@ FORMATS: dict[int, str] = {
     SAMPLEFORMAT.COMPLEXIEEEFP: "complex float",
 }
 REDUCED_OR_MASK = 0b101  # bits of NewSubfileType: a smaller copy, a transparency mask
-
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # faults are in the audit
 
 
 def decode(data: bytes, frame: int = 0) -> np.ndarray:
@@ -92,7 +90,7 @@ def frame_count(data: bytes) -> int:
 def _open_pages(data: bytes) -> Iterator[list[TiffPage]]:
     """Yield a file's pages that are images; errors within become Unreadable."""
     try:
-        with TiffFile(io.BytesIO(data)) as file:
+        with silence(), TiffFile(io.BytesIO(data)) as file:
             first = itertools.islice(file.pages, bounds.MAX_FRAMES + 1)
             pages = [page.aspage() for page in first]
             check_frames(len(pages))

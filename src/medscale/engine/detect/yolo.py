@@ -7,16 +7,21 @@ import tempfile
 from importlib import import_module
 from typing import Any
 
+import cv2
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD
 from medscale.engine.detect.extra import require
 from medscale.engine.models.registry import listed, read_weights
 from medscale.engine.plan import Model
 
+# Read when ultralytics is imported.
+SETTINGS = {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 PREFIX = "network."  # that this package's weights have before ultralytics' names
 _home: tempfile.TemporaryDirectory[str] | None = None
 
@@ -277,14 +282,18 @@ def _prepare() -> None:
     """Keep ultralytics from downloading, installing, writing elsewhere, and changing libraries.
 
     It writes to a temporary folder alone. Its import replaces ``PIL.Image.open`` by a function that
-    installs a package where an image is damaged, and ``torch.save``: both are put back.
+    installs a package where an image is damaged, and ``torch.save``; it also changes the threads of
+    OpenCV, the printing of arrays, and environment variables such as OMP_NUM_THREADS, which child
+    processes inherit. All of it is put back.
     """
     global _home
     require()
-    if _home is None and "YOLO_CONFIG_DIR" not in os.environ:
-        _home = tempfile.TemporaryDirectory(prefix="medscale-yolo-")
-        os.environ["YOLO_CONFIG_DIR"] = _home.name
-    os.environ |= {"YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
-    opens, saves = Image.open, torch.save
-    import_module("ultralytics.utils.patches")
+    folder = os.environ.get("YOLO_CONFIG_DIR")
+    if folder is None:
+        _home = _home or tempfile.TemporaryDirectory(prefix="medscale-yolo-")
+        folder = _home.name
+    opens, saves, threads = Image.open, torch.save, cv2.getNumThreads()
+    with kept_environment(**SETTINGS, YOLO_CONFIG_DIR=folder), np.printoptions():
+        import_module("ultralytics.utils.patches")
     Image.open, torch.save = opens, saves
+    cv2.setNumThreads(threads)

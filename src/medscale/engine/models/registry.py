@@ -22,13 +22,12 @@ from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
 from medscale.engine.models.names import check_name
 from medscale.engine.models.own import MODULES
-from medscale.engine.plan import Model
+from medscale.engine.plan import HUB, Model
 
 # Each class is called as network(num_classes, in_channels, **options); options are keyword-only.
 OWN: dict[str, Callable[..., nn.Sequential]] = {
     name: import_module(module).NETWORKS[name] for name, module in MODULES.items()
 }
-HUB = "hub"
 # Options of timm.create_model that are refused: they load weights from other places, some of which
 # are pickles.
 NOT_OPTIONS = (

@@ -96,13 +96,10 @@ def _run_ranks(
 ) -> None:
     """Run a command once per device; ``scratch`` takes the ranks' reports, ``first`` is a rank."""
     received: set[int] = set()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(number, partial(_forward, received))
-    for number in (signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, _hang_up)
     threading.Thread(target=_kill_stuck_ranks, args=(scratch,), daemon=True).start()
     environment = {**os.environ, **_environment(plan, scratch), **meeting}
     ranks: dict[int, subprocess.Popen[bytes]] = {}
+    handlers = _handle_signals(received)
     try:
         for local in range(plan.procs_per_node):
             own = _rank_environment(plan, first + local, local)
@@ -113,6 +110,9 @@ def _run_ranks(
     except _Hangup as error:
         _end(ranks)
         raise explain(plan, scratch, {}, f"ended by {error}") from None
+    finally:  # so that Ctrl-C ends the caller again
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if any(end.exitcode for end in ends.values()):
         failed = {rank: end for rank, end in ends.items() if end.exitcode}
         failure = explain(plan, scratch, failed)
@@ -120,6 +120,19 @@ def _run_ranks(
         if isinstance(failure, Stopped) and signal.SIGINT not in received:
             _ask_for_another_turn()
         raise failure
+
+
+def _handle_signals(received: set[int]) -> dict[int, Any]:
+    """Forward signals to the ranks, or end them; return the handlers before, by signal.
+
+    ``received`` takes the numbers of forwarded signals.
+    """
+    forwarded = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    ending = (signal.SIGHUP, signal.SIGQUIT)
+    return {
+        **{number: signal.signal(number, partial(_forward, received)) for number in forwarded},
+        **{number: signal.signal(number, _hang_up) for number in ending},
+    }
 
 
 def _await(ranks: Mapping[int, subprocess.Popen[bytes]]) -> dict[int, End]:

@@ -82,9 +82,16 @@ def target_of(
     if value is not None:
         return Target(metric, value)
     values = [best(metric, history) for history in reference]
-    if metric in SMALLER_IS_BETTER:
-        return Target(metric, max(values, default=float("nan")) / share)
-    return Target(metric, min(values, default=float("nan")) * share)
+    worst = max if metric in SMALLER_IS_BETTER else min
+    return Target(metric, worst(values, default=float("nan")) * factor_of(metric, share))
+
+
+def factor_of(metric: str, share: float) -> float:
+    """Return the factor from the best values of the reference to a derived target.
+
+    The arguments are those of ``target_of``. A loss is allowed to be larger.
+    """
+    return 1 / share if metric in SMALLER_IS_BETTER else share
 
 
 def seconds_of(history: pd.DataFrame, epochs: int) -> float:

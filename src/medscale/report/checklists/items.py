@@ -71,7 +71,7 @@ def read_listing(path: Path) -> Listing:
 
 
 def study_answers(config: Config) -> dict[str, StudyAnswers]:
-    """Return what the configuration of each active study says; at demo scale nothing stops."""
+    """Return the answers of each active study; at demo scale no missing answer stops the paper."""
     return {
         name: StudyAnswers(
             personal=config.study(name).source.kind == sources.PERSONAL,

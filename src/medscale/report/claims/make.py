@@ -108,7 +108,7 @@ def _claims(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _artefact(rows: Sequence[dict[str, Any]]) -> str:
-    """Return what an evaluation of the artefact needs: target, time, hardware, where shown."""
+    """Return the table for evaluating the artefact: targets, times, hardware, figure or table."""
     columns = [
         Column(r"p{0.18\linewidth}", "claim", lambda row: rf"\texttt{{{latex(row['name'])}}}"),
         Column(r"p{0.32\linewidth}", "made by (and shown in)", _made_by),

@@ -9,6 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -176,7 +177,7 @@ def _recomputed_difference(claim: Planned, files: Files) -> Measured:
     folder = files.locate(f"results/{claim.study}/{claim.run}")
     stated = read_json(folder / "summary.json")["metrics"]["test"]
     predicted = files.predicted(claim.study, claim.run, _seeds(claim))
-    averaged = _averaged(predicted)
+    averaged = predicted.class_mask
     points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
     worst = 0.0
     for name in metrics.names(predicted.probabilities.shape[2]):
@@ -196,7 +197,8 @@ def _loading_gain(claim: Planned, files: Files) -> Measured:
 def _inference_rate(claim: Planned, files: Files) -> Measured:
     table = by_inference(read_table(files.locate(f"measured/{claim.study}/inference.csv")))
     ends = ("images_per_second_low", "images_per_second_high")
-    return _best(table[table["kind"] == "throughput"], "images_per_second", ends, "way")
+    best = _best(table[table["kind"] == "throughput"], "images_per_second", ends, "way")
+    return replace(best, note=f"{best.note}; range over repetitions")
 
 
 def _software_test(claim: Planned, files: Files) -> Measured:
@@ -255,17 +257,12 @@ def _accuracies(predicted: Predictions) -> list[float]:
     return [float(value) for value in right.mean(axis=1)]
 
 
-def _averaged(predicted: Predictions) -> np.ndarray:
-    classes = predicted.probabilities.shape[2]
-    return bootstrap.averaged_classes(predicted.labels, predicted.groups, classes)
-
-
 def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, float]:
     """Return a metric's mean over replicates with its bootstrap interval, as a share."""
     names = metrics.names(predicted.probabilities.shape[2])
     if claim.metric not in names:
         raise MedscaleError(f"claims.{claim.name}: metric: {unknown(claim.metric, names)}")
-    drawn, averaged = draws(predicted, files.resamples), _averaged(predicted)
+    drawn, averaged = draws(predicted, files.resamples), predicted.class_mask
     points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
     quick = bootstrap.decisions(
         predicted.labels, predicted.probabilities[0], predicted.groups, drawn[:1], averaged

@@ -19,7 +19,7 @@ from medscale.measure.scaling.convergence import (
     times_to,
     untested_comparison,
 )
-from medscale.measure.scaling.target import METRICS, Target, read_history, target_of
+from medscale.measure.scaling.target import METRICS, Target, factor_of, read_history, target_of
 from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.convergence.tables import BASELINE, convergence
 from medscale.report.marks import marks_of
@@ -121,7 +121,7 @@ def _facts(
         "metric": METRICS[level.metric],
         "target": level.words,
         "is_derived": target["value"] is None,
-        "share": target["share"],
+        "share": factor_of(level.metric, target["share"]),
         "margin": margin,
         "baseline": label(baseline),
         "fewest": FEWEST,

@@ -143,8 +143,7 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
     differences = compared["auroc_difference"].to_numpy()
     worst = compared.iloc[differences.argmin()] if len(compared) else None
     return {
-        "held_out": len(held_out),
-        "sources": held_out["set"].tolist(),
+        "sources": list(dict.fromkeys(held_out["set"])),  # a source has a row for each run
         "worst": None
         if worst is None
         else {

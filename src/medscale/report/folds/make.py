@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from medscale.data.folds import test_to_train
 from medscale.evaluate.by_fold import TESTED_METRICS, compare_folds
-from medscale.evaluate.replicates import join_predictions, read, read_index, same_run
+from medscale.evaluate.replicates import read_index, read_predictions
+from medscale.evaluate.verdicts import ALPHA
 from medscale.report import style
 from medscale.report.latex import number, p_value
 from medscale.report.marks import marks_of
@@ -52,12 +53,11 @@ def _tests(
 ) -> pd.DataFrame:
     """Return the comparison of each run with the baseline, paired by fold."""
     table_of_images, files = read_index(index), files_by_run(predictions)
-    predicted = []
-    for run in runs:
-        replicates = [read(file.parent) for file in files[run.name]]
-        same_run(replicates)
-        predicted.append(join_predictions(replicates, table_of_images, "test"))
     names = [run.name for run in runs]
+    predicted = [
+        read_predictions([file.parent for file in files[name]], table_of_images, "test")
+        for name in names
+    ]
     return compare_folds(names, predicted, names.index(baseline), test_to_train(table_of_images))
 
 
@@ -145,5 +145,5 @@ def _facts(runs: Sequence[Result], tests: pd.DataFrame) -> dict[str, Any]:
         "images": summary["counts"]["test"]["images"],
         "groups": summary["counts"]["test"]["groups"],
         "compared": len(tests) > 0,
-        "apart": [label(run) for run in tests.loc[tests["p"] < 0.05, "run"].unique()],
+        "apart": [label(run) for run in tests.loc[tests["p"] < ALPHA, "run"].unique()],
     }

@@ -20,7 +20,7 @@ CHAPTER = Chapter(
     inputs,
     figures={
         "gradcam": "Some of the baseline's most confident right and wrong test images of "
-        "*{study}*, and what in them speaks for the predicted class (Grad-CAM)."
+        "*{study}*, with the image parts that speak for the predicted class (Grad-CAM)."
     },
     shows_images=True,
     present=present,

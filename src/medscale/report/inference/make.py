@@ -42,7 +42,6 @@ def _facts(table: pd.DataFrame, labels: dict[str, str]) -> dict[str, Any]:
         "batch": batch,
         "threads": threads,
         "images": int(rows["images"].max()),
-        "repeats": int(rows["repeats"].max()),
         "gains": benchmark.gains(rows, "way", labels),
     }
 

@@ -16,7 +16,7 @@ from medscale.report.marks import formats, marks_of
 from medscale.report.names import GROUPS, OVER, label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import facts as linear_facts
-from medscale.report.result.reading import Result, differences, records
+from medscale.report.result.reading import Result, records
 from medscale.report.sources import PERSONAL
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
@@ -105,10 +105,8 @@ def _of_runs(
         "runs": [_run(result) for result in results],
         "formats": formats(marks_of(summary) for summary in summaries),
         "linear": linear_scores,
-        "different": _different(results, settings.baseline),
         "collapsed": [label(result.name) for result in results if result.collapsed],
         "hardware": sorted(set(speedups["hardware"])),
-        "fastest": _fastest(speedups),
         "no_baseline": speedups.loc[speedups["baseline"] == "", "run"].map(label).tolist(),
         "speedup_notes": _notes(speedups),
         "communication_measured": all(
@@ -169,27 +167,6 @@ def _against_linear(linear_scores: dict[str, Any], baseline: str) -> str:
         if label(baseline) in [run["label"] for run in linear_scores[words]]:
             return words
     return "better"
-
-
-def _different(results: Sequence[Result], baseline: str) -> list[str]:
-    """Return the runs whose paired interval of the difference from the baseline excludes zero."""
-    table = differences(results, baseline)
-    outside = (table["low"] > 0) | (table["high"] < 0)
-    return [label(run) for run in table.loc[outside & (table["run"] != baseline), "run"]]
-
-
-def _fastest(speedups: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the run on several devices with the largest speedup; None without such a run."""
-    comparable = speedups[speedups["speedup"].notna()]
-    parallel = [row for row in records(comparable) if row["devices"] > 1]
-    if not parallel:
-        return None
-    row = max(parallel, key=lambda row: float(row["speedup"]))
-    return {
-        "label": label(row["run"]),
-        "baseline": label(row["baseline"]),
-        "speedup": float(row["speedup"]),
-    }
 
 
 def _notes(speedups: pd.DataFrame) -> list[dict[str, Any]]:

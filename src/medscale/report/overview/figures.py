@@ -194,7 +194,7 @@ def confusion(results: Sequence[Result]) -> Figure:
 def _matrix_layout(panels: int, classes: int) -> tuple[int, float]:
     """Return panels in a row and the side of each, in inches.
 
-    The panels are as large as they can be on a page, up to what their classes need.
+    The panels are as large as a page allows, but no larger than their classes need.
     """
     if classes <= NAMED:
         columns = style.grid(panels, COLUMNS)[1]

@@ -52,8 +52,8 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
             )
         mean = run.score("auroc")["mean"]
         low, high = interval((run.resamples["auroc"] - linear.resamples["auroc"]).to_numpy())
-        apart = np.nan if None in (mean, base) else mean - base
-        rows.append({"run": run.name, "mean": apart, "low": low, "high": high})
+        difference = np.nan if None in (mean, base) else mean - base
+        rows.append({"run": run.name, "mean": difference, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
@@ -74,20 +74,20 @@ def facts(runs: Sequence[Result], linear: Linear) -> dict[str, Any]:
 
     Of the latter, ``worse`` are those whose interval lies below zero, ``not_better`` the others.
     """
-    apart = differences(runs, linear)
-    behind = apart[~(apart["low"] > 0)]
-    below = behind["high"] < 0
+    table = differences(runs, linear)
+    not_beaten = table[~(table["low"] > 0)]
+    is_worse = not_beaten["high"] < 0
     return {
         **{key: linear.summary[key] for key in ("method", "majority")},
         "scores": linear.summary["metrics"]["test"],
-        "not_beaten_by": _labelled(behind),
-        "worse": _labelled(behind[below]),
-        "not_better": _labelled(behind[~below]),
+        "not_beaten_by": _labelled(not_beaten),
+        "worse": _labelled(not_beaten[is_worse]),
+        "not_better": _labelled(not_beaten[~is_worse]),
     }
 
 
-def _labelled(apart: pd.DataFrame) -> list[dict[str, Any]]:
+def _labelled(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {"label": label(row["run"]), **{key: row[key] for key in ("mean", "low", "high")}}
-        for row in records(apart)
+        for row in records(table)
     ]

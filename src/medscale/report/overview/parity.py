@@ -40,14 +40,24 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     base = next(result for result in results if result.name == baseline)
     rows = []
     for result in results:
-        same = _steps(result) == _steps(base)
+        same_steps = _steps(result) == _steps(base)
         pairs = zip(_loss(result), _loss(base), strict=False)  # early stopping may shorten a run
-        apart = np.array([abs(loss - of_base) for loss, of_base in pairs] if same else [np.nan])
+        losses = np.array(
+            [abs(loss - of_base) for loss, of_base in pairs] if same_steps else [np.nan]
+        )
         points = 100 * (result.score("accuracy")["mean"] - base.score("accuracy")["mean"])
         images = _normalized_together(result) if result.normalizes else np.nan
-        losses = apart[0], apart.max()
-        name = result.name, result.summary["format"]
-        rows.append((*name, same, images, *losses, points if same else np.nan))
+        rows.append(
+            (
+                result.name,
+                result.summary["format"],
+                same_steps,
+                images,
+                losses[0],
+                losses.max(),
+                points if same_steps else np.nan,
+            )
+        )
     columns = ["run", "format", "same_steps", "images", "first", "largest", "accuracy"]
     return pd.DataFrame(rows, columns=columns)
 

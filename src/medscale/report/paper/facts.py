@@ -23,7 +23,7 @@ def read_facts(paths: Sequence[Path], shared: Sequence[Path]) -> dict[str, Any]:
     """Return the variables of the templates: ``studies, scope, mark, demo`` and of ``shared``.
 
     ``mark`` names the stand-ins behind the results (empty without any), ``demo`` is true for the
-    results of a demonstration, ``scope`` says what the studies have in common (``scope``). Raises
+    results of a demonstration, ``scope`` has facts about all studies (function ``scope``). Raises
     MedscaleError for a file that is missing or damaged.
 
     Args:
@@ -55,9 +55,9 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     devices, ``scaled`` whether any study has such runs as well as runs on one device, ``compared``
     whether any study has more than one run. ``leaking`` are titles of studies with another split
     as a variant, ``unknown_patients`` those of studies whose patients are not known, and
-    ``partly_known`` those where they are known of a part of the images. ``over`` says what
-    intervals go over, ``prices`` the price of each kind of device; ``devices`` and ``precisions``
-    are in words.
+    ``partly_known`` those where they are known of a part of the images. ``over`` names the units
+    that intervals are over, ``prices`` the price of each kind of device; ``devices`` and
+    ``precisions`` are in words.
     """
     runs = [run for study in studies for run in study["runs"]]
     kinds = [(run["device"], run["stand_in"]) for run in runs]
@@ -85,7 +85,9 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             )
         ),
         "stand_ins": any(run["stand_in"] for run in runs),
-        "over": list(dict.fromkeys(study["over"] for study in studies)),
+        "over": list(
+            dict.fromkeys(unit for study in studies for unit in study["over"].split(" or "))
+        ),
         "unknown_patients": [s["title"] for s in studies if s["patients"] == NOT_KNOWN],
         "partly_known": [s["title"] for s in studies if s["patients"] == PARTLY],
         "superlinear": any(study["scaling"]["superlinear"] for study in studies),

@@ -100,7 +100,12 @@ def share(value: float) -> Latex:
 
 
 def interval(value: Score, form: str) -> Latex:
-    """Format the ends of an interval, ``low`` and ``high``, by the filter ``form``."""
+    """Format the ends of an interval, ``low`` and ``high``, by the filter ``form``.
+
+    An undefined value has no interval, which the text says.
+    """
+    if value["low"] is None and value["high"] is None:
+        return Latex("no interval")
     low, high = (FILTERS[form](value[end]) for end in ("low", "high"))
     return Latex(latex.between(low, high))
 

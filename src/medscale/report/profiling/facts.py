@@ -39,8 +39,8 @@ def facts(profiles: Sequence[Profiled], operators: pd.DataFrame) -> dict[str, An
 def limit(profile: Profiled) -> str:
     """Return the sentence on what limits a run.
 
-    A roofline says what bounds the operators that compute, so that the sentence on arithmetic gives
-    their share of the traced step.
+    A roofline names the limit of the operators that compute, so that the sentence on arithmetic
+    gives their share of the traced step.
     """
     products = sum(float(profile.share(kind).mean()) for kind in PRODUCTS)
     bounded = f"its convolutions and products ({100 * products:.0f} % of the traced step)"

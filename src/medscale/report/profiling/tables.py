@@ -38,7 +38,7 @@ def kinds(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         lines.append((latex(idle if kind == "idle" else kind) + r" (\%)", _share(kind)))
     lines += [
         ("communication, hidden or not (ms)", lambda run: significant(1e3 * run.communication_s)),
-        ("what bounds it", lambda run: latex(run.about["bottleneck"]["rule"])),
+        ("bottleneck", lambda run: latex(run.about["bottleneck"]["rule"])),
     ]
     heads = [("r", stacked(_run(run).replace(", ", r",\\", 1))) for run in runs]
     cells = [[name, *[cell(run) for run in runs]] for name, cell in lines]
@@ -81,7 +81,7 @@ def operators(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
 
 
 def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
-    """Return the memory of each rank: the most at a time, and what a step allocates."""
+    """Return the memory of each rank: its peak, and the allocations of a step."""
     names = {run.name: _run(run) for run in runs}
     rows: list[dict[str, Any]] = []
     for run in runs:

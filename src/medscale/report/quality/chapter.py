@@ -41,7 +41,7 @@ CHAPTER = Chapter(
         "changes the value, so that it has no interval.",
     },
     tables=dict.fromkeys(
-        ("tests", "operating", "predictive", "calibration", "gaps", "confusions", "ensemble"), TABLE
+        ("tests", "operating", "calibration", "gaps", "confusions", "ensemble"), TABLE
     ),
     facts="quality",
 )

@@ -5,48 +5,35 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
+from medscale.evaluate.verdicts import ALPHA
 from medscale.report.names import label
 from medscale.report.quality.tables import shown_classes
 from medscale.report.result.reading import Result, records
 
-READINGS = {"equal": SAME, "apart_within": APART_WITHIN, "apart": APART, "undecided": OPEN}
-COLUMNS = ["run", "reading", "accuracy_p_holm", "auroc_p_holm"]
+COLUMNS = ["run", "accuracy_p_holm", "auroc_p_holm"]
 RATE_OF = ["by", "class", "wanted", "rate"]  # with "part", the keys of gaps.csv
-ALPHA = 0.05
 
 
-def facts(
-    baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame, margin: float
-) -> dict[str, Any]:
+def facts(baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame) -> dict[str, Any]:
     """Return the facts of a study's tests and of its baseline's calibration.
 
     Args:
         tests: the table tests.csv, a row a comparison with the baseline.
         ensembles: the table ensemble.csv.
-        margin: largest difference in accuracy that counts as equal, in percentage points.
     """
-
-    def labels(chosen: pd.Series) -> list[str]:
-        return [label(run) for run in tests.loc[chosen, "run"]]
-
     tests = tests.reindex(columns=COLUMNS)  # a study of one run has a table without columns
     accuracy = tests["accuracy_p_holm"].astype(float) < ALPHA
     auroc = tests["auroc_p_holm"].astype(float) < ALPHA
-    differs = tests["reading"].isin([APART_WITHIN, APART])
     return {
         "slope": _score(baseline, "calibration_slope"),
         "mcc": _score(baseline, "mcc"),
         "prevalence_stated": bool(baseline.operating["stated"].any()),
         "point": _point(baseline) if len(baseline.classes) == 2 else None,
-        "useful": _useful(baseline) if len(baseline.classes) == 2 else None,
+        "useful": useful_thresholds(baseline.decision) if len(baseline.classes) == 2 else None,
         **subgroup_gaps(baseline.gaps),
         "temperature": baseline.summary["calibration"]["temperature"],
-        "margin": margin,
         "tests": len(tests),
-        "readings": {key: labels(tests["reading"] == words) for key, words in READINGS.items()},
-        "significant": labels(accuracy | auroc),
-        "interval_alone": labels(differs & ~accuracy),
+        "significant": [label(run) for run in tests.loc[accuracy | auroc, "run"]],
         "subgroups": [by for by in dict.fromkeys(baseline.subgroups["by"]) if by != "all"],
         "ensembles": not ensembles.empty,
         "operating_classes": len(shown_classes(baseline.operating)),
@@ -69,11 +56,6 @@ def _point(result: Result) -> dict[str, Any] | None:
         for name in ("ppv", "npv")
     }
     return {name: row[name] for name in ("wanted", "prevalence")} | scores
-
-
-def _useful(result: Result) -> dict[str, Any] | None:
-    """Return the threshold probabilities at which acting by the network is best."""
-    return useful_thresholds(result.decision)
 
 
 def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import pandas as pd
 from medscale.evaluate.assessment import draws
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.paired import compare
-from medscale.evaluate.replicates import join_predictions, read, read_index, same_run
+from medscale.evaluate.replicates import read_index, read_predictions
 from medscale.report.marks import marks_of
 from medscale.report.quality import figures, tables
 from medscale.report.quality.assessment import assessment
@@ -54,13 +54,12 @@ def make(
         tables={
             "tests": (tables.tests(tests), tests),
             "operating": (tables.operating(base.operating), in_format(base, base.operating)),
-            "predictive": (tables.predictive(base.operating), in_format(base, base.operating)),
             "calibration": tables.calibration(runs),
             "gaps": (tables.gaps(base.gaps, classes), in_format(base, base.gaps)),
             "confusions": (tables.confusions(base.confusions), in_format(base, base.confusions)),
             "ensemble": (tables.ensemble(gains), gains),
         },
-        facts=facts(base, tests, gains, margin),
+        facts=facts(base, tests, gains),
     )
 
 
@@ -71,9 +70,7 @@ def _members(
     members: list[Member] = []
     for result in runs:
         check_paired(result, runs[0])
-        replicates = [read(file.parent) for file in files[result.name]]
-        same_run(replicates)
-        predicted = join_predictions(replicates, index, "test")
+        predicted = read_predictions([f.parent for f in files[result.name]], index, "test")
         means = {name: result.score(name)["mean"] for name in METRICS}
         scores = {name: float(np.nan if mean is None else mean) for name, mean in means.items()}
         network = result.summary["model"]["name"]

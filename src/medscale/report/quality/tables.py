@@ -12,10 +12,10 @@ from medscale.report.names import label
 from medscale.report.result.reading import Result, records
 from medscale.report.tables import (
     Column,
-    Row,
     around,
     by_run,
     class_cell,
+    interval,
     left,
     right,
     scored,
@@ -84,23 +84,6 @@ def shown_classes(points: pd.DataFrame) -> list[str]:
     return first.sort_values("sensitivity", kind="stable")["class"].head(WORST).tolist()
 
 
-def predictive(points: pd.DataFrame) -> str:
-    """Return predictive values and costs of the thresholds of ``operating`` at the prevalence."""
-    columns = [
-        left("class", lambda row: class_cell(row["class"])),
-        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
-        right(r"prevalence\\(\%)", lambda row: number(row["prevalence"], 1, 100)),
-        right(r"PPV\\(\%)", lambda row: around(row, "ppv", 1, 100)),
-        right(r"NPV\\(\%)", lambda row: around(row, "npv", 1, 100)),
-        right("LR+", lambda row: around(row, "lr_positive", 1)),
-        right("LR--", lambda row: around(row, "lr_negative", 2)),
-        right("MCC", lambda row: around(row, "mcc", 2)),
-        right(r"expected\\cost", lambda row: around(row, "cost", 3)),
-        right(r"cost without\\a test", lambda row: number(row["cost_untested"], 3)),
-    ]
-    return table(records(points[points["class"].isin(shown_classes(points))]), columns)
-
-
 def calibration(results: Sequence[Result]) -> tuple[str, pd.DataFrame]:
     """Return MCC, calibration slope and intercept of each run, as trained and tempered."""
     rows = []
@@ -132,15 +115,10 @@ def gaps(parts: pd.DataFrame, classes: Sequence[str]) -> str:
         left("class", lambda row: class_cell(row["class"]) if len(classes) > 1 else ""),
         left("rate", lambda row: row["rate"]),
         right("images", lambda row: str(row["images"])),
-        right(r"value\\(\%)", lambda row: _with_ends(row, ("value", "low", "high"))),
+        right(r"value\\(\%)", lambda row: interval(row | {"mean": row["value"]}, 1, 100)),
         right(r"gap to all others\\(points)", lambda row: around(row, "gap", 1, 100)),
     ]
     return table(records(points), columns, otherwise="no subgroups")
-
-
-def _with_ends(row: Row, names: tuple[str, str, str]) -> str:
-    value, low, high = (row[name] for name in names)
-    return f"{number(value, 1, 100)} ({span(low, high, 1, 100)})"
 
 
 def confusions(counts: pd.DataFrame) -> str:

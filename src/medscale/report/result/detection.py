@@ -25,7 +25,7 @@ def write_detection(
 ) -> dict[str, Any]:
     """Write the result folder of a detection run and return the content of summary.json.
 
-    ``boxes.csv`` has what ``boxes.pdf`` draws: ``id, kind`` (true or predicted), ``x, y, width,
+    ``boxes.csv`` has the data of ``boxes.pdf``: ``id, kind`` (true or predicted), ``x, y, width,
     height`` (shares of the image) and ``confidence`` of the boxes of some test images. An image
     without any box has a row with an empty kind. Raises MedscaleError when the folder cannot be
     written.

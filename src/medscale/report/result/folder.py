@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def write_result(
         evaluation: scores, curves and tables.
         folder: ``results/<study>/<run>``.
         gallery: images with their Grad-CAM; without it the folder has none.
-        further: writes what predicts.
+        further: writes the files that prediction needs.
     """
     summary = summarise(evaluation)
     summary["gradcam"] = (
@@ -64,6 +64,23 @@ def write_result(
             content["folds"] = evaluation.folds.scores
         fill(new, summary, figure_by_name, content, evaluation.per_class, further)
     return summary
+
+
+def _replace(folder: Path, new: Path, earlier: Path) -> None:
+    """Rename ``new`` to ``folder``, which is renamed to ``earlier`` before.
+
+    A removal instead would take time, in which the process can be killed with half of the folder.
+    """
+    with suppress(FileNotFoundError):
+        os.replace(folder, earlier)
+    try:
+        os.replace(new, folder)
+    except OSError as error:  # such as a folder that another process has put there meanwhile
+        if earlier.exists() and not folder.exists():
+            os.replace(earlier, folder)
+        raise MedscaleError(
+            f"{folder} cannot be replaced: {error.strerror or error}; give the command again"
+        ) from error
 
 
 def fill(
@@ -137,15 +154,17 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     Raises MedscaleError when the folder cannot be written.
     """
     temporary = folder.parent / f".{folder.name}.{os.getpid()}"
+    earlier = folder.parent / f"{temporary.name}.earlier"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for place in (temporary, earlier):
+            shutil.rmtree(place, ignore_errors=True)
         temporary.mkdir(parents=True)
     except OSError as error:
         raise MedscaleError(f"{folder} cannot be written: {error.strerror or error}") from error
     try:
         yield temporary
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+        _replace(folder, temporary, earlier)
         sync_folder(folder.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for place in (temporary, earlier):
+            shutil.rmtree(place, ignore_errors=True)

@@ -122,8 +122,12 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 def _caption(case: dict[str, Any], columns: int) -> str:
     length = 18 if columns > 4 else 26
     true, predicted = (style.short_class(str(case[key]), length) for key in ("true", "predicted"))
-    sure = f"({100 * float(case['probability']):.0f} %)"
-    return f"{true}\n{sure}" if case["right"] else f"{true}\ntaken for\n{predicted}\n{sure}"
+    confidence = f"({100 * float(case['probability']):.0f} %)"
+    return (
+        f"{true}\n{confidence}"
+        if case["right"]
+        else f"{true}\ntaken for\n{predicted}\n{confidence}"
+    )
 
 
 def _names(case: dict[str, Any]) -> str:
@@ -131,8 +135,12 @@ def _names(case: dict[str, Any]) -> str:
     true, predicted = (
         style.broken(style.short_class(str(case[key]), 60), LINE) for key in ("true", "predicted")
     )
-    sure = f"({100 * float(case['probability']):.0f} %)"
-    return f"{true}\n{sure}" if case["right"] else f"{true},\ntaken for\n{predicted}\n{sure}"
+    confidence = f"({100 * float(case['probability']):.0f} %)"
+    return (
+        f"{true}\n{confidence}"
+        if case["right"]
+        else f"{true},\ntaken for\n{predicted}\n{confidence}"
+    )
 
 
 def _bare(axes: Axes) -> None:

@@ -94,7 +94,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
     """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
 
-    Each resample draws the same patients for both runs, so that what both share cancels. Raises
+    Each resample draws the same patients for both runs, so that common variation cancels. Raises
     MedscaleError when the baseline has no result, or the runs' test images differ.
 
     Returns:

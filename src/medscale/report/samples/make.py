@@ -28,7 +28,7 @@ def samples(shards: Shards) -> Figure:
     classes = shards.classes
     few = len(classes) <= COLUMNS
     rows = len(classes) if few else -(-len(classes) // COLUMNS)
-    # Few classes have a half of the paper's width, beside the tables of the data.
+    # Few classes have half of the paper's width; the tables of the data have the other half.
     figure = style.new(rows * 0.6 + 0.1, 3.1) if few else style.new(rows * 1.4 + 0.1)
     panels = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes in panels.flat:

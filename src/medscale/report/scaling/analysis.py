@@ -1,4 +1,4 @@
-"""A study's scaling analysis: series of runs, and what each run costs until a target."""
+"""A study's scaling analysis: series of runs, and the cost of each run until a target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from medscale.report.reported import times
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the tables, figures and facts of a study's scaling are made from."""
+    """The data of the tables, figures and facts of a study's scaling."""
 
     measured: list[Series]  # series of measured times
     published: list[Series]  # series of published times
@@ -38,7 +38,7 @@ def analyse(
     Raises MedscaleError when a history cannot be read.
 
     Args:
-        target: what the costs are counted to.
+        target: value of a validation metric until which costs are counted.
         prices: of a device-hour, by backend.
     """
     points, published_points = [point_of(summary) for summary in summaries], times(reported)

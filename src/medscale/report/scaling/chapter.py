@@ -39,7 +39,7 @@ CHAPTER = Chapter(
     settings,
     figures={
         "scaling": "Speedup of *{study}* by series, with the laws that were fitted; published "
-        "times, where there are any, have panels of their own.",
+        "times, if there are any, have separate panels.",
         "cost": "Minutes, device-hours and money until the target of *{study}*.",
     },
     tables=dict.fromkeys(("scaling", "laws", "cost"), TABLE),

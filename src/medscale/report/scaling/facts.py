@@ -14,6 +14,7 @@ from medscale.measure.scaling.advice import (
     verdict,
 )
 from medscale.measure.scaling.series import Series
+from medscale.measure.scaling.target import METRICS
 from medscale.report.names import family, label
 from medscale.report.scaling.analysis import Analysis
 
@@ -38,13 +39,12 @@ def facts(
 
     Args:
         analysis: series and costs.
-        share: of the worst of the best values of the baseline's replicates that is the target;
+        share: factor from the worst of the best values of the baseline's replicates to the target;
             None where the configuration gives the target.
         devices: title and price of an hour of each kind of device, by backend.
     """
     return {
         "series": bool(analysis.measured),
-        "fitted": any(series.law() for series in [*analysis.measured, *analysis.published]),
         "alone": [label(run) for run in analysis.alone],
         "advice": _advice(analysis.measured),
         "published": [
@@ -64,6 +64,7 @@ def facts(
         ],
         "target": None if math.isnan(analysis.target.value) else analysis.target.value,
         "target_words": analysis.target.words,
+        "metric": METRICS[analysis.target.metric],
         "share": share,
         "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],

@@ -6,7 +6,7 @@ from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
-from medscale.measure.scaling.target import read_history, target_of
+from medscale.measure.scaling.target import factor_of, read_history, target_of
 from medscale.report.marks import marks_of
 from medscale.report.reported import read_reported
 from medscale.report.scaling import figures, tables
@@ -60,7 +60,7 @@ def make(
         facts=facts(
             summaries,
             analysis,
-            target["share"] if target["value"] is None else None,
+            factor_of(level.metric, target["share"]) if target["value"] is None else None,
             currency,
             devices,
         ),

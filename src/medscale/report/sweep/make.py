@@ -25,8 +25,6 @@ from medscale.report.result.reading import records
 from medscale.report.tables import left, right, short_name, table
 from medscale.report.writer import Pages
 
-Histories = Mapping[tuple[str, str], Sequence[pd.DataFrame]]
-
 
 def make(
     study: str,
@@ -172,7 +170,6 @@ def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
     """Return the facts of the chapter for the paper: the chosen point of each run."""
     return {
         "metric": METRICS[level.metric],
-        "target": level.words,
         "points": len(rows),
         "replicates": int(rows["replicates"].min()),
         "chosen": [_choice(study, rows, row) for row in records(rows[rows["chosen"]])],

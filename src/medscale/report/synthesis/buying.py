@@ -18,7 +18,6 @@ from medscale.report.result.reading import records
 from medscale.report.synthesis.runs import StudyRuns
 from medscale.report.units import money_unit, time_unit
 
-ROW_TITLE = 80  # letters of a study's title above rows
 WIDE = 50  # ratio of the ends of an axis from which only powers of ten are labelled
 
 
@@ -40,7 +39,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
     places: list[tuple[float, str]] = []
     height = 0.0
     for title, part in costs.items():
-        _heading(panels[0], -height, title)
+        style.heading(panels[0], -height, title)
         best = frontier(part)
         for row in records(part):
             height += 1
@@ -80,24 +79,14 @@ def _row(
         words = f"reached by {row['reached']} of {row['replicates']}"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the grid
         place: dict[str, Any] = {"va": "center", "size": 6, "color": GREY, "bbox": box}
-        panels[0].text(0.02, height, words, **place, **_left(panels[0]))
+        place["transform"] = panels[0].get_yaxis_transform()
+        panels[0].text(0.02, height, words, **place)
         return
     face = BLUE if is_best else "white"
     seconds, money = factors
     ends = [seconds * row[f"seconds{end}"] for end in ("", "_low", "_high")]
     style.interval(panels[0], height, ends, LOOKS[0], markerfacecolor=face)
     panels[1].plot(money * row["money"], height, "o", color=BLUE, markerfacecolor=face)
-
-
-def _heading(axes: Axes, height: float, title: str) -> None:
-    words = style.shorten(title, ROW_TITLE)
-    options: dict[str, Any] = {"size": 6.5, "weight": "bold", "va": "center"}
-    axes.text(0.01, height, words, **options, **_left(axes))
-
-
-def _left(axes: Axes) -> dict[str, Any]:
-    """Return the options of a text whose horizontal place is a share of the panel."""
-    return {"transform": axes.get_yaxis_transform()}
 
 
 def _scale(axes: Axes, values: pd.Series) -> None:

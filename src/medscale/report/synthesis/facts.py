@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.engine.run import RunSpec
+from medscale.evaluate.paired import fewest_patients
 from medscale.evaluate.summary import plain
 from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
@@ -34,7 +35,8 @@ ORDER = {
     ),
     INCONCLUSIVE: (
         "inconclusive",
-        "inconclusive (the interval contains zero and extends beyond the margin)",
+        "inconclusive (the interval contains zero and extends beyond the margin, or the test set "
+        "is too small for the margin)",
     ),
 }
 
@@ -62,6 +64,8 @@ def facts(
     return plain(
         {
             "margins": margins,
+            "fewest_patients": fewest_patients(margins[0]),
+            "too_few_patients": _too_few_patients(studies),
             "fastest": _fastest(parallel),
             "parallel": len(parallel),
             "parallel_stand_ins": len(with_speedup) - len(parallel),
@@ -90,11 +94,22 @@ def facts(
             "other_splits": _but_largest(splits),
             "parallel_effect": parallel_effect,
             "leakage_is_larger": _is_larger(leakage, parallel_effect),
+            "effects_overlap": _overlap(leakage, parallel_effect),
             "published": _published(pairs)
             | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
             "published_changes": published_changes(studies),
         }
     )
+
+
+def _too_few_patients(studies: Sequence[StudyRuns]) -> list[str]:
+    """Return the titles of studies whose test set is too small to show equal accuracies."""
+    return [
+        study.title
+        for study in studies
+        if study.summaries[study.baseline]["counts"]["test"]["groups"]
+        < fewest_patients(study.margin)
+    ]
 
 
 def _tested(tested: pd.DataFrame) -> dict[str, Any]:
@@ -183,7 +198,6 @@ def _published(pairs: pd.DataFrame) -> dict[str, Any]:
         "above": _count(published > pairs["speedup_high"]),
         "below": _count(published < pairs["speedup_low"]),
         "without": _count(pairs["speedup_low"].isna()),
-        "without_higher": _count(pairs["speedup_low"].isna() & (published > pairs["speedup"])),
     }
 
 
@@ -194,6 +208,16 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
     least = min(abs(leakage["change_low"]), abs(leakage["change_high"]))
     most = max(abs(effect["change_low"]), abs(effect["change_high"]))
     return bool(leakage["change_low"] * leakage["change_high"] > 0 and least > most)
+
+
+def _overlap(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) -> bool:
+    """Return whether the intervals of two changes of accuracy overlap."""
+    if leakage is None or effect is None:
+        return False
+    return bool(
+        leakage["change_low"] <= effect["change_high"]
+        and effect["change_low"] <= leakage["change_high"]
+    )
 
 
 def _cores(studies: Sequence[StudyRuns]) -> int | None:
@@ -215,7 +239,7 @@ def _reaching(cost: pd.DataFrame) -> int:
 
 
 def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
-    """Return the runs without a speedup and what the study lacks for one."""
+    """Return the runs without a speedup, with the device whose serial run the study lacks."""
     rows = runs[runs["speedup"].isna()]
     return [
         {"title": row["title"], "label": label(row["run"]), "lacking": f"1 {row['device'].upper()}"}

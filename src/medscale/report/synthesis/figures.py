@@ -25,7 +25,6 @@ CPU_MARKER = "d"
 RING = 7  # points across the marker of a published speedup, more than a measured one's
 PANELS = 3  # in a row
 PANEL_TITLE = 30  # letters in a line of a panel's title
-ROW_TITLE = 80  # letters of a study's title above rows
 
 
 def how_far(
@@ -102,9 +101,7 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
     axes = figure.subplots()
     names, height = [], 0.0
     for study in studies:
-        axes.text(
-            0, -height, style.shorten(study.title, ROW_TITLE), size=6.5, weight="bold", va="center"
-        )
+        style.heading(axes, -height, study.title)
         height += 1
         for run, summary in study.summaries.items():
             seconds = summary["timing"]["seconds_by_kind"]
@@ -139,7 +136,8 @@ def leakage(effects: pd.DataFrame) -> Figure:
     figure = style.new(0.9 + 0.3 * len(effects))
     axes = figure.subplots()
     names = [
-        f"{style.shorten(row['title'], ROW_TITLE)}\n{row['words']}" for _, row in effects.iterrows()
+        f"{style.shorten(row['title'], style.ROW_TITLE)}\n{row['words']}"
+        for _, row in effects.iterrows()
     ]
     heights = style.rows(axes, names)
     for height, (_, row) in zip(heights, effects.iterrows(), strict=True):
@@ -168,15 +166,7 @@ def published(pairs: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     places, names, height = [], [], 0.0
     for title, part in pairs.groupby("title", sort=False):
-        axes.text(
-            0.01,
-            -height,
-            style.shorten(str(title), ROW_TITLE),
-            size=6.5,
-            weight="bold",
-            va="center",
-            **_left(axes),
-        )
+        style.heading(axes, -height, str(title))
         height += 1
         for _, row in part.iterrows():
             ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]
@@ -234,11 +224,6 @@ def _bar(axes: Axes, height: float, seconds: np.ndarray) -> None:
 def _bars(ends: Sequence[float]) -> np.ndarray:
     value, low, high = (np.array([end], dtype=float) for end in ends)
     return np.nan_to_num(style.errors(value, low, high))
-
-
-def _left(axes: Axes) -> dict[str, Any]:
-    """Return the options of a text whose horizontal place is a share of the panel."""
-    return {"transform": axes.get_yaxis_transform()}
 
 
 def _powers(values: pd.Series) -> np.ndarray:

@@ -23,7 +23,7 @@ def lost_time(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any
     """Return the activities that cost most of the time that parallel runs lose.
 
     A run on p devices would ideally take a p-th of the serial run's time for each activity of
-    training. The activity that exceeds this share by the most seconds counts. A run without loss,
+    training. The activity with the largest excess in seconds counts. A run without excess,
     or whose communication was not measured, is left out.
 
     Args:

@@ -82,7 +82,7 @@ def _study(study: StudyRuns) -> dict[str, Any]:
 
 def _speedup(row: dict[str, Any]) -> str:
     if row["speedup"] != row["speedup"]:
-        return latex(f"no run on 1 {str(row['device']).upper()}")
+        return latex(f"no serial run on 1 {str(row['device']).upper()}")
     if row["baseline"] == row["run"]:
         return "--" if row["verdict"] == NETWORK else "1"  # the study's serial run has another
     value = number(row["speedup"], 2)

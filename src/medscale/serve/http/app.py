@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,21 +64,11 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(service: Service) -> FastAPI:
-    """Return the application; its lifespan starts and stops the service."""
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await service.start()
-        try:
-            yield
-        finally:
-            await service.stop()
-
+    """Return the application; the caller starts and stops the service."""
     app = FastAPI(
         title="medscale",
         version=__version__,
         description=NOTICE,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )

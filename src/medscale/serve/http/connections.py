@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from typing import Any, cast
 
@@ -154,7 +156,8 @@ class Connection(H11Protocol):
             self._sending = None
 
 
-def allow_open_files(settings: Settings) -> None:
+@contextmanager
+def allowed_open_files(settings: Settings) -> Iterator[None]:
     """Raise this process's limit of open files (``ulimit -n``) to what its connections need.
 
     Raises MedscaleError when the system does not allow as many.
@@ -163,6 +166,7 @@ def allow_open_files(settings: Settings) -> None:
     files = settings.connections + FILES + FILES_OF_A_PROCESS * processes
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= files:
+        yield
         return
     if hard != resource.RLIM_INFINITY and hard < files:
         raise MedscaleError(
@@ -171,3 +175,7 @@ def allow_open_files(settings: Settings) -> None:
             " administrator to raise the limit (ulimit -Hn)"
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from medscale.data.settings import Preprocess
+from medscale.engine.formats import using
 from medscale.engine.models.gradcam import gradcam
 from medscale.engine.plan import Crop
 from medscale.serve.http.answers import Region
@@ -39,7 +40,8 @@ def heatmaps(
     for member, batch, facts in zip(members, pixels, features, strict=True):
         inputs, record = member.network_inputs(batch, facts), member.inference
         for network in member.networks:
-            maps, _ = gradcam(network, inputs, torch.from_numpy(classes).to(member.device))
+            with using(member.format):
+                maps, _ = gradcam(network, inputs, torch.from_numpy(classes).to(member.device))
             for canvas, heat, image in zip(
                 canvases, maps.float().cpu().numpy(), images, strict=True
             ):

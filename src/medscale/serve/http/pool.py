@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +21,7 @@ from medscale.serve.http.queue import Budget, FairQueue, Job
 
 CHECK_S = 2.0  # interval at which an idle process is asked for a sign of life
 RETRY_S = 1.0  # wait between attempts to replace a process
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # that stop the service
 TRIES = 2  # a job whose process dies is tried once more, in a batch by itself
 
 
@@ -260,8 +261,19 @@ class Process:
             BrokenProcessPool: when the process dies.
         """
         if not self.pid:
-            self.pid = await asyncio.wrap_future(self._executor.submit(os.getpid))
+            self.pid = await asyncio.wrap_future(self._start())
         return await asyncio.wrap_future(self._executor.submit(_call, module, function, *arguments))
+
+    def _start(self) -> Future[int]:
+        """Start the process; it inherits that SIGINT and SIGTERM are blocked.
+
+        Otherwise Ctrl-C would end it with a traceback before it can ignore signals.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            return self._executor.submit(os.getpid)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def kill(self) -> None:
         """Kill the process."""
@@ -278,5 +290,5 @@ def _call(module: str, function: str, *arguments: Any) -> Any:
 def _initialize() -> None:
     """Prepare a new process: signals to the service must not end accepted work."""
     die_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,6 @@ from medscale.base.log import log
 
 MOST, PERIOD_S = 10, 60.0  # repetitions of a message within a period
 MESSAGES = 1000  # distinct messages that are counted
-LOGGERS = ("asyncio", "uvicorn.error", "uvicorn.asgi", log.name)
 
 
 class Repeats(logging.Filter):
@@ -42,12 +41,16 @@ class Repeats(logging.Filter):
 
 @contextmanager
 def limited_repeats() -> Iterator[None]:
-    """Limit the messages that this process logs, while a service runs in it."""
-    limits = [(logging.getLogger(name), Repeats()) for name in LOGGERS]
-    for logger, limit in limits:
-        logger.addFilter(limit)
+    """Limit the messages that this process logs, while a service runs in it.
+
+    The limit is that of handlers, since libraries have loggers with many names: the package's
+    handlers, and Python's last resort, which prints the messages of libraries.
+    """
+    limits = [(handler, Repeats()) for handler in (logging.lastResort, *log.handlers) if handler]
+    for handler, limit in limits:
+        handler.addFilter(limit)
     try:
         yield
     finally:
-        for logger, limit in limits:
-            logger.removeFilter(limit)
+        for handler, limit in limits:
+            handler.removeFilter(limit)

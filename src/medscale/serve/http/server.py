@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import cast
@@ -15,7 +17,7 @@ import uvicorn
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.serve.http.app import create_app
-from medscale.serve.http.connections import Connection, Connections, allow_open_files
+from medscale.serve.http.connections import Connection, Connections, allowed_open_files
 from medscale.serve.http.repeats import limited_repeats
 from medscale.serve.http.service import Service
 from medscale.serve.http.settings import Settings
@@ -41,8 +43,12 @@ def run(settings: Settings, tell: Callable[[str], None]) -> None:
             f"on {settings.host} anyone in the network could use the service; set a key with"
             " --key-file, or stay on 127.0.0.1"
         )
-    allow_open_files(settings)
-    with limited_repeats(), listen(settings) as listener:
+    with (
+        allowed_open_files(settings),
+        limited_repeats(),
+        listen(settings) as listener,
+        suppress(asyncio.CancelledError),  # SIGTERM while the models are loaded
+    ):
         asyncio.run(_serve(settings, listener, tell))
 
 
@@ -59,16 +65,18 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        advice = "name an address of this machine with --host"
         raise MedscaleError(
-            f"{settings.host}, port {settings.port}: {error.strerror or error}; choose another with"
-            " --port"
+            f"{settings.host}, port {settings.port}: {error.strerror or error}; "
+            f"{advice if is_host else 'choose another with --port'}"
         ) from None
     return listener
 
 
 async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[str], None]) -> None:
     service = Service(settings)
-    await service.start()
+    await _start(service)
     server = Server(configure(service), service)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     tell(f"http://{host}:{listener.getsockname()[1]}")
@@ -83,6 +91,17 @@ async def _serve(settings: Settings, listener: socket.socket, tell: Callable[[st
         await service.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+async def _start(service: Service) -> None:
+    """Load the models; SIGTERM cancels this task meanwhile, as SIGINT does."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        await service.start()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
 
 
 def configure(service: Service) -> uvicorn.Config:

@@ -17,6 +17,7 @@ from medscale.serve.http.settings import Settings
 
 REQUIRED = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 SHORTEST_KEY, LONGEST_KEY = 16, 1024  # characters
+OPTIONS = {"hosts": "name", "proxies": "proxy"}  # settings whose options have other names
 ROOT = 0  # user id; root's files are trusted
 
 
@@ -38,7 +39,8 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
         settings = Settings(**options, key=_read_key(key_file) if key_file else None)
     except ValidationError as error:
         first = error.errors()[0]
-        raise MedscaleError(f"--{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        setting = str(first["loc"][0])
+        raise MedscaleError(f"--{OPTIONS.get(setting, setting)}: {first['msg']}") from None
     tell("loading the models …")
     run(
         settings,
@@ -66,6 +68,10 @@ def _read_key(file: Path) -> SecretStr:
         )
     if len(key) > LONGEST_KEY:
         raise MedscaleError(f"--key-file {file}: a key has at most {LONGEST_KEY} characters")
+    if not (key.isascii() and key.isprintable()):
+        raise MedscaleError(
+            f"--key-file {file}: a key is one line of ASCII characters, as headers of HTTP are"
+        )
     if len(key) < SHORTEST_KEY:
         raise MedscaleError(
             f"--key-file {file}: a key has at least {SHORTEST_KEY} characters;"
