@@ -100,7 +100,7 @@ bench-gpu: ## engine against other loops on this machine's GPU: docs/gpu.csv, do
 	@if [ -e /dev/nvidiactl ] || nvidia-smi -L >/dev/null 2>&1; then PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m bench.gpu $(ARGS); \
 	else echo "bench-gpu: nothing is measured, as this machine has no NVIDIA GPU"; fi
 
-gpu-session: ## tests and measurements on this machine's GPU, most important first (ARGS="--seconds 560 --out FOLDER")
+gpu-session: ## tests and measurements on this machine's GPU, most important first (ARGS="--seconds 540 --out FOLDER")
 	@PYTHONPATH=src:.:$$PYTHONPATH $(GPU_PYTHON) -m bench.gpu_session $(ARGS)
 
 gpu-bundle: setup ## what a GPU machine without network needs to measure and test: medscale-gpu.tar.gz, below 60 MB

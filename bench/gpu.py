@@ -58,6 +58,7 @@ TITLES |= {name: way.title for name, way in WAYS.items()}
 # since its first batch is waited for.
 EPOCHS, STEPS, MOST_IMAGES = 4, 128, 8192
 LIMIT_S = 420.0  # of one engine training, and of all loops of a round
+SHOWN = 3000  # last characters of a process that failed, which are printed
 Row = dict[str, Any]
 
 
@@ -67,10 +68,10 @@ def main(
     number_format: list[str] = typer.Option(list(FORMATS), "--format"),
     way: list[str] = typer.Option(list(TITLES)),
     rounds: int = 3,
-    gaps: bool = typer.Option(True, help="profile each way of the engine once, for the gaps"),
+    gaps: bool = typer.Option(True, help="measure roofline and gaps, by profiles"),
     page_only: bool = typer.Option(False, help="write the page from the table; measure nothing"),
 ) -> None:
-    """Measure, and write the table after each round of a network, batch size and format."""
+    """Measure, and write the table after each way of a network, batch size and format."""
     if not page_only:
         if (reason := _no_card()) is not None:
             print(f"bench-gpu: nothing is measured, as {reason}")
@@ -117,25 +118,26 @@ def measure(
     *,
     gaps: bool = True,
 ) -> Iterator[list[Row]]:
-    """Yield, after each round, a row for each way: median and range over the rounds so far.
+    """Yield, after each measurement, a row for each way: median and range over its rounds so far.
 
     A way that cannot be measured has a note with the reason.
     """
     rounds_of: dict[str, list[Row]] = {way: [] for way in ways}
+    cell = {"network": network, "size": NETWORKS[network][1], "batch": batch, "format": name}
+    base: float | None = None
     for number in range(rounds):
         loops = [way for way in in_turns(ways, number) if way in WAYS]
         engines = [way for way in in_turns(ways, number) if way in ENGINE]
         for turn, names in in_turns([(_loops, loops), (_engines, engines)], number):
             for way, row in turn(network, batch, name, names, folder, gaps):
                 rounds_of[way].append(row)
-                cell = {"network": network, "batch": batch, "format": name}
                 print(json.dumps(cell | row), flush=True)
-        base = next((row for rows in rounds_of.values() for row in rows if "roofline_s" in row), {})
-        cell = {"network": network, "size": NETWORKS[network][1], "batch": batch, "format": name}
-        yield [
-            cell | {"way": way} | summary(rows, batch, base.get("roofline_s"))
-            for way, rows in rounds_of.items()
-        ]
+                base = base or row.get("roofline_s")
+                yield [
+                    cell | {"way": way} | summary(rows, batch, base)
+                    for way, rows in rounds_of.items()
+                    if rows
+                ]
 
 
 def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
@@ -161,15 +163,17 @@ def summary(rows: list[Row], batch: int, roofline_s: float | None) -> Row:
 
 
 def _loops(
-    network: str, batch: int, name: str, ways: list[str], _folder: Path, _gaps: bool
+    network: str, batch: int, name: str, ways: list[str], _folder: Path, gaps: bool
 ) -> Iterator[tuple[str, Row]]:
     """Yield a row of each plain loop and package; a note names a process that ends early."""
     line = [sys.executable, "-m", "bench.gpu_loops", network, str(NETWORKS[network][1])]
     unmeasured = list(ways)
     try:
-        process = _run([*line, str(batch), name, *ways])
+        process = _run([*line, str(batch), name, *ways, "--gaps" if gaps else "--no-gaps"])
         output = process.stdout
         reason = f"the process ended with status {process.returncode}"
+        if process.returncode:
+            print(process.stderr[-SHOWN:], flush=True)
     except subprocess.TimeoutExpired as late:
         output = (late.stdout or b"").decode()  # the lines of ways that were measured in time
         reason = f"not finished within {LIMIT_S:g} s"
@@ -226,6 +230,7 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
     _run(["rm", "-rf", str(out)])
     process = _run(line)
     if process.returncode:
+        print(process.stderr[-SHOWN:], flush=True)
         return {"note": (process.stderr.strip().splitlines() or ["failed"])[-1][:200]}
     timing = read_json(out / "timing.json")
     if (number_format := read_json(out / "environment.json")["format"]) != name:

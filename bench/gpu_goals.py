@@ -96,8 +96,9 @@ def text(table: pd.DataFrame, steps: Sequence[Mapping[str, Any]]) -> str:
         rows = [
             goal.row() for goal in goals(of_card, published if card == session_card else {}, factor)
         ]
-        days = ", ".join(sorted(of_card["date"].dropna().unique())) or "no day"
-        parts.append(f"## {card}, rates of {days}\n\n{_markdown(GOAL_COLUMNS, rows)}\n")
+        days = ", ".join(sorted(of_card["date"].dropna().unique()))
+        title = f"{card}, rates of {days}" if days else f"{card}, no rates"
+        parts.append(f"## {title}\n\n{_markdown(GOAL_COLUMNS, rows)}\n")
     rows = [{name: str(step.get(name, "")) for name in STEP_COLUMNS} for step in steps]
     return "\n".join([*parts, f"## Steps\n\n{_markdown(STEP_COLUMNS, rows)}\n"])
 

@@ -74,15 +74,20 @@ WAYS = {
 }
 
 
-def main(network: str, size: int, batch: int, name: str, ways: list[str]) -> None:
-    """Measure ways on one network, batch size and number format."""
+def main(
+    network: str, size: int, batch: int, name: str, ways: list[str], gaps: bool = True
+) -> None:
+    """Measure ways on one network, batch size and number format; gaps: roofline and gaps, too."""
     warnings.simplefilter("ignore")
     for way in ways:
-        print(json.dumps({"way": way} | measured(network, size, batch, name, way)), flush=True)  # type: ignore[arg-type]
+        row = measured(network, size, batch, name, way, gaps)  # type: ignore[arg-type]
+        print(json.dumps({"way": way} | row), flush=True)
 
 
-def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) -> dict[str, Any]:
-    """Return a row of one way; of one that fails, only ``note`` with the cause."""
+def measured(
+    network: str, size: int, batch: int, name: NumberFormat, way: str, gaps: bool
+) -> dict[str, Any]:
+    """Return a row of one way; ``note`` has the cause of what cannot be measured."""
     device = torch.device("cuda")
     if (reason := lacking(name, device)) is not None:
         return {"note": reason}
@@ -97,12 +102,20 @@ def measured(network: str, size: int, batch: int, name: NumberFormat, way: str) 
         for _ in range(WARM_UP):
             step()
         torch.cuda.synchronize()
-        setup = perf_counter() - start
-        return {"setup_s": setup} | timed(step, batch) | efficiency(parts, step, name, device)
-    except ImportError as error:
-        return {"note": f"{error.name} is not installed"}
+        row = {"setup_s": perf_counter() - start} | timed(step, batch)
     except Exception as error:
-        return {"note": (str(error).strip().splitlines() or [repr(error)])[0][:200]}
+        return {"note": cause(error)}
+    try:
+        return row | (efficiency(parts, step, name, device) if gaps else {})
+    except Exception as error:
+        return row | {"note": f"roofline and gaps: {cause(error)}"}
+
+
+def cause(error: Exception) -> str:
+    """Return one line that names an error."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error.name} is not installed"
+    return (str(error).strip().splitlines() or [repr(error)])[0][:200]
 
 
 def assemble(network: str, size: int, batch: int, name: NumberFormat, way: Way) -> Parts:

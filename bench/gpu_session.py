@@ -1,25 +1,30 @@
 """The tests and measurements that matter most, in order, on a GPU that is at hand for minutes.
 
-`make gpu-session ARGS="--seconds 560 --out FOLDER"` runs one step after another until the time is
-over; `--start STEP` begins later, as in a second session. Each step has a time limit. What it
-prints is written while it runs (`STEP.txt`), its result as soon as there is one: `session.json`,
-copies of the table and the page of `make bench-gpu`, and `goals.md`, which compares all goals of
-speed with what was measured. `python -m bench.gpu_goals FOLDER...` does so for several sessions.
+`make gpu-session ARGS="--seconds 540 --out FOLDER"` runs one step after another until the time is
+over; `--start STEP` begins later, as in a second session. Each step is a process with a time limit,
+so that one that crashes or hangs costs only its own results. For a step that fails, the lines that
+name the fault are printed. The folder has five files: `output.txt` (everything that the steps
+print, while they run), `session.json` (the result of each step), copies of the table and the page
+of `make bench-gpu`, and `goals.md`, which compares all goals of speed with the measured values.
+`python -m bench.gpu_goals FOLDER...` does so for several sessions.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import typer
 
 from bench import gpu_goals
@@ -32,10 +37,19 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.resources.card_rates import TABLE
 
+DONE = "done"
 LEAST_S = 20.0  # a step is not begun with less time left
 TAIL = 30  # last lines of a step's output in session.json
-HANGS = ("-o", "faulthandler_timeout=240", "-o", "faulthandler_exit_on_timeout=true")
-TESTS = ("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *HANGS)
+OUTPUT = "output.txt"  # what all steps print
+# A line of a step's output that names a fault: pytest's summary, an exception, the reason of a way
+# that was not measured, the function in which a process hung.
+FAULT = re.compile(
+    r".*\b(?:FAILED|ERROR)\b|E  +\S|[\w.]*(?:Error|Exception|Interrupt|Stopped)\b"
+    r'|fault:|Fatal|Timeout|\{.*"note": "[^"]|make: \*| *File .*(?:medscale|tests|bench)/'
+)
+# Most lines of a step that are printed, last ones of a step that is not done, most characters of a
+# line: together below 12,000 characters for the steps of a session.
+FAULTS, LAST, FAULT_WIDTH = 6, 2, 160
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,18 @@ def bench(network: str, batch: int, *ways: str, formats: str = "bf16") -> tuple[
     return ("-m", "bench.gpu", *options)
 
 
+def tests(hang_s: int, *arguments: str) -> tuple[str, ...]:
+    """Return the arguments of pytest for tests on a GPU.
+
+    Names are printed as the tests end, so that the output of a step that is ended shows how far it
+    came. A test that hangs in code of C or CUDA, where no exception reaches it, ends the process
+    after ``hang_s`` seconds, with its stack.
+    """
+    hangs = ("-o", f"faulthandler_timeout={hang_s}", "-o", "faulthandler_exit_on_timeout=true")
+    options = ("-v", "--tb=short", "--no-header", "-m", "gpu", "-p", "no:cacheprovider", *hangs)
+    return ("-m", "pytest", *options, *arguments)
+
+
 STEP_TESTS, RUN_TESTS = "tests/gpu/test_gpu_steps.py", "tests/gpu/test_gpu_runs.py"
 # What can fail by itself: prediction, networks, overflow, waits, recovery.
 SMOKE = "captured_network or changes_nothing or networks or overflow or no_step or after_a_capture"
@@ -64,8 +90,8 @@ COMPILED = ("engine_compiled", "compiled_graph")
 # which take minutes to compile. A whole run comes before single networks, since it has most parts.
 STEPS = (
     Step("card", 60, ("-m", "bench.gpu_session", "--describe")),
-    Step("smoke", 120, (*TESTS, "tests/gpu/test_gpu_predictors.py", STEP_TESTS, "-k", SMOKE)),
-    Step("published", 150, ("-m", "bench.gpu_session", "--published")),
+    Step("smoke", 120, tests(60, "tests/gpu/test_gpu_predictors.py", STEP_TESTS, "-k", SMOKE)),
+    Step("published", 190, ("-m", "bench.gpu_session", "--published")),
     Step("medical_cnn", 120, bench("medical_cnn", 32, "engine", "graph", "nhwc")),
     Step("efficientnet_b3", 120, bench("efficientnet_b3", 64, "engine", "graph")),
     Step("densenet121", 120, bench("densenet121", 64, "engine", "graph")),
@@ -73,21 +99,21 @@ STEPS = (
     Step("strategies", 150, bench("medical_cnn", 32, "engine_ddp", "engine_fsdp")),
     Step("tf32", 150, bench("efficientnet_b3", 64, "engine", formats="tf32")),
     Step("compiled", 240, bench("medical_cnn", 32, *COMPILED)),
-    Step("killed", 200, (*TESTS, RUN_TESTS, "-k", "killed")),  # these lease the card, in turn
-    Step("runs", 300, (*TESTS, *PARALLEL, RUN_TESTS, "-k", "not compiled and not killed")),
-    Step("steps", 300, (*TESTS, *PARALLEL, STEP_TESTS)),
+    Step("killed", 200, tests(150, RUN_TESTS, "-k", "killed")),  # these lease the card, in turn
+    Step("runs", 300, tests(150, *PARALLEL, RUN_TESTS, "-k", "not compiled and not killed")),
+    Step("steps", 300, tests(150, *PARALLEL, STEP_TESTS)),
     Step("formats", 300, bench("medical_cnn", 32, "engine", "graph", formats="fp32 tf32 fp16")),
     Step("yolov8n", 180, bench("yolov8n", 32, "engine", "graph", "nhwc")),
-    Step("detector", 200, (*TESTS, "tests/engine/test_detect.py")),
+    Step("detector", 200, tests(150, "tests/engine/test_detect.py")),
     Step("compiled_b3", 500, bench("efficientnet_b3", 64, *COMPILED)),
     Step("compiled_b3_256", 500, bench("efficientnet_b3", 256, *COMPILED)),
-    Step("compiled_code", 300, (*TESTS, RUN_TESTS, "-k", "compiled")),
+    Step("compiled_code", 300, tests(240, RUN_TESTS, "-k", "compiled")),
 )
 NAMES = [step.name for step in STEPS]
 
 
 def main(
-    seconds: float = 560.0,
+    seconds: float = 540.0,
     out: Path = Path("gpu-session"),
     start: str = typer.Option(NAMES[0], help=", ".join(NAMES)),
     describe: bool = typer.Option(False, hidden=True),
@@ -105,9 +131,13 @@ def main(
 
 
 def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
-    """Run steps until the seconds are over; write each result into ``out``."""
+    """Run steps until the seconds are over; write each result into ``out``.
+
+    If there is no GPU (the step "card"), the others are left out.
+    """
     end = time.monotonic() + seconds
     out.mkdir(parents=True, exist_ok=True)
+    (out / OUTPUT).write_text("", encoding="utf-8")
     results: list[dict[str, object]] = []
     for step in steps:
         left = end - time.monotonic()
@@ -115,14 +145,32 @@ def session(steps: tuple[Step, ...], seconds: float, out: Path) -> None:
             results.append({"step": step.name, "status": "no time left"})
             continue
         begin = time.monotonic()
-        status, text = run(step.arguments, min(step.limit_s, left), out / f"{step.name}.txt")
+        status, text = run(step.arguments, min(step.limit_s, left), out / OUTPUT, step.name)
         duration_s = round(time.monotonic() - begin, 1)
         last = text.splitlines()[-TAIL:]
         results.append({"step": step.name, "status": status, "seconds": duration_s, "output": last})
         print(f"{step.name}: {status} after {duration_s:g} s", flush=True)
+        for line in faults(text, status):
+            print(f"    {line}", flush=True)
         keep(results, out)
+        if step.name == "card" and status != DONE:
+            break
     keep(results, out)
     print((out / "goals.md").read_text(encoding="utf-8"))
+
+
+def faults(text: str, status: str) -> list[str]:
+    """Return the lines of a step's output that name faults, as far as they fit.
+
+    A step that is done can have some, such as a way of training that was not measured. The last
+    lines of a step that is not done are added: they say how far it came.
+    """
+    lines = list(dict.fromkeys(line.rstrip() for line in text.splitlines() if line.strip()))
+    named = [line for line in lines if FAULT.match(line)]
+    if status != DONE:
+        last = lines[-(LAST if named else FAULTS) :]
+        named = [line for line in named if line not in last][-FAULTS:] + last
+    return [line[:FAULT_WIDTH] for line in named[-FAULTS - LAST :]]
 
 
 def keep(results: list[dict[str, object]], out: Path) -> None:
@@ -134,14 +182,17 @@ def keep(results: list[dict[str, object]], out: Path) -> None:
     write_text(out / "goals.md", gpu_goals.text(*gpu_goals.collect([out])))
 
 
-def run(arguments: tuple[str, ...], limit_s: float, log: Path) -> tuple[str, str]:
+def run(arguments: tuple[str, ...], limit_s: float, log: Path, name: str) -> tuple[str, str]:
     """Run Python with arguments; return its status in words, and its output.
 
-    The output is in the file ``log`` already while the process runs. At the limit, all processes
-    that it has started are ended.
+    The output is appended to the file ``log`` while the process runs, below a line with ``name``.
+    At the limit, all processes that it has started are ended.
     """
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    with open(log, "w+", encoding="utf-8", errors="replace") as output:
+    with open(log, "a+", encoding="utf-8", errors="replace") as output:
+        output.write(f"===== {name}\n")
+        output.flush()
+        begin = output.tell()
         process = subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -152,12 +203,17 @@ def run(arguments: tuple[str, ...], limit_s: float, log: Path) -> tuple[str, str
         )
         try:
             code = process.wait(limit_s)
-            status = "done" if code == 0 else f"status {code}"
+            status = DONE if code == 0 else f"status {code}"
         except subprocess.TimeoutExpired:
+            # Ranks of a run are in sessions of their own, so a signal to the group misses them.
+            started = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, signal.SIGKILL)
+            for child in started:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
             process.wait()
             status = f"not finished within {limit_s:.0f} s"
-        output.seek(0)
+        output.seek(begin)
         return status, output.read()
 
 
@@ -196,10 +252,10 @@ def train_published() -> dict[str, object]:
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
         line = [str(part) for pair in options.items() for part in pair]
         begin = time.monotonic()
-        status, text = run(("scripts/train.py", *line), 140, folder / "output.txt")
+        status, text = run(("scripts/train.py", *line), 140, folder / OUTPUT, "train.py")
         wall = time.monotonic() - begin
-        if status != "done":
-            return {"status": status, "output": text.splitlines()[-TAIL:]}
+        if status != DONE:
+            raise MedscaleError(f"{text}\nthe published run: {status}")
         timing = read_json(out / "timing.json")
     trained = sum(timing["seconds"][kind] for kind in ("data", "compute", "communication"))
     return {

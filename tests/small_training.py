@@ -53,6 +53,8 @@ def alone(device: torch.device) -> Any:
         replica=0,
         mesh={"dp": SimpleNamespace(size=lambda: 1)},
         total=lambda values: values.detach().cpu(),
+        gather=lambda value: [value],
+        from_main=lambda value: value,
     )
 
 

@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import distributed as dist
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.distributed.pipelining import PipelineStage
+from torch.distributed.pipelining import PipelineStage, schedules
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
@@ -23,11 +27,13 @@ from medscale.data.ahead import ahead
 from medscale.data.loader import Batch, Loader, Step
 from medscale.data.shards import Shards
 from medscale.engine import compiling
-from medscale.engine.models.registry import build
+from medscale.engine.models.registry import build, stages
+from medscale.engine.parallel.cut import Cut
 from medscale.engine.parallel.fsdp import EXCHANGES, FSDP, SMALLEST, UNITS, _units
 from medscale.engine.parallel.model import WholeModel
-from medscale.engine.parallel.pipeline import TimedStage
+from medscale.engine.parallel.pipeline import RESEEDS, Pipeline, TimedStage, _is_random
 from medscale.engine.parallel.precision import Precision
+from medscale.engine.parallel.strategies.strategy import Setup
 from medscale.engine.parallel.waits import Waits
 from medscale.engine.plan import Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
@@ -192,7 +198,7 @@ def test_a_prediction_that_one_rank_cannot_capture_is_called_on_all(shards, monk
     small = Small(shards, "cpu", batch=4, epochs=20)
     pretend(small, monkeypatch)
     assert small.logits._slots
-    small.world.total = lambda values: values + 1  # another rank's
+    small.world.gather = lambda cause: [cause, "a.py:3 waits"]  # the other rank's cause
     graphs.capture_prediction(small, small.validation)
     assert not small.logits._slots
 
@@ -216,8 +222,12 @@ def test_what_cannot_be_captured_is_named_and_leaves_the_weights(
 
 def test_one_rank_that_cannot_ends_the_capture_on_all(shards, monkeypatch):
     small = Small(shards, "cpu")
-    small.world.total = lambda values: values + 1  # another rank's
-    with pytest.raises(NotCaptured, match="another rank"):
+    small.world.gather = lambda cause: [cause, "a.py:3 waits"]  # the other rank's cause
+    with pytest.raises(NotCaptured, match=r"a\.py:3 waits"):
+        pretend(small, monkeypatch)
+    small.world.gather = lambda cause: None  # rank 0 has the causes
+    small.world.from_main = lambda cause: "a.py:3 waits"
+    with pytest.raises(NotCaptured, match=r"a\.py:3 waits"):
         pretend(small, monkeypatch)
 
 
@@ -230,6 +240,130 @@ def test_a_pipeline_and_a_cpu_are_not_captured(shards):
         graphs.capture(small)
     small.plan.recipe = Recipe(graph="off")
     assert graphs.capture(small) is False
+
+
+def test_a_pipeline_is_captured_only_where_the_setting_is_on(shards, monkeypatch):
+    small = Small(shards, "cpu")
+    small.model.not_tried = Pipeline.not_tried
+    with pytest.raises(NotCaptured, match="no pipeline was captured on GPUs yet"):
+        pretend(small, monkeypatch)
+    small = Small(shards, "cpu", graph="on")
+    small.model.not_tried = Pipeline.not_tried
+    assert "capture" in pretend(small, monkeypatch).calls
+
+
+# --- pipelines: a schedule as a capture meets it
+
+
+class Transfers:
+    """Batches of sends and receives of one stage, with the waits for them."""
+
+    def __init__(self):
+        self.received, self.unwaited = [], 0
+
+    def start(self, operations, desc=None):
+        self.received += [op.tensor for op in operations if op.op is dist.irecv]
+        self.unwaited += len(operations)
+        return [SimpleNamespace(wait=self.wait) for _ in operations]
+
+    def wait(self):
+        self.unwaited -= 1
+
+
+def pipeline(stage, schedule, dropout=0.0):
+    """Return one of two stages of a network, which is cut in the middle, on fake tensors."""
+    parts = [torch.nn.Conv2d(3, 4, 3, padding=1, bias=False), torch.nn.BatchNorm2d(4)]
+    parts += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Dropout(dropout)]
+    network = torch.nn.Sequential(*parts, torch.nn.Linear(4, 2))
+    blocks = [(name, block) for name, block in network.named_children()]
+    shapes = [[3, 8, 8], [4, 8, 8], [4, 8, 8], [4, 1, 1], [4], [4], [2]]
+    cut = Cut([0, 2, 6], [1.0] * 6, shapes, ["float32"] * 7)
+    sizes = {"pp": 2, "dp": 1}
+    world = SimpleNamespace(
+        device=CPU,
+        stage=stage,
+        mesh={
+            name: SimpleNamespace(size=lambda size=size: size, get_group=lambda: dist.group.WORLD)
+            for name, size in sizes.items()
+        },
+    )
+    return Pipeline(
+        Setup(
+            network=network,
+            world=world,
+            precision=Precision("fp32", CPU),
+            stages=2,
+            schedule=schedule,
+            microbatches=3,
+            channels_last=True,
+            compile=False,
+            chain=lambda: (blocks, cut),
+        )
+    )
+
+
+@pytest.fixture
+def two_ranks(request):
+    """Pretend to be a rank of a process group of two, whose collectives do nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=request.param, world_size=2)
+    yield request.param
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+@pytest.mark.parametrize("two_ranks", [0, 1], indirect=True)
+def test_a_schedule_has_nothing_that_a_capture_forbids(two_ranks, schedule, monkeypatch):
+    """It waits for each transfer within the step, keeps its buffers, and reads no tensor."""
+    transfers = Transfers()
+    monkeypatch.setattr(schedules, "_batch_p2p", transfers.start)
+    monkeypatch.setattr(dist, "all_reduce", lambda *_, **__: None)
+    recipe = Recipe(clip_norm=1.0, graph="on")
+    with FakeTensorMode():
+        model = pipeline(two_ranks, schedule)
+        assert model.not_captured == ""
+        step = OptimizerStep(
+            model,
+            optimizer(model.network, recipe, model.precision),
+            Average(model.network, recipe.ema),
+            model.precision,
+            CrossEntropy(recipe, np.array([1, 2]), CPU),
+            recipe.clip_norm,
+        )
+        labels = torch.zeros(8, dtype=torch.int64)  # micro-batches of three and of two images
+        images = torch.zeros(8, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+        step([Batch(images, labels, labels)], 8)  # the schedules are made
+        monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
+        monkeypatch.setattr(torch, "manual_seed", None)  # refused during a capture
+        buffers = []
+        for _ in range(2):
+            transfers.received.clear()
+            step([Batch(images, labels, labels)], 8)
+            buffers.append([id(tensor) for tensor in transfers.received])
+            assert transfers.unwaited == 0
+    assert len(buffers[0]) == 3, "one transfer to this stage for each micro-batch"
+    assert buffers[0] == buffers[1]
+
+
+@pytest.mark.parametrize("two_ranks", [0, 1], indirect=True)
+def test_dropout_in_any_stage_keeps_all_stages_from_a_capture(two_ranks):
+    assert pipeline(two_ranks, "gpipe", dropout=0.1).not_captured == RESEEDS
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "is_random"),
+    [
+        ("resnet18", {}, False),
+        ("densenet121", {}, False),
+        ("densenet121", {"proj_drop_rate": 0.1}, True),  # which its layers call as a function
+        ("resnet18", {"drop_rate": 0.1}, True),
+        ("efficientnet_b0", {"drop_path_rate": 0.2}, True),
+        ("tiny_cnn", {}, False),
+    ],
+)
+def test_the_blocks_that_draw_random_numbers_are_known(name, options, is_random):
+    with torch.device("meta"):
+        blocks = stages(build(Model(name=name, options=options), 2))
+    assert any(_is_random(block) for _, block in blocks) == is_random
 
 
 @pytest.mark.parametrize("graph", ["auto", "on"])
@@ -263,7 +397,8 @@ def test_a_replicate_is_built_again_without_graphs_or_refused(monkeypatch, caplo
     assert (attempts, trainer.plan.recipe.graph, resumed) == (["auto", "off"], "off", True)
     assert len(released) == 1
     assert (
-        "the step cannot be a CUDA graph: the host waits for the GPU in loss.py:88" in caplog.text
+        "the step is not captured as a CUDA graph: the host waits for the GPU in loss.py:88"
+        in caplog.text
     )
 
 
@@ -428,6 +563,73 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_for
             step(batches, 8)
         with pytest.raises(DataDependentOutputException):
             float(step.sums[0])
+
+
+class Crossings(TorchDispatchMode):
+    """Names of operators that have tensors both of the host and of a GPU; fused kernels do not run.
+
+    A copy from one to the other is such an operator, and the host waits for it.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        is_fused = any(part in str(function) for part in ("_fused_", "_amp_update_scale_"))
+        result = None if is_fused else function(*arguments, **(options or {}))
+        tensors = [t for t in tree_leaves((arguments, options, result)) if torch.is_tensor(t)]
+        if len({tensor.device.type for tensor in tensors}) > 1:
+            self.names.append(str(function))
+        return result
+
+
+@pytest.mark.parametrize(
+    ("number_format", "settings"),
+    [
+        ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
+        ("fp16", {"optimizer": "sgd", "ema": 0.9}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format, settings):
+    """Fake tensors of a GPU need none; gradients are zeros, as the backward pass needs one."""
+    recipe, card = Recipe(clip_norm=1.0, **settings), torch.device("cuda", 0)
+    with FakeTensorMode(), card:
+        network = build(Model(name="medical_cnn", options={"width": 4}), 2)
+
+        def backward(_):
+            for parameter in network.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
+        precision = Precision(number_format, card)
+        rate = SimpleNamespace(device=card, new_zeros=lambda *_, **__: 1)
+        readable = SimpleNamespace(
+            scale=rate, scaling=precision.scaling, overflow=precision.overflow
+        )
+        rated = optimizer(network, recipe, readable)
+        for group in rated.param_groups:  # its constructor reads the rate
+            group["lr"] = torch.zeros((), device=card)
+        model = WholeModel(network, alone(card), precision)
+        step = OptimizerStep(
+            model,
+            rated,
+            Average(network, recipe.ema),
+            precision,
+            CrossEntropy(recipe, np.array([1, 2]), card),
+            recipe.clip_norm,
+        )
+        labels = torch.zeros(4, dtype=torch.int64)
+        batches = [Batch(torch.zeros(4, 3, 32, 32), labels, labels)] * 2
+        with Crossings() as crossings:
+            step(batches, 8)  # the optimizer makes its state
+            crossings.names.clear()
+            step(batches, 8)
+            model.logits(batches[0].inputs)
+            assert crossings.names == []
+            step.sums.cpu()
+            assert crossings.names == ["aten._to_copy.default"]
 
 
 def test_an_overflow_is_skipped_without_the_host(shards):

@@ -306,7 +306,8 @@ def test_code_in_the_metadata_of_a_checkpoint_does_not_run(checkpoints, tmp_path
     seal_again(newest)
     assert restored_value(checkpoints) == 2
     assert ".metadata names posix.mkdir, which is no part of a checkpoint" in caplog.text
-    with pytest.raises(CheckpointException, match="names posix"):
+    # PyTorch 2.11 does not pass on the error of the reader.
+    with pytest.raises(CheckpointException, match=r"names posix|metadata is None"):
         checkpoints.read(newest, {"x": torch.zeros(1000)})
     assert not (tmp_path / "attacked").exists()
 

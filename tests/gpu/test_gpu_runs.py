@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -75,7 +76,7 @@ def test_graphs_train_as_calls_do(runs, kind, run, recipe):
     if kind == "gpu":
         assert "CUDA graph" not in log(runs, "off")
         text = log(runs, "auto")
-        given_up = run.startswith("fsdp") and "the step cannot be a CUDA graph: " in text
+        given_up = run.startswith("fsdp") and "the step is not captured as a CUDA graph: " in text
         assert given_up or "captured steps of 10 and 9 images as CUDA graphs" in text, text
 
 
@@ -88,11 +89,28 @@ def test_strategies_agree_under_graphs(runs, kind):
         assert loss < CLOSE
 
 
-def test_a_pipeline_says_that_it_is_not_captured(runs, kind):
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b"])
+def test_a_pipeline_without_dropout_is_captured_on_request(runs, kind, schedule):
     needs(2)
-    runs.fork(f"mp_2{kind}", "auto", recipe=RECIPE)
+
+    def train(graph: str) -> Path:
+        model = {"name": "medical_cnn", "options": {"width": 8, "dropout": 0.0}}
+        recipe, parallel = RECIPE | {"graph": graph}, {"schedule": schedule}
+        return runs.fork(f"mp_2{kind}", graph, model=model, recipe=recipe, parallel=parallel)
+
+    folders = [train(graph) for graph in ("off", "auto", "on")]
+    assert equal_runs(*folders[:2])
+    assert equal_runs(folders[0], folders[2]), distance(folders[0], folders[2])
     if kind == "gpu":
-        assert "cannot be a CUDA graph: the stages of a pipeline" in log(runs, "auto")
+        assert "not captured as a CUDA graph: no pipeline was captured" in log(runs, "auto")
+        assert "captured steps of 10 and 9 images as CUDA graphs" in log(runs, "on")
+
+
+def test_a_pipeline_with_dropout_says_that_it_is_not_captured(runs, kind):
+    needs(2)
+    if kind == "gpu":
+        runs.fork(f"mp_2{kind}", recipe=RECIPE)
+        assert "not captured as a CUDA graph: its dropout is seeded" in log(runs, f"mp_2{kind}")
         runs.fork(f"mp_2{kind}", "on", recipe=RECIPE | {"graph": "on"}, status=2)
 
 

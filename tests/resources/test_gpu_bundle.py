@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from medscale.base import code
 from training_runs import ROOT
 
 SCRIPT = ROOT / "tools" / "gpu_bundle.py"
@@ -93,6 +95,38 @@ def test_the_packages_that_listed_ones_need_are_listed_or_present():
     }
     provided = listed | {*bundle.NO_WHEEL} | PRESENT | UNUSED
     assert {need: name for need, name in needed.items() if need not in provided} == {}
+
+
+# Further packages that the machine has, seen in its list of packages on 2026-11-17.
+PRESENT |= {"accelerate", "lightning", "onnx", "onnxruntime", "pyarrow", "pytest", "rich"}
+PRESENT |= {"safetensors", "scikit-learn", "scipy", "tensorboard", "timm", "typer"}
+# Programs that tests and benchmarks on a GPU start, and the modules of these tests.
+ON_GPU = """scripts/train.py scripts/train_detector.py scripts/profile_run.py tests/conftest.py
+tests/small_training.py tests/training_runs.py tests/forked_ranks.py tests/engine/test_detect.py
+tests/gpu/*.py bench/gpu*.py bench/inputs.py"""
+
+
+def imported(file: Path) -> set[str]:
+    """Names of the top-level modules that a file imports."""
+    nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {name.split(".")[0] for name in names}
+
+
+def test_the_packages_that_a_gpu_s_runs_import_are_listed_or_present():
+    scripts = [file for pattern in ON_GPU.split() for file in ROOT.glob(pattern)]
+    files = {*scripts, *(path for script in scripts for path in code.modules(script).values())}
+    distributions = metadata.packages_distributions()
+    needed = {name: file for file in files for name in imported(file) if name in distributions}
+    provided = {canonicalize_name(line.split("==")[0]) for line in bundle.pinned()}
+    provided |= {*bundle.NO_WHEEL} | PRESENT
+    absent = {
+        name: file.name
+        for name, file in needed.items()
+        if not provided & {*map(canonicalize_name, distributions[name])} and name != "medscale"
+    }
+    assert absent == {}
 
 
 def test_a_bundle_that_is_too_large_is_refused(wheels: Path, monkeypatch, tmp_path: Path):

@@ -221,7 +221,9 @@ def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     copies, first = rows[is_copy], first[is_copy]
     conflict = copies["label"] != first["label"]
     reason = np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE)
-    detail = "looks like " + first["path"] + (", which is " + first["label"]).where(conflict, "")
+    # pandas 3.0 adds no texts to objects where there are none, so all columns are texts.
+    path, label = first["path"].astype(str), first["label"].astype(str)
+    detail = "looks like " + path + (", which is " + label).where(conflict, "")
     return rows, audit_rows(copies.assign(reason=reason, detail=detail), KEPT)
 
 
@@ -231,7 +233,8 @@ def leaks(rows: pd.DataFrame, column: str, reason: str) -> pd.DataFrame:
     leaked = rows[rows.groupby("group")[column].transform("nunique") > 1]
     pairs = leaked[["group", column]].astype(str).drop_duplicates().sort_values(column)
     splits = pairs.groupby("group")[column].agg(", ".join)
-    detail = leaked["group"] + " stands in " + leaked["group"].map(splits).astype("str")
+    group = leaked["group"].astype(str)
+    detail = group + " stands in " + group.map(splits).astype(str)
     return audit_rows(leaked.assign(reason=reason, detail=detail), KEPT)
 
 

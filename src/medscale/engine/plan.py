@@ -231,7 +231,7 @@ class Recipe(Strict):
     graph: Choice = Field(
         "auto",
         description="replay the optimizer step as a CUDA graph; auto: on a GPU, if the network "
-        "allows it; on: fail if it does not. A CPU has no graphs",
+        "allows it, and not for pipelines; on: fail if it does not. A CPU has no graphs",
     )
     deterministic: bool = Field(
         True, description="use only algorithms that compute the same numbers each time"

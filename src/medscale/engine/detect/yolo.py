@@ -119,7 +119,7 @@ class BoxLoss:
             torch.cat([centre - sides / 2, centre + sides / 2], 2),
             is_box,
         )
-        # A box of its own keeps the terms of an anchor without a box finite.
+        # An anchor without a box gets its predicted one as truth, which keeps its terms finite.
         truth = torch.where(positive[..., None], truth / self._strides, corners.detach())
         total = targets.sum().clamp(min=1)
         overlap, focal = self._box_terms(distances, corners, truth, targets)

@@ -47,10 +47,12 @@ class ParallelModel(ABC):
         waits: the time in which this rank waits for others.
         shares_forward: whether all ranks must call ``logits`` together.
         not_captured: why a step cannot be a CUDA graph; empty if it can.
+        not_tried: why a step is a CUDA graph only if ``recipe.graph`` is ``on``; empty if it also
+            is with ``auto``.
     """
 
     shares_forward = False
-    not_captured = ""
+    not_captured = not_tried = ""
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         self.network, self.world, self.precision = network, world, precision

@@ -27,6 +27,10 @@ from medscale.engine.parallel.waits import Mark, Waits
 # Huang et al. (NeurIPS 2019) and Narayanan et al. (SOSP 2019)
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 BUCKET = 2**23  # gradient elements per all-reduce between replicas
+# PyTorch's CUDAGeneratorImpl::set_current_seed raises an error for a new seed during a capture.
+RESEEDS = (
+    "its dropout is seeded for each block and micro-batch, which PyTorch refuses during a capture"
+)
 
 
 class Stage(nn.Module):
@@ -44,7 +48,7 @@ class Stage(nn.Module):
         self.seed, self.before, self.chunk = 0, 0, 0
         self._first, self._precision = first, precision
         self._format = torch.channels_last if channels_last else torch.contiguous_format
-        self._random = [any(map(_draws_random_numbers, b.modules())) for b in self.inner]
+        self._random = [_is_random(block) for block in self.inner]
 
     def forward(self, x: Tensor) -> Tensor:
         """Pass the activations of a micro-batch through all blocks of the stage."""
@@ -92,11 +96,9 @@ class Pipeline(ParallelModel):
     runs two schedules, one for each of the two sizes, so that no image is padded or counted twice.
     """
 
-    # Sending and receiving within a capture (NCCL 2.9) was never tried with PyTorch's schedules.
-    not_captured = (
-        "the stages of a pipeline seed dropout for each block and micro-batch, which PyTorch "
-        "refuses during a capture"
-    )
+    # By its source, a schedule can be captured: each transfer is waited for within the step, the
+    # communicators exist, and buffers stay at their addresses.
+    not_tried = "no pipeline was captured on GPUs yet (recipe.graph: on tries it)"
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup.network, setup.world, setup.precision)
@@ -105,6 +107,9 @@ class Pipeline(ParallelModel):
             raise MedscaleError(
                 "the kept cut of the pipeline belongs to another network; delete the run's folder"
             )
+        # All ranks look at the whole chain, so that all of them capture or none does.
+        if any(_is_random(block) for _, block in blocks):
+            self.not_captured = RESEEDS
         if setup.compile:
             for _, block in blocks:
                 block.compile(dynamic=False)
@@ -260,10 +265,16 @@ def micro_batches(images: int, parts: int) -> list[tuple[int, int, int]]:
     return [run for run in runs if run[2]]
 
 
-def _draws_random_numbers(module: nn.Module) -> bool:
-    """Return whether a module is active dropout of any kind, or timm's stochastic depth."""
-    return (isinstance(module, _DropoutNd) and module.p > 0) or bool(
-        getattr(module, "drop_prob", None)
+def _is_random(block: nn.Module) -> bool:
+    """Return whether a block draws random numbers, by dropout or timm's stochastic depth.
+
+    Layers of timm that call dropout as a function have its probability as ``drop_rate``.
+    """
+    return any(
+        (isinstance(part, _DropoutNd) and part.p > 0)
+        or bool(getattr(part, "drop_prob", None))
+        or bool(getattr(part, "drop_rate", None))
+        for part in block.modules()
     )
 
 

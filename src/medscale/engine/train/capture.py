@@ -38,7 +38,8 @@ class Recorder:
         """Repeat work and return, as a cause, where the host waits for the device; None if nowhere.
 
         A capture would fail at that place without naming it. The work has been done once before.
-        It is told that it is captured, since some layers wait otherwise (SyncBatchNorm).
+        Layers that ask whether they are captured get the answer yes, since some wait for the device
+        otherwise (SyncBatchNorm).
         """
         with warnings.catch_warnings(record=True) as messages, _as_if_captured():
             warnings.simplefilter("always")
@@ -101,7 +102,7 @@ class Recorder:
 
 @contextmanager
 def _as_if_captured() -> Iterator[None]:
-    """Let code that asks whether its stream is being captured hear that it is."""
+    """Let ``torch.cuda.is_current_stream_capturing`` return True within the context."""
     real = torch.cuda.is_current_stream_capturing
     torch.cuda.is_current_stream_capturing = lambda: True
     try:

@@ -37,10 +37,11 @@ def capture(trainer: Trainer) -> bool:
         NotCaptured: with the cause, on all ranks. The trainer cannot be used afterwards; make a new
             one.
     """
-    if trainer.world.device.type != "cuda" or trainer.plan.recipe.graph == "off":
+    model, graph = trainer.model, trainer.plan.recipe.graph
+    if trainer.world.device.type != "cuda" or graph == "off":
         return False
-    if trainer.model.not_captured:
-        raise NotCaptured(trainer.model.not_captured)
+    if reason := model.not_captured or (model.not_tried if graph == "auto" else ""):
+        raise NotCaptured(reason)
     start = monotonic()
     trainer.recorder = recorder = Recorder(trainer.world.device)
     shapes = trainer.training.shapes()
@@ -104,7 +105,7 @@ def capture_prediction(trainer: Trainer, loader: Loader) -> None:
         _together(trainer.world, lambda: capture_evaluation(trainer, loader))
     except NotCaptured as cause:
         trainer.logits.discard()  # all ranks call the network, or none does
-        log.info("the prediction cannot be a CUDA graph: %s", cause)
+        log.info("the prediction is not captured as a CUDA graph: %s", cause)
 
 
 def release(trainer: Trainer) -> None:
@@ -126,7 +127,7 @@ def _raise_first(causes: list[str | None]) -> None:
 
 
 def _together(world: World, work: Callable[[], None]) -> None:
-    """Do work; if it cannot be captured on one rank, raise NotCaptured on all.
+    """Do work; if it cannot be captured on one rank, raise NotCaptured with its cause on all.
 
     NCCL requires that a collective is captured on all ranks or on none.
     """
@@ -135,5 +136,6 @@ def _together(world: World, work: Callable[[], None]) -> None:
         work()
     except NotCaptured as error:
         cause = str(error)
-    if int(world.total(torch.tensor([int(bool(cause))]))):
-        raise NotCaptured(cause or "another rank cannot capture it")
+    causes = world.gather(cause) or [""]  # of all ranks, on rank 0
+    if cause := world.from_main(next(filter(None, causes), "")):
+        raise NotCaptured(cause)

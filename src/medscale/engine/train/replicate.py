@@ -104,7 +104,7 @@ def ready(
     try:
         captured = capture(trainer)
     except NotCaptured as cause:
-        message = f"{plan.run.name}: the step cannot be a CUDA graph: {cause}"
+        message = f"{plan.run.name}: the step is not captured as a CUDA graph: {cause}"
         if plan.recipe.graph == "on":
             raise MedscaleError(f"{message}; set recipe.graph: auto or off") from None
         log.info("%s; its operations are started by the host, which is slower", message)

@@ -116,6 +116,7 @@ def by_name(runs: Sequence[Profiled], kind: str, most: int) -> pd.DataFrame:
         sums = sums.assign(milliseconds=1e3 * sums["seconds"] / steps, calls=sums["calls"] / steps)
         parts.append(sums.assign(microseconds=1e3 * sums["milliseconds"] / sums["calls"]))
     every = pd.concat(parts, ignore_index=True).drop(columns="seconds")
+    every = every.astype({"name": str, "kind": str})  # also where there are no rows
     by_kind = every.groupby(["name", "kind"])["milliseconds"].sum().sort_values().reset_index()
     usual = by_kind.drop_duplicates("name", keep="last").set_index("name")["kind"]
     rare = every["kind"] != every["name"].map(usual)
