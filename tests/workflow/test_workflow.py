@@ -195,7 +195,7 @@ def test_the_parts_of_a_runs_name_in_another_order_are_understood(run):
 def test_a_run_over_several_nodes_is_not_profiled():
     config = Graph({"node": {"gpus": 2}}).config
     check_target(config, "profiled/skin/ddp_2gpu")
-    with pytest.raises(MedscaleError, match="2 nodes cannot be profiled; .* such as ddp_2gpu"):
+    with pytest.raises(MedscaleError, match=r"2 nodes cannot be profiled; .* such as ddp_2gpu"):
         check_target(config, "profiled/skin/ddp_4gpu")
 
 
