@@ -12,7 +12,7 @@ from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
 from medscale.workflow.outlook import lines
 from medscale.workflow.targets import check_target, in_order, unknown_target
-from medscale.workflow.why import Explanation
+from medscale.workflow.why import Explanation, job_cost
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
@@ -230,6 +230,13 @@ def test_a_dry_run_ends_with_jobs_cost_missing_data_and_causes(tmp_path):
     assert facts["data"].startswith(f"missing: {tmp_path}/data/raw/glaucoma (kind smdg);")
     assert facts["first"] == "9 jobs make outputs that were never made"
     assert len(words) <= 14
+
+
+def test_a_profile_costs_the_devices_of_its_run_and_not_the_cores_of_their_nodes():
+    minutes, hours, _ = job_cost(
+        Graph({"node": {"gpus": 2}}), "profile", (("study", "skin"), ("run", "ddp_2gpu")), 1
+    )
+    assert hours == pytest.approx(2 * minutes / 60)
 
 
 def test_the_outlook_has_at_most_15_lines_and_counts_the_causes_that_it_leaves_out():

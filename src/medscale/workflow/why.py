@@ -80,7 +80,7 @@ def explain(
 def explanation_of(graph: Graph, dag: Any, target: str) -> Explanation:
     """Return the explanation for Snakemake's graph of the jobs for a target."""
     explanation = Explanation(target, currency=graph.config.cost.currency)
-    estimate = cache(partial(_cost, graph))
+    estimate = cache(partial(job_cost, graph))
     for job in (job for level in dag.toposorted() for job in level if dag.needrun(job)):
         if job.rule.norun:
             continue
@@ -93,25 +93,23 @@ def explanation_of(graph: Graph, dag: Any, target: str) -> Explanation:
             explanation.studies.append(study)
         if not job.rule.ruleinfo.localrule:
             wildcards = {n: v for n, v in job.wildcards.items() if n in ("study", "run")}
-            is_training = hasattr(job.wildcards, "replicate")
-            minutes, hours, money = estimate(
-                job.rule.name, is_training, tuple(wildcards.items()), job.threads
-            )
+            minutes, hours, money = estimate(job.rule.name, tuple(wildcards.items()), job.threads)
             explanation.minutes += minutes
             explanation.device_hours += hours
             explanation.money += money
     return explanation
 
 
-def _cost(
-    graph: Graph, rule: str, is_training: bool, wildcards: tuple[tuple[str, str], ...], threads: int
+def job_cost(
+    graph: Graph, rule: str, wildcards: tuple[tuple[str, str], ...], threads: int
 ) -> tuple[float, float, float]:
     """Return the minutes, device-hours and price of a job by the cost model.
 
-    A stage that the model does not know costs nothing.
+    A profile is taken to last as long as a training at most. A stage that the model does not know
+    costs nothing.
     """
     config = graph.config
-    if is_training:
+    if rule in ("train", "profile"):
         plan = graph.plan(dict(wildcards)["study"], dict(wildcards)["run"])
         estimate = cost.estimate(config, plan)
         return estimate.minutes, estimate.device_hours, estimate.money
