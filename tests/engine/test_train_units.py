@@ -26,7 +26,7 @@ from medscale.data.loader import Batch, Step
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
 from medscale.engine.parallel.model import FIXED, loss_sums
-from medscale.engine.parallel.pipeline import _draws_random_numbers, micro_batches
+from medscale.engine.parallel.pipeline import _is_random, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
 from medscale.engine.plan import Parallel
 from medscale.engine.train.clock import Clock, Meter
@@ -297,9 +297,8 @@ def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, r
         _check_shares(run, training)
 
 
-def test_what_draws_random_numbers_is_known():
+def test_a_block_is_random_by_dropout_or_stochastic_depth():
     drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
     assert [
-        _draws_random_numbers(module)
-        for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
+        _is_random(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
     ] == [True] * 3 + [False] * 3

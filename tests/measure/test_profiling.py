@@ -525,7 +525,7 @@ def test_names_are_shortened() -> None:
 
 def test_any_run_is_a_target_and_a_figure_needs_configured_runs() -> None:
     plain = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"profile": {"runs": []}}}})
-    check_target(plain, "profiled/glaucoma/ddp_amp_8gpu")
+    check_target(plain, "profiled/glaucoma/ddp_amp_4gpu")
     with pytest.raises(MedscaleError, match="no run name"):
         check_target(plain, "profiled/glaucoma/nix")
     with pytest.raises(MedscaleError, match=r"profile\.runs"):

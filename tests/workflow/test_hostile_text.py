@@ -33,6 +33,10 @@ def commands() -> list[tuple[str, str]]:
     return texts
 
 
+# Several words, which are quoted where they are made: the beginning of a command, and options.
+QUOTED = (None, "resources.start", "resources.siblings")
+
+
 def test_every_value_in_a_command_is_quoted():
     texts = commands()
     rules = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "rules").glob("*.smk"))
@@ -40,8 +44,7 @@ def test_every_value_in_a_command_is_quoted():
     assert not re.search(r"^\s+run:", rules, re.M)
     for file, text in texts:
         for _, name, form, _ in string.Formatter().parse(text):
-            # `start` is the beginning of a command, whose parts are quoted where it is made.
-            assert form == "q" or name in (None, "resources.start"), f"{file}: {{{name}}}"
+            assert form == "q" or name in QUOTED, f"{file}: {{{name}}}"
 
 
 def test_a_kind_is_one_of_those_that_exist():
