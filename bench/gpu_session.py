@@ -166,11 +166,11 @@ def faults(text: str, status: str) -> list[str]:
     lines of a step that is not done are added: they say how far it came.
     """
     lines = list(dict.fromkeys(line.rstrip() for line in text.splitlines() if line.strip()))
-    shown = [line for line in lines if FAULT.match(line)]
+    excerpt = [line for line in lines if FAULT.match(line)]
     if status != DONE:
-        last = lines[-(LAST if shown else FAULTS) :]
-        shown = [line for line in shown if line not in last][-FAULTS:] + last
-    return [line[:FAULT_WIDTH] for line in shown[-FAULTS - LAST :]]
+        last = lines[-(LAST if excerpt else FAULTS) :]
+        excerpt = [line for line in excerpt if line not in last][-FAULTS:] + last
+    return [line[:FAULT_WIDTH] for line in excerpt[-FAULTS - LAST :]]
 
 
 def keep(results: list[dict[str, object]], out: Path) -> None:
