@@ -534,13 +534,30 @@ def test_runs_of_the_tests_on_a_card_are_on_the_card(tmp_path):
 # --- tensors instead of the host's decisions
 
 
-@pytest.mark.parametrize(
+NUMBER_FORMATS = pytest.mark.parametrize(
     ("number_format", "settings"),
     [
         ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
         ("fp16", {"optimizer": "sgd", "ema": 0.9}),
     ],
 )
+
+
+def step_of(model, rated, recipe):
+    """Return the optimizer step of a model with two classes, and two batches of four images."""
+    step = OptimizerStep(
+        model,
+        rated,
+        Average(model.network, recipe.ema),
+        model.precision,
+        CrossEntropy(recipe, np.array([1, 2]), model.world.device),
+        recipe.clip_norm,
+    )
+    labels = torch.zeros(4, dtype=torch.int64)
+    return step, [Batch(torch.zeros(4, 3, 32, 32), labels, labels)] * 2
+
+
+@NUMBER_FORMATS
 def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_format, settings):
     """Fake tensors have no values, so reading one raises an error."""
     recipe = Recipe(clip_norm=1.0, **settings)
@@ -548,16 +565,7 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_for
         network = small_network()
         precision = Precision(number_format, CPU)
         model = WholeModel(network, alone(CPU), precision)
-        step = OptimizerStep(
-            model,
-            optimizer(network, recipe, precision),
-            Average(network, recipe.ema),
-            precision,
-            CrossEntropy(recipe, np.array([1, 2]), CPU),
-            recipe.clip_norm,
-        )
-        labels = torch.zeros(4, dtype=torch.int64)
-        batches = [Batch(torch.zeros(4, 3, 16, 16), labels, labels)] * 2
+        step, batches = step_of(model, optimizer(network, recipe, precision), recipe)
         monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
         for _ in range(2):
             step(batches, 8)
@@ -584,13 +592,7 @@ class Crossings(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize(
-    ("number_format", "settings"),
-    [
-        ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
-        ("fp16", {"optimizer": "sgd", "ema": 0.9}),
-    ],
-)
+@NUMBER_FORMATS
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
 def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format, settings):
     """Fake tensors of a GPU need none; gradients are zeros, as the backward pass needs one."""
@@ -612,16 +614,7 @@ def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format,
         for group in rated.param_groups:  # its constructor reads the rate
             group["lr"] = torch.zeros((), device=card)
         model = WholeModel(network, alone(card), precision)
-        step = OptimizerStep(
-            model,
-            rated,
-            Average(network, recipe.ema),
-            precision,
-            CrossEntropy(recipe, np.array([1, 2]), card),
-            recipe.clip_norm,
-        )
-        labels = torch.zeros(4, dtype=torch.int64)
-        batches = [Batch(torch.zeros(4, 3, 32, 32), labels, labels)] * 2
+        step, batches = step_of(model, rated, recipe)
         with Crossings() as crossings:
             step(batches, 8)  # the optimizer makes its state
             crossings.names.clear()

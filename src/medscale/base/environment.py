@@ -1,4 +1,4 @@
-"""Environment variables that are set for a part of the program alone."""
+"""Temporary changes of environment variables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def kept_environment(**changes: str) -> Iterator[None]:
-    """Set variables, and put all variables back at the end, also those that libraries change."""
+    """Set variables during the block; then restore all, also those that libraries changed."""
     before = dict(os.environ)
     os.environ |= changes
     try:

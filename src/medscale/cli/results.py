@@ -1,4 +1,4 @@
-"""Commands on trained runs: predict, evaluate, export, show, serve, and search for leaks."""
+"""Commands for trained runs: predict, evaluate, export, show and serve; and to search for leaks."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise MedscaleError(
             f"{path}, line {line}: not UTF-8; save the file in this encoding"
         ) from None
-    except ValueError as error:  # a number of too many digits
+    except ValueError as error:  # an integer with more digits than Python converts
         raise MedscaleError(f"{path}: not valid YAML: {error}") from None
     if tree is None:
         return {}

@@ -221,7 +221,7 @@ def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     copies, first = rows[is_copy], first[is_copy]
     conflict = copies["label"] != first["label"]
     reason = np.where(conflict, LOOK_ALIKE_CONFLICT, LOOK_ALIKE)
-    # pandas 3.0 adds no texts to objects where there are none, so all columns are texts.
+    # pandas 3.0 cannot join texts with an empty column of objects, so columns become texts.
     path, label = first["path"].astype(str), first["label"].astype(str)
     detail = "looks like " + path + (", which is " + label).where(conflict, "")
     return rows, audit_rows(copies.assign(reason=reason, detail=detail), KEPT)

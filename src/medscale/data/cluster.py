@@ -16,14 +16,7 @@ from threading import Thread
 from typing import Any
 
 import dask
-from distributed import (
-    Client,
-    KilledWorker,
-    LocalCluster,
-    Security,
-    WorkerPlugin,
-    as_completed,
-)
+from distributed import Client, KilledWorker, LocalCluster, Security, WorkerPlugin, as_completed
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
 from tornado.ioloop import IOLoop

@@ -11,7 +11,7 @@ from medscale.data.listing import Listing, normalized_path
 
 
 def short_names(path: str) -> set[str]:
-    """Return the names of an image besides its path: without ending, without folders."""
+    """Return an image's path without its ending, its file name, and that without its ending."""
     pure = PurePosixPath(path)
     return {str(pure.with_suffix("")), pure.name, pure.stem} - {path}
 
@@ -24,9 +24,10 @@ class ImageNames:
         root, folder = listing.root.resolve(), file.parent.resolve()
         inside = folder.is_relative_to(root)
         self._folder = folder.relative_to(root) if inside else Path()
-        # of paths in a table outside the raw folder; it stands in them before each image's
+        # the beginning of relative paths in a table outside the raw folder
         self._above = "" if inside else f"{os.path.relpath(root, folder)}/"
-        self._roots = {listing.root.absolute().as_posix(), root.as_posix()}  # of absolute paths
+        # beginnings of absolute paths
+        self._roots = {listing.root.absolute().as_posix(), root.as_posix()}
         self._paths = {normalized_path(path): path for path in listing.images}
         self._short: dict[str, list[str]] = {}
         self._folders: dict[str, list[str]] = {}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -48,7 +47,7 @@ class ImageTable:
     entries: pd.DataFrame  # its lines as text; a missing value is None
     metadata: list[str]  # names of its columns of metadata
     patient: str | None  # its column that names patients, or parts of patients; None without one
-    remarks: list[str]  # sentences on names of patients with several spellings
+    remarks: list[str]  # notes on patients whose names are written in several ways
     decimal_comma: bool  # whether commas in its numbers are decimal commas
 
     @property
@@ -115,8 +114,7 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         names_of_patients = entries[column].where(~no_name, None)
         unified, remarks = patients.unified(names_of_patients.tolist())
         entries[column] = pd.Series(unified, entries.index, dtype=object)
-    with open(file, encoding="utf-8-sig", newline="") as lines:
-        decimal_comma = separator_of([*islice(lines, 2)]) != ","
+    decimal_comma = separator_of(file) != ","
     return ImageTable(file, entries, metadata, column, remarks, decimal_comma), columns
 
 
@@ -210,15 +208,22 @@ def rows_by_table(
             rows.append(row)
     unlisted = [path for path in listing.images if path not in by_image]
     left_out |= {path: (path, NOT_LISTED, f"{table.name} does not name it") for path in unlisted}
-    notes = [
+    masks = list[Excluded]()
+    if any(len(images) > 1 for images in paths):  # of folders, which may hold masks
+        rows, masks = without_masks(rows)
+    return rows, [*left_out.values(), *masks], _notes_on_differences(table, unclear)
+
+
+def _notes_on_differences(table: ImageTable, unclear: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a note on each column of metadata of which entries of one image differ.
+
+    ``unclear``: paths of these images by column.
+    """
+    return [
         f"{table.name}: of {len(images)} images, such as {images[0]}, several entries with another "
         f"{name} are given; it is taken as not known."
         for name, images in unclear.items()
     ]
-    masks = list[Excluded]()
-    if any(len(images) > 1 for images in paths):  # of folders, which may hold masks
-        rows, masks = without_masks(rows)
-    return rows, [*left_out.values(), *masks], notes
 
 
 def _entry(entry: Mapping[Hashable, Any], file: Path) -> dict[str, Any]:
@@ -358,6 +363,7 @@ def find_types(rows: list[Row], table: ImageTable) -> list[str]:
                 f"{table.name}: the column {name} has numbers and words (such as {words[0]!r}), so "
                 "that all are taken as words."
             )
+        # A column of words keeps its cells as they are written.
         for row, value in zip(rows, cells if values is texts else values, strict=True):
             row[name] = value
     return notes

@@ -7,7 +7,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from posixpath import basename, dirname
 
@@ -153,10 +154,8 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            first = [line for line in (file.readline(), file.readline()) if line]
-            file.seek(0)
-            separator = separator_of(first)
-            lines = [line for line in csv.reader(file, delimiter=separator, strict=True) if line]
+            reader = csv.reader(file, delimiter=separator_of(path), strict=True)
+            lines = [line for line in reader if line]
     except UnicodeDecodeError as error:
         raise MedscaleError(
             f"{path} cannot be read as a CSV file in UTF-8: {error}; save it again as CSV UTF-8"
@@ -174,8 +173,10 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     return stripped.astype(object).where(stripped != "", None)
 
 
-def separator_of(lines: Sequence[str]) -> str:
-    """Return the mark that separates the values of a CSV file with these first lines."""
+def separator_of(path: Path) -> str:
+    """Return the mark that divides the first two lines of a CSV file into the most values."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        lines = [*islice(file, 2)]
     return max(",;\t", key=lambda mark: min(map(len, csv.reader(lines, delimiter=mark)), default=0))
 
 

@@ -64,9 +64,10 @@ FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
     """Return whether a cell has no value; with ``name``, whether it does not name a patient."""
-    if text is None or not name:
-        return text is None or text.strip().lower() in MISSING
-    return text.strip().lower() in NO_NAME or bool(ANONYMOUS.fullmatch(text.strip()))
+    if text is None:
+        return True
+    cell = text.strip().lower()
+    return cell in NO_NAME or bool(ANONYMOUS.fullmatch(cell)) if name else cell in MISSING
 
 
 def patient_column(columns: Sequence[str], table: str) -> str | None:

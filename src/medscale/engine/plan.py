@@ -41,10 +41,7 @@ class Crop(Strict):
     """Crop of training images; evaluation uses the central square of ``size`` pixels."""
 
     size: Pixels = Field(
-        ge=8,
-        le=8192,
-        description="side of the crop, at most preprocess.size; a study that gives none has "
-        "preprocess.size",
+        ge=8, le=8192, description="side of the crop, at most and by default preprocess.size"
     )
     mode: Literal["random", "resized"] = Field(
         "random",
@@ -364,8 +361,7 @@ class RunPlan(Strict):
         """
         share = math.ceil(self.run.devices / processes)
         recipe = self.recipe.model_copy(update={"accumulate": self.recipe.accumulate * share})
-        changes = {"nodes": 1, "procs_per_node": processes, "recipe": recipe}
-        return self.model_copy(update=changes)
+        return self.model_copy(update={"nodes": 1, "procs_per_node": processes, "recipe": recipe})
 
     @property
     def global_batch(self) -> int:

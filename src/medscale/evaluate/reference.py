@@ -72,7 +72,7 @@ def reference(
     predictions = _pooled(fits, test, shards.folder, with_folds=count > 0)
     codes, probabilities = predictions.labels, predictions.probabilities[0]
     draw_counts = draws(predictions, resamples)
-    # The classes over which the runs of the study are averaged, so that both can be compared.
+    # The averages are over the same classes as those of the study's runs, to be comparable.
     class_mask = predictions.class_mask
     values = bootstrap.resample(
         codes, probabilities, predictions.groups, draw_counts, class_mask=class_mask

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Predictions:
     # fold whose network predicts each row, 0..F-1, int64, shape N; None without folds
     folds: np.ndarray | None = None
 
-    @property
+    @cached_property
     def class_mask(self) -> np.ndarray:
         """Classes that take part in averages over classes, bool, shape K.
 
@@ -208,7 +209,7 @@ def join_predictions(
 
 
 def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame, split: str) -> Predictions:
-    """Read the predictions of a run's replicates for a split, as ``join_predictions`` joins them.
+    """Read the predictions of all replicates of a run for a split, and join them.
 
     Args:
         folders: run folders of all replicates of a run, in the order of the seeds.

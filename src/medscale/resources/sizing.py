@@ -127,7 +127,7 @@ def _with_sum(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _assumed(config: Config, names: Sequence[str]) -> Iterator[str]:
-    """Yield a paragraph on the studies whose images were not counted, if there are any."""
+    """Yield one paragraph that names the studies with an assumed number of images, or none."""
     if assumed := [name for name in names if cost.is_number_assumed(config, name)]:
         yield (
             f"The images of {', '.join(assumed)} are not counted yet: "

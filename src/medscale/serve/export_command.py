@@ -30,9 +30,10 @@ MOST_IMAGES = 256  # read for calibration and comparison
 MOST_DECODED = 16  # of them compared from decoded pixels on
 NOISE_IMAGES = 16  # compared where no images are given
 
-# an image as given, what medscale makes of it, and the facts in its headers
+# an image as it was given, the preprocessed one, and the facts in its headers
 ReadImage = tuple[inputs.ImageInput, PreparedImage, Facts]
-DecodedImage = tuple[np.ndarray, Inputs]  # uint8, H,W,3, and what medscale makes of it
+# pixels (uint8, H,W,3), and the inputs that medscale computes from them
+DecodedImage = tuple[np.ndarray, Inputs]
 
 
 @dataclass(frozen=True)

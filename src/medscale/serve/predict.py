@@ -28,6 +28,7 @@ from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
 from medscale.serve.batches import FixedBatches
 from medscale.serve.bundle import Inference, Weights
+from medscale.serve.devices import usable_device
 from medscale.serve.inputs import Facts, Images, Metadata, NamedImage
 from medscale.serve.networks import network
 
@@ -153,9 +154,8 @@ class Predictor:
             facts = inputs.metadata_by_image([name], metadata)
             inputs.check_words(facts, self.inference.metadata)
             return self._predict_batch([name], [self.prepare(image)], facts, calibrated)[0]
-        return list(
-            track(self.stream(items, metadata, batch_size, calibrated), progress, len(items))
-        )
+        predictions = self.stream(items, metadata, batch_size, calibrated)
+        return list(track(predictions, progress, len(items)))
 
     def stream(
         self,
@@ -325,8 +325,7 @@ class Predictor:
     @cached_property
     def _temperatures(self) -> Tensor:
         self.check_calibration()
-        values = [weights.temperature for weights in self.weights]
-        return torch.tensor(values, device=self.device)
+        return torch.tensor([part.temperature for part in self.weights], device=self.device)
 
     def _read(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts] | Unreadable:
         try:
@@ -361,13 +360,11 @@ class Predictor:
             ]
             prepared = [item for item, _ in readable.values()]
             results = self._results(prepared, metadata, calibrated)
-            for number, item, of_image, result in zip(
+            for n, item, of_image, result in zip(
                 readable, prepared, metadata, results, strict=True
             ):
                 unknown = inputs.unknown(of_image, self.inference.metadata)
-                predictions[number] = Prediction(
-                    names[number], unknown=unknown, note=item.note, **result
-                )
+                predictions[n] = Prediction(names[n], unknown=unknown, note=item.note, **result)
         return [predictions[number] for number in range(len(names))]
 
     def _results(
@@ -399,16 +396,4 @@ def load(
     if inference.task == "detection" and len(weights) > 1:
         raise MedscaleError("boxes of several detectors cannot be combined; load one seed")
     networks = [network(inference, folder, replicate) for replicate in weights]
-    return Predictor(inference, weights, networks, _device(device))
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise MedscaleError(f"device {name!r}: {str(error).splitlines()[0]}") from None
-    if device.type not in ("cpu", "cuda"):
-        raise MedscaleError(f"device {name!r}: networks run on cpu or cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise MedscaleError(f"device {name!r}: there is no GPU here that PyTorch can use")
-    return device
+    return Predictor(inference, weights, networks, usable_device(device))

@@ -184,7 +184,7 @@ class Datasets:
         return [] if wildcards.shards == SHARDS else ["--boxes"]
 
     def sibling_options(self, wildcards: Any) -> str:
-        """Return options for shard sets of the same raw images, whose chunks may be linked.
+        """Return the options that name shard sets of the same raw images; equal chunks are linked.
 
         As a resource, since a new study or variant must not make the shards of others again.
         """

@@ -253,7 +253,7 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
 
 
 def _apply_functional_groups(dataset: FileDataset, number: int) -> None:
-    """Copy rescale and window of a frame to the top level of an enhanced multi-frame object.
+    """Copy a frame's rescale and window to the top level, where those of other objects are.
 
     Each of these functional groups is either shared by all frames or given for each frame (PS3.3,
     C.7.6.16). The groups of the frames, which take long to parse, are read only if needed.

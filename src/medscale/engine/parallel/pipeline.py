@@ -107,7 +107,7 @@ class Pipeline(ParallelModel):
             raise MedscaleError(
                 "the kept cut of the pipeline belongs to another network; delete the run's folder"
             )
-        # All ranks look at the whole chain, so that all of them capture or none does.
+        # All ranks check the whole network for dropout, so that all capture the step or none does.
         if any(_is_random(block) for _, block in blocks):
             self.not_captured = RESEEDS
         if setup.compile:

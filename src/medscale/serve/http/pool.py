@@ -265,7 +265,7 @@ class Process:
         return await asyncio.wrap_future(self._executor.submit(_call, module, function, *arguments))
 
     def _start(self) -> Future[int]:
-        """Start the process; it inherits that SIGINT and SIGTERM are blocked.
+        """Start the process while SIGINT and SIGTERM are blocked, which it inherits.
 
         Otherwise Ctrl-C would end it with a traceback before it can ignore signals.
         """
