@@ -26,7 +26,7 @@ from medscale.base.code import (
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, sha256
 from medscale.data.kind import kind_file, scan
-from medscale.data.listing import is_hidden
+from medscale.data.listing import is_folder, is_hidden
 from medscale.data.settings import Preprocess
 from medscale.workflow.graph import SHARDS, Graph, or_end
 
@@ -250,8 +250,8 @@ def _folder_state(root: Path, tables: frozenset[str]) -> list[tuple[str, int, in
     folders, files, count, depth = [str(root)], list[os.DirEntry[str]](), 0, 0
     while folders and (depth < 2 or count <= LISTED) and depth < DEEPEST:
         entries = [entry for folder in folders for entry in _entries(folder)]
-        below = [entry for entry in entries if entry.is_dir()]
-        files += [entry for entry in entries if not entry.is_dir()]
+        below = [entry for entry in entries if is_folder(entry)]
+        files += [entry for entry in entries if not is_folder(entry)]
         times += [(entry.path[start:], entry.stat().st_mtime_ns, 0) for entry in below]
         folders, count, depth = [entry.path for entry in below], count + len(entries), depth + 1
     if count > LISTED:
