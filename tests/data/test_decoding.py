@@ -174,13 +174,40 @@ def test_packed_bits_may_be_differences_of_neighbours() -> None:
     check(tiff(samples, photometric="rgb", compression="packbits", predictor=True), samples)
 
 
-def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
-    samples = smooth(1, 40, 40, 3, 16)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_that_lost_a_strip_is_truncated(bits: int) -> None:
+    samples = smooth(1, 40, 40, 3, bits)
     data = tiff(np.moveaxis(samples, 2, 0), photometric="rgb", planarconfig="separate")
     at = data.index(samples[..., 2].tobytes())
     with pytest.raises(Unreadable, match="strips") as caught:
         decode(data[: at + 100])
     assert caught.value.reason == TRUNCATED
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+def test_a_damaged_strip_of_a_tiff_is_refused(mode: str, compression: str) -> None:
+    """libtiff only warns, and OpenCV returns what it has."""
+    image = Image.fromarray(smooth(1, 300, 300, 3, 8)).convert(mode)
+    data = bytearray(image_bytes(image, "TIFF", compression=compression))
+    middle = len(data) // 2
+    data[middle : middle + 40] = bytes(40)
+    with pytest.raises(Unreadable, match="damaged"):
+        decode(bytes(data))
+
+
+def test_a_tiff_without_its_palette_is_truncated() -> None:
+    image = Image.fromarray(smooth(1, 40, 40, 3, 8)).quantize(16)
+    data = image_bytes(image, "TIFF", compression="tiff_lzw")
+    assert (decode(data) == np.asarray(image.convert("RGB"))).all()
+    with pytest.raises(Unreadable, match="lacks its palette"):  # it is at the end of the file
+        decode(data[:-100])
+
+
+def test_a_tiff_of_one_bit_in_any_compression() -> None:
+    samples = smooth(1, 40, 24, 1, 8)[..., 0] > 127
+    data = tiff(samples, photometric="minisblack", compression="zstd")
+    check(data, np.repeat(samples[..., None] * np.uint8(255), 3, axis=2))
 
 
 def jpeg_tiff(pixels: np.ndarray, writer: str) -> bytes:

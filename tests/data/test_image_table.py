@@ -79,6 +79,31 @@ def test_a_table_may_lie_above_the_folder_and_name_paths_from_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
+    ("root", "start"), [("", "CheXpert/"), ("", "../CheXpert/"), ("CheXpert", "CheXpert/")]
+)
+def test_paths_may_begin_above_the_tables_folder(tmp_path: Path, root: str, start: str) -> None:
+    class_tree(tmp_path / "CheXpert/train", {"a": 2, "b": 2})
+    paths = [f"{start}train/{label}/{n}.png" for label in "ab" for n in range(2)]
+    lines = [f"{path},{n % 2}.0" for n, path in enumerate([*paths, f"{start}train/lost.png"])]
+    (tmp_path / "CheXpert/train.csv").write_text("\n".join(["Path,Edema", *lines]))
+    table = "train.csv" if root else "CheXpert/train.csv"
+    inventory = listed(tmp_path / root, table=table, label="Edema")
+    assert inventory.rows["label"].tolist() == ["0.0", "1.0", "0.0", "1.0"]
+    lost = "train/lost.png" if root else "CheXpert/train/lost.png"
+    assert reasons(inventory)[lost] == "listed but missing"
+
+
+def test_an_empty_name_is_that_of_no_folder(tmp_path: Path) -> None:
+    """It would be that of the table's folder, and its label that of all images."""
+    for number in range(4):
+        write(tmp_path / f"data/P{number}/0.png", number + 1)
+    rows = [f"P{n},{'ab'[n % 2]}" for n in range(4)]
+    (tmp_path / "data/t.csv").write_text("\n".join(["path,label", *rows, ",a"]))
+    inventory = listed(tmp_path, table="data/t.csv")
+    assert inventory.rows["label"].tolist() == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"table": "metadat.csv"}, r"no file metadat.csv; did you mean 'metadata.csv'\?"),
@@ -265,6 +290,19 @@ def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
     (note,) = listed(tmp_path).notes
     assert note.startswith("'Unlabeled' is read as a class; name the study's classes with")
     assert not listed(tmp_path, ["a", "b"]).notes
+
+
+def test_an_uncertain_label_is_named(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",1.0", ",0.0", ",-1.0"], "path,Edema")
+    (note,) = listed(root, label="Edema").notes
+    assert note.startswith("'-1.0' is read as a class;")
+
+
+def test_spellings_of_a_label_are_refused_where_one_is_a_folder(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "index.csv").write_text("path,label\na/0.png,a\na/1.png,A\nb/0.png,b\n")
+    with pytest.raises(MedscaleError, match="'A', 'a' differ only by"):
+        listed(tmp_path)
 
 
 def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:

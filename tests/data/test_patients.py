@@ -138,6 +138,24 @@ def test_names_of_people_are_noticed(tmp_path: Path, names: list[str], expressio
     assert groups.value_counts().tolist() == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("path", "note"),
+    [
+        ("P{p}/study{s}/{n}.png", "8 folders such as P0"),
+        ("SOB_14-{p}/{s}00X/SOB_14-{p}-{n}.png", "8 folders such as SOB_14-0"),
+        ("P{p}/s{n}/x.png", "32 folders such as s0"),
+    ],
+)
+def test_folders_that_each_patient_has_are_no_patients(path: str, note: str) -> None:
+    rows = [{"path": path.format(p=n // 4, s=n % 4, n=n), "label": "ab"[n % 2]} for n in range(32)]
+    (text,) = patients.note_on_names([row | {"path": f"x/{row['path']}"} for row in rows])
+    assert f"in {note}: are these patients?" in text
+    expression = r"([^/]+)/[^/]+/[^/]+$"
+    assert text.endswith(f"'{expression}'")
+    names = patients.by_pattern([row["path"] for row in rows], expression)
+    assert len(set(names)) == 8
+
+
 @pytest.mark.parametrize("name", ["IMG_{n:04d}", "x ({n})", "{n}", "x-{n}"])
 def test_numbered_images_are_no_patients(tmp_path: Path, name: str) -> None:
     for number in range(8):

@@ -25,11 +25,9 @@ class ImageNames:
         root, folder = listing.root.resolve(), file.parent.resolve()
         inside = folder.is_relative_to(root)
         # where relative paths may start: a folder below the raw folder, and what precedes its path
-        self._starts = (
-            (folder.relative_to(root), "") if inside else (Path(), f"{os.path.relpath(root, folder)}/"),
-            (Path(), f"{listing.root.absolute().name}/"),
-        )
-        self._start = self._starts[0]
+        above = "" if inside else f"{os.path.relpath(root, folder)}/"
+        self._start = folder.relative_to(root) if inside else Path(), above
+        self._other_start = Path(), f"{listing.root.absolute().name}/"
         # beginnings of absolute paths
         self._roots = {listing.root.absolute().as_posix(), root.as_posix()}
         self._paths = {normalized_path(path): path for path in listing.images}
@@ -52,11 +50,13 @@ class ImageNames:
         image either, they are names of folders, and stand for all images in them. Raises
         MedscaleError where a name is that of several images or folders.
         """
-        for self._start in self._starts:
+        first = self._start
+        for start in (first, self._other_start):
+            self._start = start
             paths = [self.image(name) for name in names]
             if any(paths):
                 return [[] if path is None else [path] for path in paths]
-        self._start = self._starts[0]
+        self._start = first
         return [self._in_folder(name) if name else [] for name in names]
 
     def full(self, name: str) -> str:

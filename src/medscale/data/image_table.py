@@ -171,8 +171,8 @@ def rows_by_table(
 ) -> tuple[list[Row], list[Excluded], list[str]]:
     """Return rows, left-out files and entries, and notes, according to a table.
 
-    An entry names an image by its path relative to the table's folder, or by its file name where
-    only one image has it, with or without the ending. If no entry names an image, entries name
+    An entry names an image by its path (see ``ImageNames.images``), or by its file name where only
+    one image has it, with or without the ending. If no entry names an image, entries name
     folders, such as those of patients: they are of all images in them. An image may have several
     entries: values that one of them lacks are those of the others. If label, patient or split
     differ, the image is left out; metadata that differ are missing, and a note says so. Raises

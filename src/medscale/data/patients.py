@@ -201,7 +201,7 @@ def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[tupl
     patient of CheXpert.
     """
     folders = [PurePosixPath(path).parts[:-1] for path in paths]
-    levels = []
+    levels = list[tuple[Counter[str], str]]()
     for place, fewest, expression in (
         (-1, 1, "([^/]+)/[^/]+$"),
         (-2, 3, "([^/]+)/[^/]+/[^/]+$"),

@@ -1,4 +1,4 @@
-"""TIFF files: OpenCV decodes the common variants, tifffile further ones; others are refused."""
+"""TIFF files: tifffile decodes most, OpenCV those that need libtiff; others are refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, SAMPLEFORMAT, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
 from medscale.data.decoding import bounds, jpeg, raster
 from medscale.data.decoding.formats import (
@@ -26,19 +26,11 @@ GREY = (PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK)
 BY_TIFFFILE = (*GREY, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE)  # by tifffile
 CONVERTED_BY_OPENCV = (PHOTOMETRIC.SEPARATED, PHOTOMETRIC.YCBCR)  # by OpenCV, of 8 bits alone
 JPEG = (COMPRESSION.OJPEG, COMPRESSION.JPEG)
-# Compressions of OpenCV's libtiff (TIFF 6.0, sections 9 to 14 and 22, and its supplements).
-BY_OPENCV = (
-    COMPRESSION.NONE,
-    COMPRESSION.CCITTRLE,
-    COMPRESSION.CCITT_T4,
-    COMPRESSION.CCITT_T6,
-    COMPRESSION.LZW,
-    *JPEG,
-    COMPRESSION.ADOBE_DEFLATE,
-    COMPRESSION.PACKBITS,
-    COMPRESSION.DEFLATE,
-)
+# Compressions that only OpenCV's libtiff reads as it should (TIFF 6.0, sections 10, 11 and 22).
+BY_LIBTIFF = (*JPEG, COMPRESSION.CCITTRLE, COMPRESSION.CCITT_T4, COMPRESSION.CCITT_T6)
 PREDICTED_BY_OPENCV = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
+# Compressions of libtiff for the colour spaces that OpenCV converts.
+BY_OPENCV = (*BY_LIBTIFF, COMPRESSION.NONE, COMPRESSION.PACKBITS, *PREDICTED_BY_OPENCV)
 UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
 FORMATS: dict[int, str] = {
     SAMPLEFORMAT.INT: "signed integer",
@@ -69,12 +61,13 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
         if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is None:
             raise Unreadable(TRUNCATED, "the TIFF lacks its palette")
         if page.compression == COMPRESSION.JPEG:
+            _check_parts(page, len(data))
             _check_streams(page, data)
         by_opencv = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
         if not by_opencv:
             _check(page)
-        if not by_opencv or page.planarconfig == PLANARCONFIG.SEPARATE:
-            # also read here if by OpenCV, which does not report planes that it cannot read
+        if not by_opencv or page.compression not in BY_LIBTIFF:
+            # OpenCV does not report damaged strips and missing planes, which tifffile does.
             _check_parts(page, len(data))
             samples = page.asarray(squeeze=False, maxworkers=1)
         if not by_opencv:
@@ -122,6 +115,8 @@ def _is_opencvs(page: TiffPage) -> bool:
     """Return whether OpenCV decodes a page correctly; tests compare it with tifffile and Pillow."""
     if page.compression not in BY_OPENCV or page.extrasamples or page.sampleformat not in UNSIGNED:
         return False
+    if page.photometric in BY_TIFFFILE and page.compression not in BY_LIBTIFF:
+        return False
     if _lacks_samples(page):
         return False
     if page.predictor != 1 and page.compression not in PREDICTED_BY_OPENCV:
@@ -132,11 +127,7 @@ def _is_opencvs(page: TiffPage) -> bool:
     bits, kind = _bits(page), page.photometric
     if bits == (1,):
         return kind in GREY
-    if bits == (8,):
-        return kind in (*BY_TIFFFILE, *CONVERTED_BY_OPENCV)
-    # OpenCV neither inverts WhiteIsZero of 16 bits nor fills planes of 16 bits.
-    contiguous = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
-    return bits == (16,) and contiguous and kind in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB)
+    return bits == (8,) and kind in (*BY_TIFFFILE, *CONVERTED_BY_OPENCV)
 
 
 def _lacks_samples(page: TiffPage) -> bool:
@@ -197,7 +188,8 @@ def _to_rgb(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     bits = _bits(page)[0]
     if page.photometric == PHOTOMETRIC.PALETTE:
         colours = np.asarray(page.colormap)  # 3 x 2**bits, of 16 bits
-        rgb = to_uint8(colours.T[pixels[..., 0].astype(np.intp)], 16)
+        # Programs write 8-bit colours times 256 or times 257; the upper byte is the colour of both.
+        rgb = (colours.T >> 8).astype(np.uint8)[pixels[..., 0].astype(np.intp)]
     else:
         channels = to_uint8(pixels.astype(np.uint8) if bits == 1 else pixels, bits)
         grey = page.photometric in GREY
