@@ -145,7 +145,7 @@ def damaged() -> bytes:
             truncated_image("JPEG", 0.7, progressive=True), TRUNCATED, id="progressive jpeg cut"
         ),
         pytest.param(b"\xff\xd8\xff", TRUNCATED, id="jpeg of three bytes"),
-        pytest.param(truncated_image("TIFF", 0.5), UNREADABLE, id="tiff cut"),
+        pytest.param(truncated_image("TIFF", 0.5), TRUNCATED, id="tiff cut"),
         pytest.param(truncated_image("WEBP", 0.5), UNREADABLE, id="webp cut"),
         pytest.param(damaged(), UNREADABLE, id="png with a wrong byte"),
     ],
