@@ -145,7 +145,7 @@ def test_rules_are_short_and_have_no_lambda():
 
 
 def test_lines_end_at_100_columns():
-    """Rows of the table of `make bench-gpu` may be longer: a card's figures must not fail a test."""
+    """The table of `make bench-gpu` may have longer rows, so that new figures fail no test."""
     long = [
         f"{path.relative_to(ROOT)}:{number}"
         for pattern in PROSE
