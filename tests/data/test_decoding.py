@@ -184,6 +184,15 @@ def test_a_tiff_that_lost_a_strip_is_truncated(bits: int) -> None:
     assert caught.value.reason == TRUNCATED
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+def test_damage_within_compressed_samples_is_found(compression: str) -> None:
+    data = bytearray(tiff(smooth(1, 60, 60, 3, 8), photometric="rgb", compression=compression))
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    with pytest.raises(Unreadable, match="damaged"):
+        decode(bytes(data))
+
+
 def test_a_tiff_that_lost_its_palette_is_refused() -> None:
     samples, palette = smooth(1, 40, 40, 1, 8)[..., 0], np.zeros((3, 256), np.uint16)
     data = tiff(samples, photometric="palette", colormap=palette)

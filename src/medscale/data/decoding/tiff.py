@@ -39,6 +39,7 @@ BY_OPENCV = (
     COMPRESSION.DEFLATE,
 )
 PREDICTED_BY_OPENCV = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
+PACKED = (*PREDICTED_BY_OPENCV, COMPRESSION.PACKBITS)
 UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
 FORMATS: dict[int, str] = {
     SAMPLEFORMAT.INT: "signed integer",
@@ -73,8 +74,9 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
         by_opencv = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
         if not by_opencv:
             _check(page)
-        if not by_opencv or page.planarconfig == PLANARCONFIG.SEPARATE:
-            # also read here if by OpenCV, which does not report planes that it cannot read
+        # OpenCV fills what it cannot decode with zeros, and reports no fault; tifffile raises one.
+        in_silence = page.planarconfig == PLANARCONFIG.SEPARATE or page.compression in PACKED
+        if not by_opencv or in_silence:
             _check_parts(page, len(data))
             samples = page.asarray(squeeze=False, maxworkers=1)
         if not by_opencv:
