@@ -97,9 +97,9 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
                 _cell(row["setup_s"], "{:.0f} s"),
             ]
         table.append(cells)
-    shown = [any(cells[place] != NONE for cells in table) for place in range(len(heads))]
+    has_value = [any(cells[place] != NONE for cells in table) for place in range(len(heads))]
     lines = [heads, ["---"] * len(heads), *table]
-    return "\n".join("| " + " | ".join(compress(cells, shown)) + " |" for cells in lines)
+    return "\n".join("| " + " | ".join(compress(cells, has_value)) + " |" for cells in lines)
 
 
 def _cell(value: float, form: str) -> str:
