@@ -166,6 +166,32 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
+    def _warm_up_within_training(self) -> Self:
+        recipe, formats = self.recipe, self.benchmarks.formats
+        epochs = {"recipe.epochs": recipe.epochs} if recipe.steps is None else {}
+        if formats is not None and formats.epochs is not None:
+            epochs["benchmarks.formats.epochs"] = formats.epochs
+        for setting, number in epochs.items():
+            if recipe.warmup_epochs > number:
+                raise ValueError(
+                    f"recipe.warmup_epochs is {recipe.warmup_epochs:g}, but training ends after "
+                    f"{number} ({setting}), before its learning rate is reached: lower the first "
+                    "or raise the second"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _prevalence_of_a_class(self) -> Self:
+        classes = self.classes
+        unknown = [name for name in self.evaluate.prevalence if name not in (classes or [name])]
+        if classes is not None and unknown:
+            raise ValueError(
+                f"evaluate.prevalence names {unknown[0]!r}, which is none of the classes "
+                f"{', '.join(classes)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _valid_runs(self) -> Self:
         for name in (*self.runs, self.baseline, *self.profile.runs):
             try:

@@ -145,7 +145,10 @@ class Recipe(Strict):
         "by 10 when the validation loss has not improved for three epochs",
     )
     warmup_epochs: Annotated[float, unit("epochs")] = Field(
-        0.0, ge=0, le=100_000, description="epochs in which the learning rate rises from 0"
+        0.0,
+        ge=0,
+        le=100_000,
+        description="epochs in which the learning rate rises from 0; at most those of training",
     )
     epochs: Annotated[int, unit("epochs")] = Field(
         20, ge=1, le=100_000, description="passes over the training images"
@@ -170,7 +173,8 @@ class Recipe(Strict):
     lr_scaling: Literal["none", "sqrt", "linear"] = Field(
         "none",
         description="change of `lr` with the number of devices; linear: in proportion to the "
-        "global batch divided by `batch_size`; sqrt: to the square root of it",
+        "global batch divided by `batch_size`; sqrt: to the square root of it. No change where "
+        "`batch_is` is global",
     )
     clip_norm: float | None = Field(
         1.0, gt=0, description="a gradient with a larger norm is scaled down to it; null: no limit"
@@ -179,7 +183,8 @@ class Recipe(Strict):
         None,
         ge=1,
         le=LARGEST_COUNT,
-        description="epochs without a smaller validation loss after which training stops",
+        description="epochs without a smaller validation loss after which training stops; from "
+        "`epochs` on without effect",
     )
     label_smoothing: Share = Field(
         0.0,

@@ -24,7 +24,7 @@ from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
 from medscale.resources.slurm import LOGS
-from medscale.workflow import restored
+from medscale.workflow import plans, restored
 from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Graph:
         self.restored = restored.find(self.workdir)
         if self.restored is not None:
             self.config = or_end(partial(self.restored.config, changes))
-        self._plan = cache(partial(planning.plan, self.config))
+        self._plan = cache(partial(plans.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:

@@ -15,6 +15,7 @@ import psutil
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
+from medscale.base.suggest import suggestion
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data import split
@@ -24,7 +25,7 @@ from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Split
 from medscale.engine.detect import extra
-from medscale.engine.models.names import check_model
+from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
@@ -63,15 +64,8 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     ]
     if graph.restored is not None:
         return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
-    plans = [
-        graph.plan(entry, run, *replicate)
-        for s in graph.with_variants
-        for entry, run, seeds in trainings(config, s)
-        for replicate in config.replicates_of(entry, seeds)
-    ]
-    plans += [
-        graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs
-    ]
+    plans, faults = _plans(graph)
+    findings += faults
     images = {}
     for name in graph.studies:
         images[name], lines = _data(graph, name)
@@ -79,11 +73,30 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     for name in graph.externals:
         findings += _data(graph, name)[1]
     programs = _cluster(graph, in_image) if on_cluster else _latex()
-    findings += [*_models(plans), *_weights(graph, plans), *programs, *_dask(graph)]
+    findings += [*_models(graph, plans), *_weights(graph, plans), *programs, *_dask(graph)]
     findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
     return [*findings, *_devices(graph, plans), _memory(graph, plans)]
+
+
+def _plans(graph: Graph) -> tuple[list[RunPlan], list[Finding]]:
+    """Return the plans of all trainings and profiles, and the errors of those without one."""
+    plans: list[RunPlan] = []
+    faults: dict[str, Finding] = {}
+    for study in graph.with_variants:
+        runs = [
+            (entry, run, replicate)
+            for entry, run, seeds in trainings(graph.config, study)
+            for replicate in graph.config.replicates_of(entry, seeds)
+        ]
+        runs += [(study, run, (0, None)) for run in graph.config.study(study).profile.runs]
+        for entry, run, replicate in runs:
+            try:
+                plans.append(graph.plan(entry, run, *replicate))
+            except MedscaleError as error:
+                faults[str(error)] = Finding("error", f"runs of {entry}", str(error))
+    return plans, list(faults.values())
 
 
 def _restored(graph: Graph) -> Finding:
@@ -122,9 +135,23 @@ def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
     if is_external:
         return len(rows), findings
+    findings += _class_names(settings, [str(label) for label in counts.index], name)
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += _split(inventory, settings.split, name)
     return len(rows), [*findings, *_patients(inventory, name)]
+
+
+def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
+    """Yield the settings that name a class which no image of a study has."""
+    classes = settings.classes or labels
+    for setting, by_class in (
+        ("evaluate.prevalence", list(settings.evaluate.prevalence)),
+        ("class_titles", list(settings.class_titles)),
+    ):
+        for unknown in [word for word in by_class if word not in classes]:
+            text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
+            text += f"there are: {', '.join(classes)}"
+            yield Finding("error", f"classes of {name}", text)
 
 
 def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
@@ -164,14 +191,23 @@ def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
         yield Finding("note", f"data of {name}", note)
 
 
-def _models(plans: list[RunPlan]) -> Iterator[Finding]:
+def _models(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Yield whether the networks of timm have their options and take the images' size."""
     if any(plan.detect is not None for plan in plans):
         yield _attempt("detection", _detection)
-    for name in sorted({plan.model.name for plan in plans}):
+    classifications = [plan for plan in plans if plan.detect is None]
+    networks = {
+        (plan.model.model_dump_json(), cost.pixels(graph.config, plan)): plan.model
+        for plan in classifications
+        if plan.model.name not in OWN
+    }
+    for (_, side), model in networks.items():
+        from medscale.engine.models import registry  # imports PyTorch, which takes seconds
+
         try:
-            check_model(name)
+            registry.check(model, side)
         except MedscaleError as error:
-            yield Finding("error", f"model {name}", str(error))
+            yield Finding("error", f"model {model.name}", str(error))
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:

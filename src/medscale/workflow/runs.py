@@ -11,6 +11,7 @@ from medscale.base.code import code_digest, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.planning import check_profiled
+from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph, or_end
@@ -78,6 +79,22 @@ class Runs:
         if not is_kept:
             or_end(partial(check_weights, self._graph.workdir / name))
         return [name]
+
+    def refuse_networks(self, workflow: Any) -> None:
+        """End Snakemake before the first job for options that a network of timm does not have.
+
+        Those of other networks are checked with the plan. These need PyTorch, whose import takes
+        seconds, so networks without options are left to their training.
+        """
+        plans = [
+            self._plan(j.wildcards) for j in workflow.dag.needrun_jobs() if j.rule.name == "train"
+        ]
+        models = {p.model.model_dump_json(): p.model for p in plans if p.detect is None}
+        for model in models.values():
+            if model.options and model.name not in OWN:
+                from medscale.engine.models import registry
+
+                or_end(partial(registry.check, model))
 
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
@@ -177,7 +194,9 @@ class Runs:
         return folder / str(wildcards.replicate)
 
     def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
-        return self._graph.plan(wildcards.study, wildcards.run, seed, fold)
+        """Return the plan of a replicate; its MedscaleError ends Snakemake without a traceback."""
+        plan = partial(self._graph.plan, wildcards.study, wildcards.run, seed, fold)
+        return or_end(plan)
 
 
 def check_weights(file: Path) -> None:

@@ -20,6 +20,7 @@ from medscale.config.configuration import Config
 from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
+from medscale.workflow import plans
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
@@ -56,7 +57,7 @@ def check_target(config: Config, target: str) -> None:
     """
     if match := RUN_TARGET.fullmatch(target):
         _check_run(config, match[2], match[3])
-        plan = planning.plan(config, match[2], match[3], config.seeds[0])
+        plan = plans.plan(config, match[2], match[3], config.seeds[0])
         if match[1] == "profiled":
             planning.check_profiled(match[2], plan)
         check_model(RunSpec.parse(match[3]).model)
@@ -67,7 +68,7 @@ def check_target(config: Config, target: str) -> None:
                 f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
             )
         _check_run(config, owner, match[2])
-        planning.plan(config, owner, match[2], config.seeds[0])
+        plans.plan(config, owner, match[2], config.seeds[0])
     elif match := STUDY_TARGET.fullmatch(target):
         folder, study, name = match[1], match[2], Path(match[3]).stem
         benchmarks = config.study(study).benchmarks
