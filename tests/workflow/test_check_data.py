@@ -190,3 +190,20 @@ def test_a_large_raw_folder_has_no_record(tmp_path: Path, monkeypatch) -> None:
     before = raw_folder.state(tmp_path / "raw", [], record)
     (tmp_path / "raw" / "a" / "9.png").write_bytes(b"")
     assert raw_folder.state(tmp_path / "raw", [], record) != before
+
+
+def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study |= {"classes": None, "class_titles": {"A": "first"}}
+    study["model"]["metadata"] = ["age"]
+    study["evaluate"]["prevalence"] = {"b": 0.1, "c": 0.2}
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    texts = {f.subject: [] for f in examine(Graph(changes))}
+    for finding in examine(Graph(changes)):
+        texts[finding.subject].append(finding.text)
+    assert texts["metadata of mine"] == ["model.metadata names 'age'; the images have: none"]
+    assert texts["classes of mine"] == [
+        "evaluate.prevalence names 'c', which is no class; there are: a, b",
+        "class_titles names 'A', which is no class; did you mean 'a'? there are: a, b",
+    ]

@@ -37,6 +37,14 @@ def changes(study: str, settings: dict[str, Any], scale: str = "demo") -> dict[s
             "serial_1cpu",
             r"widht; did you mean 'width'\? it h",
         ),
+        (
+            {"model": {"options": {"width": "big"}}},
+            "serial_1cpu",
+            "width is 'big', but must be",
+        ),
+        ({"model": {"options": {"width": "auto"}}}, "serial_1cpu", "must be a whole number"),
+        ({"model": {"options": {"dropout": True}}}, "serial_1cpu", "must be a number or auto"),
+        ({"recipe": {"accumulate": 17}}, "ddp_2cpu", "share of a batch has 16 images: lower it"),
         ({"model": {"pretrained": "hub"}}, "serial_1cpu", "has no weights on the hub"),
         ({}, "serial_1cpu_xray_cnn", "size is 128, but the images have 64 pixels a side: set"),
         ({"augment": {"crop": {"size": 32}}}, "serial_1cpu_xray_cnn", "images have 32 pixels"),
@@ -61,6 +69,8 @@ XRAY = {"models": {"xray_cnn": {"name": "xray_cnn", "options": {"size": None}}}}
     [
         ({"recipe": {"sync_batchnorm": True, "half": "fp16"}}, "serial_1cpu"),
         ({"recipe": {"batch_size": 4}}, "ddp_4cpu"),
+        ({"recipe": {"accumulate": 16}}, "ddp_2cpu"),
+        ({"model": {"options": {"dropout": "auto"}}}, "serial_1cpu"),
         ({"preprocess": {"size": 128}}, "serial_1cpu_xray_cnn"),
         (XRAY, "serial_1cpu_xray_cnn"),
     ],
@@ -72,8 +82,9 @@ def test_a_possible_run_is_planned(settings, run):
 @pytest.mark.parametrize("name", registry.OWN)
 def test_the_options_in_the_source_are_those_of_the_class(name):
     parameters = inspect.signature(registry.OWN[name]).parameters.values()
-    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    keywords = {p.name: (p.default, p.annotation) for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert own_options(name) == keywords
+    assert all(option.takes(option.default) for option in own_options(name).values())
 
 
 @pytest.mark.parametrize(
@@ -102,6 +113,14 @@ def test_check_names_each_impossible_network_and_run(tmp_path):
         "ddp_64cpu: 64 replicas cannot share a global batch of 32; ra",
         "test_efficientnet: its options {'widht': 3} are not possible",
     ]
+
+
+def test_check_goes_on_where_no_run_is_possible(tmp_path):
+    settings = {"model": {"options": {"width": "big"}}}
+    graph = Graph(changes("glaucoma", settings) | {"workdir": str(tmp_path)})
+    for on_cluster in (False, True):
+        texts = [finding.text for finding in examine(graph, on_cluster=on_cluster)]
+        assert sum("its option width is 'big'" in text for text in texts) == 2  # and the variant's
 
 
 def test_options_of_timm_are_checked_before_the_first_job(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from medscale.base.errors import MedscaleError
 from medscale.engine.formats import LACKING_ON_CPU
 from medscale.engine.plan import RunPlan
@@ -14,6 +16,11 @@ def refuse(plan: RunPlan) -> None:
         raise MedscaleError(
             f"{run.name}: {run.replicas} replicas cannot share a global batch of "
             f"{plan.global_batch}; raise recipe.batch_size, or choose a run with fewer devices"
+        )
+    if recipe.accumulate > (images := math.ceil(plan.global_batch / plan.replicas)):
+        raise MedscaleError(
+            f"{run.name}: recipe.accumulate is {recipe.accumulate}, but a replica's share of a "
+            f"batch has {images} images: lower it, or raise recipe.batch_size"
         )
     if run.stages > 1 and (model.metadata or model.trained != "all"):
         raise MedscaleError(

@@ -7,47 +7,29 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from importlib.util import find_spec
 
 import psutil
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
-from medscale.base.suggest import suggestion
+from medscale.config.configuration import Config
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
-from medscale.data import split
-from medscale.data.check import left_out_sentences
-from medscale.data.demo.generate import parse_options
-from medscale.data.inventory import Inventory
-from medscale.data.kind import scan
-from medscale.data.settings import Split
 from medscale.engine.detect import extra
 from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
 from medscale.resources import cards, containers, cost, gpus, site
+from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
+from medscale.workflow.raw_checks import examine_data
 from medscale.workflow.runs import check_weights
-
-Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
-PARTS = ("train", "val", "test")  # that each class has images in
-FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: the subject, its state, and the remedy of an error."""
-
-    level: Level
-    subject: str
-    text: str
 
 
 def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) -> list[Finding]:
@@ -68,12 +50,12 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     findings += faults
     images = {}
     for name in graph.studies:
-        images[name], lines = _data(graph, name)
+        images[name], lines = examine_data(graph, name)
         findings += lines
     for name in graph.externals:
-        findings += _data(graph, name)[1]
+        findings += examine_data(graph, name)[1]
     programs = _cluster(graph, in_image) if on_cluster else _latex()
-    findings += [*_models(graph, plans), *_weights(graph, plans), *programs, *_dask(graph)]
+    findings += [*_models(config, plans), *_weights(graph, plans), *programs, *_dask(graph)]
     findings += [*_checklists(graph), _disk(graph, images)]
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
@@ -115,91 +97,17 @@ def _attempt(subject: str, function: Callable[[], str]) -> Finding:
         return Finding("error", subject, str(error))
 
 
-def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
-    """Return the number of listed (not yet decoded) images and the findings on the raw folder."""
-    settings, raw = graph.config.study(name), graph.raw(name)
-    subject, source = f"data of {name}", settings.source
-    try:
-        if source.synthetic:
-            count = parse_options(source.kind, source.options).images
-            text = f"synthetic: about {count} images are generated in {raw}"
-            return count, [Finding("note", subject, text)]
-        is_external = settings.external_of is not None
-        classes, fewest = (None, 1) if is_external else (settings.classes, 2)
-        inventory = scan(source.model_copy(update={"path": raw}), classes, fewest)
-    except MedscaleError as error:
-        return 0, [Finding("error", subject, str(error))]
-    rows = inventory.rows
-    counts = rows["label"].value_counts()
-    listing = ", ".join(f"{label} {count}" for label, count in counts.items())
-    findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
-    if is_external:
-        return len(rows), findings
-    findings += _class_names(settings, [str(label) for label in counts.index], name)
-    findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
-    findings += _split(inventory, settings.split, name)
-    return len(rows), [*findings, *_patients(inventory, name)]
-
-
-def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
-    """Yield the settings that name a class which no image of a study has."""
-    classes = settings.classes or labels
-    for setting, by_class in (
-        ("evaluate.prevalence", list(settings.evaluate.prevalence)),
-        ("class_titles", list(settings.class_titles)),
-    ):
-        for unknown in [word for word in by_class if word not in classes]:
-            text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
-            text += f"there are: {', '.join(classes)}"
-            yield Finding("error", f"classes of {name}", text)
-
-
-def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
-    """Yield findings on the split of the listed images of a study."""
-    subject, rows = f"split of {name}", inventory.rows
-    counts, is_published = rows["label"].value_counts(), settings.mode == "published"
-    groups = rows["group"].where(rows["group"].notna(), rows["path"])
-    apart = groups.groupby(rows["label"]).nunique()
-    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
-        label = str(apart.idxmin())
-        text = (
-            f"class {label} has {counts[label]} images of {apart.min()} patients "
-            "or groups, so that it cannot be in training, validation and test: add images, or "
-            "leave it out of `classes`"
-        )
-        yield Finding("error", subject, text)
-    elif not is_published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images; its scores will say little"
-        yield Finding("note", subject, text)
-    if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
-        text = (
-            "the images come divided into train, val or test, and are divided anew; keep their "
-            "division by split: {mode: published}"
-        )
-        yield Finding("note", subject, text)
-    try:
-        split.check_listed(rows, settings)
-    except MedscaleError as error:
-        yield Finding("error", subject, str(error))
-
-
-def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
-    """Yield whether the patients are known, and the notes on the raw folder."""
-    is_known, (sentence, *notes) = inventory.patient_sentences()
-    yield Finding("ok" if is_known else "note", f"patients of {name}", sentence)
-    for note in (*notes, *inventory.notes):
-        yield Finding("note", f"data of {name}", note)
-
-
-def _models(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
-    """Yield whether the networks of timm have their options and take the images' size."""
+def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Yield whether networks have their options and take the images' size; and their packages."""
     if any(plan.detect is not None for plan in plans):
         yield _attempt("detection", _detection)
-    classifications = [plan for plan in plans if plan.detect is None]
+    if any(plan.tensorboard for plan in plans) and find_spec("tensorboard") is None:
+        text = "tensorboard: true needs a package that is missing: pip install tensorboard"
+        yield Finding("error", "TensorBoard", text)
     networks = {
-        (plan.model.model_dump_json(), cost.pixels(graph.config, plan)): plan.model
-        for plan in classifications
-        if plan.model.name not in OWN
+        (plan.model.model_dump_json(), cost.pixels(config, plan)): plan.model
+        for plan in plans
+        if plan.detect is None and (plan.model.options or plan.model.name not in OWN)
     }
     for (_, side), model in networks.items():
         from medscale.engine.models import registry  # imports PyTorch, which takes seconds
@@ -301,10 +209,14 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
     need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
-    text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
+    text = f"{_gigabytes(free)} free in {folder}, at most about {_gigabytes(need)} needed"
     if free > need:
         return Finding("ok", "disk", text)
     return Finding("error", "disk", f"{text}: free some, or set workdir")
+
+
+def _gigabytes(megabytes: float) -> str:
+    return f"{megabytes / 1024:.1f} GB" if megabytes > 100 else f"{megabytes:.1f} MB"
 
 
 def _shard_bytes(settings: Study) -> int:
@@ -316,7 +228,7 @@ def _shard_bytes(settings: Study) -> int:
 
 def _nodes(plans: list[RunPlan]) -> Finding:
     """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
-    nodes = max(plan.nodes for plan in plans)
+    nodes = max((plan.nodes for plan in plans), default=0)
     most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
     return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
 
@@ -378,6 +290,6 @@ def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[F
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
     free = psutil.virtual_memory().available / 2**20
     runs = [cost.estimate(graph.config, plan).memory_mb for plan in plans]
-    need = max(*runs, graph.dask_workers() * WORKER_MB)
+    need = max([*runs, graph.dask_workers() * WORKER_MB])
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)

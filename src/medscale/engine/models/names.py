@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
@@ -20,6 +20,7 @@ _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)", r
 _RENAMED = re.compile(r"register_model_deprecations\(__name__, \{(.*?)\}\)", re.DOTALL)
 _KEY = re.compile(r"['\"](\w+)['\"]\s*:")
 CLOSE = 3  # names of a suggestion
+AUTO = "auto"  # value of an option that the number of training images decides
 
 
 @cache
@@ -70,9 +71,29 @@ def check_model(name: str | None) -> None:
         check_name(name)
 
 
+class Option(NamedTuple):
+    """An option of a network of this package."""
+
+    default: Any
+    annotation: str  # type in the source, such as ``int | None``
+
+    def takes(self, value: object) -> bool:
+        """Return whether a value has the type of the option, or is ``auto`` (``resolve``)."""
+        kinds = {"int": (int,), "float": (int, float), "None": (type(None),)}
+        allowed = [kind for part in self.annotation.split(" | ") for kind in kinds[part]]
+        is_auto = value == AUTO and float in allowed
+        return is_auto or (isinstance(value, tuple(allowed)) and not isinstance(value, bool))
+
+    @property
+    def kind(self) -> str:
+        """The type in words."""
+        words = {"int": "a whole number", "float": "a number or auto", "None": "null"}
+        return " or ".join(words[part] for part in self.annotation.split(" | "))
+
+
 @cache
-def own_options(name: str) -> dict[str, Any]:
-    """Return the options of a network of this package with their defaults, from its source.
+def own_options(name: str) -> dict[str, Option]:
+    """Return the options of a network of this package by name, from its source.
 
     They are the keyword-only arguments of the class that the module's ``NETWORKS`` names. Importing
     the module would import PyTorch, which takes seconds.
@@ -97,9 +118,9 @@ def own_options(name: str) -> dict[str, Any]:
     )
     arguments = constructor.args
     return {
-        argument.arg: ast.literal_eval(default)
+        argument.arg: Option(ast.literal_eval(default), ast.unparse(argument.annotation))
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-        if default is not None
+        if default is not None and argument.annotation is not None
     }
 
 
@@ -107,8 +128,8 @@ def check_own(model: Model, side: int | None = None) -> None:
     """Refuse settings of this package's own networks that no training could carry out.
 
     Networks of timm are not checked: that needs PyTorch (``registry.check``). Raises MedscaleError
-    for an option that the network does not have, for weights of the hub, and for images of another
-    size than an option ``size``.
+    for an option that the network does not have or that has another type, for weights of the hub,
+    and for images of another size than an option ``size``.
 
     Args:
         model: the network.
@@ -126,7 +147,12 @@ def check_own(model: Model, side: int | None = None) -> None:
         raise MedscaleError(
             f"{model.name} has no weights on the hub; name a .safetensors file or leave it out"
         )
-    size = model.options.get("size", options.get("size"))
+    for name, value in model.options.items():
+        if not options[name].takes(value):
+            raise MedscaleError(
+                f"{model.name}: its option {name} is {value!r}, but must be {options[name].kind}"
+            )
+    size = model.options.get("size", options["size"].default if "size" in options else None)
     if None not in (size, side) and size != side:
         raise MedscaleError(
             f"{model.name}: its option size is {size}, but the images have {side} pixels a side: "
