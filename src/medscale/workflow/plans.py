@@ -23,5 +23,6 @@ def plan(config: Config, study: str, run: str, seed: int, fold: int | None = Non
     try:
         check_own(result.model, cost.pixels(config, result))
     except MedscaleError as error:
-        raise MedscaleError(f"network of {study}: {error}") from None
+        name = config.data_of(study)  # of a point of a sweep, the study
+        raise MedscaleError(f"network of {name}: {error}") from None
     return result
