@@ -93,11 +93,14 @@ def test_the_options_in_the_source_are_those_of_the_class(name):
         ({"name": "vit_tiny_patch16_224"}, 96, "does not take images of 96 x 96 pixels"),
         ({"name": "vgg11"}, 16, "does not take images of 16 x 16 pixels"),
         ({"name": "resnet18", "options": {"widht": 3}}, 64, "widht.*it has .*stem_width"),
+        ({"name": "medical_cnn", "options": {"width": 2}}, 64, "width is at least 4"),
+        ({"name": "medical_cnn", "options": {"dropout": 1.5}}, 64, "dropout in "),
+        ({"name": "medical_cnn", "options": {"dropout": "auto"}}, 64, None),
         ({"name": "vit_tiny_patch16_224", "options": {"img_size": 96}}, 96, None),
         ({"name": "resnet18"}, 20, None),
     ],
 )
-def test_a_network_of_timm_is_tried_at_the_size_of_the_images(model, side, message):
+def test_a_network_is_tried_at_the_size_of_the_images(model, side, message):
     if message is None:
         registry.check(Model(**model), side)
         return

@@ -20,7 +20,7 @@ from torch import nn
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
-from medscale.engine.models.names import check_name, check_own
+from medscale.engine.models.names import AUTO, check_name, check_own
 from medscale.engine.models.own import MODULES
 from medscale.engine.plan import HUB, Model
 
@@ -80,12 +80,16 @@ def check(
 ) -> None:
     """Check that a network exists, has the options, and takes images of a size.
 
-    Networks of timm are built and run on PyTorch's meta device, which computes shapes alone.
+    It is built on PyTorch's meta device, which computes shapes alone and draws no random numbers;
+    a network of timm is also run there.
     Raises MedscaleError otherwise; the message names the network's options.
     """
     check_name(model.name)
     check_own(model, side)
     if model.name in OWN:
+        options = {name: value for name, value in model.options.items() if value != AUTO}
+        with torch.device("meta"):
+            _build_own(model.model_copy(update={"options": options}), num_classes, in_channels)
         return
     network = _timm_shapes(model, num_classes, in_channels)
     if side is None:
