@@ -25,11 +25,11 @@ from medscale.base.provenance import SITE
 from medscale.cli import progress
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
-from medscale.resources.slurm import QueuedJob
+from medscale.resources.slurm import QueuedJob, seconds_of
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, headline, running_lines
 from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_of, reason
-from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
+from medscale.workflow.progress.queue import UNNOTICED_S, note
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
 

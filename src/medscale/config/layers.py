@@ -22,6 +22,9 @@ OWN = ("title", "external", "convergence", "sweep")
 FULL = "full"  # the scale that has no overlay
 
 
+Keys = tuple[str | int, ...]  # path of a setting; numbers are places in lists
+
+
 class Layer(NamedTuple):
     """Settings of one origin, such as a file, as a tree of mappings."""
 
@@ -197,6 +200,16 @@ def merge(below: Any, above: Any) -> Any:
     if isinstance(below, dict) and isinstance(above, dict):
         return below | {key: merge(below.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
+
+
+def has(tree: Any, path: Keys) -> bool:
+    """Return whether a tree of settings has a value at a path."""
+    for key in path:
+        entries = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if not isinstance(entries, dict) or key not in entries:
+            return False
+        tree = entries[key]
+    return True
 
 
 def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config.fault import SettingFault
-from medscale.config.layers import Layers
-from medscale.config.places import Keys, Place, Places
+from medscale.config.layers import Keys, Layers
+from medscale.config.places import Place, Places
 from medscale.config.wording import in_words
 from medscale.data.kind import check_kind
 from medscale.engine.run import RunSpec
@@ -159,7 +159,7 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
 
 
 def _right_name(model: type[BaseModel], path: Keys) -> str:
-    """Return what may be meant by a setting that does not exist."""
+    """Return advice on a setting that does not exist: the most similar one."""
     if path == ("scales",):
         return "scales are read from config.yaml alone; write these changes without `scales`"
     return suggestion(path[-1], _fields(model, path[:-1]))

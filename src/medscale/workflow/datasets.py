@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from medscale.base.code import (
     PACKAGE,
-    ROOT,
     code_digest,
     from_cache,
     module_digest,
@@ -92,10 +91,6 @@ class Datasets:
         settings = self._config.study(wildcards.study)
         of = settings.variant_of
         return f"{self._config.study(of).title}, {settings.title}" if of else settings.title
-
-    def kind_module(self, wildcards: Any) -> list[str]:
-        """Return the module of the dataset kind, which holds the answers of the datasheet."""
-        return self._graph.own(str(kind_file(self.kind(wildcards)).relative_to(ROOT)))
 
     def layout_code(self, wildcards: Any) -> str:
         """Return the digest of the code that lists the kind's raw folders.
@@ -243,7 +238,7 @@ class Datasets:
         return ["--synthetic"] if self._config.study(wildcards.study).source.synthetic else []
 
     def marks(self, wildcards: Any) -> str:
-        """Return what figures and tables must say of benchmarks: synthetic images, scale."""
+        """Return the marks of benchmarks for figures and tables: synthetic images, scale."""
         synthetic = self._config.study(self._config.owner(wildcards.study)).source.synthetic
         return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self._config.scale})
 

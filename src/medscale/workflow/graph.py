@@ -191,7 +191,7 @@ class Graph:
         return [self.relative(file) for file in files]
 
     def plan(self, study: str, run: str, seed: int = 0, fold: int | None = None) -> RunPlan:
-        """Return a replicate's complete plan; without a seed, what all its replicates share."""
+        """Return the plan of a replicate; without a seed, for settings that all of them share."""
         return self._plan(study, run, seed, fold)
 
     def replicates(self, study: str, run: str) -> list[str]:

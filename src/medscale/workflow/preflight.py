@@ -1,4 +1,4 @@
-"""`medscale check`: find in seconds, offline, what would stop the planned runs hours later."""
+"""`medscale check`: causes that would stop the planned runs later, found in seconds, offline."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str
 
 
 def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | None:
-    """Return a message on a target that no rule makes, with what may be meant; None if one does."""
+    """Return a message on a target that no rule makes, with a likely target; None if one does."""
     rules = list(rules)
     path = os.path.normpath(target.replace("\\", "/"))
     names = [rule.name for rule in rules if not rule.has_wildcards()]
@@ -154,7 +154,7 @@ def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | N
 
 
 def _whole_study(config: Config, path: str) -> str | None:
-    """Return what to type for all of a study, where a path names a study or a folder of it."""
+    """Return the command for all of a study, if a path names a study or a folder of it."""
     folder, _, study = path.rpartition("/")
     if study not in config.studies or folder not in ("", *FOLDERS_OF_STUDIES):
         return None

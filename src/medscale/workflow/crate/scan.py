@@ -133,7 +133,7 @@ def hosts(environments: Iterable[Path]) -> Names:
 def scan(
     folder: Path, names: Collection[Names] = (), code: Collection[str] = ()
 ) -> Iterator[Finding]:
-    """Yield what must not be published in the files below a folder, or in one file.
+    """Yield the texts in the files below a folder, or in one file, that must not be published.
 
     Args:
         folder: folder or file.

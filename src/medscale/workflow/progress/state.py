@@ -159,7 +159,7 @@ class State:
         return max(1.0, busy / max(now - min(start for start, _ in spans), 1.0))
 
     def facts(self) -> dict[str, Any]:
-        """Return what ``FILE`` holds."""
+        """Return the content of ``FILE``."""
         return {
             "workdir": str(self.workdir),
             "host": socket.gethostname(),
