@@ -20,10 +20,6 @@ from medscale.workflow.stages import code_files, train_script, training_code
 # Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
 ALONE = 1000
 REPLICATE = re.compile(r"seed(?P<seed>\d+)(_fold(?P<fold>\d+))?")  # ``engine.plan.replicate_name``
-# Settings that change neither the weights nor the times of a complete replicate: where it was
-# trained, and in the section ``parallel`` when it had to stop or to save its state.
-KEPT = ("nodes", "procs_per_node")
-KEPT_LIMITS = ("timeout_s", "checkpoint_every_s", "checkpoint_every_steps", "stop_after_s")
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -209,21 +205,18 @@ def check_weights(file: Path) -> None:
 
 
 def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
-    """Return the plan of a replicate; a complete one keeps ``KEPT`` and ``KEPT_LIMITS``.
+    """Return the plan of a replicate; a complete one keeps settings without effect on it.
 
-    The size of a node (``node.gpus``) or a time limit may have changed since then. That is no
-    reason to train a replicate again: an interrupted one goes on, and the others stay as they are.
+    The size of a node (``node.gpus``), a time limit, or a setting of other runs may have changed
+    since then. That is no reason to train a replicate again: an interrupted one goes on, and the
+    others stay as they are.
     """
     trained = _trained_plan(folder)
-    if trained is None:
-        return plan
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    limits = {name: getattr(trained.parallel, name) for name in KEPT_LIMITS}
-    changes: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
-    changes["parallel"] = plan.parallel.model_copy(update=limits)
-    same = plan.model_copy(update=changes)
-    return same if same == trained else plan
+    if trained is None or (kept := plan.keeping(trained)) != trained:
+        return plan
+    return kept
 
 
 def _trained_plan(folder: Path) -> RunPlan | None:
