@@ -389,7 +389,10 @@ def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> N
     state = State(tmp_path)
     state.expect([training(1)])
     state.write()
-    facts = json.loads((tmp_path / FILE).read_text())
+    facts = json.loads((tmp_path / FILE).read_text()) | {"begun": time.time() - 3600}
+    (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
+    assert read(tmp_path).is_alive is False  # type: ignore[union-attr]  # a later process
+    facts |= {"begun": time.time()}
     (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
     assert read(tmp_path).is_alive is True  # type: ignore[union-attr]
     child.send_signal(signal.SIGKILL)

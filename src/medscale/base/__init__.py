@@ -1,1 +1,1 @@
-"""Tools of all rooms: the user error, files, log, text, paths, digests of code, provenance."""
+"""Tools of all rooms: the user error, files, log, text, paths, durations, digests, provenance."""

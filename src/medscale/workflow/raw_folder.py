@@ -64,14 +64,15 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
 def keep_record(root: Path, tables: Iterable[Path], record: Path) -> None:
     """Record the content of the raw folder whose index is about to be made.
 
-    There is no record of more than ``LISTED`` files or ``MOST_BYTES``.
+    The state stays that of an earlier record with equal content, since Snakemake has planned the
+    index with it. There is no record of more than ``LISTED`` files or ``MOST_BYTES``.
     """
     folders, files = _listing(root, tables)
+    planned = state(root, tables, record)
     record.unlink(missing_ok=True)
     if files is not None and sum(file.size for file in files) <= MOST_BYTES:
-        current = _digest(folders, files, tables)
-        content = _content(root, files)
-        write_json(record, {"state": current, "times": current, "content": content})
+        current, content = _digest(folders, files, tables), _content(root, files)
+        write_json(record, {"state": planned, "times": current, "content": content})
 
 
 def _digest(folders: list[Entry], files: list[Entry] | None, tables: Iterable[Path]) -> str:

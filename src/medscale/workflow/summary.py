@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.console import RenderableType
 from rich.table import Column, Table
 
@@ -18,6 +17,7 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.files import read_table
 from medscale.base.paths import SUMMARY
+from medscale.base.timing import stage_times
 from medscale.report.marks import STAND_IN
 from medscale.report.result.reading import records
 from medscale.report.result.summary import read_summary
@@ -37,7 +37,7 @@ def facts(graph: Graph) -> dict[str, Any]:
     """
     verdicts, paper = graph.workdir / "tables" / "verdicts.csv", graph.workdir / PAPER
     rows = records(read_table(verdicts)) if verdicts.exists() else []
-    times = _stage_times(graph.workdir)
+    times = stage_times(graph.workdir)
     names = {"", *graph.with_variants, *graph.externals}  # the paper belongs to no single study
     return {
         "workdir": shown_path(graph.workdir),
@@ -136,31 +136,3 @@ def _interval(row: dict[str, Any], column: str, form: str) -> str:
     value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_low", "_high"))
     text = "" if math.isnan(value) else format(value, form)
     return text + (f" ({low:{form}} to {high:{form}})" if low < high else "")
-
-
-def _stage_times(workdir: Path) -> pd.DataFrame:
-    """Return the seconds of each stage, summed over its jobs, in the order in which stages ended.
-
-    Args:
-        workdir: folder of the study's outputs.
-
-    Returns:
-        Columns ``study, stage, jobs, seconds``; ``study`` is empty for stages of all studies.
-    """
-    rows = []
-    for file in sorted((workdir / "benchmarks").rglob("*.tsv")):
-        parts = file.relative_to(workdir / "benchmarks").with_suffix("").parts
-        stage = parts[-1].split(".")[-1]
-        rows.append(
-            {
-                "study": parts[0] if len(parts) > 1 else "",
-                "stage": stage,
-                "at": file.stat().st_mtime,
-            }
-        )
-        rows[-1]["seconds"] = float(pd.read_csv(file, sep="\t")["s"].mean())
-    if not rows:
-        return pd.DataFrame(columns=["study", "stage", "jobs", "seconds"])
-    by_stage = pd.DataFrame(rows).groupby(["study", "stage"], as_index=False)
-    times = by_stage.agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), at=("at", "max"))
-    return times.sort_values("at").drop(columns="at").reset_index(drop=True)

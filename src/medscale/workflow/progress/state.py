@@ -192,7 +192,13 @@ class Recorded:
             return False
         if self.host != socket.gethostname():
             return None
-        return Path("/proc", str(self.process)).exists()
+        import psutil  # the display does not need it
+
+        try:
+            begun = psutil.Process(self.process).create_time()
+        except psutil.NoSuchProcess:
+            return False
+        return begun <= self.state.start_time  # a later one has the number of a process that ended
 
 
 def read(workdir: Path) -> Recorded | None:
