@@ -241,6 +241,11 @@ def test_a_file_from_windows_is_read(tmp_path):
             "studies: {dermatology: {benchmarks: {export: {formats: [fp8]}}}}",
             ["studies.dermatology.benchmarks.export.formats: 'fp8' is unknown"],
         ),
+        (
+            "studies: {dermatology: {benchmarks: {export: {formats: [fp16]}, inference: "
+            "{ways: [eager, onnx, int8]}}}}",
+            ["studies.dermatology.benchmarks.inference.ways: int8 is not exported: add it to"],
+        ),
         ('only: "skin, melanoma,"', []),
     ],
 )

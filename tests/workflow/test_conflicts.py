@@ -97,7 +97,9 @@ def test_the_options_in_the_source_are_those_of_the_class(name):
         ({"name": "medical_cnn", "options": {"dropout": 1.5}}, 64, "dropout in "),
         ({"name": "medical_cnn", "options": {"dropout": "auto"}}, 64, None),
         ({"name": "vit_tiny_patch16_224", "options": {"img_size": 96}}, 96, None),
+        ({"name": "vgg11", "trained": "last_layer"}, 64, "cannot be cut into stages"),
         ({"name": "resnet18"}, 20, None),
+        ({"name": "resnet18", "trained": "last_layer"}, 20, None),
     ],
 )
 def test_a_network_is_tried_at_the_size_of_the_images(model, side, message):

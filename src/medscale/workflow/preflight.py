@@ -105,15 +105,15 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
         text = "tensorboard: true needs a package that is missing: pip install tensorboard"
         yield Finding("error", "TensorBoard", text)
     networks = {
-        (plan.model.model_dump_json(), cost.pixels(config, plan)): plan.model
+        (plan.model.model_dump_json(), cost.pixels(config, plan), plan.run.stages > 1): plan.model
         for plan in plans
         if plan.detect is None and (plan.model.options or plan.model.name not in OWN)
     }
-    for (_, side), model in networks.items():
+    for (_, side, is_cut), model in networks.items():
         from medscale.engine.models import registry  # imports PyTorch, which takes seconds
 
         try:
-            registry.check(model, side)
+            registry.check(model, side, is_cut=is_cut)
         except MedscaleError as error:
             yield Finding("error", f"model {model.name}", str(error))
 

@@ -76,13 +76,25 @@ def build(
 
 
 def check(
-    model: Model, side: int | None = None, num_classes: int = 2, in_channels: int = 3
+    model: Model,
+    side: int | None = None,
+    num_classes: int = 2,
+    in_channels: int = 3,
+    *,
+    is_cut: bool = False,
 ) -> None:
     """Check that a network exists, has the options, and takes images of a size.
 
     It is built on PyTorch's meta device, which computes shapes alone and draws no random numbers;
     a network of timm is also run there.
     Raises MedscaleError otherwise; the message names the network's options.
+
+    Args:
+        model: name and options.
+        side: height and width of the images in pixels; None: not checked.
+        num_classes: number of logits.
+        in_channels: channels of the images.
+        is_cut: whether the network must consist of a chain of blocks (``stages``).
     """
     check_name(model.name)
     check_own(model, side)
@@ -92,6 +104,8 @@ def check(
             _build_own(model.model_copy(update={"options": options}), num_classes, in_channels)
         return
     network = _timm_shapes(model, num_classes, in_channels)
+    if is_cut or model.trained != "all":
+        stages(network)
     if side is None:
         return
     try:
