@@ -11,8 +11,10 @@ from medscale.engine.formats import FORMATS
 HEAD = """# Measured on GPUs
 
 Images a second of training: medians over rounds in which all ways take turns, with their range.
-`make bench-gpu` measures the card at hand and writes this page and `docs/gpu.csv`; the cost model
-takes the engine's rate from there for cards that it has.
+`make bench-gpu` measures the card at hand and writes this page and `docs/gpu.csv`. For cards in it,
+the cost model takes the engine's rates and the shares of DDP and FSDP; `recipe.compile: auto`
+decides by it whether compiling a network pays. Rows of another source than `make bench-gpu` say so
+below the card.
 
 - *engine*: a training as the workflow starts it, on random shards of the published size, with
   loading, augmentation, clipping and statistics. Its energy is that of the whole training.

@@ -8,7 +8,7 @@ from medscale.config.configuration import Config
 from medscale.engine import conflicts
 from medscale.engine.models.names import check_own
 from medscale.engine.plan import RunPlan
-from medscale.resources import cost
+from medscale.resources import compute
 
 
 def plan(config: Config, study: str, run: str, seed: int, fold: int | None = None) -> RunPlan:
@@ -21,7 +21,7 @@ def plan(config: Config, study: str, run: str, seed: int, fold: int | None = Non
     result = planning.plan(config, study, run, seed, fold)
     conflicts.refuse(result)
     try:
-        check_own(result.model, cost.pixels(config, result))
+        check_own(result.model, compute.pixels(config, result))
     except MedscaleError as error:
         name = config.data_of(study)  # of a point of a sweep, the study
         raise MedscaleError(f"network of {name}: {error}") from None

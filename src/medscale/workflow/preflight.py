@@ -22,7 +22,7 @@ from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, gpus, site
+from medscale.resources import cards, compute, containers, cost, gpus, site
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 from medscale.workflow.raw_checks import examine_data
@@ -105,7 +105,11 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
         text = "tensorboard: true needs a package that is missing: pip install tensorboard"
         yield Finding("error", "TensorBoard", text)
     networks = {
-        (plan.model.model_dump_json(), cost.pixels(config, plan), plan.run.stages > 1): plan.model
+        (
+            plan.model.model_dump_json(),
+            compute.pixels(config, plan),
+            plan.run.stages > 1,
+        ): plan.model
         for plan in plans
         if plan.detect is None and (plan.model.options or plan.model.name not in OWN)
     }
