@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
@@ -181,6 +182,6 @@ def test_a_variant_has_nothing_that_only_a_section_of_the_paper_shows(setting):
 def test_fewer_steps_than_the_warm_up_are_refused_when_the_images_are_known():
     steps = {"recipe": {"steps": 4, "warmup_epochs": 2.5}}
     planned = plan(load(BASE, changes("glaucoma", steps)), "glaucoma", "serial_1cpu", 1)
-    assert resolve(planned, np.array([16, 16]), 64).recipe.epochs == 4
+    assert resolve(planned, np.array([16, 16]), 64, torch.device("cpu")).recipe.epochs == 4
     with pytest.raises(MedscaleError, match="4 steps of 64 training images are 2 epochs"):
-        resolve(planned, np.array([32, 32]), 64)
+        resolve(planned, np.array([32, 32]), 64, torch.device("cpu"))

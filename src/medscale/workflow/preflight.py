@@ -105,13 +105,9 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
         text = "tensorboard: true needs a package that is missing: pip install tensorboard"
         yield Finding("error", "TensorBoard", text)
     networks = {
-        (
-            plan.model.model_dump_json(),
-            compute.pixels(config, plan),
-            plan.run.stages > 1,
-        ): plan.model
-        for plan in plans
-        if plan.detect is None and (plan.model.options or plan.model.name not in OWN)
+        (p.model.model_dump_json(), compute.pixels(config, p), p.run.stages > 1): p.model
+        for p in plans
+        if p.detect is None and (p.model.options or p.model.name not in OWN)
     }
     for (_, side, is_cut), model in networks.items():
         from medscale.engine.models import registry  # imports PyTorch, which takes seconds
