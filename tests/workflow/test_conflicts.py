@@ -21,6 +21,7 @@ from medscale.workflow.graph import Graph
 from medscale.workflow.plans import plan
 from medscale.workflow.preflight import examine
 from medscale.workflow.runs import Runs
+from medscale.workflow.stages import RECORDS, record_code
 from snakemake_command import snakemake
 
 BASE = Path(__file__).parents[2] / "config.yaml"
@@ -151,6 +152,21 @@ def test_snakemake_names_the_option_without_a_traceback_and_without_pytorch(tmp_
     assert process.returncode != 0
     assert process.stderr.count("unknown option widht") == 1
     assert "Traceback" not in process.stderr
+
+
+def test_an_impossible_run_stops_no_other(tmp_path):
+    graph = Graph(changes("skin", {"runs": ["serial_1cpu", "ddp_64cpu"]}))
+    graph.config = graph.config.model_copy(update={"workdir": tmp_path})
+    record_code([], graph)
+    assert any((tmp_path / RECORDS).iterdir())
+
+
+def test_an_impossible_run_of_a_benchmark_is_one_message(capsys):
+    settings = {"benchmarks": {"formats": {"run": "ddp_64cpu"}}}
+    graph = Graph(changes("glaucoma", settings))
+    with pytest.raises(SystemExit):
+        Runs(graph).formats_plan(SimpleNamespace(study="glaucoma"))
+    assert "64 replicas cannot share a global batch of 32" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

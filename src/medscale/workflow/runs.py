@@ -176,7 +176,7 @@ class Runs:
     def _formats_plan(self, wildcards: Any) -> RunPlan:
         settings = self._config.study(wildcards.study).benchmarks.formats
         assert settings is not None, "check_target refuses studies without this benchmark"
-        return self._graph.plan(wildcards.study, settings.run)
+        return or_end(partial(self._graph.plan, wildcards.study, settings.run))
 
     def _replicate_plan(self, wildcards: Any) -> RunPlan:
         match = REPLICATE.fullmatch(wildcards.replicate)
