@@ -56,7 +56,9 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
         findings += examine_data(graph, name)[1]
     programs = _cluster(graph, in_image) if on_cluster else _latex()
     findings += [*_models(config, plans), *_weights(graph, plans), *programs, *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images)]
+    findings += _checklists(graph)
+    if not faults:  # the cost model needs the plans of all runs
+        findings.append(_disk(graph, images))
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
     return [*findings, *_devices(graph, plans), _memory(graph, plans)]
