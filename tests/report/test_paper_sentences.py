@@ -104,8 +104,16 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
 @pytest.mark.parametrize(
     ("counts", "in_results", "in_conclusion"),
     [
-        ({"faster": 1}, "It is faster (95", "the parallel run with several replicates is faster than"),
-        ({"slower": 1}, "It is slower (95", "the parallel run with several replicates is slower than"),
+        (
+            {"faster": 1},
+            "It is faster (95",
+            "the parallel run with several replicates is faster than",
+        ),
+        (
+            {"slower": 1},
+            "It is slower (95",
+            "the parallel run with several replicates is slower than",
+        ),
         (
             {},
             "It is not shown to be faster or slower (the 95",

@@ -86,7 +86,7 @@ def test_the_options_in_the_source_are_those_of_the_class(name):
     parameters = inspect.signature(registry.OWN[name]).parameters.values()
     keywords = {p.name: (p.default, p.annotation) for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert own_options(name) == keywords
-    assert all(option.takes(option.default) for option in own_options(name).values())
+    assert all(option.is_valid(option.default) for option in own_options(name).values())
 
 
 @pytest.mark.parametrize(

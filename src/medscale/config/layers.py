@@ -198,8 +198,8 @@ class Layers:
 def merge(below: Any, above: Any) -> Any:
     """Lay one tree of settings over another: mappings are merged, other values replaced."""
     if isinstance(below, dict) and isinstance(above, dict):
-        kept = {key: value for key, value in below.items() if key not in _obsolete(below, above)}
-        return kept | {key: merge(kept.get(key), value) for key, value in above.items()}
+        lower = {key: value for key, value in below.items() if key not in _obsolete(below, above)}
+        return lower | {key: merge(lower.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
 
 

@@ -214,9 +214,9 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
     trained = _trained_plan(folder)
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    if trained is None or (kept := plan.keeping(trained)) != trained:
+    if trained is None or (same := plan.keeping(trained)) != trained:
         return plan
-    return kept
+    return same
 
 
 def _trained_plan(folder: Path) -> RunPlan | None:

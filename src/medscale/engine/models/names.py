@@ -77,7 +77,7 @@ class Option(NamedTuple):
     default: Any
     annotation: str  # type in the source, such as ``int | None``
 
-    def takes(self, value: object) -> bool:
+    def is_valid(self, value: object) -> bool:
         """Return whether a value has the type of the option, or is ``auto`` (``resolve``)."""
         kinds = {"int": (int,), "float": (int, float), "None": (type(None),)}
         allowed = [kind for part in self.annotation.split(" | ") for kind in kinds[part]]
@@ -148,7 +148,7 @@ def check_own(model: Model, side: int | None = None) -> None:
             f"{model.name} has no weights on the hub; name a .safetensors file or leave it out"
         )
     for name, value in model.options.items():
-        if not options[name].takes(value):
+        if not options[name].is_valid(value):
             raise MedscaleError(
                 f"{model.name}: its option {name} is {value!r}, but must be {options[name].kind}"
             )

@@ -195,10 +195,12 @@ class Recorded:
         import psutil  # the display does not need it
 
         try:
-            begun = psutil.Process(self.process).create_time()
+            start_time = psutil.Process(self.process).create_time()
         except psutil.NoSuchProcess:
             return False
-        return begun <= self.state.start_time  # a later one has the number of a process that ended
+        return (
+            start_time <= self.state.start_time
+        )  # a later one has the number of a process that ended
 
 
 def read(workdir: Path) -> Recorded | None:
