@@ -153,8 +153,8 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
             path = path[:-1]
         elif kind != "value_error":
             value = item["input"]
-            shown = str(value) if isinstance(value, date) else repr(value)
-            text += f" (found {shown}){_remedy(kind, value, _unit(model, path))}"
+            value_text = str(value) if isinstance(value, date) else repr(value)
+            text += f" (found {value_text}){_remedy(kind, value, _unit(model, path))}"
         yield Mistake(path, text)
 
 

@@ -50,13 +50,13 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     if files is None or not record.is_file():
         return current
     try:
-        known = read_json(record)
-        if known["times"] != current:
-            if known["content"] != _content(root, files):
+        previous = read_json(record)
+        if previous["times"] != current:
+            if previous["content"] != _content(root, files):
                 return current
             with suppress(MedscaleError):  # without rights to write, files are read each time
-                write_json(record, known | {"times": current})
-        return str(known["state"])
+                write_json(record, previous | {"times": current})
+        return str(previous["state"])
     except (MedscaleError, OSError, KeyError, TypeError):  # of another version, or damaged
         return current
 
