@@ -123,6 +123,7 @@ def test_an_image_deep_below_or_edited_in_place_makes_the_index_again(tmp_path: 
     states.append(datasets.raw_state(study))
     image.unlink()
     (image.parent / "loop").symlink_to(tmp_path / "raw")
+    (image.parent / "self").symlink_to("self")
     states.append(datasets.raw_state(study))
     assert len(set(states)) == 4
     assert datasets.raw_state(study) == states[-1]

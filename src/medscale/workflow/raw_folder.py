@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, read_json, sha256, write_json
-from medscale.data.listing import is_hidden
+from medscale.data.listing import is_folder, is_hidden
 
 LISTED = 5000  # entries of a raw folder that each call of Snakemake looks at; it takes 30 ms
 MOST_BYTES = 5 * 10**9  # of files that are read for a record; it takes 5 s and more
@@ -102,8 +102,8 @@ def _listing(root: Path, tables: Iterable[Path]) -> tuple[list[Entry], list[Entr
     level, present, count, depth = [str(root)], list[os.DirEntry[str]](), 0, 0
     while level and (depth < 2 or count <= LISTED) and depth < DEEPEST:
         entries = [entry for folder in level for entry in _entries(folder)]
-        below = [entry for entry in entries if entry.is_dir()]
-        present += [entry for entry in entries if not entry.is_dir()]
+        below = [entry for entry in entries if is_folder(entry)]
+        present += [entry for entry in entries if not is_folder(entry)]
         folders += [Entry(e.path[start:], e.stat().st_mtime_ns, 0) for e in below]
         level, count, depth = [entry.path for entry in below], count + len(entries), depth + 1
     if count > LISTED:
