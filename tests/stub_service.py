@@ -23,7 +23,7 @@ MODEL = Model(
     folds=0,
     members=[],
     metadata=[Column(name="age", words=None), Column(name="sex", words=["f", "m"])],
-    calibration=Calibration(calibrated=False, says="not calibrated"),
+    calibration=Calibration(method="none", says="not calibrated"),
     explains=False,
     scores=[],
     operating=[],

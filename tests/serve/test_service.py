@@ -63,12 +63,14 @@ def test_it_predicts_as_the_package_does(service: Service, folder: Path) -> None
         images = [picture(seed=seed) for seed in range(3)]
         answer = service.post(*images, model=f"made/{run}").json()
         predictor = medscale.load(folder / "results" / "made" / run, device="cpu")
-        expected = predictor.predict(images, calibrated=run == "ddp_2cpu")
+        expected = predictor.predict(images)
         assert [result["number"] for result in answer["results"]] == [1, 2, 3]
         for result, prediction in zip(answer["results"], expected, strict=True):
             assert result["label"] == prediction.label
             assert result["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
-        assert answer["calibration"]["calibrated"] == (run == "ddp_2cpu")
+        method = expected[0].calibration
+        assert method == ("temperature" if run == "ddp_2cpu" else "none")
+        assert answer["calibration"]["method"] == method
         assert "synthetic" in answer["mark"]
         assert "not a medical device" in answer["notice"]
 
@@ -107,9 +109,14 @@ def test_thresholds_decide_as_before_calibration(service: Service, folder: Path)
         for change, positive in ((-1e-4, True), (1e-4, False)):
             limit = {"label": name, "threshold": probability + change}
             changed_model = Model.model_validate(model | {"operating": [point | limit]})
-            decided = decisions(calibrated.probabilities, changed_model)
-            assert decided is not None
-            assert decided[0].positive is positive
+            for prediction, temperature in ((calibrated, 1.5), (raw, None)):
+                decided = decisions(prediction.probabilities, changed_model, temperature)
+                assert decided is not None
+                assert decided[0].positive is positive
+    answer = service.post(picture(), model="made/ddp_2cpu", calibrated=False).json()
+    assert answer["calibration"]["method"] == "none"
+    assert answer["results"][0]["probabilities"] == pytest.approx(raw.probabilities, abs=1e-6)
+    assert answer["results"][0]["decisions"] == result["decisions"]
 
 
 def test_every_kind_with_synthetic_images_has_small_examples() -> None:
@@ -122,9 +129,10 @@ def test_every_kind_with_synthetic_images_has_small_examples() -> None:
 
 def test_an_ensemble_is_the_mean_of_its_members(service: Service) -> None:
     def probabilities(model: str) -> np.ndarray:
-        result = service.post(picture(), model=model).json()["results"][0]
+        result = service.post(picture(), model=model, calibrated=False).json()["results"][0]
         return np.array([result["probabilities"][name] for name in CLASSES])
 
+    # One member has a temperature and the other none, so none is used for the mean.
     members = [probabilities(f"made/{run}") for run in ("ddp_2cpu", "serial_1cpu")]
     assert not np.allclose(*members, atol=1e-3)
     np.testing.assert_allclose(probabilities("made/ensemble"), np.mean(members, 0), atol=1e-6)

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from medscale.serve.calibration import Calibration as Method
+
 NOTICE = (
     "Research software, not a medical device: nothing here may be used to diagnose or treat anyone."
 )
@@ -24,10 +26,10 @@ class Column(BaseModel):
 class Calibration(BaseModel):
     """Whether and how probabilities are calibrated."""
 
-    calibrated: bool
+    method: Method = Field(description="none where no temperature was fitted or none is wanted")
     says: str = Field(description="what that means for a reader of the probabilities")
     temperature: float | None = Field(
-        None, description="divides the network's outputs before the softmax; null: none"
+        None, description="divides the outputs of a single network before the softmax; null: none"
     )
 
 

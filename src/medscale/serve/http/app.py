@@ -104,6 +104,9 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         preview: Annotated[
             bool, Query(description="add the displayed images, reduced in size")
         ] = False,
+        calibrated: Annotated[
+            bool, Query(description="false: without the model's temperature, as the thresholds")
+        ] = True,
     ) -> Predictions:
         """An unreadable image has an error; if no image is readable, the request is refused."""
         settings = service.settings
@@ -114,7 +117,9 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         with service.admission.enter(caller, size) as take:
             content = await upload.read(request, settings, offer.model)
             take(len(content.images) - 1)
-            return await service.predict(content, offer, caller, explain=explain, preview=preview)
+            return await service.predict(
+                content, offer, caller, explain=explain, preview=preview, calibrated=calibrated
+            )
 
 
 def _add_state(app: FastAPI, service: Service) -> None:

@@ -55,6 +55,15 @@ class Offer:
 
 
 @dataclass(frozen=True)
+class Task:
+    """What is computed of images; those with equal tasks may share a batch."""
+
+    model: str  # its name
+    explain: bool  # with heat maps
+    calibrated: bool  # with the model's temperatures, if it has any
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """An image for a model."""
 

@@ -204,7 +204,7 @@ function operating({ label, decisions }) {
   const some = decisions ? points.filter((point) => single || point.label === label) : [];
   $("operating").hidden = some.length === 0;
   $("points").replaceChildren(...some.map(operatingPoint));
-  const before = state.answer.calibration.calibrated ? "Thresholds are of probabilities before calibration. " : "";
+  const before = state.answer.calibration.method !== "none" ? "Thresholds are of probabilities before calibration. " : "";
   const replicates = Math.max(0, ...some.map((point) => point.replicates));
   const means = replicates > 1 ? `Sensitivity and specificity are means over ${replicates} replicates of the run.` : "";
   $("points-note").textContent = before + means;
