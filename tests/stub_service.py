@@ -22,7 +22,7 @@ MODEL = Model(
     networks=1,
     folds=0,
     members=[],
-    metadata=[Column(name="age", words=None), Column(name="sex", words=["f", "m"])],
+    metadata=[Column(name="age", words=None), Column(name="grade", words=["1", "2"])],
     calibration=Calibration(method="none", says="not calibrated"),
     explains=False,
     scores=[],

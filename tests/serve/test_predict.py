@@ -382,6 +382,8 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
         ({"site": "arm"}, "site is not known; this network takes age, sex"),
         ({"sex": "femal"}, "sex is 'femal'; the training images have female, male. Leave out"),
         ({"age": "old"}, "age is 'old', where the network takes a number"),
+        ({"age": np.inf}, "age is inf, where the network takes a number"),
+        ({"age": 10**400}, "0, where the network takes a number"),
         ([{}, {}], "metadata of 2 images were given with 1"),
     ):
         with pytest.raises(MedscaleError, match=message):

@@ -139,10 +139,11 @@ def word(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        return not math.isinf(float(value))
+    except OverflowError:
+        return False
     except (TypeError, ValueError):
         return value is None or value is pd.NA
-    return True
 
 
 def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:

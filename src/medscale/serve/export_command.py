@@ -260,7 +260,7 @@ def _difference_decoded(network: Exportable, path: Path, decoded: list[DecodedIm
 
 def _difference(network: Exportable, path: Path, samples: Inputs) -> float:
     """Return the largest difference of a file's outputs from PyTorch's."""
-    return _largest(_expected(network, samples), runtime.outputs(path, samples))
+    return _largest(_expected(network, samples), runtime.open_session(path).run(None, samples))
 
 
 @torch.inference_mode()

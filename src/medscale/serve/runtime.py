@@ -15,7 +15,7 @@ from medscale.base.errors import MedscaleError
 from medscale.engine.formats import NumberFormat, number_format, using
 from medscale.serve.batches import FixedBatches
 from medscale.serve.export import Exportable
-from medscale.serve.formats.format import PROPERTY, Inputs, inputs_of
+from medscale.serve.formats.format import PROPERTY, inputs_of
 from medscale.serve.predict import Predictor
 
 # From images (uint8, n,size,size,3) and features (float32, n,F) to probabilities (float32, n,K);
@@ -74,11 +74,6 @@ def open_session(path: Path) -> Any:
     Raises MedscaleError when the file is not ONNX.
     """
     return _session(path, "cpu", 0)
-
-
-def outputs(path: Path, inputs: Inputs) -> list[np.ndarray]:
-    """Return all outputs of an ONNX file on the CPU."""
-    return list(open_session(path).run(None, inputs))
 
 
 def description(path: Path) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
             bool, Query(description="add the displayed images, reduced in size")
         ] = False,
         calibrated: Annotated[
-            bool, Query(description="false: probabilities before calibration, as those of thresholds")
+            bool,
+            Query(description="false: probabilities before calibration, as those of thresholds"),
         ] = True,
     ) -> Predictions:
         """An unreadable image has an error; if no image is readable, the request is refused."""

@@ -30,7 +30,7 @@ from medscale.serve.http.answers import (
     Score,
 )
 from medscale.serve.http.heatmap import heatmaps, region_of
-from medscale.serve.http.messages import ModelInput, ModelOutput, Offer, Task
+from medscale.serve.http.messages import DecodedImage, ModelOutput, Offer, Task
 from medscale.serve.predict import Predictor
 
 ENSEMBLE = "ensemble"  # the run in the name of a model that averages a study's runs
@@ -70,7 +70,7 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
     return [_offer(name, members, folders.get(name)) for name, members in _models.items()]
 
 
-def predict(task: Task, images: list[ModelInput]) -> list[ModelOutput]:
+def predict(task: Task, images: list[DecodedImage]) -> list[ModelOutput]:
     """Predict a batch of images.
 
     Args:
@@ -188,7 +188,7 @@ def _examples(kind: str) -> list[str]:
 def _explains(name: str, members: list[Predictor]) -> bool:
     """Return whether heat maps are available, after predicting a blank image to find out."""
     sizes = [settings.size for settings in _preprocessings(members)]
-    blank = ModelInput([np.zeros((size, size, 3), np.uint8) for size in sizes], 64, 64, {})
+    blank = DecodedImage([np.zeros((size, size, 3), np.uint8) for size in sizes], 64, 64, {})
     if members[0].inference.task == "classification":
         try:
             predict(Task(name, explain=True, calibrated=True), [blank])

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medscale.serve.calibration import SENTENCES
 from medscale.serve.http.admission import Admission
@@ -14,7 +15,6 @@ from medscale.serve.http.decisions import decisions
 from medscale.serve.http.messages import (
     DecodedImage,
     EncodedImage,
-    ModelInput,
     ModelOutput,
     Offer,
     RefusedImage,
@@ -189,8 +189,7 @@ class Service:
             self.metrics.refused.labels(f"image: {image.reason}").inc()
             refusal = Refusal(status=image.status, detail=f"{image.reason}: {image.detail}")
             return Result(number=number, error=refusal)
-        facts = {**image.facts, **upload.facts}
-        model_input = ModelInput(image.pixels, image.width, image.height, facts)
+        model_input = replace(image, facts={**image.facts, **upload.facts}, preview=None)
         try:
             output: ModelOutput = await self.predictors.do(task, model_input, caller)
         except Lost:
