@@ -158,14 +158,11 @@ def predict(
     if sr is not None:
         dicom_sr.check(sr, items, predictor.classes, code or ())
     stream = predictor.stream(items, values, batch, calibrated)
-    predictions, calibration = (
-        list(track(stream, "predicting", len(items))),
-        predictor.calibration(calibrated),
-    )
+    predictions = list(track(stream, "predicting", len(items)))
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
-    facts = command.facts(predictor, predictions, calibration)
-    text = command.lines(predictor, predictions, calibration, csv)
+    facts = command.facts(predictor, predictions)
+    text = command.lines(predictor, predictions, csv)
     if sr is not None:
         reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or ())
         facts["reports"] = reports

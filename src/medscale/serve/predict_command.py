@@ -37,9 +37,7 @@ def named_images(images: Sequence[Path]) -> list[NamedImage]:
     return [item for path in images for item in _with_folder(path)]
 
 
-def facts(
-    predictor: Predictor, predictions: Sequence[Prediction], calibration: Calibration
-) -> dict[str, Any]:
+def facts(predictor: Predictor, predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Return the predictions for JSON: by class probabilities, or boxes in pixels."""
     inference = predictor.inference
     return {
@@ -47,7 +45,7 @@ def facts(
         "task": inference.task,
         "marks": inference.marks,
         "seeds": [weights.seed for weights in predictor.weights],
-        "calibration": calibration,
+        "calibration": _calibration(predictions) or "none",
         "predictions": [
             {"path": image.source, "label": image.label, "title": _title(predictor, image)}
             | {key: vars(image)[key] for key in KEYS}
@@ -57,10 +55,7 @@ def facts(
 
 
 def lines(
-    predictor: Predictor,
-    predictions: Sequence[Prediction],
-    calibration: Calibration,
-    csv: Path | None,
+    predictor: Predictor, predictions: Sequence[Prediction], csv: Path | None
 ) -> Iterator[str | Table]:
     """Yield lines and a table, for rich: the first predictions, a row an image.
 
@@ -76,7 +71,7 @@ def lines(
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     yield table
-    if any(prediction.probabilities for prediction in predictions):
+    if (calibration := _calibration(predictions)) is not None:
         yield SENTENCES[calibration]
     if note := sentence_on_unknown(predictions):
         yield plain(note)
@@ -84,6 +79,11 @@ def lines(
         yield plain(note)
     if csv is not None:
         yield f"{len(predictions)} images in {plain(str(csv))}"
+
+
+def _calibration(predictions: Sequence[Prediction]) -> Calibration | None:
+    """Return the calibration of all probabilities; None where no image has any."""
+    return next((image.calibration for image in predictions if image.probabilities), None)
 
 
 def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:
