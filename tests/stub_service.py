@@ -23,7 +23,7 @@ MODEL = Model(
     folds=0,
     members=[],
     metadata=[Column(name="age", words=None), Column(name="grade", words=["1", "2"])],
-    calibration=Calibration(method="none", says="not calibrated"),
+    calibration=Calibration(method="none", meaning="not calibrated"),
     explains=False,
     scores=[],
     operating=[],

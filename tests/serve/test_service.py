@@ -84,7 +84,7 @@ def test_models_are_named_with_what_they_take(service: Service) -> None:
     assert second["name"] == "made: serial, 1 CPU"
     assert ensemble["name"] == "Made of random weights: ensemble of 2 runs"
     assert first_prediction["calibration"]["temperature"] == 1.5
-    assert "about 80 %" in first_prediction["calibration"]["says"]
+    assert "about 80 %" in first_prediction["calibration"]["meaning"]
     assert first_prediction["examples"] == [
         "/static/examples/skin-1.jpg",
         "/static/examples/skin-2.jpg",
@@ -158,7 +158,7 @@ def test_metadata_count_and_come_from_dicom_headers_too(service: Service) -> Non
 
 def test_a_heat_map_lies_over_what_the_network_saw(service: Service) -> None:
     result = service.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
-    assert result["seen"] == {
+    assert result["region"] == {
         "x": 85.0,
         "y": 25.0,
         "width": 150.0,

@@ -26,8 +26,8 @@ class Column(BaseModel):
 class Calibration(BaseModel):
     """Whether and how probabilities are calibrated."""
 
-    method: Method = Field(description="none where no temperature was fitted or none is wanted")
-    says: str = Field(description="what that means for a reader of the probabilities")
+    method: Method = Field(description="none without temperature, or with `calibrated=false`")
+    meaning: str = Field(description="for a reader of the probabilities, in words")
     temperature: float | None = Field(
         None, description="divides the outputs of a single network before the softmax; null: none"
     )
@@ -160,7 +160,7 @@ class Result(BaseModel):
         None, description="at the model's operating points, in their order"
     )
     boxes: list[Finding] | None = Field(None, description="of a detector, most confident first")
-    seen: Region | None = Field(None, description="the part that the network received")
+    region: Region | None = Field(None, description="the part that the network received")
     heatmap: str | None = Field(
         None,
         description="Grad-CAM for the most probable class, a PNG (data URL) that covers the whole"

@@ -56,7 +56,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Task:
-    """What is computed of images; those with equal tasks may share a batch."""
+    """A model and its options for an image; images with equal tasks may share a batch."""
 
     model: str  # its name
     explain: bool  # with heat maps

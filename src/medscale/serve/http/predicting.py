@@ -74,7 +74,7 @@ def predict(task: Task, images: list[DecodedImage]) -> list[ModelOutput]:
     """Predict a batch of images.
 
     Args:
-        task: the model, and what is wanted of it.
+        task: the model, whether with heat maps, and whether calibrated.
         images: with pixels for each preprocessing of the model's offer.
     """
     members = _models[task.model]
@@ -210,7 +210,7 @@ def _method(members: Sequence[Predictor]) -> Method:
 
 def _calibration(members: Sequence[Predictor]) -> Calibration:
     if members[0].inference.task == "detection":
-        return Calibration(method="none", says=OF_BOXES)
+        return Calibration(method="none", meaning=OF_BOXES)
     method = _method(members)
     temperature = members[0].weights[0].temperature if method == "temperature" else None
-    return Calibration(method=method, says=SENTENCES[method], temperature=temperature)
+    return Calibration(method=method, meaning=SENTENCES[method], temperature=temperature)

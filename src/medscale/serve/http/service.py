@@ -28,7 +28,7 @@ from medscale.serve.http.settings import Settings
 from medscale.serve.http.upload import Upload
 
 KINDS = ["jpeg", "png", "tiff", "webp", "gif", "bmp", "dicom"]
-UNCALIBRATED = Calibration(method="none", says=SENTENCES["none"])
+UNCALIBRATED = Calibration(method="none", meaning=SENTENCES["none"])
 RETRY_S = 10  # Retry-After when an accepted request could not be answered
 UNDECODED = RefusedImage(422, "undecodable", "decoding it did not end well, or not in time")
 OVER_BUDGET = RefusedImage(
@@ -202,7 +202,7 @@ class Service:
             label=output.label,
             probabilities=output.probabilities,
             boxes=output.boxes,
-            seen=output.region,
+            region=output.region,
             note=image.note,
             heatmap=_data_url(output.heatmap, "png"),
             preview=_data_url(image.preview, "jpeg"),
