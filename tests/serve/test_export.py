@@ -38,7 +38,7 @@ from medscale.measure.record import Marks, write
 from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
-from medscale.serve.export_command import default_name
+from medscale.serve.export_command import _random_colours, default_name
 from medscale.serve.formats.format import description, inputs_of
 from medscale.serve.formats.registry import FORMATS
 
@@ -174,6 +174,14 @@ def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> N
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(MedscaleError, match="cannot be run by ONNX Runtime"):
         runtime.onnx(tmp_path / "x.onnx")
+
+
+def test_images_without_a_folder_are_smooth_and_differ() -> None:
+    """Of white noise, networks give probabilities of 0 and 1, whatever the file computes."""
+    images = _random_colours(8, 40, 50).astype(float)
+    assert images.shape == (8, 40, 50, 3)
+    assert np.abs(np.diff(images, axis=2)).mean() < 5 < images.std(axis=(1, 2)).mean()
+    assert images.mean(axis=(1, 2, 3)).std() > 20
 
 
 def test_the_name_of_a_file_repeats_no_ending() -> None:

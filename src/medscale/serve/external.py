@@ -154,7 +154,7 @@ def probabilities(predictor: Predictor, raw: Path, rows: pd.DataFrame) -> np.nda
     for batch in track(batches, "predicting", -(-len(paths) // BATCH)):
         images = list(_readable(batch, raw))
         metadata = [
-            {**predictor.accepted(header), **indexed}
+            predictor.accepted(header, indexed)
             for (_, header), indexed in zip(images, facts[start : start + len(batch)], strict=True)
         ]
         pixels = np.stack([prepared.pixels for prepared, _ in images])

@@ -214,10 +214,10 @@ class Predictor:
         divisors = [(weights.temperature if is_used else None) or 1.0 for weights in self.weights]
         return torch.tensor(divisors, device=self.device)
 
-    def accepted(self, facts: Facts) -> dict[str, Any]:
-        """Return those of the facts that the network takes."""
+    def accepted(self, header: Facts, facts: Facts | None = None) -> dict[str, Any]:
+        """Return the facts in a header that the network takes, and the caller's, which win."""
         columns = {encoding.column for encoding in self.inference.metadata}
-        return {column: value for column, value in facts.items() if column in columns}
+        return {name: header[name] for name in header if name in columns} | dict(facts or {})
 
     def features(self, facts: Sequence[Facts]) -> np.ndarray | None:
         """Encode the facts on each image: float32, shape n,F; None if the network takes none.
@@ -264,9 +264,9 @@ class Predictor:
     def probabilities(
         self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = True
     ) -> np.ndarray:
-        """Return the mean probabilities over the networks, float32, n,K; see ``network_inputs``.
+        """Return the mean probabilities over the networks, float32, n,K.
 
-        ``calibrated`` as of ``predict``.
+        Arguments as of ``network_inputs`` and ``predict``.
         """
         logits = self.logits(pixels, features) / self.temperatures(calibrated).view(-1, 1, 1)
         return torch.softmax(logits, 2).mean(0).cpu().numpy()
@@ -353,9 +353,7 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            metadata = [
-                {**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()
-            ]
+            metadata = [self.accepted(header, facts[n]) for n, (_, header) in readable.items()]
             prepared = [item for item, _ in readable.values()]
             results = self._results(prepared, metadata, calibrated)
             for n, item, of_image, result in zip(
