@@ -280,11 +280,17 @@ def test_folders_that_are_no_replicates_of_one_run_are_refused(make_replicates, 
         evaluate(folders[1:], index)
 
 
-def test_a_replicate_may_have_been_trained_on_other_nodes(make_replicates):
+def test_a_replicate_may_have_other_settings_without_effect(make_replicates):
     folders, _, _ = make_replicates()
     spec = read_json(folders[1] / "spec.json")
-    write_json(folders[1] / "spec.json", spec | {"nodes": 2 * spec["nodes"]})
+    # A seed that was added later has the time limits of that day.
+    parallel = spec["parallel"] | {"timeout_s": 500.0, "microbatches": 8}
+    changed = {"nodes": 2 * spec["nodes"], "parallel": parallel}
+    write_json(folders[1] / "spec.json", spec | changed)
     same_run([read(folder) for folder in folders])
+    write_json(folders[1] / "spec.json", spec | {"recipe": spec["recipe"] | {"ema": 0.9}})
+    with pytest.raises(MedscaleError, match="not a replicate"):
+        same_run([read(folder) for folder in folders])
 
 
 def test_a_result_folder_is_replaced_whole_or_not_at_all(tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.engine import compiling
 from medscale.engine.formats import format_of
@@ -30,7 +31,8 @@ LARGE_DROPOUT = 0.3
 def resolve(plan: RunPlan, counts: np.ndarray, side: int, device: torch.device) -> RunPlan:
     """Return a plan without settings that depend on the images; others are returned unchanged.
 
-    ``recipe.graph`` stays ``auto`` until the step is captured.
+    ``recipe.graph`` stays ``auto`` until the step is captured. Raises MedscaleError when the steps
+    are fewer than those of the warm-up.
 
     Args:
         plan: the plan as configured.
@@ -42,6 +44,12 @@ def resolve(plan: RunPlan, counts: np.ndarray, side: int, device: torch.device) 
     changes: dict[str, Any] = {}
     if recipe.steps is not None:
         changes |= {"epochs": epochs(recipe, images, plan.global_batch), "steps": None}
+        if recipe.warmup_epochs > changes["epochs"]:
+            raise MedscaleError(
+                f"recipe.warmup_epochs is {recipe.warmup_epochs:g}, but {recipe.steps} steps of "
+                f"{images} training images are {changes['epochs']} epochs: lower the first, or "
+                "raise recipe.steps"
+            )
     if recipe.compile == AUTO:
         trained = images * changes.get("epochs", recipe.epochs)
         changes["compile"] = _compile(plan, trained, side, device)

@@ -58,7 +58,8 @@ def network(config: Config, plan: RunPlan) -> Network:
     """
     row = config.cost.networks.get(plan.model.name, config.cost.unknown)
     row = _scaled(row, pixels(config, plan))
-    width = plan.model.options.get("width", row.width) / row.width if row.width else 1
+    option = plan.model.options.get("width")
+    width = option / row.width if row.width and isinstance(option, int | float) else 1
     return row.model_copy(
         update={
             "gflops": row.gflops * width**2,
