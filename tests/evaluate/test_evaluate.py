@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import (
     accuracy_score,
@@ -66,6 +66,8 @@ def by_scikit_learn(labels: np.ndarray, odds: np.ndarray) -> tuple[dict, dict]:
 
 @settings(max_examples=40, deadline=None)
 @given(classes=st.integers(2, 5), images=st.integers(2, 60), seed=st.integers(0, 999))
+@example(classes=3, images=14, seed=85)  # all images almost separate a class, a resample does not
+@example(classes=5, images=25, seed=855)  # the slope is 88, which rounding changes by 5e-9
 def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
     classes, images, seed
 ):
