@@ -116,6 +116,29 @@ def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     assert (summary["patients"]["state"], summary["patients"]["patients"]) == ("partly", 3)
 
 
+@pytest.mark.parametrize(
+    ("path", "folders", "example", "further"),
+    [
+        ("{label}/p{n}/{k}.png", 6, "p0", ""),
+        ("{label}/p{n}/study1/{k}.png", 6, "p0", ""),  # as CheXpert
+        ("{label}/p{n}/s{n}{k}/1.png", 12, "s00", "the 6 folders above, such as p0"),  # as MIMIC
+    ],
+)
+def test_folders_of_patients_are_noticed_at_their_level(
+    tmp_path: Path, path: str, folders: int, example: str, further: str
+) -> None:
+    for number in range(6):
+        for copy in range(2):
+            name = path.format(label="xy"[number % 2], n=number, k=copy)
+            write(tmp_path / name, 2 * number + copy + 1)
+    (note,) = inventory_of(tmp_path).patient_notes
+    assert note.startswith(f"12 images are in {folders} folders such as {example}: are these")
+    assert further in note
+    assert ("folders above" in note) == bool(further)
+    expression = note.rpartition("'")[0].rpartition("'")[2]
+    assert inventory_of(tmp_path, expression).rows["group"].nunique() == 6
+
+
 PEOPLE = ("anna", "berta", "carl", "dora")
 
 
@@ -136,24 +159,6 @@ def test_names_of_people_are_noticed(tmp_path: Path, names: list[str], expressio
     assert note.endswith(f"'{expression}'")
     groups = inventory_of(tmp_path, expression).rows["group"]
     assert groups.value_counts().tolist() == [2, 2, 2, 2]
-
-
-@pytest.mark.parametrize(
-    ("path", "note"),
-    [
-        ("P{p}/study{s}/{n}.png", "8 folders such as P0"),
-        ("SOB_14-{p}/{s}00X/SOB_14-{p}-{n}.png", "8 folders such as SOB_14-0"),
-        ("P{p}/s{n}/x.png", "32 folders such as s0"),
-    ],
-)
-def test_folders_that_each_patient_has_are_no_patients(path: str, note: str) -> None:
-    rows = [{"path": path.format(p=n // 4, s=n % 4, n=n), "label": "ab"[n % 2]} for n in range(32)]
-    (text,) = patients.note_on_names([row | {"path": f"x/{row['path']}"} for row in rows])
-    assert f"in {note}: are these patients?" in text
-    expression = r"([^/]+)/[^/]+/[^/]+$"
-    assert text.endswith(f"'{expression}'")
-    names = patients.by_pattern([row["path"] for row in rows], expression)
-    assert len(set(names)) == 8
 
 
 @pytest.mark.parametrize("name", ["IMG_{n:04d}", "x ({n})", "{n}", "x-{n}"])

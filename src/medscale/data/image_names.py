@@ -24,10 +24,13 @@ class ImageNames:
         self._file = file
         root, folder = listing.root.resolve(), file.parent.resolve()
         inside = folder.is_relative_to(root)
-        # where relative paths may start: a folder below the raw folder, and what precedes its path
+        # A relative path is read from a folder below the raw folder, without a beginning.
         above = "" if inside else f"{os.path.relpath(root, folder)}/"
-        self._start = folder.relative_to(root) if inside else Path(), above
-        self._other_start = Path(), f"{listing.root.absolute().name}/"
+        self._starts = (
+            (folder.relative_to(root) if inside else Path(), above),
+            (Path(), f"{listing.root.absolute().name}/"),
+        )
+        self._start = self._starts[0]  # the one in force, see ``images``
         # beginnings of absolute paths
         self._roots = {listing.root.absolute().as_posix(), root.as_posix()}
         self._paths = {normalized_path(path): path for path in listing.images}
@@ -50,13 +53,12 @@ class ImageNames:
         image either, they are names of folders, and stand for all images in them. Raises
         MedscaleError where a name is that of several images or folders.
         """
-        first = self._start
-        for start in (first, self._other_start):
+        for start in self._starts:
             self._start = start
             paths = [self.image(name) for name in names]
             if any(paths):
                 return [[] if path is None else [path] for path in paths]
-        self._start = first
+        self._start = self._starts[0]
         return [self._in_folder(name) if name else [] for name in names]
 
     def full(self, name: str) -> str:
@@ -64,8 +66,8 @@ class ImageNames:
         for root in self._roots:
             if name.startswith(f"{root}/"):
                 return normalized_path(name.removeprefix(f"{root}/"))
-        folder, above = self._start
-        below = normalized_path(name).removeprefix(above)
+        folder, beginning = self._start
+        below = normalized_path(name).removeprefix(beginning)
         return normalized_path(posixpath.normpath(PurePosixPath(folder, below)))
 
     def image(self, name: str) -> str | None:

@@ -196,12 +196,12 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[tuple[int, str]]:
     """Return the number of folders that may be patients, and a note; empty without such folders.
 
-    These are the folders right above the images, those above them, or the first of each path.
-    Folders of which another level above has more are no patients, such as ``study1`` below each
+    Levels are the folders right above the images, those above these, and the first of each path. A
+    level with fewer names than a level above it is passed over, such as ``study1`` below each
     patient of CheXpert.
     """
     folders = [PurePosixPath(path).parts[:-1] for path in paths]
-    levels = list[tuple[Counter[str], str]]()
+    levels: list[tuple[Counter[str], str]] = []  # names with their images, and the expression
     for place, fewest, expression in (
         (-1, 1, "([^/]+)/[^/]+$"),
         (-2, 3, "([^/]+)/[^/]+/[^/]+$"),
@@ -222,8 +222,7 @@ def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[tupl
     if above and len(above[0][0]) < len(names):
         upper, expression = above[0]
         note += (
-            f"; or are it the {len(upper):,} folders above, such as {min(upper)}? Then "
-            f"'{expression}'"
+            f"; or are the {len(upper):,} folders above, such as {min(upper)}? Then '{expression}'"
         )
     return [(len(names), note)]
 
