@@ -147,6 +147,15 @@ def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them(
     assert shared_with_training(index, "group") == 1
 
 
+def test_near_duplicates_stay_together_only_where_they_were_searched():
+    item = {"by_study": LISTS["claim"].items["20"].by_study}
+    for searched, words in ((True, "near-duplicates stay together"), (False, "were not searched")):
+        split = {"mode": "grouped", "near_duplicates": searched}
+        text = answer_text(item, {"a": PROJECT}, A | {"split": split, "groups": "patients"})
+        assert text.startswith("patients; near-duplicates ")
+        assert text.endswith(words)
+
+
 @pytest.mark.parametrize("item", ["claim.5", "claim.11", "claim.16", "tripod.17"])
 def test_no_publisher_is_named_where_a_program_draws_the_images(item: str):
     listing, _, number = item.partition(".")

@@ -388,3 +388,25 @@ def test_a_target_that_is_not_configured_is_explained_and_few_seeds_have_no_verd
     assert "With fewer than five seeds of each run no verdict is given." in text
     study = study | {"convergence": facts | {"is_derived": False}}
     assert "If no target" not in section("convergence", studies=[study])
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "words"), [(0.2, "(20\\,\\% longer"), (-0.03, "(3\\,\\% shorter")]
+)
+def test_a_traced_step_is_longer_or_shorter(slowdown: float, words: str):
+    run = {"label": "DDP", "device": "AMD EPYC", "format": "fp32", "seconds": 0.02}
+    run |= {"images_per_second": 1000, "slowdown": slowdown, "bottleneck": "", "stand_in": False}
+    profile = {"runs": [run], "has_kinds_in_brackets": False}
+    study = {"name": "a", "title": "A", "profile": profile}
+    assert words in section("profiling", studies=[study])
+
+
+def test_methods_name_the_studies_whose_near_duplicates_were_not_searched():
+    studies = [
+        {"title": title, "split": {"near_duplicates": searched}, "repeated": False}
+        for title, searched in (("Skin", True), ("Pneumonia", False))
+    ]
+    scope = {"scaled": True, "project": [], "over": ["patients"]}
+    scope |= {"compared": False, "parallel": False}
+    text = section("methods", studies=studies, scope=scope, synthesis=NO_EFFECT)
+    assert "near-duplicates stay, in one group (in Pneumonia none were searched). " in text

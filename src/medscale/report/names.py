@@ -32,7 +32,8 @@ LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 VARIANT_MARKERS = ("p", "d", "h", "1", "8", "2", "H", "3")  # of another batch size or network
 
-# The units of intervals and of groups of images, by whether the patients are known.
+# The units of intervals and of groups of images, by whether the patients are known. Where they are
+# not, a group is a set of near-duplicates, or a single image.
 STATES = {
     KNOWN: "the patients are known",
     PARTLY: "the patients are known of a part of the images",
@@ -40,8 +41,8 @@ STATES = {
 }
 OVER = {
     KNOWN: "patients",
-    PARTLY: "patients or images",
-    NOT_KNOWN: "images",
+    PARTLY: "patients or groups of images",
+    NOT_KNOWN: "groups of images",
 }
 GROUPS = {
     KNOWN: "patients or groups",

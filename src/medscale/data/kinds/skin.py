@@ -103,14 +103,14 @@ KIND = DatasetKind(
     editions=(Edition(NAME, {(ALL, ALL): 245_000}, approximate=True, classes=34),),
     demo="skin",
     paper=(
-        rf"the {NAME} \cite{{skin35}}: clinical photographs, a folder a class. It was balanced by "
-        "augmentation, so that copies of one photograph stand under several names; all copies of "
-        "one photograph are kept on one side of a split. Watermarks on some photographs make its "
-        "stated licence (MIT) doubtful."
+        rf"the {NAME} \cite{{skin35}}: clinical photographs, one folder for each class. It was "
+        "balanced by augmentation, so that copies of one photograph stand under several names; all "
+        "copies of one photograph are kept on one side of a split. Watermarks on some photographs "
+        "make its stated licence (MIT) doubtful."
     ),
     datasheet=Datasheet(
         name=NAME,
-        origin="Clinical photographs, a folder a class, under the address "
+        origin="Clinical photographs, one folder for each class, under the address "
         f"{DOWNLOAD.slug} at Kaggle",
         creators="Published by M. Abdul Sami; the photographers are not named",
         citation=f"Abdul Sami (2024), {NAME}, Kaggle",
