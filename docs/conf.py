@@ -28,6 +28,7 @@ html_copy_source = False
 pygments_style, pygments_dark_style = "tango", "monokai"
 myst_heading_anchors = 4  # headings down to this level can be linked to
 highlight_language = "text"  # of blocks that name no language
+smartquotes_action = "qe"  # quotes and ellipses; the two hyphens of an option stay
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

@@ -501,4 +501,6 @@ def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")
     refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
-    assert "no study has been started in" in str(refusal.exception)
+    message = str(refusal.exception)
+    assert message.startswith("no study has been started in")
+    assert message.endswith(f"; `medscale study --configfile {changes}` starts it")

@@ -48,7 +48,7 @@ def pack(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pack code, records and results as a Workflow Run RO-Crate; refused with data of patients.
+    """Pack code, records and results as a Workflow Run RO-Crate; refuses data of patients.
 
     Weights, figures with images, and file names stay out unless an option names them.
     """

@@ -55,7 +55,7 @@ def publish(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a trained run as a model folder of the Hugging Face Hub; refused with identifiers."""
+    """Write a trained run as a model folder of the Hugging Face Hub; refuses identifiers."""
     paths.usable_result(result)
     from medscale.exchange.hugging_face import publish as write
 

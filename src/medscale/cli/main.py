@@ -84,33 +84,30 @@ def options(
     """Check the plans of a study, run it, show and serve its results."""
 
 
-for command in (
-    study.check,
-    study.study,
-    progress.status,
-    progress.logs,
-    study.config,
-    study.why,
-    results.serve,
-    study.profile,
-    study.summary,
-    verify.verify,
-    results.leaks,
-    results.predict,
-    results.evaluate,
-    results.export,
-    exchange.publish,
-    exchange.track,
-    study.size,
-    results.show,
-):
-    main.command()(command)
-data = typer.Typer(no_args_is_help=True, help="Downloads: are they complete, how to get them.")
+PANELS = {  # the parts of `medscale --help`
+    "Plan and run": (
+        study.check,
+        study.size,
+        study.study,
+        progress.status,
+        progress.logs,
+        study.config,
+        study.why,
+        study.profile,
+    ),
+    "Results": (study.summary, results.show, verify.verify),
+    "Use trained networks": (results.predict, results.serve, results.evaluate, results.export),
+    "Publish": (results.leaks, exchange.publish, exchange.track),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        main.command(rich_help_panel=panel)(command)
+data = typer.Typer(no_args_is_help=True, help="Check, fetch and describe datasets.")
 data.command()(datasets.check)
 data.command()(datasets.fetch)
 data.command()(datasets.croissant)
-main.add_typer(data, name="data")
-main.add_typer(crate.crate, name="crate")
+main.add_typer(crate.crate, name="crate", rich_help_panel="Publish")
+main.add_typer(data, name="data", rich_help_panel="Datasets")
 
 
 def app() -> None:

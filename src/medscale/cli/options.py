@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from medscale.workflow.graph import Graph
 
 COMMAND_LINE = "command line"
-Scale = Annotated[str, typer.Option(help="full or demo; a configfile that names one wins")]
+Scale = Annotated[str, typer.Option(help="full or demo; a scale in --configfile takes precedence")]
 Only = Annotated[
     str | None,
     typer.Option(
-        help="active studies, separated by commas; default: all", autocompletion=studies_like
+        help="names of studies, separated by commas; default: all", autocompletion=studies_like
     ),
 ]
 ConfigFile = Annotated[

@@ -50,9 +50,11 @@ def status(
             note = str(error).splitlines()[0]
             typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
     if recorded is None and not queued:
-        hint = (
-            of_demo("status", scale or "full", configfile) or "; `medscale study` starts the demo"
-        )
+        hint = of_demo("status", scale or "full", configfile)
+        if not hint:
+            own = f" --configfile {configfile}" if configfile else ""
+            hint = f"; `medscale study{own}` starts {'it' if own else 'the demo'}"
+            hint += "" if own else ", and --configfile names a study of your own images"
         place = "this folder" if workdir == ROOT else shown_path(workdir)
         raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)

@@ -54,7 +54,7 @@ def serve(
     connections: Annotated[int, typer.Option(help="most open connections")] = 512,
     rate: Annotated[float, typer.Option(help="requests a second of one caller; 0: no limit")] = 20,
 ) -> None:
-    """A web page and an HTTP API for trained runs, on this machine alone unless told otherwise."""
+    """Serve trained runs as a web page and an HTTP API, by default to this machine alone."""
     values = dict(locals())
     paths.usable_results(results)
     from medscale.serve.http.start import serve as start

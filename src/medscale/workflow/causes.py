@@ -111,9 +111,9 @@ def _changed_modules(old_digests: list[Any], job: Any, graph: Graph) -> Iterator
         if before.get(module) != now.get(module):
             verb = "has changed"
             if module not in before:
-                verb = f"is used by {script} since"
+                verb = f"is newly used by {script}"
             elif module not in now:
-                verb = f"is used by {script} no more"
+                verb = f"is no longer used by {script}"
             yield f"{_module_path(module)} {verb}"
 
 
