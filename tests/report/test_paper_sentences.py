@@ -92,8 +92,8 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
     counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
     text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
     assert (
-        "of two parallel runs with repeated seeds, one is faster and one is slower than one device "
-        r"by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
+        "of two parallel runs with several replicates, one is faster and one is slower than one "
+        r"device by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
     ) in text
     text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
     assert (
@@ -104,17 +104,25 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
 @pytest.mark.parametrize(
     ("counts", "in_results", "in_conclusion"),
     [
-        ({"faster": 1}, "It is faster (95", "the parallel run with repeated seeds is faster than"),
-        ({"slower": 1}, "It is slower (95", "the parallel run with repeated seeds is slower than"),
+        (
+            {"faster": 1},
+            "It is faster (95",
+            "the parallel run with several replicates is faster than",
+        ),
+        (
+            {"slower": 1},
+            "It is slower (95",
+            "the parallel run with several replicates is slower than",
+        ),
         (
             {},
             "It is not shown to be faster or slower (the 95",
-            "the parallel run with repeated seeds is not shown to be faster or slower than",
+            "the parallel run with several replicates is not shown to be faster or slower than",
         ),
         (
             {"parallel": 2, "unrepeated": 1, "faster": 1},
             "one of them has one seed, and so no interval. The other is faster",
-            "the parallel run with repeated seeds is faster than one device by",
+            "the parallel run with several replicates is faster than one device by",
         ),
         ({"unrepeated": 1}, "; with one seed, it has no", "; with one seed, the speedup has no"),
         (

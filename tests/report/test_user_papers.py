@@ -81,7 +81,7 @@ ABSENT = {
     ),
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",
-        "AMP gain", "mixed precision contain", "repeated seeds",
+        "AMP gain", "mixed precision contain", "several replicates",
         "fully sharded data parallel (FSDP)", "replicates (seeds",
     ),
     "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
