@@ -93,7 +93,8 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
     text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
     assert (
         "of two parallel runs with several replicates, one is faster and one is slower than one "
-        r"device by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not counted."
+        r"device by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not "
+        "counted."
     ) in text
     text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
     assert (
