@@ -61,7 +61,8 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
-    DATASETS.refuse_missing(workflow)
+    DATASETS.ready(workflow)
+    RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)
     record_code(REPORT.chapters, GRAPH)

@@ -30,11 +30,11 @@ from medscale.base.files import read_json, write_csv, write_text
 from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.engine.card_rates import COLUMNS, KEY, SOURCE, TABLE
 from medscale.engine.formats import FORMATS, lacking
 from medscale.engine.plan import is_detector
 from medscale.engine.run import RunSpec
 from medscale.measure.record import in_turns
-from medscale.resources.card_rates import COLUMNS, KEY, TABLE
 
 PAGE = ROOT / "docs" / "gpu.md"
 # Network: the study that trains it, pixels of its input, pixels of its shards.
@@ -104,7 +104,7 @@ def card() -> Row:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "date": datetime.now(UTC).date().isoformat(),
-        "source": "make bench-gpu",
+        "source": SOURCE,
     }
 
 

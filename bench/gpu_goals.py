@@ -17,7 +17,7 @@ import typer
 
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json
-from medscale.resources.card_rates import COLUMNS, KEY
+from medscale.engine.card_rates import COLUMNS, KEY, SOURCE
 
 # Images a second of training in bf16 on one H200, by network, images a step, and way of the engine.
 RATES = {
@@ -82,6 +82,7 @@ def collect(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[dict[str, Any]]
             tables.append(pd.read_csv(folder / "gpu.csv"))
     table = tables[0] if len(tables) == 1 else pd.concat(tables[1:])
     table = table.reindex(columns=list(COLUMNS))  # an older table has fewer
+    table = table[table["source"] == SOURCE]  # a goal compares rates of the same session
     return table.drop_duplicates(list(KEY), keep="last"), list(steps.values())
 
 

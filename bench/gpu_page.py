@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import compress
 
 import pandas as pd
 
@@ -11,8 +12,10 @@ from medscale.engine.formats import FORMATS
 HEAD = """# Measured on GPUs
 
 Images a second of training: medians over rounds in which all ways take turns, with their range.
-`make bench-gpu` measures the card at hand and writes this page and `docs/gpu.csv`; the cost model
-takes the engine's rate from there for cards that it has.
+`make bench-gpu` measures the card at hand and writes this page and `docs/gpu.csv`. For cards in it,
+the cost model takes the engine's rates and the shares of DDP and FSDP; `recipe.compile: auto`
+decides by it whether compiling a network pays. If a card's line names another source than `make
+bench-gpu`, those rows were measured without the engine.
 
 - *engine*: a training as the workflow starts it, on random shards of the published size, with
   loading, augmentation, clipping and statistics. Its energy is that of the whole training.
@@ -62,10 +65,10 @@ def _origin(rows: pd.DataFrame) -> str:
 
 
 def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
-    """Return a row for each batch size, format and way."""
+    """Return a row for each batch size, format and way; columns without a value are left out."""
     heads = ["batch", "format", "way", "images/s (range)", "of graph", "peak MB", "J an image"]
     heads += ["roofline", "gaps", "data", "first step after"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    table = []
     order = {way: place for place, way in enumerate(titles)}
     ordered = rows.assign(
         place=rows["way"].map(order), rank=rows["format"].map(list(FORMATS).index)
@@ -93,8 +96,10 @@ def _table(rows: pd.DataFrame, titles: Mapping[str, str]) -> str:
                 _cell(row["data"], "{:.1%}"),
                 _cell(row["setup_s"], "{:.0f} s"),
             ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        table.append(cells)
+    has_value = [any(cells[place] != NONE for cells in table) for place in range(len(heads))]
+    lines = [heads, ["---"] * len(heads), *table]
+    return "\n".join("| " + " | ".join(compress(cells, has_value)) + " |" for cells in lines)
 
 
 def _cell(value: float, form: str) -> str:

@@ -35,7 +35,7 @@ from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_json, write_text
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.resources.card_rates import TABLE
+from medscale.engine.card_rates import TABLE
 
 DONE = "done"
 LEAST_S = 20.0  # a step is not begun with less time left

@@ -19,7 +19,7 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.models import registry
 from medscale.engine.plan import Model, is_detector
-from medscale.resources import cost
+from medscale.resources import compute
 from medscale.resources.machines import Network
 
 # Of networks whose study finds its classes on disk; the last layer is a small part of any network.
@@ -39,7 +39,7 @@ def main(scale: str = "full") -> None:
             if run_plan.model.name not in rows:
                 classes = len(settings.classes or range(CLASSES))
                 rows[run_plan.model.name] = count(
-                    run_plan.model, cost.pixels(config, run_plan), classes
+                    run_plan.model, compute.pixels(config, run_plan), classes
                 )
     for name, row in rows.items():
         print(

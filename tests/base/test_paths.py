@@ -12,7 +12,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
-from medscale.base.paths import SUMMARY, evaluated_results, refuse_unwritable
+from medscale.base.paths import SUMMARY, evaluated_result, evaluated_results, refuse_unwritable
 
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
@@ -95,6 +95,13 @@ def test_a_result_of_another_scale_is_suggested(tmp_path, monkeypatch, path, mea
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedscaleError, match=rf"does not exist; did you mean {meant}\?"):
         evaluated_results(path)
+
+
+def test_a_folder_of_results_is_answered_with_their_names(tmp_path, monkeypatch):
+    write_json(tmp_path / "results/skin/ddp_2gpu" / SUMMARY, {})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MedscaleError, match="is not a result; similar names among 1 result: res"):
+        evaluated_result("results/skin")
 
 
 def test_another_users_folder_is_refused_with_its_owner(

@@ -171,6 +171,32 @@ def test_a_variant_takes_all_but_its_title_and_shares_the_raw_images():
     assert "other" not in expanded.active
 
 
+def test_another_network_does_not_take_the_options_of_the_one_it_replaces():
+    mine = {"source": {"kind": "folder", "path": "images"}, "model": {"options": {"width": 8}}}
+    other = {"variant_of": "mine", "model": {"name": "resnet18", "options": {"drop_rate": 0.1}}}
+    studies = {
+        "mine": mine,
+        "same": {"variant_of": "mine", "model": {"trained": "last_layer"}},
+        "other": other,
+        "glaucoma": {"model": {"name": "resnet50"}},  # over width 16 of the demo
+    }
+    loaded = config.load(BASE, {"scale": "demo", "studies": studies})
+    assert loaded.study("same").model.options == {"width": 8, "dropout": "auto"}
+    assert loaded.study("other").model.options == {"drop_rate": 0.1}
+    assert loaded.study("glaucoma").model.options == {}
+
+
+def test_a_number_of_epochs_replaces_a_number_of_steps_below_it():
+    studies = {
+        "mine": {"source": {"kind": "folder", "path": "images"}},
+        "short": {"variant_of": "mine", "recipe": {"epochs": 3}},
+        "both": {"variant_of": "mine", "recipe": {"epochs": 3, "steps": 5}},
+    }
+    recipes = {name: config.load(BASE, {"studies": studies}).study(name).recipe for name in studies}
+    assert [recipes[name].steps for name in studies] == [1200, None, 5]
+    assert recipes["short"].epochs == 3
+
+
 def test_a_study_set_to_nothing_is_gone_and_one_can_have_its_own_seeds():
     expanded = config.load(BASE, {"studies": {"melanoma_all": None, "skin": {"seeds": [7]}}})
     assert "melanoma_all" not in expanded.studies

@@ -212,6 +212,18 @@ def test_a_file_from_windows_is_read(tmp_path):
             ["studies.skin.split: train + val + test must be 1"],
         ),
         (
+            "{only: [mine], studies: {mine: {like: mina}}}",
+            ["studies.mine.like: there is no study 'mina'; name a study that exists"],
+        ),
+        (
+            "studies: {skin: {title: 2024-01-01}}",
+            ["studies.skin.title: must be text (found 2024-01-01); text that looks like a date"],
+        ),
+        (
+            "studies: {skin: {split: {train: 70%}}}",
+            ["studies.skin.split.train: must be a number (found '70%'); a share between 0 and 1"],
+        ),
+        (
             "studies: {a: {like: b}, b: {like: a}}",
             [
                 "studies.a.like is 'b', which itself inherits from a; give one",
@@ -228,6 +240,11 @@ def test_a_file_from_windows_is_read(tmp_path):
         (
             "studies: {dermatology: {benchmarks: {export: {formats: [fp8]}}}}",
             ["studies.dermatology.benchmarks.export.formats: 'fp8' is unknown"],
+        ),
+        (
+            "studies: {dermatology: {benchmarks: {export: {formats: [fp16]}, inference: "
+            "{ways: [eager, onnx, int8]}}}}",
+            ["studies.dermatology.benchmarks.inference.ways: int8 is not exported: add it to"],
         ),
         ('only: "skin, melanoma,"', []),
     ],

@@ -416,6 +416,7 @@ def test_links_pipes_and_strange_names(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a/broken.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "a/loop").symlink_to(tmp_path)
+    (tmp_path / "b/self.png").symlink_to("self.png")
     os.mkfifo(tmp_path / "b/pipe.png")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/b/\xff.png")).write_bytes(b"x")
     inventory = folder(tmp_path)
@@ -424,5 +425,6 @@ def test_links_pipes_and_strange_names(tmp_path: Path) -> None:
         "a/broken.png": "not a regular file",
         "a/loop": "not a regular file",
         "b/pipe.png": "not a regular file",
+        "b/self.png": "not a regular file",
         "b/\\xff.png": "name is not UTF-8",
     }

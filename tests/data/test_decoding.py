@@ -174,13 +174,38 @@ def test_packed_bits_may_be_differences_of_neighbours() -> None:
     check(tiff(samples, photometric="rgb", compression="packbits", predictor=True), samples)
 
 
-def test_a_tiff_that_lost_a_strip_is_truncated() -> None:
-    samples = smooth(1, 40, 40, 3, 16)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_that_lost_a_strip_is_truncated(bits: int) -> None:
+    samples = smooth(1, 40, 40, 3, bits)
     data = tiff(np.moveaxis(samples, 2, 0), photometric="rgb", planarconfig="separate")
     at = data.index(samples[..., 2].tobytes())
     with pytest.raises(Unreadable, match="strips") as caught:
         decode(data[: at + 100])
     assert caught.value.reason == TRUNCATED
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+def test_damage_within_compressed_samples_is_found(compression: str) -> None:
+    data = bytearray(tiff(smooth(1, 60, 60, 3, 8), photometric="rgb", compression=compression))
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    with pytest.raises(Unreadable, match="damaged"):
+        decode(bytes(data))
+
+
+def test_a_tiff_that_lost_its_palette_is_refused() -> None:
+    samples, palette = smooth(1, 40, 40, 1, 8)[..., 0], np.zeros((3, 256), np.uint16)
+    data = tiff(samples, photometric="palette", colormap=palette)
+    tag = (320).to_bytes(2, "little") + (3).to_bytes(2, "little")  # ColorMap of 16-bit numbers
+    assert data.count(tag) == 1
+    with pytest.raises(Unreadable, match="lacks its palette"):
+        decode(data.replace(tag, (65000).to_bytes(2, "little") + tag[2:]))
+
+
+def test_a_bilevel_bigtiff_is_black_and_white() -> None:
+    samples = smooth(1, 40, 40, 1, 8)[..., 0] > 127
+    data = tiff(samples, container="<+", photometric="minisblack")
+    check(data, np.repeat(samples[..., None] * np.uint8(255), 3, axis=2))
 
 
 def jpeg_tiff(pixels: np.ndarray, writer: str) -> bytes:

@@ -78,6 +78,36 @@ def test_a_table_may_lie_above_the_folder_and_name_paths_from_there(tmp_path: Pa
     assert rows["split_published"].tolist() == ["train"] * 4
 
 
+@pytest.mark.parametrize("folder", ["", "lists/", "CheXpert/"])
+def test_paths_may_begin_in_the_raw_folder_or_the_folder_above(tmp_path: Path, folder: str) -> None:
+    root = tmp_path / "CheXpert"
+    class_tree(root, {"a": 2, "b": 2})
+    start = {"": "CheXpert/", "lists/": "", "CheXpert/": "CheXpert/"}[folder]
+    paths = [f"{start}{label}/{n}.png" for label in "ab" for n in range(2)]
+    (root / folder).mkdir(exist_ok=True)
+    lines = ["path,label", *(f"{path},{7 + number % 2}" for number, path in enumerate(paths))]
+    (root / folder / "train.csv").write_text("\n".join(lines))
+    inventory = listed(root, table=f"{folder}train.csv")
+    assert inventory.rows["path"].tolist() == ["a/0.png", "a/1.png", "b/0.png", "b/1.png"]
+    assert inventory.rows["label"].tolist() == ["7", "8", "7", "8"]
+
+
+def test_paths_may_go_up(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    paths = [f"../{label}/{n}.png" for label in "ab" for n in range(2)]
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/all.csv").write_text("\n".join(["path", *paths]))
+    assert listed(tmp_path, table="lists/all.csv").rows["label"].tolist() == ["a", "a", "b", "b"]
+
+
+def test_an_empty_name_is_not_the_tables_folder(tmp_path: Path) -> None:
+    for patient in range(4):
+        write(tmp_path / f"data/P{patient}/0.png", patient + 1)
+    lines = ["path,label", *(f"P{patient},{'ab'[patient % 2]}" for patient in range(4)), ",a"]
+    (tmp_path / "data/all.csv").write_text("\n".join(lines))
+    assert listed(tmp_path, table="data/all.csv").rows["label"].tolist() == ["a", "b", "a", "b"]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -265,6 +295,21 @@ def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
     (note,) = listed(tmp_path).notes
     assert note.startswith("'Unlabeled' is read as a class; name the study's classes with")
     assert not listed(tmp_path, ["a", "b"]).notes
+
+
+def test_uncertain_labels_are_named_whatever_gives_the_labels(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",1.0,x", ",0.0,x", ",-1.0,x"], "path,Pneumonia,other")
+    (note,) = listed(root, label="Pneumonia").notes
+    assert note.startswith("'-1.0' is read as a class; name the study's classes with")
+
+
+def test_spellings_of_labels_without_images_are_refused_too(tmp_path: Path) -> None:
+    """Otherwise an image's label depends on whether another image could be listed."""
+    root = labelled(tmp_path, [",a", ",b"])
+    with (root / "index.csv").open("a") as file:
+        file.write("images/absent.png,A\n")
+    with pytest.raises(MedscaleError, match="'A', 'a' differ only by"):
+        listed(root)
 
 
 def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:

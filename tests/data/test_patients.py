@@ -116,6 +116,29 @@ def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
     assert (summary["patients"]["state"], summary["patients"]["patients"]) == ("partly", 3)
 
 
+@pytest.mark.parametrize(
+    ("path", "folders", "example", "further"),
+    [
+        ("{label}/p{n}/{k}.png", 6, "p0", ""),
+        ("{label}/p{n}/study1/{k}.png", 6, "p0", ""),  # as CheXpert
+        ("{label}/p{n}/s{n}{k}/1.png", 12, "s00", "the 6 folders above, such as p0"),  # as MIMIC
+    ],
+)
+def test_folders_of_patients_are_noticed_at_their_level(
+    tmp_path: Path, path: str, folders: int, example: str, further: str
+) -> None:
+    for number in range(6):
+        for copy in range(2):
+            name = path.format(label="xy"[number % 2], n=number, k=copy)
+            write(tmp_path / name, 2 * number + copy + 1)
+    (note,) = inventory_of(tmp_path).patient_notes
+    assert note.startswith(f"12 images are in {folders} folders such as {example}: are these")
+    assert further in note
+    assert ("folders above" in note) == bool(further)
+    expression = note.rpartition("'")[0].rpartition("'")[2]
+    assert inventory_of(tmp_path, expression).rows["group"].nunique() == 6
+
+
 PEOPLE = ("anna", "berta", "carl", "dora")
 
 

@@ -654,11 +654,11 @@ def test_mistakes_are_reported_before_anything_is_trained(monkeypatch):
         load(ROOT / "config.yaml", {"studies": {"glaucoma": {"model": {"name": "yolov8n"}}}})
     run_plan = plan(configured(), "glaucoma", "ddp_2cpu_yolov8n", 1)
     monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    [finding] = _models([run_plan])
+    [finding] = _models(configured(), [run_plan])
     assert finding.level == "error"
     assert "ultralytics, which is not installed" in finding.text
     monkeypatch.setattr(extras, "find_spec", lambda name: object())
-    [finding] = _models([run_plan])
+    [finding] = _models(configured(), [run_plan])
     assert finding.level == "ok"
     for run in ("fsdp_2cpu_yolov8n", "mp_2cpu_yolov8n", "ddp_mp_4gpu_yolov8n"):
         with pytest.raises(MedscaleError, match="detection runs are serial or ddp"):

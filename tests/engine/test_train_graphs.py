@@ -885,21 +885,25 @@ def test_units_of_fsdp_hold_every_large_block_once():
 
 
 def test_compilation_pays_for_long_runs_of_measured_networks():
-    def decided(run, images, side=224, study="glaucoma"):
-        run_plan = plan(load(ROOT / "config.yaml"), study, run, 1)
-        return compiling.pays(run_plan, images, side)
+    def decided(run, images, side=224, number_format="bf16", card="NVIDIA H200"):
+        run_plan = plan(load(ROOT / "config.yaml"), "glaucoma", run, 1)
+        return compiling.pays(run_plan, images, side, card, number_format)
 
+    # docs/gpu.csv: 5,778 and 8,182 images/s, and 4 and 48 s until the first step.
     pays, reason = decided("serial_amp_1gpu", 10_000_000)
     assert pays
-    assert reason == "it saves 509 s and takes 48 s by the figures of one H200"
+    assert reason == (
+        "it saves 509 s and takes 44 s, as measured with a plain loop on the NVIDIA H200"
+        " (docs/gpu.csv)"
+    )
     assert not decided("serial_amp_1gpu", 20 * 8621)[0], "it takes longer than it saves"
     assert not decided("serial_amp_1gpu", 10_000_000, side=64)[0], "small images are fast"
     assert not decided("ddp_amp_16gpu", 10_000_000)[0], "devices share the images"
-    assert decided("serial_1gpu", 10**9) == (
+    assert "on the NVIDIA H200" in decided("serial_amp_1gpu", 10_000_000, card="NVIDIA L4")[1]
+    assert decided("serial_1gpu", 10**9, number_format="fp32") == (
         False,
-        "there are no figures for medical_cnn without mixed precision",
+        "docs/gpu.csv has no compiled medical_cnn in fp32",
     )
-    assert not decided("serial_amp_1cpu", 10**9)[0]
 
 
 def test_compiled_code_is_kept_beside_the_replicates_of_a_run(tmp_path, monkeypatch):

@@ -71,6 +71,7 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     assert reference.referenced_sop_class_uid == source.SOPClassUID
     texts = report.to_json()
     assert "run glaucoma/serial_1cpu" in texts
+    assert f"calibration of probabilities: {expected.calibration}" in texts
     assert medscale.load(result).weights[0].sha256 in texts
     assert "Trained as demo: synthetic images" in texts
     (scheme,) = report.CodingSchemeIdentificationSequence

@@ -22,6 +22,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import main as cli
 from medscale.exchange.hugging_face import LINES, publish
+from medscale.serve.calibration import SENTENCES
 from medscale.serve.predict import Box, Prediction
 
 EXAMPLE = re.compile(r"```python\n(.*?)```", re.DOTALL)
@@ -86,6 +87,8 @@ def test_the_example_of_the_card_runs_and_predicts_as_the_result(
     monkeypatch.chdir(tmp_path / "model")
     exec(compile(code, "README.md", "exec"), {})
     expected = medscale.load(result).predict("image.png")
+    text = (tmp_path / "model" / "README.md").read_text()
+    assert f"{SENTENCES[expected.calibration]}\n`predict(image, calibrated=False)`" in text
     output = capsys.readouterr().out.splitlines()
     assert output[0] == expected.label
     assert output[1:] == [f"{p:.3f} {name}" for name, p in expected.probabilities.items()]

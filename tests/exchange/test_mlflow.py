@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -84,6 +85,15 @@ def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypa
             exchange.track([result], store)
     assert [run.info.status for run in runs(store)] == ["RUNNING"]
     assert exchange.track([result], store) == (2, 0)
+    assert [run.info.status for run in runs(store)] == ["FINISHED"] * 2
+
+
+def test_calls_at_the_same_time_take_turns(result: Path, tmp_path: Path) -> None:
+    store = tmp_path / "mlruns"
+    (store / exchange.TRASH).mkdir(parents=True)
+    with ThreadPoolExecutor(2) as threads:
+        numbers = list(threads.map(lambda _: exchange.track([result], store), range(2)))
+    assert sorted(numbers) == [(0, 2), (2, 0)]
     assert [run.info.status for run in runs(store)] == ["FINISHED"] * 2
 
 

@@ -22,9 +22,9 @@ from medscale.base.files import read_json, write_json
 from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.engine.compiling import FIGURES
-from medscale.resources import card_rates, cost
-from medscale.resources.card_rates import COLUMNS
+from medscale.engine import card_rates
+from medscale.engine.card_rates import COLUMNS, SOURCE
+from medscale.resources import compute, cost
 from training_runs import ROOT
 from waiting import until
 
@@ -42,12 +42,12 @@ SEEN = (
 )
 
 
-def rows(card: str = "NVIDIA H200") -> pd.DataFrame:
+def rows(card: str = "NVIDIA H200", source: str = SOURCE) -> pd.DataFrame:
     about = {"card": card, "torch": "2.11.0", "cuda": "13.0", "date": "2026-11-26", "size": 224}
     names = ("network", "batch", "format", "way", "images_per_second")
     table = pd.DataFrame([about | dict(zip(names, row, strict=True)) for row in SEEN])
     table["low"] = table["high"] = table["images_per_second"]
-    return table.assign(rounds=1, source="a hand measurement").reindex(columns=list(COLUMNS))
+    return table.assign(rounds=1, source=source).reindex(columns=list(COLUMNS))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_page_says_where_rates_are_from_and_what_was_not_measured(table: Pat
     gpu.save(failed, table)
     text = page(pd.read_csv(table), gpu.TITLES)
     assert "## NVIDIA H200" in text
-    assert "PyTorch 2.11.0, CUDA 13.0; 2026-11-26; a hand measurement" in text
+    assert "PyTorch 2.11.0, CUDA 13.0; 2026-11-26; make bench-gpu" in text
     assert "| 32 | bf16 | engine | 1,136 | 0.20 |" in text  # of the plain loop's graph
     assert "| 32 | fp32 | plain loop, whole step as a CUDA graph | 1,832 | 1.00 |" in text
     assert "| Lightning | – (absent) |" in text
@@ -106,7 +106,7 @@ def test_every_cell_of_the_engine_has_a_plan_or_says_why_not():
         assert run_plan.recipe.tf32 == (name == "tf32")
         assert run_plan.recipe.epochs == gpu.EPOCHS
         assert run_plan.model.pretrained is None
-        assert cost.pixels(load(ROOT / "config.yaml"), run_plan) == size
+        assert compute.pixels(load(ROOT / "config.yaml"), run_plan) == size
     assert set(gpu.TITLES) == {*gpu.ENGINE, *WAYS}
 
 
@@ -287,6 +287,11 @@ def test_goals_are_met_missed_or_not_measured(table: Path, tmp_path: Path):
     text = gpu_goals.text(*gpu_goals.collect([tmp_path]))
     assert "| medical_cnn, 32 a step: images/s | ≥ 4,125 | 1,136 | missed |" in text
     assert text.count("| 41 | met |") == 1, "the published run was on the other card"
+    gpu.save(rows(source="plain loops by hand"), table)
+    assert "no rates" not in gpu_goals.text(*gpu_goals.collect([tmp_path]))
+    table.unlink()
+    gpu.save(rows(source="plain loops by hand"), table)
+    assert "no rates" in gpu_goals.text(*gpu_goals.collect([tmp_path])), "of no session"
     with pytest.raises(MedscaleError, match=r"has no session.json"):
         gpu_goals.collect([tmp_path / "none"])
 
@@ -297,26 +302,20 @@ def test_waiting_for_batches_is_measured_after_the_first_epoch():
     assert gpu.waiting(history.head(1)) == pytest.approx(2 / 3)
 
 
-def test_figures_of_compilation_are_those_of_the_table():
-    """Once `make bench-gpu` has measured the engine, `engine/compiling.py` has its figures."""
-    if not card_rates.TABLE.is_file():
-        pytest.skip("no card has been measured yet")
-    table = pd.read_csv(card_rates.TABLE).query("format == 'bf16' and card == 'NVIDIA H200'")
-    table = table.set_index(["network", "batch", "way"])["images_per_second"].dropna()
-    for network, figures in FIGURES.items():
-        for figure in figures:
-            for way, rate in (("engine", figure.captured), ("engine_compiled", figure.compiled)):
-                if (network, figure.batch, way) in table.index:
-                    assert rate == pytest.approx(table[network, figure.batch, way], rel=0.1)
-
-
 def test_kernels_that_overlap_are_counted_once():
     assert covered([(0, 2), (1, 3), (5, 6)]) == 4
     assert covered([]) == 0
 
 
-def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, monkeypatch):
-    monkeypatch.setattr(cost, "rate_of", lambda *key: card_rates.rate(*key, table))
+@pytest.fixture
+def measured(table: Path, monkeypatch) -> Path:
+    """Return the path of a table that the cost model reads in place of docs/gpu.csv."""
+    monkeypatch.setattr(card_rates, "TABLE", table)
+    card_rates._rates.cache_clear()
+    return table
+
+
+def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(measured: Path):
     config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
     run_plan = plan(config, "skin", "serial_amp_1gpu", 1)
     assert cost.images_per_second(config, run_plan) == pytest.approx(1012)
@@ -329,6 +328,46 @@ def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(table: Path, 
     assert "as measured" not in cost.estimate(config, fp32).note, "fp32 was not measured"
     a100 = load(ROOT / "config.yaml")
     assert "as measured" not in cost.estimate(a100, run_plan).note
+
+
+def test_the_cost_model_takes_shares_of_a_card_that_was_measured(measured: Path):
+    config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
+    resnet = plan(config, "melanoma_all", "serial_amp_1gpu", 1)
+    # Measured in bf16 are medical_cnn and B3; ResNet-50 gets the median of their shares.
+    shares = [
+        3 * (net.gflops / 989e3 + 2 * 2 * net.activations_m / 4800e3) * rate / net.share
+        for net, rate in (
+            (config.cost.networks["medical_cnn"], 1136),
+            (config.cost.networks["efficientnet_b3"], 1012),
+        )
+    ]
+    assert compute.device_share(config, resnet) == pytest.approx(sum(shares) / 2)
+    a100 = load(ROOT / "config.yaml")
+    assert compute.device_share(a100, resnet) == a100.cost.devices["a100"].share
+    ddp = plan(config, "glaucoma", "ddp_amp_4gpu", 1)
+    assert compute.strategy_share(config, ddp) == config.cost.strategies["ddp"].share
+    row = rows().iloc[:1].assign(way="engine_ddp", images_per_second=1009.0)
+    gpu.save(row, measured)
+    card_rates._rates.cache_clear()
+    assert compute.strategy_share(config, ddp) == pytest.approx(1009 / 1136)
+    one = plan(config, "glaucoma", "ddp_amp_1gpu", 1)
+    assert cost.images_per_second(config, one) == pytest.approx(1009), "on one card, too"
+
+
+def test_compilation_is_decided_by_the_engines_figures_of_the_card(measured: Path):
+    def figures() -> card_rates.Compilation:
+        card_rates._rates.cache_clear()
+        return card_rates.compilation("NVIDIA L4", "medical_cnn", "bf16", 32)
+
+    assert figures() is None, "no row says how long compiling takes"
+    loops = rows().query("network == 'medical_cnn' and format == 'bf16' and way != 'engine'")
+    gpu.save(loops.assign(setup_s=loops["way"].map({"graph": 4, "compiled_graph": 48})), measured)
+    assert figures()[:2] == ("NVIDIA H200", "graph"), "another card's plain loop"
+    assert figures().seconds == 44
+    ours = rows("NVIDIA L4").iloc[[0, 0]].assign(way=["engine", "engine_compiled"])
+    gpu.save(ours.assign(images_per_second=[500, 700], setup_s=[10, 90]), measured)
+    assert figures()[:2] == ("NVIDIA L4", "engine")
+    assert figures().seconds == 80
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

@@ -54,7 +54,9 @@ def test_the_chapter_has_each_run_pooled_and_by_fold(folder: Path) -> None:
     assert table["run"].tolist() == [run for run in RUNS for _ in range(2)]
     summary = read_json(folder / "results" / STUDY / RUNS[0] / "summary.json")
     (row,) = table[(table["run"] == RUNS[0]) & (table["metric"] == "accuracy")].to_dict("records")
-    assert row["pooled_mean"] == summary["metrics"]["test"]["accuracy"]["mean"]
+    # pandas 3.0 misses the last digit of some numbers in a CSV file
+    mean = summary["metrics"]["test"]["accuracy"]["mean"]
+    assert row["pooled_mean"] == pytest.approx(mean, rel=1e-12)
     values = [row[f"fold_{fold}"] for fold in range(1, 5)]
     assert row["folds_mean"] == pytest.approx(sum(values) / 4)
     assert row["folds_low"] < row["folds_mean"] < row["folds_high"]

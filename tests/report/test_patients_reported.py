@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.table import Table
 
@@ -12,7 +13,7 @@ from medscale.base.files import read_json, write_json, write_parquet
 from medscale.data import patients
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.summary import summarise
-from medscale.report.datasheet.make import make
+from medscale.report.datasheet.make import make, metadata_columns
 from medscale.report.names import OVER
 from medscale.report.paper.facts import scope
 from medscale.report.result.card import model_card
@@ -78,6 +79,22 @@ def test_reports_say_whether_patients_are_known(
     audit = read_json(tmp_path / "audit.json")
     assert f"- Patients: {patients.sentence(audit['patients'])}" in sheet
     assert divided in sheet
+
+
+@pytest.mark.parametrize(
+    "origin", ["column Patient ID of Data_Entry.csv", "the expression ^p", None]
+)
+def test_columns_that_identify_patients_are_no_metadata(origin: str | None) -> None:
+    """The datasheet and the crate print the values of metadata."""
+    columns = ["id", "path", "label", "Patient ID", "MRN", "lesion_id", "age", "view"]
+    index = pd.DataFrame(columns=columns)
+    assert metadata_columns(index, {"patients": {"from": origin}}) == ["age", "view"]
+
+
+def test_a_column_that_the_user_names_as_the_patient_is_no_metadata() -> None:
+    index = pd.DataFrame(columns=["id", "code", "age"])
+    origin = {"patients": {"from": "column code of list.csv"}}
+    assert metadata_columns(index, origin) == ["age"]
 
 
 def test_averages_leave_out_a_class_with_too_few_groups(tmp_path: Path) -> None:

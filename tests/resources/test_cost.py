@@ -11,7 +11,7 @@ from medscale.base.files import write_json
 from medscale.config.configuration import Config, load
 from medscale.config.planning import plan
 from medscale.engine.plan import RunPlan
-from medscale.resources import cost
+from medscale.resources import compute, cost
 
 ROOT = Path(__file__).parents[2]
 # Images a second of the demo's serial runs on one core of an AMD EPYC (Zen 4), PyTorch 2.14.
@@ -194,7 +194,7 @@ def test_counts_of_networks_are_what_the_configuration_says(full: Config, demo: 
         run_plan = of(config, name)
         counts = count(
             run_plan.model,
-            cost.pixels(config, run_plan),
+            compute.pixels(config, run_plan),
             len(config.study(run_plan.study).classes or range(35)),
         )
         row = config.cost.networks[run_plan.model.name]
@@ -207,7 +207,7 @@ def test_a_narrower_network_costs_less(full: Config) -> None:
 
     run_plan = of(full, "glaucoma/serial_1cpu")
     narrow = run_plan.model.model_copy(update={"options": run_plan.model.options | {"width": 16}})
-    scaled = cost.network(full, run_plan.model_copy(update={"model": narrow}))
-    counts = count(narrow, cost.pixels(full, run_plan), 2)
+    scaled = compute.network(full, run_plan.model_copy(update={"model": narrow}))
+    counts = count(narrow, compute.pixels(full, run_plan), 2)
     for key in ("gflops", "activations_m", "parameters_m"):
         assert getattr(scaled, key) == pytest.approx(getattr(counts, key), rel=0.2), key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 import torch
@@ -36,8 +38,8 @@ from medscale.measure.record import Marks, write
 from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.report.writer import write_chapter
 from medscale.serve import bundle, export, runtime
-from medscale.serve.export_command import default_name
-from medscale.serve.formats.format import inputs_of
+from medscale.serve.export_command import _random_colours, default_name
+from medscale.serve.formats.format import description, inputs_of
 from medscale.serve.formats.registry import FORMATS
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +51,11 @@ STUDY = {
     "preprocess": {"size": SIZE},
 }
 MARKS = Marks(synthetic=True, stand_in=False, scale="demo")
+
+
+def described(file: Path) -> dict[str, object]:
+    """Return the description inside an exported file."""
+    return json.loads(description(onnx.load(file)))
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +134,7 @@ def test_a_file_says_what_the_predictor_says_for_any_number_of_images(exported_s
             exported_study.pixels[:count], exported_study.features[:count]
         )
         np.testing.assert_allclose(eager, expected[:count], atol=1e-5)
-    about = runtime.description(exported_study.whole)
+    about = described(exported_study.whole)
     assert about["preprocess"]["size"] == SIZE
     assert about["classes"] == ["a", "b", "c"]
     assert about["metadata"][0]["column"] == "age"
@@ -147,7 +154,7 @@ def test_half_and_int8_are_smaller_near_and_say_the_same_of_themselves(
             runtime.onnx(file)(exported_study.pixels, exported_study.features) - expected
         ).max()
         assert 0 < distance < near, name
-        assert runtime.description(file) == runtime.description(exported_study.whole)
+        assert described(file) == described(exported_study.whole)
     weights = (tmp_path / "int8.onnx").read_bytes()
     assert b"QuantizeLinear" in weights
     with pytest.raises(MedscaleError, match="needs images to calibrate on"):
@@ -167,6 +174,14 @@ def test_an_unavailable_runtime_is_reported(exported_study, tmp_path: Path) -> N
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(MedscaleError, match="cannot be run by ONNX Runtime"):
         runtime.onnx(tmp_path / "x.onnx")
+
+
+def test_images_without_a_folder_are_smooth_and_differ() -> None:
+    """Of white noise, networks give probabilities of 0 and 1, whatever the file computes."""
+    images = _random_colours(8, 40, 50).astype(float)
+    assert images.shape == (8, 40, 50, 3)
+    assert np.abs(np.diff(images, axis=2)).mean() < 5 < images.std(axis=(1, 2)).mean()
+    assert images.mean(axis=(1, 2, 3)).std() > 20
 
 
 def test_the_name_of_a_file_repeats_no_ending() -> None:

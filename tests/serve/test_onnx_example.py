@@ -38,7 +38,7 @@ STEPS = {
 
 def exported(folder: Path, steps: dict[str, object]) -> Predictor:
     """Export a result whose images are preprocessed by these steps as network.onnx."""
-    result = make_result(folder / "made" / "serial_1cpu", "serial_1cpu", CLASSES, 1, [], None)
+    result = make_result(folder / "made" / "serial_1cpu", "serial_1cpu", CLASSES, 1, [], 1.5)
     record = read_json(result / INFERENCE)
     record["preprocess"] |= steps
     write_json(result / INFERENCE, record)
@@ -70,7 +70,9 @@ def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path)
         image.convert("L" if name == "grey" else "RGB").save(path)
         command = [sys.executable, "-I", "-c", ALONE, EXAMPLE, tmp_path / "network.onnx", path]
         process = subprocess.run(command, capture_output=True, text=True, check=True)
-        expected = predictor.predict(path).probabilities
+        prediction = predictor.predict(path)
+        assert prediction.calibration == "temperature"
+        expected = prediction.probabilities
         printed = json.loads(process.stdout)
         assert list(printed) == list(expected)
         np.testing.assert_allclose(list(printed.values()), list(expected.values()), atol=1e-4)

@@ -63,12 +63,14 @@ def test_it_predicts_as_the_package_does(service: Service, folder: Path) -> None
         images = [picture(seed=seed) for seed in range(3)]
         answer = service.post(*images, model=f"made/{run}").json()
         predictor = medscale.load(folder / "results" / "made" / run, device="cpu")
-        expected = predictor.predict(images, calibrated=run == "ddp_2cpu")
+        expected = predictor.predict(images)
         assert [result["number"] for result in answer["results"]] == [1, 2, 3]
         for result, prediction in zip(answer["results"], expected, strict=True):
             assert result["label"] == prediction.label
             assert result["probabilities"] == pytest.approx(prediction.probabilities, abs=1e-6)
-        assert answer["calibration"]["calibrated"] == (run == "ddp_2cpu")
+        method = expected[0].calibration
+        assert method == ("temperature" if run == "ddp_2cpu" else "none")
+        assert answer["calibration"]["method"] == method
         assert "synthetic" in answer["mark"]
         assert "not a medical device" in answer["notice"]
 
@@ -82,7 +84,7 @@ def test_models_are_named_with_what_they_take(service: Service) -> None:
     assert second["name"] == "made: serial, 1 CPU"
     assert ensemble["name"] == "Made of random weights: ensemble of 2 runs"
     assert first_prediction["calibration"]["temperature"] == 1.5
-    assert "about 80 %" in first_prediction["calibration"]["says"]
+    assert "about 80 %" in first_prediction["calibration"]["meaning"]
     assert first_prediction["examples"] == [
         "/static/examples/skin-1.jpg",
         "/static/examples/skin-2.jpg",
@@ -107,9 +109,14 @@ def test_thresholds_decide_as_before_calibration(service: Service, folder: Path)
         for change, positive in ((-1e-4, True), (1e-4, False)):
             limit = {"label": name, "threshold": probability + change}
             changed_model = Model.model_validate(model | {"operating": [point | limit]})
-            decided = decisions(calibrated.probabilities, changed_model)
-            assert decided is not None
-            assert decided[0].positive is positive
+            for prediction, temperature in ((calibrated, 1.5), (raw, None)):
+                decided = decisions(prediction.probabilities, changed_model, temperature)
+                assert decided is not None
+                assert decided[0].positive is positive
+    answer = service.post(picture(), model="made/ddp_2cpu", calibrated=False).json()
+    assert answer["calibration"]["method"] == "none"
+    assert answer["results"][0]["probabilities"] == pytest.approx(raw.probabilities, abs=1e-6)
+    assert answer["results"][0]["decisions"] == result["decisions"]
 
 
 def test_every_kind_with_synthetic_images_has_small_examples() -> None:
@@ -122,9 +129,10 @@ def test_every_kind_with_synthetic_images_has_small_examples() -> None:
 
 def test_an_ensemble_is_the_mean_of_its_members(service: Service) -> None:
     def probabilities(model: str) -> np.ndarray:
-        result = service.post(picture(), model=model).json()["results"][0]
+        result = service.post(picture(), model=model, calibrated=False).json()["results"][0]
         return np.array([result["probabilities"][name] for name in CLASSES])
 
+    # One member has a temperature and the other none, so none is used for the mean.
     members = [probabilities(f"made/{run}") for run in ("ddp_2cpu", "serial_1cpu")]
     assert not np.allclose(*members, atol=1e-3)
     np.testing.assert_allclose(probabilities("made/ensemble"), np.mean(members, 0), atol=1e-6)
@@ -150,7 +158,7 @@ def test_metadata_count_and_come_from_dicom_headers_too(service: Service) -> Non
 
 def test_a_heat_map_lies_over_what_the_network_saw(service: Service) -> None:
     result = service.post(picture((320, 200)), explain=True, preview=True).json()["results"][0]
-    assert result["seen"] == {
+    assert result["region"] == {
         "x": 85.0,
         "y": 25.0,
         "width": 150.0,
@@ -257,10 +265,14 @@ def test_other_requests_are_refused_with_what_to_do(service: Service) -> None:
             caller.post("/v1/predict", content=iter([hostile.END]), headers=kind).status_code == 411
         )
         assert caller.get("/v1/predict").status_code == 405
-        assert caller.get("/nothing").json()["status"] == 404
+        assert caller.get("/v1/predict").headers["Allow"] == "POST"
+        assert "/docs" in caller.get("/nothing").json()["detail"]
         assert caller.get("/static/../app.py").status_code == 404
         assert caller.get("/static/%2e%2e/app.py").status_code == 404
-        assert caller.get("/", headers={"Host": "attacker.example"}).status_code == 400
+        other = caller.get("/", headers={"Host": "attacker.example"})
+        assert other.status_code == 400
+        assert "--name" in other.json()["detail"]
+        assert caller.get("/", headers={"Host": "LOCALHOST:1"}).status_code == 200
         assert caller.get("/v1/models", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
     answer = service.post(picture(), model="made/unknown")
     assert answer.status_code == 404
@@ -374,6 +386,9 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
         serve(options | {"workers": 0}, print)
     with pytest.raises(MedscaleError, match="--proxy: value is not a valid"):
         serve(options | {"proxies": ("*",)}, print)
+    for name in ("https://scan.example.org", "scan.example.org:443", "*"):
+        with pytest.raises(MedscaleError, match=r"--name: .* is no host name; write it without"):
+            serve(options | {"hosts": (name,)}, print)
     with pytest.raises(MedscaleError, match="address of this machine with --host"):
         server.listen(Settings(results=(tmp_path,), host="192.0.2.1"))
     listener = server.listen(Settings(results=(tmp_path,), port=0))
@@ -407,8 +422,7 @@ def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mo
     with pytest.raises(MedscaleError, match="chmod 600"):
         serve(options | {"key_file": key}, print)
     key.chmod(0o400)
-    with pytest.raises(MedscaleError, match="not a result"):
-        serve(options | {"key_file": key}, print)
+    assert start._read_key(key).get_secret_value() == "k" * 32
 
 
 def test_a_key_file_of_another_user_is_refused(

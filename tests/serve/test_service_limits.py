@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -190,13 +191,24 @@ def test_faults_are_reported_without_internal_details() -> None:
     asyncio.run(main())
 
 
+def test_a_word_that_is_a_number_may_be_sent_as_a_number() -> None:
+    async def main() -> None:
+        async with client(stub_service()) as caller:
+            for grade, status in ((2, 200), ("2", 200), (3, 422), (2.5, 422), (True, 422)):
+                data = {"metadata": json.dumps({"grade": grade})}
+                answer = await caller.post("/v1/predict", files=upload(), data=data)
+                assert answer.status_code == status, grade
+
+    asyncio.run(main())
+
+
 def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
     async def main() -> None:
         async with client(stub_service()) as caller:
             for metadata in (
-                r'{"sex": "\ud800"}',
+                r'{"grade": "\ud800"}',
                 r'{"\udfff": 1}',
-                r'{"sex": {"a": ["\ud800"]}}',
+                r'{"grade": {"a": ["\ud800"]}}',
                 '{"age": 1' + "0" * 400 + "}",
                 '{"age": 1' + "0" * 5000 + "}",
                 '{"age": NaN}',

@@ -155,4 +155,5 @@ def test_two_hundred_callers_where_there_is_room_for_fifty(results: Path, tmp_pa
         limits = "at most 50 images and 100 requests a second"
         print(f"\n200 callers, 20 s, {limits}: {figures.summary_line(20)}")
         assert not figures.errors
-        assert set(figures.statuses) == {200, *LIMITS}
+        # All come from one address, whose share of the room ends before the room does (503).
+        assert set(figures.statuses) == {200, 429}

@@ -352,6 +352,7 @@ def test_the_answer_is_a_file_for_programs_and_for_spreadsheets(
     shares = {name: float(row[f"p_{name}"]) for name in ODD}
     assert shares == pytest.approx(expected["probabilities"])
     assert "synthetic" in row["mark"]
+    assert row["calibration"] == "none"
     assert damaged["path"] == "damaged.jpg"
     assert "not an image" in damaged["error"]
     answer = json.loads(downloaded(page, "JSON"))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_trees import class_tree
+from medscale.workflow import raw_folder
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import examine
@@ -122,6 +123,7 @@ def test_an_image_deep_below_or_edited_in_place_makes_the_index_again(tmp_path: 
     states.append(datasets.raw_state(study))
     image.unlink()
     (image.parent / "loop").symlink_to(tmp_path / "raw")
+    (image.parent / "self").symlink_to("self")
     states.append(datasets.raw_state(study))
     assert len(set(states)) == 4
     assert datasets.raw_state(study) == states[-1]
@@ -151,3 +153,60 @@ def test_the_check_names_a_missing_file_of_weights(tmp_path: Path) -> None:
     )
     (tmp_path / "weights.safetensors").touch()
     assert "weights" not in [finding.subject for finding in examine(Graph(changes))]
+
+
+def test_new_times_of_equal_files_make_no_index_again(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 3, "b": 3})
+    (tmp_path / "raw" / "index.csv").write_text("path,label\na/0.png,a\n")
+    datasets, study = Datasets(graph(tmp_path / "raw", {})), SimpleNamespace(study="mine")
+    job = SimpleNamespace(rule=SimpleNamespace(name="index"), wildcards=study)
+    workflow = SimpleNamespace(dag=SimpleNamespace(jobs=[job], needrun=lambda job: True))
+    before, image = datasets.raw_state(study), tmp_path / "raw" / "a" / "1.png"
+    datasets.record_raw(workflow)
+    for file in (tmp_path / "raw").rglob("*"):
+        os.utime(file, (1, 1))
+    assert datasets.raw_state(study) == before
+    datasets.record_raw(workflow)  # the index is made again for another reason, such as its code
+    assert datasets.raw_state(study) == before
+    content = image.read_bytes()
+    image.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of the same size
+    assert datasets.raw_state(study) != before
+    image.write_bytes(content)
+    assert datasets.raw_state(study) == before
+    image.rename(image.with_name("9.png"))
+    assert datasets.raw_state(study) != before
+    image.with_name("9.png").rename(image)
+    next((tmp_path / "raw" / "work").glob(".snakemake/raw/*")).write_text("{}")
+    os.utime(image, (2, 2))
+    assert datasets.raw_state(study) != before
+
+
+def test_a_large_raw_folder_has_no_record(tmp_path: Path, monkeypatch) -> None:
+    class_tree(tmp_path / "raw", {"a": 3, "b": 3})
+    record = tmp_path / "record.json"
+    monkeypatch.setattr(raw_folder, "MOST_BYTES", 100)
+    raw_folder.keep_record(tmp_path / "raw", [], record)
+    monkeypatch.setattr(raw_folder, "MOST_BYTES", 10**9)
+    monkeypatch.setattr(raw_folder, "LISTED", 5)
+    raw_folder.keep_record(tmp_path / "raw", [], record)
+    assert not record.exists()
+    before = raw_folder.state(tmp_path / "raw", [], record)
+    (tmp_path / "raw" / "a" / "9.png").write_bytes(b"")
+    assert raw_folder.state(tmp_path / "raw", [], record) != before
+
+
+def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study |= {"classes": None, "class_titles": {"A": "first"}}
+    study["model"]["metadata"] = ["age"]
+    study["evaluate"]["prevalence"] = {"b": 0.1, "c": 0.2}
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    texts = {f.subject: [] for f in examine(Graph(changes))}
+    for finding in examine(Graph(changes)):
+        texts[finding.subject].append(finding.text)
+    assert texts["metadata of mine"] == ["model.metadata names 'age'; the images have: none"]
+    assert texts["classes of mine"] == [
+        "evaluate.prevalence names 'c', which is no class; there are: a, b",
+        "class_titles names 'A', which is no class; did you mean 'a'? there are: a, b",
+    ]

@@ -22,9 +22,6 @@ REFUSED = {
 ALLOWED = {
     # An option of the demo data, which configurations and commands name.
     ("src/medscale/data/demo/skin.py", "each"),
-    # Keys of the service's answers, which are part of its interface.
-    ("src/medscale/serve/http/answers.py", "says"),
-    ("src/medscale/serve/http/answers.py", "seen"),
 }
 
 

@@ -25,11 +25,11 @@ from medscale.base.provenance import SITE
 from medscale.cli import progress
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
-from medscale.resources.slurm import QueuedJob
+from medscale.resources.slurm import QueuedJob, seconds_of
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, headline, running_lines
 from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_of, reason
-from medscale.workflow.progress.queue import UNNOTICED_S, note, seconds_of
+from medscale.workflow.progress.queue import UNNOTICED_S, note
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
 
@@ -389,7 +389,10 @@ def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> N
     state = State(tmp_path)
     state.expect([training(1)])
     state.write()
-    facts = json.loads((tmp_path / FILE).read_text())
+    facts = json.loads((tmp_path / FILE).read_text()) | {"begun": time.time() - 3600}
+    (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
+    assert read(tmp_path).is_alive is False  # type: ignore[union-attr]  # a later process
+    facts |= {"begun": time.time()}
     (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
     assert read(tmp_path).is_alive is True  # type: ignore[union-attr]
     child.send_signal(signal.SIGKILL)

@@ -187,7 +187,9 @@ def test_another_size_of_the_node_trains_no_complete_replicate_again(tmp_path):
 
 def test_another_time_limit_trains_no_complete_replicate_again(tmp_path):
     def spec(**parallel: object) -> str:
-        changes = {"workdir": str(tmp_path), "studies": {"glaucoma": {"parallel": parallel}}}
+        recipe = {name: parallel.pop(name) for name in [*parallel] if name in ("half", "ema")}
+        study = {"parallel": parallel, "recipe": recipe}
+        changes = {"workdir": str(tmp_path), "studies": {"glaucoma": study}}
         wildcards = SimpleNamespace(study="glaucoma", run="serial_1cpu", replicate="seed1")
         return Runs(Graph(changes)).spec(wildcards)
 
@@ -198,6 +200,10 @@ def test_another_time_limit_trains_no_complete_replicate_again(tmp_path):
         (folder / name).touch()
     write_json(folder / "spec.json", json.loads(before))
     assert spec(timeout_s=500, checkpoint_every_s=600, stop_after_s=3000) == before
+    # A run of one replica without mixed precision has neither micro-batches nor half precision.
+    assert spec(microbatches=8, schedule="gpipe", half="fp16") == before
+    assert spec(ema=0.9) != before
+    (folder / "model.safetensors").unlink()
     assert spec(microbatches=8) != before
 
 

@@ -1,1 +1,1 @@
-"""What every room uses: the user error, files, progress, durations, digests of code, provenance."""
+"""Tools of all rooms: the user error, files, log, text, paths, durations, digests, provenance."""

@@ -34,8 +34,8 @@ class Terminal(Console):
 
         Args:
             stderr: whether to open stderr instead of stdout.
-            cropped: whether tables are fitted to the terminal's width. Otherwise lines are as long
-                as their texts, so that a path or a command in them can be copied.
+            fits_terminal: whether tables are fitted to the terminal's width. Otherwise lines are as
+                long as their texts, so that a path or a command in them can be copied.
         """
         width = None if fits_terminal else UNLIMITED_WIDTH
         super().__init__(

@@ -89,11 +89,14 @@ def new_file(path: Path) -> Path:
     """Return the path of a file to be written, with ``~`` replaced.
 
     Raises:
-        MedscaleError: when it is a folder, or when one of its parents is a file.
+        MedscaleError: when it is a folder, or a device or pipe, which would be replaced, and when
+            one of its parents is a file.
     """
     full = path.expanduser()
     if full.is_dir():
         raise MedscaleError(f"{path} is a folder; name a file")
+    if full.exists() and not full.is_file():
+        raise MedscaleError(f"{path} is a device or a pipe, not a file; name a file")
     _check_parents(path, full)
     return full
 
@@ -210,6 +213,8 @@ def _nearest(path: Path, file: str) -> str:
     if exact := by_name.get(str(path)):
         return f"did you mean {exact}?"
     corrected = _corrected(path, file)
+    if corrected == path:
+        corrected = None  # each folder exists, so nothing is misspelt
     if corrected is not None and (corrected.name == path.name or not (corrected / file).is_file()):
         return f"did you mean {corrected}?"
     above = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())

@@ -70,6 +70,15 @@ Seed = Annotated[
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:0", callback=_checked_device)]
 
 
+Calibrated = Annotated[
+    bool,
+    typer.Option(
+        "--calibrated/--uncalibrated",
+        help="use the temperature that was fitted on validation images, if there is one",
+    ),
+]
+
+
 def run_snakemake(
     targets: list[str], changes: dict[str, Any], configfile: Path | None, *arguments: str
 ) -> bool:

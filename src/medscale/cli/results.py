@@ -15,7 +15,7 @@ from medscale.base.code import shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.cli.completion import results_like
-from medscale.cli.options import Device, Result, Seed
+from medscale.cli.options import Calibrated, Device, Result, Seed
 from medscale.cli.printing import AsJson, out, print_facts
 from medscale.data.kind import check_kind, kind_names
 from medscale.serve.formats.registry import FORMATS, by_name
@@ -126,9 +126,7 @@ def predict(
         str | None,
         typer.Option(help="age=61,sex=female for all images, or a CSV with a column `path`"),
     ] = None,
-    calibrated: Annotated[
-        bool, typer.Option(help="probabilities by the fitted temperature")
-    ] = False,
+    calibrated: Calibrated = True,
     device: Device = None,
     batch: Annotated[int, typer.Option(min=1, help="images at a time")] = 32,
     sr: Annotated[
@@ -146,7 +144,7 @@ def predict(
         raise MedscaleError("--code is for the reports that --sr writes")
     values = _metadata_values(result, metadata)
     from medscale.base.files import write_csv
-    from medscale.base.log import set_up
+    from medscale.base.log import set_up, track
     from medscale.serve import predict_command as command
     from medscale.serve.predict import load
 
@@ -159,13 +157,14 @@ def predict(
     predictor = load(result, seed, device)
     if sr is not None:
         dicom_sr.check(sr, items, predictor.classes, code or ())
-    predictions = command.predict(predictor, items, values, batch_size=batch, calibrated=calibrated)
+    stream = predictor.stream(items, values, batch, calibrated)
+    predictions = list(track(stream, "predicting", len(items)))
     if csv is not None:
         write_csv(csv, predictor.table(predictions))
-    facts = command.facts(predictor, predictions, calibrated=calibrated)
+    facts = command.facts(predictor, predictions)
     text = command.lines(predictor, predictions, csv)
     if sr is not None:
-        reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or (), calibrated)
+        reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or ())
         facts["reports"] = reports
         line = f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}"
         text = chain(text, [line])
@@ -268,6 +267,7 @@ def export(
             " and median",
         ),
     ] = False,
+    calibrated: Calibrated = True,
     seed: Seed = None,
     as_json: AsJson = False,
 ) -> None:
@@ -284,7 +284,7 @@ def export(
 
     set_up()
     predictor = load(result, seed, "cpu")
-    file = write(predictor, to, to_file, images, preprocessed=preprocessed)
+    file = write(predictor, to, to_file, images, preprocessed=preprocessed, calibrated=calibrated)
     print_facts(vars(file), map(plain, file.lines()), as_json)
 
 

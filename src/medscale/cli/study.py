@@ -32,8 +32,8 @@ from medscale.cli.options import (
 from medscale.cli.printing import AsJson, findings_text, print_facts
 
 if TYPE_CHECKING:
+    from medscale.workflow.finding import Finding
     from medscale.workflow.graph import Graph
-    from medscale.workflow.preflight import Finding
 
 
 def check(

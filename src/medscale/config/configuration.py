@@ -18,7 +18,7 @@ from medscale.data.kind import check_kind
 from medscale.data.settings import Dask
 from medscale.engine.run import RunSpec
 from medscale.resources.machines import Cluster, Cost, Node
-from medscale.serve.formats.registry import PYTORCH_WAYS, check_benchmarked
+from medscale.serve.formats.registry import ONNX, PYTORCH_WAYS, check_benchmarked
 
 CHANGES = "command line"  # origin of changes that no known file has
 
@@ -96,6 +96,14 @@ class Config(Strict):
                     check_benchmarked(".".join(path), names, further)
                 except MedscaleError as error:
                     raise SettingFault(path, str(error)) from None
+            if inference is not None and export is not None:
+                possible = {*PYTORCH_WAYS, ONNX.name, *export.formats}
+                if lacking := [way for way in inference.ways if way not in possible]:
+                    raise SettingFault(
+                        ("studies", name, "benchmarks", "inference", "ways"),
+                        f"{lacking[0]} is not exported: add it to benchmarks.export.formats, or "
+                        "leave it out here",
+                    )
         return self
 
     def study(self, name: str) -> Study:

@@ -18,6 +18,8 @@ NOT_TAKEN = (
     *("external", "variant_of", "benchmarks", "profile", "detect", "datasheet"),
     *("convergence", "sweep"),
 )
+# Settings that only the section of a study in the paper shows.
+NOT_OF_VARIANTS = ("sweep", "external", "convergence")
 
 
 def expand(studies: dict[str, Any]) -> dict[str, Any]:
@@ -28,11 +30,17 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
     ``split.held_out`` is a list makes a variant ``<name>_<value>`` for each value. ``sweep`` of a
     study makes entries ``<study>_lr_<value>`` with ``sweep_of``, which use the study's index and
     shards; a point that equals the study's own recipe makes none. Raises SettingFault for a list
-    outside a variant, an empty one, a sweep in a variant, and names that are used twice. Invalid
-    settings are left to the validation.
+    outside a variant, an empty one, settings that a variant does not have (``NOT_OF_VARIANTS``),
+    and names that are used twice. Invalid settings are left to the validation.
     """
     entries: dict[str, Any] = {}
     for name, study in studies.items():
+        owner = study.get("variant_of")
+        for setting in NOT_OF_VARIANTS:
+            if owner is not None and study.get(setting):
+                text = "a variant has no section in the paper that could show it; "
+                text += f"give {setting} to {owner}"
+                raise SettingFault(("studies", name, setting), text)
         for key, entry in _entries(name, study):
             if key in entries or (key in studies and key != name):
                 text = f"its entry {key} has the name of another study; rename one of them"
@@ -95,12 +103,6 @@ def _points(name: str, study: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield an entry for each point of a study's sweep that differs from the study's recipe."""
     if study.get("sweep") is None:
         return
-    if study.get("variant_of") is not None:
-        raise SettingFault(
-            ("studies", name, "sweep"),
-            "a variant has no section in the paper that could show it; "
-            f"give the sweep to {study['variant_of']}",
-        )
     try:
         sweep = Sweep.model_validate(study["sweep"])
         recipe = Recipe.model_validate(study.get("recipe") or {})

@@ -22,6 +22,9 @@ OWN = ("title", "external", "convergence", "sweep")
 FULL = "full"  # the scale that has no overlay
 
 
+Keys = tuple[str | int, ...]  # path of a setting; numbers are places in lists
+
+
 class Layer(NamedTuple):
     """Settings of one origin, such as a file, as a tree of mappings."""
 
@@ -160,7 +163,7 @@ class Layers:
         source = study.get("source")
         is_folder = isinstance(source, dict) and source.get("kind") == "folder"
         if variant_of is None and (like is not None or is_folder):
-            inherited.insert(0, Layer("defaults", _fitting(self._defaults, study)))
+            inherited.insert(0, Layer("defaults", self._defaults))
         return [*inherited, Layer("", study)]
 
     def _check_parent(self, name: str, key: str, other: object, chain: tuple[str, ...]) -> None:
@@ -195,8 +198,30 @@ class Layers:
 def merge(below: Any, above: Any) -> Any:
     """Lay one tree of settings over another: mappings are merged, other values replaced."""
     if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: merge(below.get(key), value) for key, value in above.items()}
+        lower = {key: value for key, value in below.items() if key not in _obsolete(below, above)}
+        return lower | {key: merge(lower.get(key), value) for key, value in above.items()}
     return copy.deepcopy(above)
+
+
+def _obsolete(below: dict[str, Any], above: dict[str, Any]) -> set[str]:
+    """Return the settings of a section that settings of a higher layer make obsolete.
+
+    They are the options of a network that another one replaces, and a number of steps, which would
+    replace the number of epochs above it.
+    """
+    names = [tree["name"] for tree in (below, above) if "name" in tree]
+    options = {"options"} if len(names) == 2 and names[0] != names[1] else set()
+    return options | ({"steps"} if "epochs" in above else set())
+
+
+def has(tree: Any, path: Keys) -> bool:
+    """Return whether a tree of settings has a value at a path."""
+    for key in path:
+        entries = dict(enumerate(tree)) if isinstance(tree, list) else tree
+        if not isinstance(entries, dict) or key not in entries:
+            return False
+        tree = entries[key]
+    return True
 
 
 def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:
@@ -206,19 +231,3 @@ def _fitting_split(inherited: dict[str, Any], own: Any) -> dict[str, Any]:
         return inherited
     of_folds = ("folds", "train", "val", "test")
     return {key: value for key, value in inherited.items() if key not in of_folds}
-
-
-def _fitting(defaults: dict[str, Any], study: dict[str, Any]) -> dict[str, Any]:
-    """Return the defaults that fit a study's own settings.
-
-    The options of a network that the study replaces are left out, and the number of steps where the
-    study gives a number of epochs, which the steps would replace.
-    """
-    own, model = study.get("model"), defaults.get("model")
-    names = [part.get("name") if isinstance(part, dict) else None for part in (own, model)]
-    replaced = names[0] is not None and names[0] != names[1]
-    fitting = {key: value for key, value in defaults.items() if key != "model" or not replaced}
-    recipe, steps = study.get("recipe"), defaults.get("recipe")
-    if isinstance(recipe, dict) and "epochs" in recipe and isinstance(steps, dict):
-        fitting["recipe"] = {key: value for key, value in steps.items() if key != "steps"}
-    return fitting

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -17,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.config.fault import SettingFault
-from medscale.config.layers import Layers
-from medscale.config.places import Keys, Place, Places
+from medscale.config.layers import Keys, Layers
+from medscale.config.places import Place, Places
 from medscale.config.wording import in_words
 from medscale.data.kind import check_kind
 from medscale.engine.run import RunSpec
@@ -32,6 +33,7 @@ BEFORE_VALIDATION = {  # settings that are resolved before the validation, by th
 }
 LISTS_OF_RUNS = (("runs",), ("profile", "runs"), ("benchmarks", "export", "runs"))
 SINGLE_RUNS = (("baseline",), ("benchmarks", "formats", "run"))
+FRACTIONS = ("share", "probability")  # units of numbers between 0 and 1
 KEY = "[key]"  # pydantic's last part of the path of a wrong key
 GRAMMAR = "\n  A run's name is"  # begins the second line of RunSpec's messages
 
@@ -62,6 +64,8 @@ def explain(
     misspelt = list(dict.fromkeys(_names(layers, check_network)))
     texts = tuple(mistake.text for mistake in misspelt)
     reasons = [text.split(GRAMMAR)[0].split("; ")[0] for text in texts]  # without suggestions
+    # A study that cannot be completed is left out, so that the names of it seem to be wrong.
+    reasons += [f"there is no study {name!r}" for name in layers.studies]
     further = [
         mistake
         for error in errors
@@ -148,12 +152,14 @@ def _of(error: Exception, model: type[BaseModel], studies: Collection[str]) -> I
             text = "a study's name has small letters, digits, _ and -, and begins with a letter"
             path = path[:-1]
         elif kind != "value_error":
-            text += f" (found {item['input']!r}){_remedy(kind, item['input'], _unit(model, path))}"
+            value = item["input"]
+            value_text = str(value) if isinstance(value, date) else repr(value)
+            text += f" (found {value_text}){_remedy(kind, value, _unit(model, path))}"
         yield Mistake(path, text)
 
 
 def _right_name(model: type[BaseModel], path: Keys) -> str:
-    """Return what may be meant by a setting that does not exist."""
+    """Return advice on a setting that does not exist: the most similar one."""
     if path == ("scales",):
         return "scales are read from config.yaml alone; write these changes without `scales`"
     return suggestion(path[-1], _fields(model, path[:-1]))
@@ -165,9 +171,12 @@ def _remedy(kind: str, value: object, unit: str | None) -> str:
         return "; write its settings below it, or remove the line"
     if kind == "string_type" and isinstance(value, bool):
         return "; yes, no, on, off, true and false stand in quotes where they are text"
-    if kind == "string_type" and isinstance(value, int | float):
-        return f"; text that looks like a number stands in quotes: '{value}'"
-    return f"; a number in {unit}" if unit and kind.startswith(("int_", "float_")) else ""
+    if kind == "string_type" and isinstance(value, int | float | date):
+        looks = "date" if isinstance(value, date) else "number"
+        return f"; text that looks like a {looks} stands in quotes: '{value}'"
+    if unit is None or not kind.startswith(("int_", "float_")):
+        return ""
+    return f"; a {unit} between 0 and 1" if unit in FRACTIONS else f"; a number in {unit}"
 
 
 def _unit(model: type[BaseModel], path: Keys) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from medscale.config.configuration import accept_network, validate
 from medscale.config.expansion import makers
-from medscale.config.layers import Layer, Layers
+from medscale.config.layers import Layer, Layers, has
 from medscale.config.mistakes import NetworkCheck
 
 DEFAULT = "default"  # origin of values that no file and no command line gives
@@ -78,7 +78,7 @@ def _origin(layers: Layers, path: tuple[str, ...]) -> str:
         complete = {name: layers.study(name) for name in layers.studies}
         return f"made from studies.{makers(complete)[path[1]]}"
     for layer in reversed(layers.of_study(path[1])):
-        if not _has(layer.tree, path[2:]):
+        if not has(layer.tree, path[2:]):
             continue
         if layer.origin == "defaults":
             return f"{_file(layers, ('defaults', *path[2:]))}, defaults"
@@ -87,13 +87,5 @@ def _origin(layers: Layers, path: tuple[str, ...]) -> str:
 
 
 def _file(layers: Layers, path: tuple[str, ...]) -> str:
-    files = (layer.origin for layer in reversed(layers.files) if _has(layer.tree, path))
+    files = (layer.origin for layer in reversed(layers.files) if has(layer.tree, path))
     return next(files, DEFAULT)
-
-
-def _has(tree: Any, path: tuple[str, ...]) -> bool:
-    for key in path:
-        if not isinstance(tree, dict) or key not in tree:
-            return False
-        tree = tree[key]
-    return True

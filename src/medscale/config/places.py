@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from medscale.base.code import shown_path
-from medscale.config.layers import Layers
-
-Keys = tuple[str | int, ...]
+from medscale.config.layers import Keys, Layers, has
+from medscale.config.yaml_file import LOADER
 
 
 class Place(NamedTuple):
-    """Where settings come from: a file, or words for something else; its line, or 0."""
+    """The origin of settings: a file or, in words, another origin; and the line, or 0."""
 
     origin: str
     line: int
@@ -57,7 +56,7 @@ class Places:
         for length in range(len(path), 0, -1):
             for own_path in self._inherited(path[:length]):
                 for tree, files, above, origin in self._levels:
-                    if _has(tree, own_path):
+                    if has(tree, own_path):
                         rest = path[length:]
                         return self._place(files, above, own_path, origin), (*own_path, *rest)
         return Place(shown_path(self._layers.base), 0), path
@@ -90,20 +89,10 @@ def _is_file(origin: str) -> bool:
     return origin.endswith((".yaml", ".yml")) and Path(origin).is_file()
 
 
-def _has(tree: Any, path: Keys) -> bool:
-    for key in path:
-        entries = dict(enumerate(tree)) if isinstance(tree, list) else tree
-        if not isinstance(entries, dict) or key not in entries:
-            return False
-        tree = entries[key]
-    return True
-
-
 @cache
 def _nodes(file: Path) -> Any:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.compose(file.read_text(encoding="utf-8"), Loader=loader)
+        return yaml.compose(file.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, ValueError, yaml.YAMLError):
         return None
 

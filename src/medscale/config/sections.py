@@ -166,30 +166,38 @@ class Study(Strict):
         return self
 
     @model_validator(mode="after")
+    def _warm_up_within_training(self) -> Self:
+        recipe, formats = self.recipe, self.benchmarks.formats
+        epochs = {"recipe.epochs": recipe.epochs} if recipe.steps is None else {}
+        if formats is not None and formats.epochs is not None:
+            epochs["benchmarks.formats.epochs"] = formats.epochs
+        for setting, number in epochs.items():
+            if recipe.warmup_epochs > number:
+                raise ValueError(
+                    f"recipe.warmup_epochs is {recipe.warmup_epochs:g}, but training ends after "
+                    f"{number} ({setting}), before its learning rate is reached: lower the first "
+                    "or raise the second"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _prevalence_of_a_class(self) -> Self:
+        classes = self.classes
+        unknown = [name for name in self.evaluate.prevalence if name not in (classes or [name])]
+        if classes is not None and unknown:
+            raise ValueError(
+                f"evaluate.prevalence names {unknown[0]!r}, which is none of the classes "
+                f"{', '.join(classes)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _valid_runs(self) -> Self:
         for name in (*self.runs, self.baseline, *self.profile.runs):
             try:
                 RunSpec.parse(name)
             except MedscaleError as error:
                 raise ValueError(str(error)) from None
-        for name in self.benchmarks.export.runs if self.benchmarks.export else ():
-            if is_detector(_spec("benchmarks.export.runs", name).model or ""):
-                raise ValueError(
-                    f"benchmarks.export.runs: {name} is a detector; "
-                    "`medscale export` writes its file"
-                )
-        if (formats := self.benchmarks.formats) is not None:
-            spec = _spec("benchmarks.formats.run", formats.run)
-            if spec.amp or is_detector(spec.model or ""):
-                raise ValueError(
-                    f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
-                )
-        crop = self.augment.crop
-        if crop is not None and crop.size > self.preprocess.size:
-            raise ValueError(
-                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels "
-                "a side (preprocess.size): set a smaller crop, or augment.crop: null"
-            )
         if wrong := [key for key, model in self.models.items() if model.name != key]:
             raise ValueError(
                 f"models.{wrong[0]}.name is {self.models[wrong[0]].name!r}, but a run whose name "
@@ -197,15 +205,41 @@ class Study(Strict):
             )
         if self.split.folds is not None:
             self._refuse_with_folds()
-        compared = [("convergence.runs", name) for name in self.convergence.runs or []]
-        swept = [("sweep.runs", name) for name in (self.sweep.runs if self.sweep else [])]
-        for setting, name in (*compared, *swept):
-            if is_detector(_spec(setting, name).model or ""):
-                raise ValueError(f"{setting}: {name} is a detector, which has its own recipe")
+        return self
+
+    @model_validator(mode="after")
+    def _detectors_in_runs_alone(self) -> Self:
+        benchmarks, sweep = self.benchmarks, self.sweep
+        exported = benchmarks.export.runs if benchmarks.export else []
+        listed = {
+            "benchmarks.export.runs": (exported, "`medscale export` writes its file"),
+            "convergence.runs": (self.convergence.runs or [], "it has its own recipe"),
+            "sweep.runs": (sweep.runs if sweep else [], "it has its own recipe"),
+        }
+        for setting, (names, reason) in listed.items():
+            for name in names:
+                if is_detector(_spec(setting, name).model or ""):
+                    raise ValueError(f"{setting}: {name} is a detector; {reason}")
+        if (formats := benchmarks.formats) is not None:
+            spec = _spec("benchmarks.formats.run", formats.run)
+            if spec.amp or is_detector(spec.model or ""):
+                raise ValueError(
+                    f"benchmarks.formats.run: {formats.run} is not a classification without _amp"
+                )
         if is_detector(self.model.name) or is_detector(RunSpec.parse(self.baseline).model or ""):
             raise ValueError(
                 "a detector is the model of runs such as serial_1gpu_yolov8n, "
                 "not of study or baseline"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _crop_within_the_image(self) -> Self:
+        crop = self.augment.crop
+        if crop is not None and crop.size > self.preprocess.size:
+            raise ValueError(
+                f"augment.crop.size is {crop.size}, but images have {self.preprocess.size} pixels "
+                "a side (preprocess.size): set a smaller crop, or augment.crop: null"
             )
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,9 +24,13 @@ class ImageNames:
         self._file = file
         root, folder = listing.root.resolve(), file.parent.resolve()
         inside = folder.is_relative_to(root)
-        self._folder = folder.relative_to(root) if inside else Path()
-        # the beginning of relative paths in a table outside the raw folder
-        self._above = "" if inside else f"{os.path.relpath(root, folder)}/"
+        # A relative path is read from a folder below the raw folder, without a beginning.
+        above = "" if inside else f"{os.path.relpath(root, folder)}/"
+        self._starts = (
+            (folder.relative_to(root) if inside else Path(), above),
+            (Path(), f"{listing.root.absolute().name}/"),
+        )
+        self._start = self._starts[0]  # the one in force, see ``images``
         # beginnings of absolute paths
         self._roots = {listing.root.absolute().as_posix(), root.as_posix()}
         self._paths = {normalized_path(path): path for path in listing.images}
@@ -41,23 +46,29 @@ class ImageNames:
             self._short_folders.setdefault(PurePosixPath(below).name, []).append(below)
 
     def images(self, names: Sequence[str]) -> list[list[str]]:
-        """Return the images that each of a column's names stands for.
+        """Return the images that each of a column's names stands for; none for an empty name.
 
-        If none is the name of an image, they are names of folders, and stand for all images in
-        them. Raises MedscaleError where a name is that of several images or folders.
+        Paths are relative to the table's folder. If none of them leads to an image, they are
+        relative to the raw folder or to the folder above it, as in CheXpert. If none is that of an
+        image either, they are names of folders, and stand for all images in them. Raises
+        MedscaleError where a name is that of several images or folders.
         """
-        paths = [self.image(name) for name in names]
-        if any(paths):
-            return [[] if path is None else [path] for path in paths]
-        return [self._in_folder(name) for name in names]
+        for start in self._starts:
+            self._start = start
+            paths = [self.image(name) for name in names]
+            if any(paths):
+                return [[] if path is None else [path] for path in paths]
+        self._start = self._starts[0]
+        return [self._in_folder(name) if name else [] for name in names]
 
     def full(self, name: str) -> str:
         """Return the path below the raw folder that an entry's path stands for."""
         for root in self._roots:
             if name.startswith(f"{root}/"):
                 return normalized_path(name.removeprefix(f"{root}/"))
-        below = normalized_path(name).removeprefix(self._above)
-        return normalized_path(str(PurePosixPath(self._folder, below)))
+        folder, beginning = self._start
+        below = normalized_path(name).removeprefix(beginning)
+        return normalized_path(posixpath.normpath(PurePosixPath(folder, below)))
 
     def image(self, name: str) -> str | None:
         """Return the path of the image that an entry names; None where there is none.

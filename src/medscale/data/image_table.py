@@ -55,6 +55,10 @@ class ImageTable:
         """The table's file name, for messages."""
         return self.file.name
 
+    def labels(self) -> set[str]:
+        """Return the labels of its entries; none without a column of labels."""
+        return {*self.entries["label"].dropna()} if "label" in self.entries else set()
+
     def notes(self) -> list[str]:
         """Return notes on columns that are not read, or read in a way that is not obvious."""
         notes = [f"{self.name}: {remark}." for remark in self.remarks]

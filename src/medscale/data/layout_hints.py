@@ -18,9 +18,10 @@ from medscale.data.listing import Listing, read_table
 from medscale.data.masks import FOLDER as MASKS
 
 JOINED = re.compile(r"[|;,/+&]")  # separators of several labels of an image
-# Names of folders whose images have no label.
+# Labels of images without a label, or of an uncertain one, which is -1 in CheXpert and SMDG.
 UNLABELLED = re.compile(
-    r"(?:images? )?(?:un[ _-]?(?:label+ed|sorted|classified|known)|no[ _-]label|rejected)",
+    r"(?:images? )?(?:un[ _-]?(?:label+ed|sorted|classified|known|certain)|no[ _-]label|rejected)"
+    r"|-1(?:\.0+)?",
     re.IGNORECASE,
 )
 ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
@@ -30,7 +31,7 @@ SHARE = 0.5  # of the rows, or of the images: a column that names so many is tha
 SHOWN = 4  # values of a column in a message
 # Column names of labels, in the tables of public datasets and of spreadsheets.
 LABELS = re.compile(
-    r"(?:.*(?:label|class|diagnos[ie]s|target|category|finding|outcome).*|dx|y|klasse|diagnose)",
+    r"(?:.*(?:label|class|diagnos|target|category|finding|outcome|grade|level).*|dx|y|klasse)",
     re.IGNORECASE,
 )
 
@@ -61,12 +62,20 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     ]
 
 
-def doubtful_labels(listing: Listing, names: Sequence[str], table: ImageTable | None) -> list[str]:
-    """Return sentences on labels that may not be the classes; ``names``: all labels.
+def doubtful_labels(
+    listing: Listing, names: Sequence[str], table: ImageTable | None, label: str | None
+) -> list[str]:
+    """Return sentences on labels that may not be the classes.
 
     These are labels that join others (``a|b``) or mean that there is none (``unlabelled``), and
     names of folders if each of these folders has folders of the same names, or if a table lacks
     labels.
+
+    Args:
+        listing: the raw folder.
+        names: all labels.
+        table: the table of images; None without one.
+        label: the setting ``source.label``.
     """
     sentences = [
         f"{name!r} is read as a class; name the study's classes with `classes` to leave it out."
@@ -78,8 +87,7 @@ def doubtful_labels(listing: Listing, names: Sequence[str], table: ImageTable | 
         sentences.append(
             f"Labels that join others ({len(joined)}, such as {joined[0]}) are separate classes."
         )
-    has_labels = table is not None and "label" in table.entries
-    if has_labels:
+    if label is not None or (table is not None and "label" in table.entries):
         return sentences
     below = [
         {name for name in listing.below(label) if not MASKS.fullmatch(name)} for label in names

@@ -213,6 +213,14 @@ def is_hidden(path: str) -> bool:
     return any(part.startswith(".") or part in MADE_BY_SYSTEMS for part in path.split("/"))
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry of a folder is a folder; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, str] | None]]:
     """Yield each file's relative path, with reason and detail if it cannot be an image.
 
@@ -245,9 +253,9 @@ def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, 
             path = f"{below}/{entry.name}" if below else entry.name
             if not entry.name.isprintable() and not _is_utf8(entry.name):
                 yield os.fsencode(path).decode("utf-8", "backslashreplace"), (BAD_NAME, "rename it")
-            elif entry.is_dir():
+            elif is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
-            elif entry.is_file():
+            elif os.path.isfile(entry):
                 yield path, None
             else:
                 detail = "a broken link" if entry.is_symlink() else "a device, pipe or socket"

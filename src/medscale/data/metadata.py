@@ -139,21 +139,25 @@ def word(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     try:
-        float(value)
+        return not math.isinf(float(value))
+    except OverflowError:
+        return False
     except (TypeError, ValueError):
         return value is None or value is pd.NA
-    return True
 
 
 def _features(encoding: Encoding, column: pd.Series) -> np.ndarray:
     if encoding.words is None:
         try:
             values = column.astype("float64")  # reads texts of numbers as well
-        except (TypeError, ValueError):
+            is_usable = not np.isinf(values).any()
+        except (TypeError, ValueError, OverflowError):
+            is_usable = False
+        if not is_usable:
             faulty_value = next(value for value in column if not _is_number(value))
             raise MedscaleError(
                 f"metadata: {encoding.column} is {faulty_value!r}, where the network takes a number"
-            ) from None
+            )
         scaled = (values - encoding.mean) / encoding.scale
         return np.stack([scaled.fillna(0.0), values.notna()], axis=1).astype(np.float32)
     words = pd.Index([None if pd.isna(value) else word(value) for value in column], dtype=object)

@@ -189,24 +189,49 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     paths = [str(row["path"]) for row in rows]
     labels = {str(row["label"]) for row in rows}
-    return _note_on_prefixes(paths, labels) or _note_on_folders(paths, labels)
+    notes = [*_note_on_prefixes(paths, labels), *_note_on_folders(paths, labels)]
+    return [max(notes, key=lambda note: note[0])[1]] if notes else []
 
 
-def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[str]:
-    """Return a note on the folders right above the images; if none, on the first of each path."""
+def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[tuple[int, str]]:
+    """Return the number of folders that may be patients, and a note; empty without such folders.
+
+    Levels are the folders right above the images, those above these, and the first of each path. A
+    level with fewer names than a level above it is passed over, such as ``study1`` below each
+    patient of CheXpert.
+    """
     folders = [PurePosixPath(path).parts[:-1] for path in paths]
-    for place, expression in ((-1, "([^/]+)/[^/]+$"), (0, "^([^/]+)/")):
-        names = Counter(parts[place] for parts in folders if parts and parts[place] not in labels)
+    levels: list[tuple[Counter[str], str]] = []  # names with their images, and the expression
+    for place, fewest, expression in (
+        (-1, 1, "([^/]+)/[^/]+$"),
+        (-2, 3, "([^/]+)/[^/]+/[^/]+$"),
+        (0, 1, "^([^/]+)/"),
+    ):
+        at_place = [parts[place] for parts in folders if len(parts) >= fewest]
+        names = Counter(name for name in at_place if name not in labels)
         if len(names) >= FEWEST_FOLDERS:
-            return [
-                f"{names.total():,} images are in {len(names):,} folders such as {min(names)}: are "
-                f"these patients? Then set source.patient: '{expression}'"
-            ]
-    return []
+            levels = [level for level in levels if len(level[0]) >= len(names)]
+            levels.append((names, expression))
+    if not levels:
+        return []
+    (names, expression), *above = levels
+    note = (
+        f"{names.total():,} images are in {len(names):,} folders such as {min(names)}: are these "
+        f"patients? Then set source.patient: '{expression}'"
+    )
+    if above and len(above[0][0]) < len(names):
+        upper, expression = above[0]
+        note += (
+            f"; or are the {len(upper):,} folders above, such as {min(upper)}? Then '{expression}'"
+        )
+    return [(len(names), note)]
 
 
-def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[str]:
-    """Return a note on parts of file names that repeat: names, numbers, or words at the start."""
+def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[tuple[int, str]]:
+    """Return the number of repeated parts of file names, and a note on them; empty without any.
+
+    These are names, numbers, or words at the start.
+    """
     stems = [PurePosixPath(path).stem for path in paths]
     names = _repeated(NAME_START, stems, labels)
     numbers = _repeated(NAME_PREFIX, stems)
@@ -220,10 +245,11 @@ def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[str
     else:
         return []
     example = max(repeated, key=lambda prefix: (repeated[prefix], prefix))
-    return [
+    note = (
         f"{sum(repeated.values()):,} names repeat {len(repeated):,} prefixes such as {example}: "
         f"are these patients? Then set source.patient: '{expression}'"
-    ]
+    )
+    return [(len(repeated), note)]
 
 
 def _repeated(

@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from medscale.engine import card_rates
 from medscale.engine.plan import RunPlan
 
-SIDE = 224  # pixels per side of the images that the figures were measured with
 
-
-@dataclass(frozen=True)
-class Figures:
-    """Training speeds of a network on one GPU, with the whole step as a CUDA graph."""
-
-    batch: int  # images a step
-    captured: float  # images/s
-    compiled: float  # images/s of the compiled network
-    seconds: float  # from the start to the first replay of the compiled network
-
-
-# Plain loops of timm and medical_cnn on one NVIDIA H200, not this engine: PyTorch 2.11 with
-# CUDA 13, bf16, channels last, 2026-11-26.
-FIGURES: dict[str, tuple[Figures, ...]] = {
-    "medical_cnn": (Figures(32, 5778, 8182, 48),),
-    "efficientnet_b3": (Figures(64, 2326, 3193, 132), Figures(256, 2806, 3950, 149)),
-}
-
-
-def pays(plan: RunPlan, images: int, side: int) -> tuple[bool, str]:
+def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -> tuple[bool, str]:
     """Return whether a run saves more time by a compiled network than compiling takes, and why.
 
-    The figures are those of the nearest measured batch; time is assumed proportional to the area
-    of an image. A network or format without figures is not compiled.
+    The measurements are those of docs/gpu.csv with the nearest batch; time is assumed proportional
+    to the area of an image. A network or format without measurements is not compiled.
 
     Args:
         plan: the run.
         images: images that are trained on, over all epochs.
         side: pixels per side of the stored images.
+        card: name of the GPU by PyTorch.
+        number_format: fp32, tf32, bf16 or fp16, the run's.
     """
-    if plan.backend != "cuda":
-        return False, "the figures are those of a GPU"
-    measured = FIGURES.get(plan.model.name)
-    if measured is None or not plan.run.amp:
-        amp = "with" if plan.run.amp else "without"
-        return False, f"there are no figures for {plan.model.name} {amp} mixed precision"
-    batch = plan.global_batch // plan.run.replicas
-    nearest = min(measured, key=lambda figures: abs(figures.batch - batch))
+    network, batch = plan.model.name, plan.global_batch // plan.run.replicas
+    measured = card_rates.compilation(card, network, number_format, batch)
+    if measured is None:
+        return False, f"docs/gpu.csv has no compiled {network} in {number_format}"
     side = plan.augment.crop.size if plan.augment.crop else side
-    images_per_device = images / plan.run.devices * (side / SIDE) ** 2
-    saved = images_per_device * (1 / nearest.captured - 1 / nearest.compiled)
-    return saved > nearest.seconds, (
-        f"it saves {saved:.0f} s and takes {nearest.seconds:.0f} s by the figures of one H200"
+    images_per_device = images / plan.run.devices * (side / measured.plain.size) ** 2
+    plain, compiled = (r.images_per_second for r in (measured.plain, measured.compiled))
+    saved = images_per_device * (1 / plain - 1 / compiled)
+    loop = "the engine" if measured.way == card_rates.ENGINE else "a plain loop"
+    return saved > measured.seconds, (
+        f"it saves {saved:.0f} s and takes {measured.seconds:.0f} s, as measured with {loop} on the"
+        f" {measured.card} (docs/gpu.csv)"
     )

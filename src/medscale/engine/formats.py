@@ -21,6 +21,10 @@ NumberFormat = Literal["fp32", "tf32", "bf16", "fp16"]
 FORMATS: tuple[NumberFormat, ...] = get_args(NumberFormat)
 Half = Literal["auto", "bf16", "fp16"]
 FIRST_WITH_TF32 = (8, 0)  # compute capability of Ampere
+LACKING_ON_CPU = {  # formats in which a CPU does not compute, and why
+    "tf32": "TF32 is a format of GPUs (NVIDIA, from the A100 on)",
+    "fp16": "mixed precision in fp16 is for GPUs; on a CPU it is bf16",
+}
 
 
 def format_of(plan: RunPlan, device: torch.device) -> NumberFormat:
@@ -53,11 +57,7 @@ def lacking(name: NumberFormat, device: torch.device) -> str | None:
     import torch
 
     if device.type == "cpu":
-        reasons = {
-            "tf32": "TF32 is a format of GPUs (NVIDIA, from the A100 on)",
-            "fp16": "mixed precision in fp16 is for GPUs; on a CPU it is bf16",
-        }
-        return reasons.get(name)
+        return LACKING_ON_CPU.get(name)
     card = torch.cuda.get_device_name(device)
     if name == "tf32" and torch.cuda.get_device_capability(device) < FIRST_WITH_TF32:
         return f"the {card} has no TF32"

@@ -9,7 +9,7 @@ BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
 STEPS = 60  # limit of Newton's method; about 8 steps suffice if a maximum exists
 # Limit of a step: where the likelihood is almost flat, Newton's step would be far too long.
 LARGEST_STEP = 2.0
-TOLERANCE = 1e-9  # change of the parameters that counts as convergence
+TOLERANCE = 1e-9  # change that counts as convergence, relative to parameters above 1
 SMALLEST_OVERLAP = 1e-9  # of the logits of both outcomes; a smaller one could be due to rounding
 
 
@@ -40,7 +40,12 @@ def recalibration(
     for first in range(0, len(draw_counts), step):
         weights = draw_counts[first : first + step][:, groups].astype(np.float64)
         slopes = _fit(outcome, logits, weights, np.tile(start, (len(weights), 1)))[:, 1]
-        slopes[~_overlap(outcome, logits, weights)] = np.nan
+        has_slope = _overlap(outcome, logits, weights)
+        slopes[~has_slope] = np.nan
+        # From the parameters of all images, Newton's method can leave the region that it converges
+        # from, if these images almost separate the outcomes.
+        again = np.flatnonzero(has_slope & np.isnan(slopes))
+        slopes[again] = _fit(outcome, logits, weights[again], np.zeros((len(again), 2)))[:, 1]
         blocks.append((slopes, _fit_intercept(outcome, logits, weights)))
     slopes, intercepts = zip(*blocks, strict=True)
     return np.concatenate(slopes), np.concatenate(intercepts)
@@ -119,7 +124,8 @@ def _newton(
             step = change(parameters[active], weights[active])
             size = np.abs(step).max(axis=1, keepdims=True)
             parameters[active] += step / np.maximum(size / LARGEST_STEP, 1)
-        converged = size[:, 0] <= TOLERANCE
+        scale = np.maximum(np.abs(parameters[active]).max(axis=1), 1)
+        converged = size[:, 0] <= TOLERANCE * scale
         result[active[converged]] = parameters[active[converged]]
         active = active[~converged & np.isfinite(size[:, 0])]
     return result

@@ -259,7 +259,7 @@ def _fold_list(folds: Sequence[int | None]) -> str:
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Check that folders are replicates of one run, each with another seed or fold.
 
-    A replicate that was interrupted may have gone on with other nodes than the first.
+    Settings without effect on a complete replicate may differ (``RunPlan.keeping``).
 
     Raises:
         MedscaleError: otherwise; the message names the folder that differs.
@@ -268,9 +268,8 @@ def same_run(replicates: Sequence[Replicate]) -> None:
         raise MedscaleError("no run folder was given; name at least one to evaluate")
     first = replicates[0]
     for other in replicates[1:]:
-        names = ("seed", "fold", "nodes", "procs_per_node")
-        identity = {name: getattr(first.plan, name) for name in names}
-        if other.plan.model_copy(update=identity) != first.plan:
+        identity = {"seed": first.plan.seed, "fold": first.plan.fold}
+        if other.plan.keeping(first.plan).model_copy(update=identity) != first.plan:
             raise MedscaleError(
                 f"{other.folder} is not a replicate of {first.folder}: their plans differ in more "
                 "than seed and fold; evaluate the folders of one run"

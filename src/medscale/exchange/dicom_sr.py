@@ -87,7 +87,6 @@ def write(
     evidence: Sequence[pydicom.Dataset],
     predictions: Sequence[Prediction],
     codes: Sequence[str] = (),
-    calibrated: bool = False,
 ) -> list[Path]:
     """Write a report for each predicted image, and return the paths of the reports.
 
@@ -100,7 +99,6 @@ def write(
         evidence: headers of the images, from ``headers``.
         predictions: predictions of the images, in the same order.
         codes: codes ``CLASS=SCHEME:VALUE:MEANING``, which replace private codes.
-        calibrated: whether the probabilities are calibrated by a fitted temperature.
 
     Raises:
         MedscaleError: for a code that is not valid, for a class whose name does not fit into a
@@ -118,7 +116,7 @@ def write(
             study = str(header.StudyInstanceUID)
             numbers[study] += 1
             uid = series.setdefault(study, _uid())
-            content = _content(predictor, prediction, header, image, concepts, calibrated)
+            content = _content(predictor, prediction, header, image, concepts)
             reports[path] = _document(header, content, uid, numbers[study])
     for path, report in reports.items():
         with atomic(path) as temporary:
@@ -172,14 +170,13 @@ def _content(
     header: pydicom.Dataset,
     image: Any,
     concepts: Codes,
-    calibrated: bool,
 ) -> sr.MeasurementReport:
     """Return the content of an image's report."""
     from highdicom import sr
     from pydicom.sr.codedict import codes
 
     frames = _frames(header, image)
-    algorithm = _algorithm(predictor, calibrated)
+    algorithm = _algorithm(predictor, prediction)
     source = sr.SourceImageForMeasurementGroup(
         header.SOPClassUID, header.SOPInstanceUID, referenced_frame_numbers=frames
     )
@@ -260,7 +257,7 @@ def _region(
     )
 
 
-def _algorithm(predictor: Predictor, calibrated: bool) -> sr.AlgorithmIdentification:
+def _algorithm(predictor: Predictor, prediction: Prediction) -> sr.AlgorithmIdentification:
     """Return the identification of the network: run, version, weights, and its restrictions."""
     from highdicom import sr
 
@@ -277,7 +274,7 @@ def _algorithm(predictor: Predictor, calibrated: bool) -> sr.AlgorithmIdentifica
             RESEARCH,
             *([f"Trained as {restrictions}"] if restrictions else []),
             *weights,
-            f"probabilities {'with' if calibrated else 'without'} a fitted temperature",
+            f"calibration of probabilities: {prediction.calibration}",
         ],
     )
 

@@ -28,6 +28,7 @@ from medscale.report.result.folder import whole_folder
 from medscale.report.result.summary import read_summary
 from medscale.serve import bundle
 from medscale.serve.bundle import Inference, Weights
+from medscale.serve.calibration import SENTENCES, calibration_by
 from medscale.serve.networks import network
 from medscale.workflow.crate import scan
 
@@ -63,7 +64,10 @@ prediction = predictor.predict("image.png")  # a file, bytes, a PIL image or an 
 ```
 
 Images are preprocessed as for training; `config.json` has the settings and the classes.
-{metadata}
+{calibration}{metadata}
+"""
+CALIBRATION = """{meaning}
+`predict(image, calibrated=False)` gives probabilities without a temperature.
 """
 LINES = {
     "classification": """print(prediction.label)
@@ -119,7 +123,7 @@ def publish(
         text = (result / CARD).read_text(encoding="utf-8")
         scores = _alone(summary, copies[0].seed)
         name = upload or REPOSITORY_FORM
-        write_text(new / README, _readme(record, copies[0], front_matter, text, scores, name))
+        write_text(new / README, _readme(record, copies, front_matter, text, scores, name))
         published = record.model_copy(update={"replicates": copies, "chosen": copies[0].seed})
         write_json(new / INFERENCE, published.model_dump(mode="json"))
         write_json(new / CONFIG, _config(record, copies))
@@ -265,22 +269,25 @@ def _alone(summary: dict[str, Any], seed: int) -> str:
 
 def _readme(
     record: Inference,
-    weights: Weights,
+    networks: Sequence[Weights],
     front_matter: ModelCardData,
     card: str,
     single_scores: str,
     repository: str,
 ) -> str:
     """Return README.md: front matter, warnings, the model card of the result, and use."""
-    restrictions = mark([record.marks])
+    restrictions, seed = mark([record.marks]), networks[0].seed
+    meaning = SENTENCES[calibration_by([weights.temperature for weights in networks])]
+    is_classification = record.task == "classification"
     columns = ", ".join(markdown_code(encoding.column) for encoding in record.metadata)
     selection = "the best on the validation images"
     use = USE.format(
-        seed=weights.seed,
-        selection=selection if weights.seed == record.chosen else "named by who published it",
+        seed=seed,
+        selection=selection if seed == record.chosen else "named by who published it",
         single_scores=single_scores,
         repository=repository,
         lines=LINES[record.task],
+        calibration=CALIBRATION.format(meaning=meaning) if is_classification else "",
         metadata=f"The network also takes {columns}: `predict(image, metadata={{…}})`.\n"
         if columns
         else "",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from filelock import FileLock
 
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
@@ -59,7 +60,7 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
 
     A replicate that is already in the store is not changed, so that a second call adds nothing. An
     unfinished run of an interrupted call is recorded again. All files are read before the first is
-    written.
+    written. Calls at the same time take turns: one would delete the unfinished runs of the other.
 
     Args:
         folders: result folders ``results/<study>/<run>``; ``runs/`` must be next to ``results/``.
@@ -71,19 +72,23 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     """
     require("MLflow stores", "exchange", "mlflow")
     store = store.expanduser().resolve()
-    if store.exists() and not (store / TRASH).is_dir() and not _is_empty(store):
-        raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
+    _check(store)
     replicates = [
         replicate for folder in folders for replicate in _replicates(evaluated_result(folder))
     ]
-    with kept_environment(**ENVIRONMENT):
+    store.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store.with_name(f".{store.name}.lock"))
+    with lock, kept_environment(**ENVIRONMENT):
         client = _client(store)
         new_runs = sum(_record(client, replicate) for replicate in replicates)
     return new_runs, len(replicates) - new_runs
 
 
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
+def _check(store: Path) -> None:
+    """Refuse a folder of other files, and a file."""
+    is_empty = store.is_dir() and not any(store.iterdir())
+    if store.exists() and not (store / TRASH).is_dir() and not is_empty:
+        raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
 
 
 def _client(store: Path) -> MlflowClient:

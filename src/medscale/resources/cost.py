@@ -2,11 +2,7 @@
 
 Its numbers are the section ``cost`` of the configuration.
 
-- Training time of an image: the rate in docs/gpu.csv, if it has the card, network and number
-  format. Otherwise the time of the operations at the device's peak, plus the time of the memory
-  traffic at its bandwidth, divided by the share of both that training reaches. These are the
-  ceilings of Williams, Waterman & Patterson (CACM 2009); their times are added, since layers that
-  are limited by one and by the other alternate.
+- Training time of an image on a device: `compute.py`.
 - Data parallel steps: plus the part of a ring all-reduce (Patarasu & Yuan, JPDC 2009) that the
   backward pass does not hide, and a constant relative loss for each further device.
 - Pipelines: plus the bubble, in which stages idle (Huang et al., NeurIPS 2019).
@@ -22,23 +18,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medscale.base.code import ROOT
-from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
-from medscale.engine.formats import NumberFormat
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
-from medscale.resources.card_rates import Rate
-from medscale.resources.card_rates import rate as rate_of
-from medscale.resources.machines import DeviceKind, Expected, Network
+from medscale.resources.compute import (
+    device,
+    image_seconds,
+    measured_rate,
+    network,
+    strategy_share,
+)
+from medscale.resources.machines import Expected
 
-# Transfers of an activation: the forward pass writes and reads it, the backward pass moves about
-# twice as much.
-TRAFFIC = 6
 # Weights, gradients and Adam's two moments in memory; a checkpoint has all but the gradients.
 STATES, STORED_STATES = 4, 3
 FROZEN_GRADIENTS = 0.3  # share of the parameters that have gradients if blocks are frozen
@@ -93,54 +89,6 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
     )
 
 
-def device(config: Config, plan: RunPlan) -> DeviceKind:
-    """Return the kind of device that trains a plan: ``cost.cpu`` if CPUs stand in for GPUs.
-
-    Raises:
-        MedscaleError: when ``cost.devices`` does not have it.
-    """
-    return kind_of(config, plan.backend)
-
-
-def kind_of(config: Config, backend: str) -> DeviceKind:
-    """Return the kind of device of a backend, ``cuda`` or ``cpu``.
-
-    Raises:
-        MedscaleError: when ``cost.devices`` does not have it.
-    """
-    name = config.cost.gpu if backend == "cuda" else config.cost.cpu
-    if name not in config.cost.devices:
-        names = ", ".join(config.cost.devices) or "none"
-        raise MedscaleError(
-            f"cost.devices has no {name!r} (there are: {names}); describe it in config.yaml"
-        )
-    return config.cost.devices[name]
-
-
-def network(config: Config, plan: RunPlan) -> Network:
-    """Return the network's cost of an image of the plan's size and of the plan's width.
-
-    It is proportional to the image's area.
-    """
-    row = config.cost.networks.get(plan.model.name, config.cost.unknown)
-    area = (pixels(config, plan) / row.size) ** 2
-    width = plan.model.options.get("width", row.width) / row.width if row.width else 1
-    return row.model_copy(
-        update={
-            "gflops": row.gflops * area * width**2,
-            "activations_m": row.activations_m * area * width,
-            "parameters_m": row.parameters_m * width**2,
-        }
-    )
-
-
-def pixels(config: Config, plan: RunPlan) -> int:
-    """Return the side in pixels of the network's input images."""
-    if plan.detect is not None:
-        return plan.detect.size
-    return plan.augment.crop.size if plan.augment.crop else config.study(plan.study).preprocess.size
-
-
 def images(config: Config, study: str) -> dict[str, int]:
     """Return the images by split, from the index or, before indexing, from the expected number."""
     counts = _image_counts(config, study)
@@ -161,41 +109,6 @@ def is_number_assumed(config: Config, study: str) -> bool:
     return _image_counts(config, study) is None and not is_expected
 
 
-def number_format(config: Config, plan: RunPlan) -> NumberFormat:
-    """Return the number format in which a plan is expected to be trained."""
-    has_tf32 = device(config, plan).tflops_tf32 is not None
-    if not plan.run.amp:
-        return "tf32" if plan.recipe.tf32 and has_tf32 else "fp32"
-    if plan.recipe.half != "auto":
-        return plan.recipe.half
-    return "bf16" if has_tf32 or plan.backend == "cpu" else "fp16"  # both came with the A100
-
-
-def measured_rate(config: Config, plan: RunPlan) -> Rate | None:
-    """Return the rate that ``make bench-gpu`` measured for this training and card; None without."""
-    card = device(config, plan).card
-    if card is None:
-        return None
-    batch = math.ceil(plan.global_batch / plan.run.replicas)
-    return rate_of(card, plan.model.name, number_format(config, plan), batch)
-
-
-def image_seconds(config: Config, plan: RunPlan) -> float:
-    """Return the seconds of training per image on one device, without the overhead of steps."""
-    kind, net = device(config, plan), network(config, plan)
-    factor = config.cost.trained[plan.model.trained]
-    if (rate := measured_rate(config, plan)) is not None:
-        area = (pixels(config, plan) / rate.size) ** 2
-        return area / rate.images_per_second * factor / config.cost.trained["all"]
-    form = number_format(config, plan)
-    peaks = {"fp32": kind.tflops, "tf32": kind.tflops_tf32}
-    tflops = peaks.get(form) or kind.tflops_amp
-    width = 2 if plan.run.amp else 4  # bytes of a number
-    traffic = TRAFFIC / 3 * width * net.activations_m
-    forward = net.gflops / (1e3 * tflops) + traffic / (1e3 * kind.memory_gb_s)
-    return factor * forward / (kind.share * net.share)
-
-
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
     """Return the seconds of one ring all-reduce of the gradients, times the strategy's factor."""
     replicas = plan.run.replicas
@@ -212,8 +125,8 @@ def allreduce_seconds(config: Config, plan: RunPlan) -> float:
 def step_seconds(config: Config, plan: RunPlan) -> float:
     """Return the seconds of one optimizer step over the global batch."""
     cost, kind, run = config.cost, device(config, plan), plan.run
-    strategy = cost.strategies[run.strategy]
-    speed, syncs = (strategy.share, strategy.syncs) if run.devices > 1 else (1.0, 0.0)
+    speed = strategy_share(config, plan)
+    syncs = cost.strategies[run.strategy].syncs if run.devices > 1 else 0.0
     share = math.ceil(plan.global_batch / run.replicas)  # images of a replica
     compute = share * image_seconds(config, plan) / run.stages / speed
     if run.stages > 1:  # a pipeline idles while it fills and drains

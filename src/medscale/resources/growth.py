@@ -13,7 +13,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.data.limits import LARGEST_CHUNK, RESIDENT_SHARE
 from medscale.engine.plan import RunPlan
-from medscale.resources import cost
+from medscale.resources import compute, cost
 from medscale.resources.workload import studies
 
 RECORD_BYTES = 300  # memory of a row of rows.parquet in pandas, with its strings; each rank has all
@@ -121,7 +121,7 @@ def _measured_rows(config: Config, measured: pd.DataFrame, images: int) -> list[
 
 def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Row]:
     """Compute the needs of the data: shards on the GPU, in the page cache or on shared storage."""
-    settings, kind = config.study(plan.study), cost.device(config, plan)
+    settings, kind = config.study(plan.study), compute.device(config, plan)
     row = partial(_row, base=images)
     image_gb = 3 * settings.preprocess.size**2 / 1e9
     whole, train = images * image_gb, images * settings.split.train * image_gb

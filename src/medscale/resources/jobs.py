@@ -95,11 +95,16 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
     if rule == "formats":
         return _formats(config, wildcards["study"])
     cpus = _cpus(config, rule, wildcards) or cpus
-    # The time of a study's whole report is that of a chapter at most.
-    stage = "report" if rule.endswith(REPORT_RULE) else rule
     minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
     memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
-    return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage, 0.0), memory_mb=memory)
+    return Request(
+        nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage_of(rule), 0.0), memory_mb=memory
+    )
+
+
+def stage_of(rule: str) -> str:
+    """Return the stage of a rule; all chapters are one, whose whole time each of them requests."""
+    return "report" if rule.endswith(REPORT_RULE) else rule
 
 
 def _formats(config: Config, study: str) -> Request:

@@ -18,7 +18,6 @@ from medscale.resources.machines import Cluster, Node
 FILE = provenance.SITE
 # Partition, time limit, nodes, and the CPUs, memory (MB) and GRES of each of these nodes.
 FORMAT = "%R|%l|%D|%c|%m|%G"
-DURATION = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 # Refusals of sbatch that do not pass: a name that SLURM does not have or the user may not use, and
 # a partition that takes no jobs.
 LASTING = re.compile(r"[Ii]nvalid|not permitted|denied|not allowed|partition not available")
@@ -82,7 +81,7 @@ def complete(cluster: Cluster | None) -> Cluster:
 
 
 def check(cluster: Cluster | None, node: Node) -> tuple[str, list[str]]:
-    """Return a line on the account and the partitions, and what keeps jobs from starting now.
+    """Return a line on the account and the partitions, and obstacles to the start of jobs.
 
     Raises:
         MedscaleError: when SLURM does not answer, has no such account or partition, refuses a job
@@ -142,7 +141,9 @@ def read_partitions(lines: list[str]) -> dict[str, Partition]:
         kinds: dict[str, int] = {}
         for model, number in GPUS.findall(gres):
             kinds[model] = kinds.get(model, 0) + int(number)
-        partition = partitions.setdefault(name, Partition(name, _minutes(limit), []))
+        seconds = slurm.seconds_of(limit)  # None: infinite
+        minutes = math.inf if seconds is None else seconds / 60
+        partition = partitions.setdefault(name, Partition(name, minutes, []))
         sizes = [int(text.rstrip("+")) for text in (count, cpus, memory)]
         partition.nodes.append(NodeKind(sizes[0], sizes[1], sizes[2], kinds))
     return partitions
@@ -234,12 +235,3 @@ def submission(cluster: Cluster, gpus: int) -> list[str]:
         f"--time={min(cluster.max_minutes, cluster.least_minutes)}",
         f"--mem={cluster.least_mb}",
     ]
-
-
-def _minutes(limit: str) -> float:
-    """Return a time limit in minutes, which SLURM writes as [[days-]hours:]minutes:seconds."""
-    match = DURATION.fullmatch(limit)
-    if match is None:  # infinite
-        return math.inf
-    days, hours, minutes, seconds = (int(text or 0) for text in match.groups())
-    return (days * 24 + hours) * 60 + minutes + seconds / 60

@@ -16,6 +16,7 @@ CANCEL_TIMEOUT_S = 120.0
 PLACE_VARIABLE = "MEDSCALE_PLACE"  # the workdir of a job, which profiles/slurm/job.sh prints
 PLACE = re.compile(r"^medscale: job of (.+)$", re.M)
 HEAD_BYTES = 4000  # of a log, in which that line is
+CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 UNREACHED = re.compile(r"[Uu]nable to contact|[Cc]onnection refused|timed out")
 
 
@@ -69,6 +70,14 @@ def queue(root: Path, workdir: str) -> list[QueuedJob]:
         and Path(folder) == root
         and comment.endswith(f"({workdir})")
     ]
+
+
+def seconds_of(clock: str) -> float | None:
+    """Return a time of SLURM in seconds; its form is [[days-]hours:]minutes:seconds."""
+    if (match := CLOCK.fullmatch(clock)) is None:
+        return None
+    days, hours, minutes, seconds = (int(text or 0) for text in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
 def is_of(log: Path, workdir: str) -> bool:

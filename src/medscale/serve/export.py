@@ -29,14 +29,20 @@ LARGEST_BATCH = 4096  # images; the exporter needs an upper bound
 class Exportable(nn.Module):
     """Networks with every step after preprocessing: crop, normalization, softmax, mean.
 
+    Args:
+        predictor: the loaded run.
+        calibrated: as of ``Predictor.predict``.
+
     Input: preprocessed images as uint8, shape n,size,size,3 (RGB), and features (float32, n,F)
     for networks that take metadata. Output: probabilities (float32, n,K), the mean over
-    replicates; of a detector corners (n,A,4: left, top, right, bottom as shares of the image's
-    sides) and confidences (n,A) of all candidates, before non-maximum suppression.
+    replicates, calibrated by their temperatures if there are any; of a detector corners (n,A,4:
+    left, top, right, bottom as shares of the image's sides) and confidences (n,A) of all
+    candidates, before non-maximum suppression.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, calibrated: bool = True) -> None:
         super().__init__()
+        self.temperatures = predictor.temperatures(calibrated).tolist()
         record = predictor.inference
         self.networks = nn.ModuleList(predictor.networks)
         self.size = record.preprocess.size
@@ -58,12 +64,14 @@ class Exportable(nn.Module):
         inputs = images if features is None else (images, features)
         if self.head is not None:
             return self.head.decode(self.networks[0](inputs))
-        return torch.stack([torch.softmax(net(inputs), 1) for net in self.networks]).mean(0)
+        pairs = zip(self.networks, self.temperatures, strict=True)
+        return torch.stack([torch.softmax(net(inputs) / t, 1) for net, t in pairs]).mean(0)
 
 
-def to_onnx(predictor: Predictor, path: Path) -> None:
+def to_onnx(predictor: Predictor, path: Path, calibrated: bool = True) -> None:
     """Write the loaded networks as one ONNX file in 32 bit, for any number of images at once.
 
+    ``calibrated`` as of ``Predictor.predict``.
     Raises MedscaleError when PyTorch's exporter cannot export the network.
     """
     record, device = predictor.inference, predictor.device
@@ -76,7 +84,7 @@ def to_onnx(predictor: Predictor, path: Path) -> None:
     with quiet():
         try:
             program = torch.onnx.export(
-                Exportable(predictor),
+                Exportable(predictor, calibrated),
                 tuple(inputs.values()),
                 dynamo=True,
                 opset_version=OPSET,
@@ -91,7 +99,7 @@ def to_onnx(predictor: Predictor, path: Path) -> None:
                 f"{record.model.name} cannot be exported to ONNX: {reason}"
             ) from error
         assert program is not None
-        save(program.model_proto, path, _description(predictor))
+        save(program.model_proto, path, _description(predictor, calibrated))
 
 
 def include_preprocessing(path: Path, settings: Preprocess) -> None:
@@ -113,7 +121,7 @@ def include_preprocessing(path: Path, settings: Preprocess) -> None:
     save(model, path, json.dumps(record, sort_keys=True))
 
 
-def _description(predictor: Predictor) -> str:
+def _description(predictor: Predictor, calibrated: bool) -> str:
     """Return JSON on preprocessing, classes and origin of the networks, kept inside the file."""
     record = predictor.inference.model_dump(
         mode="json", exclude={"replicates", "chosen", "judged_by"}
@@ -122,6 +130,7 @@ def _description(predictor: Predictor) -> str:
     if predictor.inference.folds:
         record["folds"] = [weights.fold for weights in predictor.weights]
     record["temperatures"] = [weights.temperature for weights in predictor.weights]
+    record["calibration"] = predictor.calibration(calibrated)
     record["thresholds"] = [weights.threshold for weights in predictor.weights]
     record["input"] = (
         "pixels: uint8 RGB, n,size,size,3, preprocessed as `preprocess` says; crop and"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from medscale.data.prepare import PreparedImage
 from medscale.data.settings import Preprocess
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
+from medscale.serve.calibration import Calibration
 from medscale.serve.export import Exportable
 from medscale.serve.formats.format import FEATURES, IMAGES, PIXELS, Format, Inputs, inputs_of
 from medscale.serve.formats.registry import ONNX, by_name
@@ -28,7 +30,7 @@ from medscale.serve.predict import Predictor
 
 MOST_IMAGES = 256  # read for calibration and comparison
 MOST_DECODED = 16  # of them compared from decoded pixels on
-NOISE_IMAGES = 16  # compared where no images are given
+RANDOM_IMAGES = 16  # compared where no images are given
 
 # an image as it was given, the preprocessed one, and the facts in its headers
 ReadImage = tuple[inputs.ImageInput, PreparedImage, Facts]
@@ -48,20 +50,20 @@ class ExportedFile:
     # of the file's outputs from those of ``medscale predict``, from decoded images on; None for a
     # file that takes preprocessed images
     largest_difference_decoded: float | None
+    calibration: Calibration | None  # of the probabilities; None for a detector
     compared_inputs: int
-    compared_on: str  # "images" or "noise"
+    compared_on: str  # "images" or "random colours"
     engine: str | None  # runtime whose compiled engine lies next to the file, or None
 
     def lines(self) -> Iterator[str]:
         """Yield the facts as sentences."""
-        is_noise, photographs = self.compared_on == "noise", ""
-        noise = "images of noise; name real ones with --images"
-        if is_noise:
+        objects, photographs = self.compared_on, ""
+        if objects != "images":
+            objects = f"images of {objects}; name real ones with --images"
             photographs = "; of JPEGs that are decoded whole by more (docs/how-to/export.md)"
         yield (
             f"{self.file} ({self.megabytes:.1f} MB): outputs within {self.largest_difference:.2g}"
-            f" of PyTorch's on {self.compared_inputs}"
-            f" {noise if is_noise else self.compared_on}"
+            f" of PyTorch's on {self.compared_inputs} {objects}"
         )
         if self.largest_difference_decoded is None:
             yield "it takes preprocessed images (medscale.data.preprocess)"
@@ -70,6 +72,8 @@ class ExportedFile:
                 "it takes decoded images of any size: with its own preprocessing, outputs within"
                 f" {self.largest_difference_decoded:.2g} of medscale's{photographs}"
             )
+        if self.calibration is not None:
+            yield f"calibration of its probabilities: {self.calibration}"
         if self.engine is not None:
             yield f"the engine of {self.engine} is in {self.file.parent}"
 
@@ -86,8 +90,9 @@ def export(
     images: Path | None,
     *,
     preprocessed: bool = False,
+    calibrated: bool = True,
 ) -> ExportedFile:
-    """Write a run as an ONNX file and compare it with PyTorch on images, or on noise without them.
+    """Write a run as an ONNX file and compare it with PyTorch on images, or random colours.
 
     The file is written under a temporary name, checked, and only then put in place. Raises
     MedscaleError for an unknown format or one that cannot be written here, and for a file whose
@@ -98,18 +103,20 @@ def export(
         to: name of a format.
         path: the new file; None for ``<study>-<run>.onnx`` here, of other formats than ``onnx``
             ``<study>-<run>.<format>.onnx``.
-        images: a folder of images; None for noise.
+        images: a folder of images; None for random colours.
         preprocessed: write a file that takes preprocessed images, without the preprocessing.
+        calibrated: as of ``Predictor.predict``.
     """
     require("ONNX exports", "export", "onnx", "onnxscript", "onnxruntime")
     form, record = by_name(to), predictor.inference
+    is_classification = record.task == "classification"
     preprocessed = preprocessed or form.preprocessed
     _check(form, images, None if preprocessed else record.preprocess)
     path = path or Path(default_name(f"{record.study}-{record.run}", to))
     read = [] if images is None else _read_images(predictor, images)
     samples = _samples(predictor, read)
     decoded = [] if preprocessed else _decoded(predictor, read)
-    differences = _write(predictor, form, path, samples, decoded)
+    differences = _write(predictor, form, path, samples, decoded, calibrated)
     if form.engine is not None:
         features = samples[FEATURES][:1] if FEATURES in samples else None
         runtime.onnx(path, form.engine)(samples[PIXELS][:1], features)
@@ -120,8 +127,9 @@ def export(
         input="decoded images" if decoded else "preprocessed images",
         largest_difference=differences[0],
         largest_difference_decoded=differences[1],
+        calibration=predictor.calibration(calibrated) if is_classification else None,
         compared_inputs=len(samples[PIXELS]),
-        compared_on="images" if images else "noise",
+        compared_on="images" if images else "random colours",
         engine=form.engine,
     )
 
@@ -148,27 +156,32 @@ def _check(form: Format, images: Path | None, preprocess: Preprocess | None) -> 
 
 
 def _write(
-    predictor: Predictor, form: Format, path: Path, samples: Inputs, decoded: list[DecodedImage]
+    predictor: Predictor,
+    form: Format,
+    path: Path,
+    samples: Inputs,
+    decoded: list[DecodedImage],
+    calibrated: bool,
 ) -> tuple[float, float | None]:
     """Write the file, and return the largest differences of its outputs, as ExportedFile has them.
 
     The preprocessing is put into it where there are decoded images to compare.
     """
-    largest = None
+    largest, network = None, Exportable(predictor, calibrated)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         file = Path(folder, "whole.onnx")
-        onnx_export.to_onnx(predictor, file)
-        difference = _difference(predictor, file, samples)
+        onnx_export.to_onnx(predictor, file, calibrated)
+        difference = _difference(network, file, samples)
         ONNX.check(difference, "the ONNX file in 32 bit")
         if form.convert is not None:
             whole, file = file, Path(folder, path.name)
             form.write(whole, file, samples)
-            difference = _difference(predictor, file, samples)
+            difference = _difference(network, file, samples)
             form.check(difference, path.name)
         if decoded:
             onnx_export.include_preprocessing(file, predictor.inference.preprocess)
-            largest = _difference_decoded(predictor, file, decoded)
+            largest = _difference_decoded(network, file, decoded)
         os.replace(file, path)
     return difference, largest
 
@@ -195,26 +208,39 @@ def _read_images(predictor: Predictor, folder: Path) -> list[ReadImage]:
 
 
 def _samples(predictor: Predictor, images: Sequence[ReadImage]) -> Inputs:
-    """Return inputs of the ONNX file: from images, or noise without them."""
+    """Return inputs of the ONNX file: from images, or random colours without them."""
     if not images:
         size = predictor.inference.preprocess.size
-        shape = (NOISE_IMAGES, size, size, 3)
-        pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        facts: list[Facts] = [{}] * NOISE_IMAGES
+        pixels = _random_colours(RANDOM_IMAGES, size, size)
+        facts: list[Facts] = [{}] * RANDOM_IMAGES
     else:
         pixels = np.stack([prepared.pixels for _, prepared, _ in images])
         facts = [predictor.accepted(headers) for _, _, headers in images]
     return inputs_of(pixels, predictor.features(facts))
 
 
+def _random_colours(count: int, height: int, width: int) -> np.ndarray:
+    """Return images of smooth colours, uint8, shape count,height,width,3.
+
+    Networks are so certain of white noise that their probabilities are 0 and 1, whatever the file
+    computes. These images differ among each other and in their parts, as photographs do.
+    """
+    random = np.random.default_rng(0)
+    images = []
+    for _ in range(count):
+        colour = random.uniform(30, 225) + random.normal(0, 20, 3)
+        cells = (colour + random.normal(0, 25, (6, 6, 3))).astype(np.float32)
+        images.append(cv2.resize(cells, (width, height), interpolation=cv2.INTER_CUBIC))
+    return np.clip(np.rint(images), 0, 255).astype(np.uint8)
+
+
 def _decoded(predictor: Predictor, images: Sequence[ReadImage]) -> list[DecodedImage]:
-    """Return decoded images, or noise, with the inputs that medscale makes of them."""
+    """Return decoded images, or random colours, with the inputs that medscale makes of them."""
     read = list(images[:MOST_DECODED])
     if not read:
         size = predictor.inference.preprocess.size
-        shape = (size * 3 // 2, size * 5 // 4, 3)
-        noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-        read = [(noise, *predictor.prepare(noise))]
+        (image,) = _random_colours(1, size * 3 // 2, size * 5 // 4)
+        read = [(image, *predictor.prepare(image))]
     decoded = []
     for source, prepared, headers in read:
         features = predictor.features([predictor.accepted(headers)])
@@ -222,24 +248,24 @@ def _decoded(predictor: Predictor, images: Sequence[ReadImage]) -> list[DecodedI
     return decoded
 
 
-def _difference_decoded(predictor: Predictor, path: Path, decoded: list[DecodedImage]) -> float:
+def _difference_decoded(network: Exportable, path: Path, decoded: list[DecodedImage]) -> float:
     """Return the largest difference of a file's outputs on decoded images from PyTorch's."""
     session = runtime.open_session(path)
     differences = []
     for pixels, samples in decoded:
         values = {IMAGES: pixels[None], **{k: v for k, v in samples.items() if k != PIXELS}}
-        differences.append(_largest(_expected(predictor, samples), session.run(None, values)))
+        differences.append(_largest(_expected(network, samples), session.run(None, values)))
     return max(differences)
 
 
-def _difference(predictor: Predictor, path: Path, samples: Inputs) -> float:
+def _difference(network: Exportable, path: Path, samples: Inputs) -> float:
     """Return the largest difference of a file's outputs from PyTorch's."""
-    return _largest(_expected(predictor, samples), runtime.outputs(path, samples))
+    return _largest(_expected(network, samples), runtime.open_session(path).run(None, samples))
 
 
 @torch.inference_mode()
-def _expected(predictor: Predictor, samples: Inputs) -> tuple[Tensor, ...]:
-    outputs = Exportable(predictor)(*(torch.from_numpy(values) for values in samples.values()))
+def _expected(network: Exportable, samples: Inputs) -> tuple[Tensor, ...]:
+    outputs = network(*(torch.from_numpy(values) for values in samples.values()))
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 

@@ -28,6 +28,8 @@ from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts
 from medscale.serve.predict import Predictor, load
 
+BATCH = 32  # images
+
 
 def evaluate_external(
     result: Path,
@@ -42,8 +44,6 @@ def evaluate_external(
     further: Mapping[str, bytes] | None = None,
     synthetic: bool = False,
     device: str | None = None,
-    batch_size: int = 32,
-    resamples: int = RESAMPLES,
 ) -> dict[str, Any]:
     """Evaluate a trained classification on external images, and write the folder of the outcome.
 
@@ -63,8 +63,6 @@ def evaluate_external(
         further: content of further files by name, such as the audit of the images.
         synthetic: whether the external images are generated.
         device: of the networks.
-        batch_size: images in a batch.
-        resamples: of the bootstrap.
 
     Returns:
         The content of summary.json.
@@ -72,8 +70,8 @@ def evaluate_external(
     classification(result)
     predictor, inside = load(result, "all", device), read_result(result)
     rows = _rows(index, predictor)
-    class_probabilities = probabilities(predictor, raw, rows, batch_size)
-    assessment = _assess(predictor, inside, rows, class_probabilities, settings, resamples)
+    class_probabilities = probabilities(predictor, raw, rows)
+    assessment = _assess(predictor, inside, rows, class_probabilities, settings)
     training = _training_images(training_index, predictor)
     marks = dict(inside.summary["marks"])
     external = External(
@@ -121,7 +119,6 @@ def _assess(
     rows: pd.DataFrame,
     class_probabilities: np.ndarray,
     settings: Evaluate,
-    resamples: int,
 ) -> Assessment:
     """Assess the probabilities (S,N,K) of external images with the result's own thresholds."""
     groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
@@ -130,7 +127,7 @@ def _assess(
     # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
     names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in predictor.weights]
     thresholds = validation_fit(inside.summary, inside.operating)
-    return assess(predictions, rows, predictor.classes, names, thresholds, settings, resamples)
+    return assess(predictions, rows, predictor.classes, names, thresholds, settings, RESAMPLES)
 
 
 def _training_images(index: Path | None, predictor: Predictor) -> pd.DataFrame | None:
@@ -142,9 +139,7 @@ def _training_images(index: Path | None, predictor: Predictor) -> pd.DataFrame |
     return images.assign(split="train") if predictor.inference.folds else images
 
 
-def probabilities(
-    predictor: Predictor, raw: Path, rows: pd.DataFrame, batch_size: int
-) -> np.ndarray:
+def probabilities(predictor: Predictor, raw: Path, rows: pd.DataFrame) -> np.ndarray:
     """Return each replicate's probabilities for the images of an index, shape S,N,K.
 
     Metadata come from the index, and from the images' headers where the index has none.
@@ -155,11 +150,11 @@ def probabilities(
         for row in rows.to_dict("records")
     ]
     paths, parts, start = [str(raw / path) for path in rows["path"]], [], 0
-    batches = predictor.read_batches(paths, batch_size)
-    for batch in track(batches, "predicting", -(-len(paths) // batch_size)):
+    batches = predictor.read_batches(paths, BATCH)
+    for batch in track(batches, "predicting", -(-len(paths) // BATCH)):
         images = list(_readable(batch, raw))
         metadata = [
-            {**predictor.accepted(header), **indexed}
+            predictor.accepted(header, indexed)
             for (_, header), indexed in zip(images, facts[start : start + len(batch)], strict=True)
         ]
         pixels = np.stack([prepared.pixels for prepared, _ in images])

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
-from medscale.base.log import track
 from medscale.base.paths import usable_result
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
@@ -28,6 +27,7 @@ from medscale.engine.plan import Augment
 from medscale.serve import bundle, inputs
 from medscale.serve.batches import FixedBatches
 from medscale.serve.bundle import Inference, Weights
+from medscale.serve.calibration import Calibration, calibration_by
 from medscale.serve.devices import usable_device
 from medscale.serve.inputs import Facts, Images, Metadata, NamedImage
 from medscale.serve.networks import network
@@ -52,6 +52,7 @@ class Prediction:
     source: str  # the image's path or number
     # by class, in the order of the classes; empty for a detector or an unreadable image
     probabilities: dict[str, float] = field(default_factory=dict)
+    calibration: Calibration = "none"  # of the probabilities
     boxes: list[Box] | None = None  # of a detector, most confident first; otherwise None
     error: str | None = None  # why there is no prediction, or None
     # metadata that the network takes and that are unknown of the image
@@ -121,8 +122,7 @@ class Predictor:
         metadata: Metadata = None,
         *,
         batch_size: int = 32,
-        calibrated: bool = False,
-        progress: str = "",
+        calibrated: bool = True,
     ) -> Prediction | list[Prediction]:
         """Predict one image, a list of them, or all in a folder.
 
@@ -134,8 +134,9 @@ class Predictor:
                 mapping for each, or a table with a column ``path``. A column that is left out is
                 taken from DICOM headers, and is otherwise unknown.
             batch_size: images in a batch.
-            calibrated: divide logits by the temperature fitted on the validation split.
-            progress: title of a progress bar; none is shown without one.
+            calibrated: divide logits by the temperatures fitted on the validation split, if there
+                are any. Without them, and with False, probabilities equal those of
+                predictions.parquet, to which the thresholds of a result belong.
 
         Returns:
             A prediction for one image; otherwise a list in order, in which an unreadable image has
@@ -143,34 +144,36 @@ class Predictor:
 
         Raises:
             Unreadable: when the one image cannot be read.
-            MedscaleError: for an object that is no image, metadata that the network does not take,
-                or a temperature that was not fitted.
+            MedscaleError: for an object that is no image, or metadata that the network does not
+                take.
         """
-        items = inputs.name_images(images)
-        if inputs.is_single(images):
-            if calibrated:
-                self.check_calibration()
-            name, image = items[0]
-            facts = inputs.metadata_by_image([name], metadata)
-            inputs.check_words(facts, self.inference.metadata)
-            return self._predict_batch([name], [self.prepare(image)], facts, calibrated)[0]
-        predictions = self.stream(items, metadata, batch_size, calibrated)
-        return list(track(predictions, progress, len(items)))
+        items, is_single = inputs.name_images(images), inputs.is_single(images)
+        predictions = list(
+            self.stream(items, metadata, batch_size, calibrated, skip_unreadable=not is_single)
+        )
+        return predictions[0] if is_single else predictions
 
     def stream(
         self,
         items: Sequence[NamedImage],
         metadata: Metadata = None,
         batch_size: int = 32,
-        calibrated: bool = False,
+        calibrated: bool = True,
+        *,
+        skip_unreadable: bool = True,
     ) -> Iterator[Prediction]:
-        """Yield the predictions of named images in order, decoding the next batch meanwhile."""
-        if calibrated:
-            self.check_calibration()
+        """Yield the predictions of named images in order, decoding the next batch meanwhile.
+
+        Arguments as of ``predict``. An image that cannot be read gives a prediction with an
+        ``error``; without ``skip_unreadable`` it raises Unreadable.
+        """
         facts = inputs.metadata_by_image([name for name, _ in items], metadata)
         inputs.check_words(facts, self.inference.metadata)
         start = 0
         for batch in self.read_batches([image for _, image in items], batch_size):
+            errors = [image for image in batch if isinstance(image, Unreadable)]
+            if errors and not skip_unreadable:
+                raise errors[0]
             end = start + len(batch)
             names = [name for name, _ in items[start:end]]
             yield from self._predict_batch(names, batch, facts[start:end], calibrated)
@@ -200,20 +203,21 @@ class Predictor:
         """
         return inputs.read(image, self.inference.preprocess)
 
-    def check_calibration(self) -> None:
-        """Raise a MedscaleError if probabilities cannot be calibrated: no temperature was fitted.
+    def calibration(self, calibrated: bool = True) -> Calibration:
+        """Return how probabilities are calibrated; ``calibrated`` as of ``predict``."""
+        temperatures = [weights.temperature for weights in self.weights]
+        return calibration_by(temperatures) if calibrated else "none"
 
-        None is fitted to detectors, nor to runs without validation images.
-        """
-        if None in (weights.temperature for weights in self.weights):
-            raise MedscaleError(
-                f"no temperature was fitted for {self.name}: predict without calibration"
-            )
+    def temperatures(self, calibrated: bool = True) -> Tensor:
+        """Return the divisor of each network's logits, float32, shape S; 1 if none is used."""
+        is_used = self.calibration(calibrated) != "none"
+        divisors = [(weights.temperature if is_used else None) or 1.0 for weights in self.weights]
+        return torch.tensor(divisors, device=self.device)
 
-    def accepted(self, facts: Facts) -> dict[str, Any]:
-        """Return those of the facts that the network takes."""
+    def accepted(self, header: Facts, facts: Facts | None = None) -> dict[str, Any]:
+        """Return the facts in a header that the network takes, and the caller's, which win."""
         columns = {encoding.column for encoding in self.inference.metadata}
-        return {column: value for column, value in facts.items() if column in columns}
+        return {name: header[name] for name in header if name in columns} | dict(facts or {})
 
     def features(self, facts: Sequence[Facts]) -> np.ndarray | None:
         """Encode the facts on each image: float32, shape n,F; None if the network takes none.
@@ -258,15 +262,13 @@ class Predictor:
             return torch.stack([net(together).float() for net in self.networks])
 
     def probabilities(
-        self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = False
+        self, pixels: np.ndarray, features: np.ndarray | None = None, calibrated: bool = True
     ) -> np.ndarray:
-        """Return the mean probabilities over the networks, float32, n,K; see ``network_inputs``.
+        """Return the mean probabilities over the networks, float32, n,K.
 
-        Raises MedscaleError for calibrated ones where no temperature was fitted.
+        Arguments as of ``network_inputs`` and ``predict``.
         """
-        logits = self.logits(pixels, features)
-        if calibrated:
-            logits = logits / self._temperatures.view(-1, 1, 1)
+        logits = self.logits(pixels, features) / self.temperatures(calibrated).view(-1, 1, 1)
         return torch.softmax(logits, 2).mean(0).cpu().numpy()
 
     def boxes(self, pixels: np.ndarray, sizes: Sequence[tuple[int, int]]) -> list[list[Box]]:
@@ -292,9 +294,9 @@ class Predictor:
         """Return predictions as a table.
 
         Returns:
-            A row an image, ``path, label, probability, p_<class> …, error, note``; of a detector a
-            row a box, ``path, label, x, y, width, height, confidence, error, note``, and one row
-            for an image without boxes.
+            A row an image, ``path, label, probability, p_<class> …, calibration, error, note``; of
+            a detector a row a box, ``path, label, x, y, width, height, confidence, error, note``,
+            and one row for an image without boxes.
         """
         if self.inference.task == "detection":
             columns = ["path", *Box.__annotations__, "error", "note"]
@@ -306,10 +308,11 @@ class Predictor:
             ]
         else:
             names = [f"p_{name}" for name in self.classes]
-            columns = ["path", "label", "probability", *names, "error", "note"]
+            columns = ["path", "label", "probability", *names, "calibration", "error", "note"]
             rows = [
                 {"path": image.source, "error": image.error, "note": image.note}
                 | {"label": image.label, "probability": image.probability}
+                | {"calibration": image.calibration if image.probabilities else None}
                 | {f"p_{name}": value for name, value in image.probabilities.items()}
                 for image in predictions
             ]
@@ -321,11 +324,6 @@ class Predictor:
         from medscale.engine.detect import yolo
 
         return yolo.BoxLoss(self.networks[0], self.inference.preprocess.size)
-
-    @cached_property
-    def _temperatures(self) -> Tensor:
-        self.check_calibration()
-        return torch.tensor([part.temperature for part in self.weights], device=self.device)
 
     def _read(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts] | Unreadable:
         try:
@@ -355,9 +353,7 @@ class Predictor:
             else:
                 readable[number] = image
         if readable:
-            metadata = [
-                {**self.accepted(header), **facts[n]} for n, (_, header) in readable.items()
-            ]
+            metadata = [self.accepted(header, facts[n]) for n, (_, header) in readable.items()]
             prepared = [item for item, _ in readable.values()]
             results = self._results(prepared, metadata, calibrated)
             for n, item, of_image, result in zip(
@@ -370,14 +366,18 @@ class Predictor:
     def _results(
         self, images: Sequence[PreparedImage], facts: Sequence[Facts], calibrated: bool
     ) -> list[dict[str, Any]]:
-        """Return the fields ``boxes`` or ``probabilities`` of each image's prediction."""
+        """Return the fields of each image's prediction: its boxes, or its probabilities."""
         pixels = np.stack([image.pixels for image in images])
         features = self.features(facts)
         if self.inference.task == "detection":
             sizes = [(image.width, image.height) for image in images]
             return [{"boxes": boxes} for boxes in self.boxes(pixels, sizes)]
         rows = self.probabilities(pixels, features, calibrated).tolist()
-        return [{"probabilities": dict(zip(self.classes, row, strict=True))} for row in rows]
+        calibration = self.calibration(calibrated)
+        return [
+            {"probabilities": dict(zip(self.classes, row, strict=True)), "calibration": calibration}
+            for row in rows
+        ]
 
 
 def load(

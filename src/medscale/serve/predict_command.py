@@ -7,20 +7,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from rich.table import Table
 
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.log import track
 from medscale.base.paths import existing_image
 from medscale.data.prepare import NO_CONTRAST
 from medscale.report.names import class_name
 from medscale.serve import inputs
-from medscale.serve.inputs import Facts, NamedImage
+from medscale.serve.calibration import SENTENCES, Calibration
+from medscale.serve.inputs import NamedImage
 from medscale.serve.predict import Prediction, Predictor
 
 TABLE_ROWS = 40  # images on the terminal
+# fields of a prediction that the JSON of an image has
+KEYS = ("probabilities", "boxes", "error", "unknown", "note")
 MOST_RESULTS = 3  # classes or boxes of an image on the terminal
 
 
@@ -36,25 +37,7 @@ def named_images(images: Sequence[Path]) -> list[NamedImage]:
     return [item for path in images for item in _with_folder(path)]
 
 
-def predict(
-    predictor: Predictor,
-    items: Sequence[NamedImage],
-    metadata: Facts | pd.DataFrame | None,
-    *,
-    batch_size: int,
-    calibrated: bool,
-) -> list[Prediction]:
-    """Predict named images with a progress bar.
-
-    Raises MedscaleError as ``Predictor.predict``.
-    """
-    predictions = predictor.stream(items, metadata, batch_size, calibrated)
-    return list(track(predictions, "predicting", len(items)))
-
-
-def facts(
-    predictor: Predictor, predictions: Sequence[Prediction], *, calibrated: bool
-) -> dict[str, Any]:
+def facts(predictor: Predictor, predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Return the predictions for JSON: by class probabilities, or boxes in pixels."""
     inference = predictor.inference
     return {
@@ -62,10 +45,10 @@ def facts(
         "task": inference.task,
         "marks": inference.marks,
         "seeds": [weights.seed for weights in predictor.weights],
-        "calibrated": calibrated,
+        "calibration": _calibration(predictions) or "none",
         "predictions": [
             {"path": image.source, "label": image.label, "title": _title(predictor, image)}
-            | vars(image)
+            | {key: vars(image)[key] for key in KEYS}
             for image in predictions
         ],
     }
@@ -88,12 +71,19 @@ def lines(
     if len(predictions) > TABLE_ROWS:
         table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
     yield table
+    if (calibration := _calibration(predictions)) is not None:
+        yield SENTENCES[calibration]
     if note := sentence_on_unknown(predictions):
         yield plain(note)
     for note in sentences_on_notes(predictions):
         yield plain(note)
     if csv is not None:
         yield f"{len(predictions)} images in {plain(str(csv))}"
+
+
+def _calibration(predictions: Sequence[Prediction]) -> Calibration | None:
+    """Return the calibration of all probabilities; None where no image has any."""
+    return next((image.calibration for image in predictions if image.probabilities), None)
 
 
 def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:

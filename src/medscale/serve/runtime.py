@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from medscale.base.errors import MedscaleError
 from medscale.engine.formats import NumberFormat, number_format, using
 from medscale.serve.batches import FixedBatches
 from medscale.serve.export import Exportable
-from medscale.serve.formats.format import PROPERTY, Inputs, inputs_of
+from medscale.serve.formats.format import inputs_of
 from medscale.serve.predict import Predictor
 
 # From images (uint8, n,size,size,3) and features (float32, n,F) to probabilities (float32, n,K);
@@ -74,22 +73,6 @@ def open_session(path: Path) -> Any:
     Raises MedscaleError when the file is not ONNX.
     """
     return _session(path, "cpu", 0)
-
-
-def outputs(path: Path, inputs: Inputs) -> list[np.ndarray]:
-    """Return all outputs of an ONNX file on the CPU."""
-    return list(open_session(path).run(None, inputs))
-
-
-def description(path: Path) -> dict[str, Any]:
-    """Return the description inside an exported file: classes, preprocessing, network, origin.
-
-    Raises MedscaleError when this package did not write the file.
-    """
-    text = _session(path, "cpu", 1).get_modelmeta().custom_metadata_map.get(PROPERTY)
-    if text is None:
-        raise MedscaleError(f"{path} was not exported by medscale")
-    return dict(json.loads(text))
 
 
 def pytorch(predictor: Predictor, *, compiled: bool = False, captured: Sequence[int] = ()) -> Run:

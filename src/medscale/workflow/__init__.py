@@ -1,1 +1,1 @@
-"""The workflow: what Snakemake's rules need, checks before a run, explanations, the crate."""
+"""The workflow: parameters of Snakemake's rules, checks before a run, explanations, the crate."""

@@ -19,7 +19,7 @@ from medscale.workflow.stages import RECORDS, code_files, training_code
 
 WHOLE_PARAMS = ("text", "plan")  # params that hold a whole configuration: their name says nothing
 DIGESTS = {  # params that are digests, and the meaning of their change
-    "state": "files of images or tables of {study} were added, removed, edited or touched",
+    "state": "files of images or tables of {study} were added, removed or edited",
     "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
     "generator": "the generator of the synthetic images of {study} has changed",
 }

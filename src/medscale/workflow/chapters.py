@@ -215,7 +215,7 @@ class Report:
 
 
 def sources(config: Config) -> list[str]:
-    """Return what chapters without images read and no chapter makes, as paths below the workdir.
+    """Return the inputs of chapters without images that no chapter makes, below the workdir.
 
     From these files and folders the report can be made again, besides figures with images.
     """

@@ -16,7 +16,6 @@ from pydantic import BaseModel
 
 from medscale.base.code import (
     PACKAGE,
-    ROOT,
     code_digest,
     from_cache,
     module_digest,
@@ -24,14 +23,13 @@ from medscale.base.code import (
     tree_digest,
 )
 from medscale.base.errors import MedscaleError
-from medscale.base.files import digest, sha256
+from medscale.base.files import digest
 from medscale.data.kind import kind_file, scan
-from medscale.data.listing import is_hidden
 from medscale.data.settings import Preprocess
+from medscale.workflow import raw_folder
 from medscale.workflow.graph import SHARDS, Graph, or_end
 
-LISTED = 5000  # entries of a raw folder that each call of Snakemake looks at; it takes 30 ms
-DEEPEST = 12  # levels of a raw folder; a link to a folder above it would have no end
+ABSENT = "generated or absent"  # state of a raw folder whose files are not compared
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images
 
 
@@ -56,6 +54,11 @@ class Datasets:
         owner = self._config.study(wildcards.study).external_of
         classes = [] if owner is None else [f"data/{owner}/audit.json"]
         return [*self.demo_marker(wildcards), *classes]
+
+    def ready(self, workflow: Any) -> None:
+        """Check the raw folders before the first job, and record their content."""
+        self.refuse_missing(workflow)
+        self.record_raw(workflow)
 
     def refuse_missing(self, workflow: Any) -> None:
         """End Snakemake before the first job where the raw images of an index are missing.
@@ -89,10 +92,6 @@ class Datasets:
         of = settings.variant_of
         return f"{self._config.study(of).title}, {settings.title}" if of else settings.title
 
-    def kind_module(self, wildcards: Any) -> list[str]:
-        """Return the module of the dataset kind, which holds the answers of the datasheet."""
-        return self._graph.own(str(kind_file(self.kind(wildcards)).relative_to(ROOT)))
-
     def layout_code(self, wildcards: Any) -> str:
         """Return the digest of the code that lists the kind's raw folders.
 
@@ -123,22 +122,32 @@ class Datasets:
         return os.path.relpath(self._graph.raw(wildcards.study), self._graph.workdir.resolve())
 
     def raw_state(self, wildcards: Any) -> str:
-        """Return a digest that changes when files are added to the raw folder, removed or edited.
+        """Return the state of the raw folder (``raw_folder.state``)."""
+        root, study = self._graph.raw(wildcards.study), str(wildcards.study)
+        if self._config.study(study).source.synthetic or not root.is_dir():
+            return ABSENT
+        return raw_folder.state(root, self._tables(study), self._raw_record(study))
 
-        It covers the content of tables in the first level, and the names, sizes and times of all
-        other files that no system made (``.DS_Store``). Of more than ``LISTED`` files it covers the
-        times of the folders of two levels alone: listing millions of files in each call of
-        Snakemake would take minutes.
-        """
-        root = self._graph.raw(wildcards.study)
-        if self._config.study(wildcards.study).source.synthetic or not root.is_dir():
-            return "generated or absent"
-        table = self._config.study(wildcards.study).source.table
+    def record_raw(self, workflow: Any) -> None:
+        """Record the raw folders of indexes that are about to be made, or have no record."""
+        dag = workflow.dag
+        for job in (job for job in dag.jobs if job.rule.name == "index"):
+            study = str(job.wildcards.study)
+            root, record = self._graph.raw(study), self._raw_record(study)
+            is_new = dag.needrun(job) or not record.is_file()
+            if is_new and self.raw_state(job.wildcards) != ABSENT:
+                with suppress(OSError):  # a file that cannot be read, which the index reports
+                    raw_folder.keep_record(root, self._tables(study), record)
+
+    def _raw_record(self, study: str) -> Path:
+        return self._graph.workdir / raw_folder.RECORDS / f"{study}.json"
+
+    def _tables(self, study: str) -> set[Path]:
+        """Return the tables of a raw folder: those in its first level, and the one that is set."""
+        root, table = self._graph.raw(study), self._config.study(study).source.table
         tables = {*root.glob("*.csv")}
         tables |= {root / Path(table).expanduser()} if table is not None else set()
-        tables = {file for file in tables if file.is_file()}
-        states = _folder_state(root, frozenset(map(str, tables)))
-        return digest([*sorted(states), *map(sha256, sorted(tables))])
+        return {file for file in tables if file.is_file()}
 
     def source(self, wildcards: Any) -> str:
         """Return the section ``source`` without the place of the images."""
@@ -229,7 +238,7 @@ class Datasets:
         return ["--synthetic"] if self._config.study(wildcards.study).source.synthetic else []
 
     def marks(self, wildcards: Any) -> str:
-        """Return what figures and tables must say of benchmarks: synthetic images, scale."""
+        """Return the marks of benchmarks for figures and tables: synthetic images, scale."""
         synthetic = self._config.study(self._config.owner(wildcards.study)).source.synthetic
         return json.dumps({"synthetic": synthetic, "stand_in": False, "scale": self._config.scale})
 
@@ -237,44 +246,6 @@ class Datasets:
         settings = getattr(self._config.study(wildcards.study).benchmarks, name)
         assert settings is not None, f"check_target lets {wildcards.study} pass without {name}"
         return settings
-
-
-def _folder_state(root: Path, tables: frozenset[str]) -> list[tuple[str, int, int]]:
-    """Return path, time and size of files, or path and time of folders if files are too many.
-
-    Args:
-        root: the raw folder.
-        tables: paths of files whose time is left out, since their content is compared.
-    """
-    times, start = [(".", root.stat().st_mtime_ns, 0)], len(str(root)) + 1
-    folders, files, count, depth = [str(root)], list[os.DirEntry[str]](), 0, 0
-    while folders and (depth < 2 or count <= LISTED) and depth < DEEPEST:
-        entries = [entry for folder in folders for entry in _entries(folder)]
-        below = [entry for entry in entries if entry.is_dir()]
-        files += [entry for entry in entries if not entry.is_dir()]
-        times += [(entry.path[start:], entry.stat().st_mtime_ns, 0) for entry in below]
-        folders, count, depth = [entry.path for entry in below], count + len(entries), depth + 1
-    if count > LISTED:
-        return times
-    states = []
-    for entry in files:
-        with suppress(OSError):  # a broken link
-            status = entry.stat()
-            time = 0 if entry.path in tables else status.st_mtime_ns
-            states.append((entry.path[start:], time, status.st_size))
-    return states
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that no system made.
-
-    None of a folder that cannot be read, which the index reports.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not is_hidden(entry.name)]
-    except OSError:
-        return []
 
 
 def _layout_digest(kind: Path) -> str:

@@ -24,7 +24,7 @@ from medscale.engine.plan import RunPlan, is_detector, replicate_name
 from medscale.engine.run import RunSpec
 from medscale.resources import containers
 from medscale.resources.slurm import LOGS
-from medscale.workflow import restored
+from medscale.workflow import plans, restored
 from medscale.workflow.targets import check_target, refuse_unknown
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ class Graph:
         self.restored = restored.find(self.workdir)
         if self.restored is not None:
             self.config = or_end(partial(self.restored.config, changes))
-        self._plan = cache(partial(planning.plan, self.config))
+        self._plan = cache(partial(plans.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
         for argument in arguments:
@@ -191,7 +191,7 @@ class Graph:
         return [self.relative(file) for file in files]
 
     def plan(self, study: str, run: str, seed: int = 0, fold: int | None = None) -> RunPlan:
-        """Return a replicate's complete plan; without a seed, what all its replicates share."""
+        """Return the plan of a replicate; without a seed, for settings that all of them share."""
         return self._plan(study, run, seed, fold)
 
     def replicates(self, study: str, run: str) -> list[str]:

@@ -15,6 +15,7 @@ from medscale.base.errors import MedscaleError, print_error
 from medscale.base.text import terminal
 from medscale.data.kind import load_kind
 from medscale.data.settings import Source
+from medscale.resources.jobs import stage_of
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
 from medscale.workflow.why import Explanation, counted, explanation_of
@@ -89,7 +90,7 @@ def _stages(stages: Counter[str]) -> Counter[str]:
     """Return the numbers of jobs with all chapters of the report as one stage, the most first."""
     merged: Counter[str] = Counter()
     for name, count in stages.items():
-        merged["report" if name.endswith("_report") else name] += count
+        merged[stage_of(name)] += count
     return Counter(dict(merged.most_common()))
 
 

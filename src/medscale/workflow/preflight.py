@@ -1,4 +1,4 @@
-"""`medscale check`: find in seconds, offline, what would stop the planned runs hours later."""
+"""`medscale check`: causes that would stop the planned runs later, found in seconds, offline."""
 
 from __future__ import annotations
 
@@ -7,46 +7,29 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from importlib.util import find_spec
 
 import psutil
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
+from medscale.config.configuration import Config
 from medscale.config.sections import Study
 from medscale.config.sweep import trainings
-from medscale.data import split
-from medscale.data.check import left_out_sentences
-from medscale.data.demo.generate import parse_options
-from medscale.data.inventory import Inventory
-from medscale.data.kind import scan
-from medscale.data.settings import Split
 from medscale.engine.detect import extra
-from medscale.engine.models.names import check_model
+from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.report.chapters import refuse_mistakes
 from medscale.report.checklists import items
-from medscale.resources import cards, containers, cost, gpus, site
+from medscale.resources import cards, compute, containers, cost, gpus, site
+from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
+from medscale.workflow.raw_checks import examine_data
 from medscale.workflow.runs import check_weights
-
-Level = Literal["ok", "note", "error"]
 
 LATEX = ("latexmk", "pdflatex", "biber")
 WORKER_MB = 400  # resident memory of a Dask worker
-PARTS = ("train", "val", "test")  # that each class has images in
-FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report: the subject, its state, and the remedy of an error."""
-
-    level: Level
-    subject: str
-    text: str
 
 
 def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) -> list[Finding]:
@@ -63,27 +46,41 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     ]
     if graph.restored is not None:
         return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
-    plans = [
-        graph.plan(entry, run, *replicate)
-        for s in graph.with_variants
-        for entry, run, seeds in trainings(config, s)
-        for replicate in config.replicates_of(entry, seeds)
-    ]
-    plans += [
-        graph.plan(s, run) for s in graph.with_variants for run in config.study(s).profile.runs
-    ]
+    plans, faults = _plans(graph)
+    findings += faults
     images = {}
     for name in graph.studies:
-        images[name], lines = _data(graph, name)
+        images[name], lines = examine_data(graph, name)
         findings += lines
     for name in graph.externals:
-        findings += _data(graph, name)[1]
+        findings += examine_data(graph, name)[1]
     programs = _cluster(graph, in_image) if on_cluster else _latex()
-    findings += [*_models(plans), *_weights(graph, plans), *programs, *_dask(graph)]
-    findings += [*_checklists(graph), _disk(graph, images)]
+    findings += [*_models(config, plans), *_weights(graph, plans), *programs, *_dask(graph)]
+    findings += _checklists(graph)
+    if not faults:  # the cost model needs the plans of all runs
+        findings.append(_disk(graph, images))
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
     return [*findings, *_devices(graph, plans), _memory(graph, plans)]
+
+
+def _plans(graph: Graph) -> tuple[list[RunPlan], list[Finding]]:
+    """Return the plans of all trainings and profiles, and the errors of those without one."""
+    plans: list[RunPlan] = []
+    faults: dict[str, Finding] = {}
+    for study in graph.with_variants:
+        runs = [
+            (entry, run, replicate)
+            for entry, run, seeds in trainings(graph.config, study)
+            for replicate in graph.config.replicates_of(entry, seeds)
+        ]
+        runs += [(study, run, (0, None)) for run in graph.config.study(study).profile.runs]
+        for entry, run, replicate in runs:
+            try:
+                plans.append(graph.plan(entry, run, *replicate))
+            except MedscaleError as error:
+                faults[str(error)] = Finding("error", f"runs of {entry}", str(error))
+    return plans, list(faults.values())
 
 
 def _restored(graph: Graph) -> Finding:
@@ -102,76 +99,25 @@ def _attempt(subject: str, function: Callable[[], str]) -> Finding:
         return Finding("error", subject, str(error))
 
 
-def _data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
-    """Return the number of listed (not yet decoded) images and the findings on the raw folder."""
-    settings, raw = graph.config.study(name), graph.raw(name)
-    subject, source = f"data of {name}", settings.source
-    try:
-        if source.synthetic:
-            count = parse_options(source.kind, source.options).images
-            text = f"synthetic: about {count} images are generated in {raw}"
-            return count, [Finding("note", subject, text)]
-        is_external = settings.external_of is not None
-        classes, fewest = (None, 1) if is_external else (settings.classes, 2)
-        inventory = scan(source.model_copy(update={"path": raw}), classes, fewest)
-    except MedscaleError as error:
-        return 0, [Finding("error", subject, str(error))]
-    rows = inventory.rows
-    counts = rows["label"].value_counts()
-    listing = ", ".join(f"{label} {count}" for label, count in counts.items())
-    findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
-    if is_external:
-        return len(rows), findings
-    findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
-    findings += _split(inventory, settings.split, name)
-    return len(rows), [*findings, *_patients(inventory, name)]
-
-
-def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:
-    """Yield findings on the split of the listed images of a study."""
-    subject, rows = f"split of {name}", inventory.rows
-    counts, is_published = rows["label"].value_counts(), settings.mode == "published"
-    groups = rows["group"].where(rows["group"].notna(), rows["path"])
-    apart = groups.groupby(rows["label"]).nunique()
-    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
-        label = str(apart.idxmin())
-        text = (
-            f"class {label} has {counts[label]} images of {apart.min()} patients "
-            "or groups, so that it cannot be in training, validation and test: add images, or "
-            "leave it out of `classes`"
-        )
-        yield Finding("error", subject, text)
-    elif not is_published and counts.min() < FEW_IMAGES:
-        text = f"class {counts.idxmin()} has only {counts.min()} images; its scores will say little"
-        yield Finding("note", subject, text)
-    if settings.mode in ("grouped", "random") and rows["split_published"].notna().any():
-        text = (
-            "the images come divided into train, val or test, and are divided anew; keep their "
-            "division by split: {mode: published}"
-        )
-        yield Finding("note", subject, text)
-    try:
-        split.check_listed(rows, settings)
-    except MedscaleError as error:
-        yield Finding("error", subject, str(error))
-
-
-def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
-    """Yield whether the patients are known, and the notes on the raw folder."""
-    is_known, (sentence, *notes) = inventory.patient_sentences()
-    yield Finding("ok" if is_known else "note", f"patients of {name}", sentence)
-    for note in (*notes, *inventory.notes):
-        yield Finding("note", f"data of {name}", note)
-
-
-def _models(plans: list[RunPlan]) -> Iterator[Finding]:
+def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Yield whether networks have their options and take the images' size; and their packages."""
     if any(plan.detect is not None for plan in plans):
         yield _attempt("detection", _detection)
-    for name in sorted({plan.model.name for plan in plans}):
+    if any(plan.tensorboard for plan in plans) and find_spec("tensorboard") is None:
+        text = "tensorboard: true needs a package that is missing: pip install tensorboard"
+        yield Finding("error", "TensorBoard", text)
+    networks = {
+        (p.model.model_dump_json(), compute.pixels(config, p), p.run.stages > 1): p.model
+        for p in plans
+        if p.detect is None and (p.model.options or p.model.name not in OWN)
+    }
+    for (_, side, is_cut), model in networks.items():
+        from medscale.engine.models import registry  # imports PyTorch, which takes seconds
+
         try:
-            check_model(name)
+            registry.check(model, side, is_cut=is_cut)
         except MedscaleError as error:
-            yield Finding("error", f"model {name}", str(error))
+            yield Finding("error", f"model {model.name}", str(error))
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
@@ -265,10 +211,14 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
     sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
     need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
-    text = f"{free / 1024:.1f} GB free in {folder}, at most about {need / 1024:.1f} GB needed"
+    text = f"{_gigabytes(free)} free in {folder}, at most about {_gigabytes(need)} needed"
     if free > need:
         return Finding("ok", "disk", text)
     return Finding("error", "disk", f"{text}: free some, or set workdir")
+
+
+def _gigabytes(megabytes: float) -> str:
+    return f"{megabytes / 1024:.1f} GB" if megabytes > 100 else f"{megabytes:.1f} MB"
 
 
 def _shard_bytes(settings: Study) -> int:
@@ -280,7 +230,7 @@ def _shard_bytes(settings: Study) -> int:
 
 def _nodes(plans: list[RunPlan]) -> Finding:
     """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
-    nodes = max(plan.nodes for plan in plans)
+    nodes = max((plan.nodes for plan in plans), default=0)
     most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
     return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
 
@@ -342,6 +292,6 @@ def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[F
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
     free = psutil.virtual_memory().available / 2**20
     runs = [cost.estimate(graph.config, plan).memory_mb for plan in plans]
-    need = max(*runs, graph.dask_workers() * WORKER_MB)
+    need = max([*runs, graph.dask_workers() * WORKER_MB])
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
     return Finding("ok" if free > need else "error", "memory", text)

@@ -11,6 +11,7 @@ from medscale.base.code import code_digest, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.planning import check_profiled
+from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph, or_end
@@ -19,10 +20,6 @@ from medscale.workflow.stages import code_files, train_script, training_code
 # Of the resource `timed`: Snakemake cuts it to the total, so that no job runs at the same time.
 ALONE = 1000
 REPLICATE = re.compile(r"seed(?P<seed>\d+)(_fold(?P<fold>\d+))?")  # ``engine.plan.replicate_name``
-# Settings that change neither the weights nor the times of a complete replicate: where it was
-# trained, and in the section ``parallel`` when it had to stop or to save its state.
-KEPT = ("nodes", "procs_per_node")
-KEPT_LIMITS = ("timeout_s", "checkpoint_every_s", "checkpoint_every_steps", "stop_after_s")
 REPLICATE_FILES = (
     "spec.json",
     "history.csv",
@@ -78,6 +75,22 @@ class Runs:
         if not is_kept:
             or_end(partial(check_weights, self._graph.workdir / name))
         return [name]
+
+    def refuse_networks(self, workflow: Any) -> None:
+        """End Snakemake before the first job for options that a network of timm does not have.
+
+        Those of other networks are checked with the plan. These need PyTorch, whose import takes
+        seconds, so networks without options are left to their training.
+        """
+        plans = [
+            self._plan(j.wildcards) for j in workflow.dag.needrun_jobs() if j.rule.name == "train"
+        ]
+        models = {p.model.model_dump_json(): p.model for p in plans if p.detect is None}
+        for model in models.values():
+            if model.options and model.name not in OWN:
+                from medscale.engine.models import registry
+
+                or_end(partial(registry.check, model))
 
     def shards(self, wildcards: Any) -> str:
         """Return the folder of the images that a run is trained on."""
@@ -163,7 +176,7 @@ class Runs:
     def _formats_plan(self, wildcards: Any) -> RunPlan:
         settings = self._config.study(wildcards.study).benchmarks.formats
         assert settings is not None, "check_target refuses studies without this benchmark"
-        return self._graph.plan(wildcards.study, settings.run)
+        return or_end(partial(self._graph.plan, wildcards.study, settings.run))
 
     def _replicate_plan(self, wildcards: Any) -> RunPlan:
         match = REPLICATE.fullmatch(wildcards.replicate)
@@ -177,7 +190,9 @@ class Runs:
         return folder / str(wildcards.replicate)
 
     def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
-        return self._graph.plan(wildcards.study, wildcards.run, seed, fold)
+        """Return the plan of a replicate; its MedscaleError ends Snakemake without a traceback."""
+        plan = partial(self._graph.plan, wildcards.study, wildcards.run, seed, fold)
+        return or_end(plan)
 
 
 def check_weights(file: Path) -> None:
@@ -190,21 +205,18 @@ def check_weights(file: Path) -> None:
 
 
 def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
-    """Return the plan of a replicate; a complete one keeps ``KEPT`` and ``KEPT_LIMITS``.
+    """Return the plan of a replicate; a complete one keeps settings without effect on it.
 
-    The size of a node (``node.gpus``) or a time limit may have changed since then. That is no
-    reason to train a replicate again: an interrupted one goes on, and the others stay as they are.
+    The size of a node (``node.gpus``), a time limit, or a setting of other runs may have changed
+    since then. That is no reason to train a replicate again: an interrupted one goes on, and the
+    others stay as they are.
     """
     trained = _trained_plan(folder)
-    if trained is None:
-        return plan
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    limits = {name: getattr(trained.parallel, name) for name in KEPT_LIMITS}
-    changes: dict[str, Any] = {name: getattr(trained, name) for name in KEPT}
-    changes["parallel"] = plan.parallel.model_copy(update=limits)
-    same = plan.model_copy(update=changes)
-    return same if same == trained else plan
+    if trained is None or (same := plan.keeping(trained)) != trained:
+        return plan
+    return same
 
 
 def _trained_plan(folder: Path) -> RunPlan | None:

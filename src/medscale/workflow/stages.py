@@ -12,10 +12,12 @@ A stage is a rule whose command starts a script. Unless the rule says otherwise
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
+from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.engine.models.own import MODULES as NETWORKS
 from medscale.engine.parallel.strategies.registry import MODULES as STRATEGIES
@@ -75,8 +77,10 @@ def record_code(chapters: Iterable[Chapter], graph: Graph) -> None:
     stages = [([script], {}) for script in sorted((ROOT / "scripts").glob("*.py"))]
     stages += [(code_files("chapter.py", chapter.name), {}) for chapter in chapters]
     for study in graph.with_variants:
-        for plan in (graph.plan(study, run) for run in graph.config.study(study).runs):
-            stages.append((code_files(train_script(plan)), training_code(plan)))
+        for run in graph.config.study(study).runs:
+            with suppress(MedscaleError):  # a run that is impossible stops no other
+                plan = graph.plan(study, run)
+                stages.append((code_files(train_script(plan)), training_code(plan)))
     for files, options in stages:
         record = graph.workdir / RECORDS / f"{code_digest(*files, **options)}.json"
         if not record.is_file():

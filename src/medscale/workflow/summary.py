@@ -23,6 +23,7 @@ from medscale.report.result.reading import records
 from medscale.report.result.summary import read_summary
 from medscale.report.show import legend, overview
 from medscale.report.synthesis.runs import BASELINE
+from medscale.resources.jobs import stage_of
 from medscale.workflow.graph import Graph
 from medscale.workflow.progress.display import duration
 
@@ -30,7 +31,7 @@ PAPER = Path("paper", "paper.pdf")  # below the workdir
 
 
 def facts(graph: Graph) -> dict[str, Any]:
-    """Return what exists of the active studies: results, verdicts, files and times of stages.
+    """Return the existing outputs of the active studies: results, verdicts, files, times of stages.
 
     ``speedup`` is over one device of the same kind, ``change`` the difference in accuracy from the
     baseline in percentage points, both with the ends of their 95 % intervals (``_low, _high``).
@@ -99,7 +100,7 @@ def _times(stages: Sequence[dict[str, Any]]) -> Table:
     """Return the time of each stage over all studies, the longest first; chapters are one stage."""
     jobs, seconds = Counter[str](), Counter[str]()
     for row in stages:
-        name = "report" if row["stage"].endswith("_report") else row["stage"]
+        name = stage_of(row["stage"])
         jobs[name] += row["jobs"]
         seconds[name] += row["seconds"]
     table = Table("stage", Column("jobs", justify="right"), box=None)

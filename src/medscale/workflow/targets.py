@@ -20,6 +20,7 @@ from medscale.config.configuration import Config
 from medscale.engine.models.names import check_model
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
+from medscale.workflow import plans
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
@@ -55,7 +56,7 @@ def check_target(config: Config, target: str) -> None:
     """
     if match := RUN_TARGET.fullmatch(target):
         _check_run(config, match[2], match[3])
-        plan = planning.plan(config, match[2], match[3], config.seeds[0])
+        plan = plans.plan(config, match[2], match[3], config.seeds[0])
         if match[1] == "profiled":
             planning.check_profiled(match[2], plan)
         check_model(RunSpec.parse(match[3]).model)
@@ -66,7 +67,7 @@ def check_target(config: Config, target: str) -> None:
                 f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
             )
         _check_run(config, owner, match[2])
-        planning.plan(config, owner, match[2], config.seeds[0])
+        plans.plan(config, owner, match[2], config.seeds[0])
     elif match := STUDY_TARGET.fullmatch(target):
         folder, study, name = match[1], match[2], Path(match[3]).stem
         benchmarks = config.study(study).benchmarks
@@ -125,7 +126,7 @@ def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str
 
 
 def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | None:
-    """Return a message on a target that no rule makes, with what may be meant; None if one does."""
+    """Return a message on a target that no rule makes, with a likely target; None if one does."""
     rules = list(rules)
     path = os.path.normpath(target.replace("\\", "/"))
     names = [rule.name for rule in rules if not rule.has_wildcards()]
@@ -152,7 +153,7 @@ def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | N
 
 
 def _whole_study(config: Config, path: str) -> str | None:
-    """Return what to type for all of a study, where a path names a study or a folder of it."""
+    """Return the command for all of a study, if a path names a study or a folder of it."""
     folder, _, study = path.rpartition("/")
     if study not in config.studies or folder not in ("", *FOLDERS_OF_STUDIES):
         return None

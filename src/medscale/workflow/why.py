@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.report.chapters import chapters_of
-from medscale.resources import cost, jobs
+from medscale.resources import compute, cost, jobs
 from medscale.workflow.causes import causes, shortened
 from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
@@ -118,7 +118,7 @@ def job_cost(
     if minutes and rule.endswith(jobs.REPORT_RULE):  # of the whole report, for all its chapters
         minutes /= len(chapters_of(config, dict(wildcards)["study"]))
     hours = request.cpus * minutes / 60
-    return minutes, hours, hours * cost.kind_of(config, "cpu").price
+    return minutes, hours, hours * compute.kind_of(config, "cpu").price
 
 
 def counted(stages: Mapping[str, int], most: int | None = None) -> str:

@@ -39,6 +39,7 @@ BY_OPENCV = (
     COMPRESSION.DEFLATE,
 )
 PREDICTED_BY_OPENCV = (COMPRESSION.LZW, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
+PACKED = (*PREDICTED_BY_OPENCV, COMPRESSION.PACKBITS)
 UNSIGNED = (SAMPLEFORMAT.UINT, SAMPLEFORMAT.VOID)
 FORMATS: dict[int, str] = {
     SAMPLEFORMAT.INT: "signed integer",
@@ -66,12 +67,19 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     with _open_pages(data) as pages:
         page = pages[frame]
         check_size(page.imagewidth, page.imagelength, page.samplesperpixel)
+        if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is None:
+            raise Unreadable(TRUNCATED, "the TIFF lacks its palette")
         if page.compression == COMPRESSION.JPEG:
             _check_streams(page, data)
         by_opencv = page.index == 0 and not page.parent.is_bigtiff and _is_opencvs(page)
         if not by_opencv:
-            _check(page, len(data))
+            _check(page)
+        # OpenCV fills what it cannot decode with zeros, and reports no fault; tifffile raises one.
+        in_silence = page.planarconfig == PLANARCONFIG.SEPARATE or page.compression in PACKED
+        if not by_opencv or in_silence:
+            _check_parts(page, len(data))
             samples = page.asarray(squeeze=False, maxworkers=1)
+        if not by_opencv:
             return _to_rgb(samples, page)
     return raster.decode(data, "tiff")
 
@@ -138,8 +146,8 @@ def _lacks_samples(page: TiffPage) -> bool:
     return page.samplesperpixel < 3 and page.photometric not in (*GREY, PHOTOMETRIC.PALETTE)
 
 
-def _check(page: TiffPage, size: int) -> None:
-    """Raise Unreadable for a feature that ``_to_rgb`` does not support, or a missing part."""
+def _check(page: TiffPage) -> None:
+    """Raise Unreadable for a feature that ``_to_rgb`` does not support."""
     bits, kind = _bits(page), page.photometric
     size_words, name = " and ".join(map(str, bits)), getattr(kind, "name", kind)
     if page.sampleformat not in UNSIGNED:
@@ -155,6 +163,10 @@ def _check(page: TiffPage, size: int) -> None:
         raise _unsupported(f"a depth of {page.imagedepth}")
     if not isinstance(page.compression, COMPRESSION):
         raise _unsupported(f"compression {page.compression}")
+
+
+def _check_parts(page: TiffPage, size: int) -> None:
+    """Raise Unreadable if a strip or tile is missing, or ends after the file's ``size`` bytes."""
     ends = zip(page.dataoffsets, page.databytecounts, strict=False)
     parts = page.chunked if isinstance(page.chunked, tuple) else (page.chunked,)
     missing = len(page.databytecounts) < int(np.prod(parts)) or 0 in page.databytecounts
@@ -189,7 +201,7 @@ def _to_rgb(samples: np.ndarray, page: TiffPage) -> np.ndarray:
         colours = np.asarray(page.colormap)  # 3 x 2**bits, of 16 bits
         rgb = to_uint8(colours.T[pixels[..., 0].astype(np.intp)], 16)
     else:
-        channels = to_uint8(pixels, bits)
+        channels = to_uint8(pixels.astype(np.uint8) if bits == 1 else pixels, bits)
         grey = page.photometric in GREY
         rgb = np.repeat(channels[..., :1], 3, axis=2) if grey else channels[..., :3]
     if page.photometric == PHOTOMETRIC.MINISWHITE:

@@ -64,9 +64,8 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
-        refuse_spellings(listing.root, names)
-        if source.label is None:
-            notes += doubtful_labels(listing, names, table)
+        refuse_spellings(listing.root, {*names, *(table.labels() if table is not None else ())})
+        notes += doubtful_labels(listing, names, table, source.label)
     if table is None and source.label is None and classes is None:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}

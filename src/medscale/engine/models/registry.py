@@ -20,7 +20,7 @@ from torch import nn
 from medscale.base.errors import MedscaleError
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
-from medscale.engine.models.names import check_name
+from medscale.engine.models.names import AUTO, check_name, check_own
 from medscale.engine.models.own import MODULES
 from medscale.engine.plan import HUB, Model
 
@@ -40,10 +40,17 @@ NOT_OPTIONS = (
 )
 
 
-def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 0) -> nn.Module:
+def build(
+    model: Model,
+    num_classes: int,
+    in_channels: int = 3,
+    features: int = 0,
+    side: int | None = None,
+) -> nn.Module:
     """Return a network from float images (n,in_channels,H,W) to logits (n,num_classes).
 
-    Raises MedscaleError for an unknown name or option, or weights that are missing or do not fit.
+    Raises MedscaleError for an unknown name or option, weights that are missing or do not fit, and
+    images of a size that the network does not take.
 
     Args:
         model: name, options and weights. Weights are drawn from torch's global generator or read:
@@ -53,14 +60,11 @@ def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 
         in_channels: channels of the images.
         features: number of metadata per image; if there are some, the input is a pair of images and
             metadata, see ``WithMetadata``. The metadata branch is always trained.
+        side: height and width of the images in pixels; None: not checked.
     """
-    check_name(model.name)
+    check(model, side, num_classes, in_channels)
     hub = model.pretrained == HUB
     if model.name in OWN:
-        if hub:
-            raise MedscaleError(
-                f"{model.name} has no weights on the hub; name a .safetensors file or leave it out"
-            )
         network: nn.Module = _build_own(model, num_classes, in_channels)
     else:
         network = _build_timm(model, num_classes, in_channels, hub)
@@ -69,6 +73,52 @@ def build(model: Model, num_classes: int, in_channels: int = 3, features: int = 
     if model.trained != "all":
         freeze(stages(network), model.trained)
     return WithMetadata(network, features, num_classes) if features else network
+
+
+def check(
+    model: Model,
+    side: int | None = None,
+    num_classes: int = 2,
+    in_channels: int = 3,
+    *,
+    is_cut: bool = False,
+) -> None:
+    """Check that a network exists, has the options, and takes images of a size.
+
+    It is built on PyTorch's meta device, which computes shapes alone and draws no random numbers;
+    a network of timm is also run there.
+    Raises MedscaleError otherwise; the message names the network's options.
+
+    Args:
+        model: name and options.
+        side: height and width of the images in pixels; None: not checked.
+        num_classes: number of logits.
+        in_channels: channels of the images.
+        is_cut: whether the network must consist of a chain of blocks (``stages``).
+    """
+    check_name(model.name)
+    check_own(model, side)
+    if model.name in OWN:
+        options = {name: value for name, value in model.options.items() if value != AUTO}
+        with torch.device("meta"):
+            _build_own(model.model_copy(update={"options": options}), num_classes, in_channels)
+        return
+    network = _timm_shapes(model, num_classes, in_channels)
+    if is_cut or model.trained != "all":
+        stages(network)
+    if side is None:
+        return
+    try:
+        network.eval()(torch.empty(2, in_channels, side, side, device="meta"))
+    except NotImplementedError:  # an operation that has no meta device
+        return
+    except Exception as error:  # modules raise any kind of error for a size
+        if "meta" in str(error):  # the values of a tensor decide what is computed
+            return
+        raise MedscaleError(
+            f"{model.name} does not take images of {side} x {side} pixels ({error}); change "
+            "preprocess.size or augment.crop.size, or the network's options"
+        ) from None
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -146,23 +196,16 @@ def listed(keys: Sequence[str], most: int = 5) -> str:
 
 
 def _build_own(model: Model, num_classes: int, in_channels: int) -> nn.Sequential:
-    network = OWN[model.name]
-    parameters = inspect.signature(network).parameters.values()
-    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
-    if unknown := sorted(set(model.options) - options):
-        raise MedscaleError(
-            f"{model.name}: unknown option {', '.join(unknown)}; "
-            f"it has {', '.join(sorted(options)) or 'none'}"
-        )
     try:
-        return network(num_classes, in_channels, **model.options)
+        return OWN[model.name](num_classes, in_channels, **model.options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise MedscaleError(
             f"{model.name}: its options {model.options} are not possible ({error})"
         ) from None
 
 
-def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> nn.Module:
+def _timm_shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
+    """Return a network of timm without weights, on the meta device."""
     import timm
 
     settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
@@ -171,17 +214,24 @@ def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> 
             f"{model.name}: {', '.join(clash)} cannot be set among the options: "
             "the study decides it"
         )
-    try:
-        with torch.device("meta"):  # checks the options without allocating weights
-            timm.create_model(model.name, **settings, **model.options)
-    except Exception as error:  # constructors raise any kind of error for unknown options
-        with torch.device("meta"):
-            network = type(timm.create_model(model.name))
-        options = sorted(set(inspect.signature(network).parameters) - {*settings, "self", "kwargs"})
-        raise MedscaleError(
-            f"{model.name}: its options {model.options} are not possible ({error}); "
-            f"it has {', '.join(options)}"
-        ) from None
+    with torch.device("meta"):
+        try:
+            network: nn.Module = timm.create_model(model.name, **settings, **model.options)
+        except Exception as error:  # constructors raise any kind of error for unknown options
+            kind = type(timm.create_model(model.name))
+            parameters = inspect.signature(kind).parameters
+            options = sorted(set(parameters) - {*settings, "self", "kwargs"})
+            raise MedscaleError(
+                f"{model.name}: its options {model.options} are not possible ({error}); "
+                f"it has {', '.join(options)}"
+            ) from None
+    return network
+
+
+def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> nn.Module:
+    import timm
+
+    settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
     try:
         return timm.create_model(model.name, pretrained=hub, **settings, **model.options)
     except Exception as error:  # the hub's client raises errors of several libraries

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from medscale.base.errors import MedscaleError
+from medscale.engine.conflicts import refuse
 from medscale.engine.parallel.cut import Chain
 from medscale.engine.parallel.model import ParallelModel
 from medscale.engine.parallel.precision import Precision
@@ -33,13 +33,10 @@ def apply_strategy(
         precision: number format of forward and backward passes.
         chain: return the network as a chain of blocks and where to cut it; called by pipelines.
     """
+    refuse(plan)
     if plan.recipe.sync_batchnorm and plan.replicas > 1:
-        network = _synchronize_statistics(network, plan, world)
-    if plan.run.stages > 1 and (plan.model.metadata or plan.model.trained != "all"):
-        raise MedscaleError(
-            f"{plan.run.name}: a pipeline (mp) trains the whole network on images alone; "
-            "model.metadata and model.trained go with serial, DDP and FSDP"
-        )
+        group = world.mesh["dp"].get_group()
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, group)
     compiled = plan.recipe.compile == "on"
     if compiled and plan.run.stages == 1:  # a pipeline compiles its blocks
         network.compile(dynamic=False)
@@ -56,16 +53,3 @@ def apply_strategy(
     )
     model: ParallelModel = STRATEGIES[plan.run.strategy].wrap(setup)
     return model
-
-
-def _synchronize_statistics(network: nn.Module, plan: RunPlan, world: World) -> nn.Module:
-    """Replace batch normalization by one over the whole global batch."""
-    if world.device.type == "cpu":
-        raise MedscaleError(
-            "recipe.sync_batchnorm needs GPUs: PyTorch's SyncBatchNorm refuses the CPU"
-        )
-    if plan.run.stages > 1:
-        raise MedscaleError(
-            "recipe.sync_batchnorm goes with DDP and FSDP, not with a pipeline (mp)"
-        )
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network, world.mesh["dp"].get_group())

@@ -53,7 +53,10 @@ class Classification:
     def network(self) -> nn.Module:
         """See ``Task``: images, or images and metadata, to logits (n,K)."""
         features = 0 if self.metadata is None else self.metadata.shape[1]
-        return build(self._plan.model, len(self._shards.classes), self._shards.shape[2], features)
+        crop = self._plan.augment.crop
+        side = self._shards.shape[0] if crop is None else crop.size
+        channels, classes = self._shards.shape[2], len(self._shards.classes)
+        return build(self._plan.model, classes, channels, features, side)
 
     def criterion(self, network: nn.Module, device: torch.device) -> CrossEntropy:
         """See ``Task``: cross-entropy."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -31,6 +31,9 @@ from medscale.engine.resolve import resolve
 from medscale.engine.train.guard import FailedElsewhere, Watch
 from medscale.engine.train.replicate import train
 from medscale.engine.train.task import Classification, Task
+
+if TYPE_CHECKING:
+    import torch
 
 # Errors of gloo and NCCL on a rank whose peer has ended.
 PEER_GONE = re.compile(
@@ -88,17 +91,17 @@ def run_rank(
         plan = RunPlan.model_validate(read_json(spec))
         with locked(out, alone=rank == 0), join(plan) as world:
             shard_set = Shards.open(shards).of_fold(plan.fold)
-            plan = _resolved(plan, shard_set)
+            plan = _resolved(plan, shard_set, world.device)
             work(plan, shard_set, make_task(plan, shard_set), out, world, watch)
     except BaseException as error:
         sys.exit(_report(error, rank))
 
 
-def _resolved(plan: RunPlan, shards: Shards) -> RunPlan:
+def _resolved(plan: RunPlan, shards: Shards, device: torch.device) -> RunPlan:
     """Return the plan with the settings that depend on the training images."""
     labels = shards.labels[shards.positions("train")]
     counts = np.bincount(labels, minlength=len(shards.classes))
-    return resolve(plan, counts, shards.shape[0])
+    return resolve(plan, counts, shards.shape[0], device)
 
 
 @contextmanager

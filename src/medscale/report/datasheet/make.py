@@ -10,7 +10,7 @@ from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
 from medscale.data.kind import load_kind
-from medscale.data.patients import NOT_KNOWN, sentence
+from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
 from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import index_digest, read_index
 from medscale.report.datasheet.chapter import PATH
@@ -93,17 +93,20 @@ def _content(
 
 
 def metadata_columns(index: pd.DataFrame, audit: dict[str, Any]) -> list[str]:
-    """Return the columns of an index that describe patients and do not name them.
+    """Return the columns of an index that describe patients and do not identify them.
+
+    Numbers of patients, lesions and exams identify them, whether patients are known by them or not.
 
     ``audit``: the content of audit.json, which says where the patients' names come from.
     """
-    source = audit["patients"].get("from")
+    source = audit["patients"].get("from") or ""
     return [
         name
         for name in index.columns
         if name not in NO_METADATA
         and not is_of_folds(name)
-        and f"column {name} of index.csv" != source
+        and not (is_person(name) or names_part(name))
+        and not source.startswith(f"column {name} of ")
     ]
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from medscale.serve.calibration import Calibration as Method
+
 NOTICE = (
     "Research software, not a medical device: nothing here may be used to diagnose or treat anyone."
 )
@@ -24,10 +26,10 @@ class Column(BaseModel):
 class Calibration(BaseModel):
     """Whether and how probabilities are calibrated."""
 
-    calibrated: bool
-    says: str = Field(description="what that means for a reader of the probabilities")
+    method: Method = Field(description="none without temperature, or with `calibrated=false`")
+    meaning: str = Field(description="for a reader of the probabilities, in words")
     temperature: float | None = Field(
-        None, description="divides the network's outputs before the softmax; null: none"
+        None, description="divides the outputs of a single network before the softmax; null: none"
     )
 
 
@@ -158,7 +160,7 @@ class Result(BaseModel):
         None, description="at the model's operating points, in their order"
     )
     boxes: list[Finding] | None = Field(None, description="of a detector, most confident first")
-    seen: Region | None = Field(None, description="the part that the network received")
+    region: Region | None = Field(None, description="the part that the network received")
     heatmap: str | None = Field(
         None,
         description="Grad-CAM for the most probable class, a PNG (data URL) that covers the whole"

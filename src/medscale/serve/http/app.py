@@ -11,7 +11,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from medscale import __version__
 from medscale.serve.http import upload
@@ -23,7 +22,7 @@ from medscale.serve.http.share import caller_of
 
 PAGE = Path(__file__).with_name("page")
 FAULT = "the service has a fault; its log says more"
-LOCAL = ("localhost", "127.0.0.1", "[::1]")
+NO_ADDRESS = "the service has no such address and method; /docs lists those that it has"
 FORM = {
     "required": True,
     "content": {
@@ -76,9 +75,6 @@ def create_app(service: Service) -> FastAPI:
     _add_state(app, service)
     _add_page(app)
     _add_refusals(app, service)
-    names = {*LOCAL, service.settings.host, *service.settings.hosts}
-    if service.settings.on_loopback or service.settings.hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=sorted(names), www_redirect=False)
     app.add_middleware(Gate, settings=service.settings, metrics=service.metrics, router=app.router)
     return app
 
@@ -104,6 +100,10 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         preview: Annotated[
             bool, Query(description="add the displayed images, reduced in size")
         ] = False,
+        calibrated: Annotated[
+            bool,
+            Query(description="false: probabilities before calibration, as those of thresholds"),
+        ] = True,
     ) -> Predictions:
         """An unreadable image has an error; if no image is readable, the request is refused."""
         settings = service.settings
@@ -114,7 +114,9 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         with service.admission.enter(caller, size) as take:
             content = await upload.read(request, settings, offer.model)
             take(len(content.images) - 1)
-            return await service.predict(content, offer, caller, explain=explain, preview=preview)
+            return await service.predict(
+                content, offer, caller, explain=explain, preview=preview, calibrated=calibrated
+            )
 
 
 def _add_state(app: FastAPI, service: Service) -> None:
@@ -153,13 +155,20 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
             problem = to_problem(error)
             if problem.reason:
                 service.metrics.refused.labels(problem.reason).inc()
-            return to_response(problem)
+            response = to_response(problem)
+            response.headers.update(getattr(error, "headers", None) or {})  # Allow, of 405
+            return response
 
         return handle
 
     app.add_exception_handler(Problem, handler(lambda problem: problem))
     app.add_exception_handler(
-        HTTPException, handler(lambda e: Problem(e.status_code, str(e.detail), "address"))
+        HTTPException,
+        handler(
+            lambda e: Problem(
+                e.status_code, NO_ADDRESS if e.status_code in (404, 405) else e.detail, "address"
+            )
+        ),
     )
     app.add_exception_handler(
         RequestValidationError, handler(lambda e: Problem(422, _first(e), "query"))

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from medscale.serve.http.answers import Decision, Model
 
 
-def decisions(probabilities: Mapping[str, float] | None, model: Model) -> list[Decision] | None:
+def decisions(
+    probabilities: Mapping[str, float] | None, model: Model, temperature: float | None
+) -> list[Decision] | None:
     """Return the decision for an image at each operating point of a model; None without points.
 
     Thresholds were chosen for probabilities before calibration, and operating points are known of
@@ -16,14 +18,14 @@ def decisions(probabilities: Mapping[str, float] | None, model: Model) -> list[D
     calibrated ones, p = softmax(z / T): z is T log p, but for a summand that softmax ignores.
 
     Args:
-        probabilities: by class, calibrated if the model is; None for a detector.
+        probabilities: by class; None for a detector.
         model: the model that gave them.
+        temperature: by which they are calibrated; None if they are not.
     """
     if probabilities is None or not model.operating:
         return None
-    temperature = model.calibration.temperature or 1.0
     highest = max(probabilities.values())
-    powers = {name: (p / highest) ** temperature for name, p in probabilities.items()}
+    powers = {name: (p / highest) ** (temperature or 1.0) for name, p in probabilities.items()}
     total = math.fsum(powers.values())
     return [
         Decision(

@@ -82,7 +82,10 @@ class Gate:
         await self._app(scope, body.receive, send_with_headers)
 
     def _check(self, path: str, headers: Headers) -> None:
-        """Raise a Problem for a request from another site's page, or without the key."""
+        """Raise a Problem for another host name, another site's page, or without the key."""
+        if self._settings.names and _host(headers) not in self._settings.names:
+            detail = "the service is not known by this host name; medscale serve --name adds one"
+            raise Problem(400, detail, "host")
         if not path.startswith(GUARDED):
             return
         if not self._is_own_page(headers):
@@ -123,6 +126,14 @@ class Gate:
             if route.matches(scope)[0] is not Match.NONE:
                 return str(route.path)
         return "other"
+
+
+def _host(headers: Headers) -> str | None:
+    """Return the host that a request names, in lower case and without port; None without one."""
+    try:
+        return urlsplit(f"//{headers.get('host', '')}").hostname
+    except ValueError:
+        return None
 
 
 class Body:

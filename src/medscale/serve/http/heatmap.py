@@ -13,7 +13,7 @@ from medscale.engine.formats import using
 from medscale.engine.models.gradcam import gradcam
 from medscale.engine.plan import Crop
 from medscale.serve.http.answers import Region
-from medscale.serve.http.messages import ModelInput
+from medscale.serve.http.messages import DecodedImage
 from medscale.serve.predict import Predictor
 
 SIDE = 256  # pixels of a heat map's longer side
@@ -25,7 +25,7 @@ def heatmaps(
     pixels: Sequence[np.ndarray],
     features: Sequence[np.ndarray | None],
     classes: np.ndarray,
-    images: Sequence[ModelInput],
+    images: Sequence[DecodedImage],
 ) -> list[bytes]:
     """Return a PNG for each image: the mean Grad-CAM of all networks.
 
@@ -51,7 +51,7 @@ def heatmaps(
     return [_png(canvas / networks) for canvas in canvases]
 
 
-def region_of(image: ModelInput, preprocess: Preprocess, crop: Crop | None) -> Region:
+def region_of(image: DecodedImage, preprocess: Preprocess, crop: Crop | None) -> Region:
     """Return the part of an image that a network receives, in pixels of the displayed image."""
     x, y, width, height = 0.0, 0.0, float(image.width), float(image.height)
     if preprocess.fit == "cover":
@@ -65,13 +65,13 @@ def region_of(image: ModelInput, preprocess: Preprocess, crop: Crop | None) -> R
     return Region(x=x, y=y, width=width, height=height)
 
 
-def _shape(image: ModelInput) -> tuple[int, int]:
+def _shape(image: DecodedImage) -> tuple[int, int]:
     """Return height and width of an image's heat map."""
     scale = SIDE / max(image.width, image.height)
     return max(1, round(image.height * scale)), max(1, round(image.width * scale))
 
 
-def _add(canvas: np.ndarray, heat: np.ndarray, region: Region, image: ModelInput) -> None:
+def _add(canvas: np.ndarray, heat: np.ndarray, region: Region, image: DecodedImage) -> None:
     """Add a network's heat (h,w) to the canvas of the whole image, within the network's region."""
     down, across = canvas.shape[0] / image.height, canvas.shape[1] / image.width
     top, left = round(region.y * down), round(region.x * across)

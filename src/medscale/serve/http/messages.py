@@ -25,16 +25,16 @@ class EncodedImage:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded and preprocessed image."""
+    """A decoded and preprocessed image; a predicting process receives it without preview."""
 
     # uint8 RGB, shape size,size,3, for each preprocessing
     pixels: list[np.ndarray] = field(repr=False)
     width: int  # of the displayed image in pixels
     height: int  # of the displayed image in pixels
-    # on the patient, from the headers (DICOM: age, sex, view)
+    # on the patient: from the headers (DICOM: age, sex, view), later also from the caller
     facts: Mapping[str, Any] = field(repr=False)
-    preview: bytes | None = field(repr=False)  # a JPEG of the whole image, or None
-    note: str | None = None  # which frame of how many was used, or None for a file of one
+    preview: bytes | None = field(default=None, repr=False)  # a JPEG of the whole image, or None
+    note: str | None = None  # which frame of several was used; hardly any contrast
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,12 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class ModelInput:
-    """An image for a model."""
+class Task:
+    """A model and its options for an image; images with equal tasks may share a batch."""
 
-    # as ``DecodedImage.pixels``, for the preprocessings of the model's offer
-    pixels: list[np.ndarray] = field(repr=False)
-    width: int  # of the displayed image in pixels
-    height: int  # of the displayed image in pixels
-    facts: Mapping[str, Any] = field(repr=False)  # on the patient
+    model: str  # its name
+    explain: bool  # with heat maps
+    calibrated: bool  # with the model's temperatures, if it has any
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from medscale.engine.run import RunSpec
 from medscale.report import names
 from medscale.report.marks import mark
 from medscale.serve import bundle
+from medscale.serve.calibration import OF_BOXES, SENTENCES, calibration_by
+from medscale.serve.calibration import Calibration as Method
 from medscale.serve.http import summary
 from medscale.serve.http.answers import (
     Calibration,
@@ -28,7 +30,7 @@ from medscale.serve.http.answers import (
     Score,
 )
 from medscale.serve.http.heatmap import heatmaps, region_of
-from medscale.serve.http.messages import ModelInput, ModelOutput, Offer
+from medscale.serve.http.messages import DecodedImage, ModelOutput, Offer, Task
 from medscale.serve.predict import Predictor
 
 ENSEMBLE = "ensemble"  # the run in the name of a model that averages a study's runs
@@ -68,15 +70,14 @@ def start(number: int, paths: Sequence[Path], seed: str, device: str, threads: i
     return [_offer(name, members, folders.get(name)) for name, members in _models.items()]
 
 
-def predict(key: tuple[str, bool], images: list[ModelInput]) -> list[ModelOutput]:
+def predict(task: Task, images: list[DecodedImage]) -> list[ModelOutput]:
     """Predict a batch of images.
 
     Args:
-        key: name of the model, and whether heat maps are wanted.
+        task: the model, whether with heat maps, and whether calibrated.
         images: with pixels for each preprocessing of the model's offer.
     """
-    name, explain = key
-    members = _models[name]
+    members = _models[task.model]
     first, preprocessings = members[0].inference, _preprocessings(members)
     regions = [region_of(image, first.preprocess, first.crop) for image in images]
     places = [preprocessings.index(member.inference.preprocess) for member in members]
@@ -88,15 +89,16 @@ def predict(key: tuple[str, bool], images: list[ModelInput]) -> list[ModelOutput
             for of_image, region in zip(boxes, regions, strict=True)
         ]
     features = [m.features([m.accepted(image.facts) for image in images]) for m in members]
+    calibrated = task.calibrated and _method(members) != "none"
     probabilities = np.mean(
         [
-            member.probabilities(batch, facts, _calibrated([member]))
+            member.probabilities(batch, facts, calibrated)
             for member, batch, facts in zip(members, pixels, features, strict=True)
         ],
         axis=0,
     )
     maps: Sequence[bytes | None] = [None] * len(images)
-    if explain:
+    if task.explain:
         maps = heatmaps(members, pixels, features, probabilities.argmax(1), images)
     return [
         ModelOutput(dict(zip(first.classes, row, strict=True)), None, region, heatmap)
@@ -186,14 +188,14 @@ def _examples(kind: str) -> list[str]:
 def _explains(name: str, members: list[Predictor]) -> bool:
     """Return whether heat maps are available, after predicting a blank image to find out."""
     sizes = [settings.size for settings in _preprocessings(members)]
-    blank = ModelInput([np.zeros((size, size, 3), np.uint8) for size in sizes], 64, 64, {})
+    blank = DecodedImage([np.zeros((size, size, 3), np.uint8) for size in sizes], 64, 64, {})
     if members[0].inference.task == "classification":
         try:
-            predict((name, True), [blank])
+            predict(Task(name, explain=True, calibrated=True), [blank])
             return True
         except MedscaleError:  # a network without convolutional maps
             pass
-    predict((name, False), [blank])
+    predict(Task(name, explain=False, calibrated=True), [blank])
     return False
 
 
@@ -202,29 +204,13 @@ def _preprocessings(members: Sequence[Predictor]) -> list[Preprocess]:
     return list(dict.fromkeys(member.inference.preprocess for member in members))
 
 
-def _calibrated(members: Sequence[Predictor]) -> bool:
-    return all(weights.temperature is not None for member in members for weights in member.weights)
+def _method(members: Sequence[Predictor]) -> Method:
+    return calibration_by([w.temperature for member in members for w in member.weights])
 
 
 def _calibration(members: Sequence[Predictor]) -> Calibration:
     if members[0].inference.task == "detection":
-        return Calibration(calibrated=False, says="Confidences of boxes are not calibrated.")
-    if not _calibrated(members):
-        return Calibration(
-            calibrated=False,
-            says="Not calibrated: of images that are given 80 %, more or fewer than 80 % may belong"
-            " to the class.",
-        )
-    if sum(len(member.networks) for member in members) > 1:
-        return Calibration(
-            calibrated=False,
-            says="Not calibrated as a whole: each network's probabilities are, but not their mean,"
-            " which is shown. Of images that are given 80 %, more or fewer than 80 % may belong to"
-            " the class.",
-        )
-    return Calibration(
-        calibrated=True,
-        says="Of images that are given 80 %, about 80 % should belong to the class: probabilities"
-        " were calibrated on validation images.",
-        temperature=members[0].weights[0].temperature,
-    )
+        return Calibration(method="none", meaning=OF_BOXES)
+    method = _method(members)
+    temperature = members[0].weights[0].temperature if method == "temperature" else None
+    return Calibration(method=method, meaning=SENTENCES[method], temperature=temperature)

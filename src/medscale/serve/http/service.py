@@ -6,17 +6,19 @@ import asyncio
 import base64
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
+from medscale.serve.calibration import SENTENCES
 from medscale.serve.http.admission import Admission
-from medscale.serve.http.answers import Limits, Models, Predictions, Refusal, Result
+from medscale.serve.http.answers import Calibration, Limits, Models, Predictions, Refusal, Result
 from medscale.serve.http.decisions import decisions
 from medscale.serve.http.messages import (
     DecodedImage,
     EncodedImage,
-    ModelInput,
     ModelOutput,
     Offer,
     RefusedImage,
+    Task,
 )
 from medscale.serve.http.metrics import Metrics
 from medscale.serve.http.pool import Lost, OverBudget, Pool, Work, together
@@ -26,6 +28,7 @@ from medscale.serve.http.settings import Settings
 from medscale.serve.http.upload import Upload
 
 KINDS = ["jpeg", "png", "tiff", "webp", "gif", "bmp", "dicom"]
+UNCALIBRATED = Calibration(method="none", meaning=SENTENCES["none"])
 RETRY_S = 10  # Retry-After when an accepted request could not be answered
 UNDECODED = RefusedImage(422, "undecodable", "decoding it did not end well, or not in time")
 OVER_BUDGET = RefusedImage(
@@ -119,7 +122,14 @@ class Service:
         return self.offers[name]
 
     async def predict(
-        self, upload: Upload, offer: Offer, caller: str = "", *, explain: bool, preview: bool
+        self,
+        upload: Upload,
+        offer: Offer,
+        caller: str = "",
+        *,
+        explain: bool = False,
+        preview: bool = False,
+        calibrated: bool = True,
     ) -> Predictions:
         """Return the predictions for all images of a request, in order.
 
@@ -129,18 +139,24 @@ class Service:
             caller: who sent the request; callers are served in turn.
             explain: add heat maps, if the model has them.
             preview: add the displayed images.
+            calibrated: use the temperatures of the model, if it has any.
 
         Raises:
             Problem: the first image's refusal if no image could be read; 503 when processes were
                 lost or the time was up.
         """
-        explain = explain and offer.model.explains
+        model, calibration = offer.model, offer.model.calibration
+        if not calibrated and model.task == "classification":
+            calibration = UNCALIBRATED
+        task = Task(model.id, explain and model.explains, calibrated)
         budget = Budget(self.settings.request_decode_seconds)
 
         async def answer(number: int, data: bytes) -> Result:
             encoded = EncodedImage(data, offer.preprocessings, preview)
             image = await self._decode(encoded, caller, budget)
-            return await self._predict_image(number, image, upload, offer, caller, explain)
+            result = await self._predict_image(number, image, upload, task, caller)
+            decided = decisions(result.probabilities, model, calibration.temperature)
+            return result.model_copy(update={"decisions": decided})
 
         try:
             async with asyncio.timeout(self.settings.answer_seconds), asyncio.TaskGroup() as group:
@@ -156,9 +172,8 @@ class Service:
         refusals = [result.error for result in results if result.error is not None]
         if len(refusals) == len(results):
             raise Problem(refusals[0].status, refusals[0].detail, "")
-        model = offer.model
         return Predictions(
-            model=model.id, mark=model.mark, calibration=model.calibration, results=results
+            model=model.id, mark=model.mark, calibration=calibration, results=results
         )
 
     async def _predict_image(
@@ -166,33 +181,28 @@ class Service:
         number: int,
         image: DecodedImage | RefusedImage,
         upload: Upload,
-        offer: Offer,
+        task: Task,
         caller: str,
-        explain: bool,
     ) -> Result:
-        """Predict one image; facts from the caller win over those in its headers."""
+        """Predict one image without decisions; facts from the caller win over those in headers."""
         if isinstance(image, RefusedImage):
             self.metrics.refused.labels(f"image: {image.reason}").inc()
             refusal = Refusal(status=image.status, detail=f"{image.reason}: {image.detail}")
             return Result(number=number, error=refusal)
-        facts = {**image.facts, **upload.facts}
-        model_input = ModelInput(image.pixels, image.width, image.height, facts)
+        model_input = replace(image, facts={**image.facts, **upload.facts}, preview=None)
         try:
-            output: ModelOutput = await self.predictors.do(
-                (offer.model.id, explain), model_input, caller
-            )
+            output: ModelOutput = await self.predictors.do(task, model_input, caller)
         except Lost:
             raise Problem(503, "the prediction failed; try again", "lost", RETRY_S) from None
-        self.metrics.images.labels(offer.model.id).inc()
+        self.metrics.images.labels(task.model).inc()
         return Result(
             number=number,
             width=image.width,
             height=image.height,
             label=output.label,
             probabilities=output.probabilities,
-            decisions=decisions(output.probabilities, offer.model),
             boxes=output.boxes,
-            seen=output.region,
+            region=output.region,
             note=image.note,
             heatmap=_data_url(output.heatmap, "png"),
             preview=_data_url(image.preview, "jpeg"),

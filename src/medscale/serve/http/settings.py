@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator
 
 from medscale.data.settings import LIMITS
 
+LOCAL = ("localhost", "127.0.0.1", "::1")
+NAME = re.compile(r"[\w.-]+", re.ASCII)
 MB = 10**6  # bytes in a megabyte, pixels in a megapixel
 
 
@@ -87,6 +90,24 @@ class Settings(BaseModel):
     stop_seconds: int = Field(
         60, ge=1, description="time for what was accepted when the service is stopped"
     )
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        for host in hosts:
+            if not NAME.fullmatch(host):
+                raise ValueError(f"{host!r} is no host name; write it without scheme and port")
+        return tuple(host.lower() for host in hosts)
+
+    @property
+    def names(self) -> set[str]:
+        """Host names that a request may name; empty if any may be, behind a key.
+
+        A page of another site can give its own name this machine's address (DNS rebinding), which
+        only the name in the request tells.
+        """
+        is_open = not self.on_loopback and not self.hosts
+        return set() if is_open else {*LOCAL, self.host.lower(), *self.hosts}
 
     @property
     def on_loopback(self) -> bool:

@@ -40,7 +40,8 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         setting = str(first["loc"][0])
-        raise MedscaleError(f"--{OPTIONS.get(setting, setting)}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise MedscaleError(f"--{OPTIONS.get(setting, setting)}: {reason}") from None
     tell("loading the models …")
     run(
         settings,

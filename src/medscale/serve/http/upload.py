@@ -138,7 +138,7 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
         words = columns[name].words
         if words is None and not _is_number(value):
             raise Problem(422, f"{name} is a number", "metadata")
-        if words is not None and value not in words:
+        if words is not None and str(value) not in words:  # words can be numbers, such as grades
             listed = ", ".join(words)
             detail = f"{name} is one of {listed}; leave it out if it is none of them"
             raise Problem(422, detail, "metadata")

@@ -48,8 +48,6 @@ CODE = (
     *SETTINGS,
     "claims.yaml",
     "reported.yaml",
-    "claims.yaml",
-    "checklists/*.yaml",
     "requirements.lock",
     "pyproject.toml",
     "CITATION.cff",
@@ -119,7 +117,7 @@ def page_size(figure: Path) -> list[float] | None:
 
 
 def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> None:
-    """Raise MedscaleError if the files of a crate hold what must not leave the machine.
+    """Raise MedscaleError for names in the files of a crate that must not leave the machine.
 
     Args:
         graph: the study, whose patients, files and hosts are searched for.

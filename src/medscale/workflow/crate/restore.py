@@ -24,7 +24,7 @@ from medscale.workflow.crate.manifest import MANIFEST
 from medscale.workflow.crate.pack import absent
 from medscale.workflow.restored import MARKER, RESOLVED, read_config
 
-# of a crate; what decides the report's numbers and text
+# Files of a crate that decide the numbers and the text of the report.
 CODE = ("src/", "scripts/", "rules/", "paper/", "checklists/", "claims.yaml", "reported.yaml")
 TEXT = (
     "This figure shows images of the study and is left out:\n"
@@ -118,7 +118,7 @@ def _lay_out(crate: Crate, name: str, folder: Path) -> bool:
 
 
 def _fill_places(crate: Crate, config: Config, folder: Path) -> Iterator[str]:
-    """Put a figure that says why in the place of each figure that the crate does not have.
+    """Replace each figure that the crate does not have by one that names the reason.
 
     It has the size of the figure that it stands for, so that the pages stay as they are.
     """
@@ -140,9 +140,13 @@ def _notice(size: Any) -> Any:
     width, height = (style.WIDTH, 1.2)
     if isinstance(size, list) and all(isinstance(length, int | float) for length in size):
         width, height = size
-    figure = style.new(min(max(height, HEIGHTS[0]), HEIGHTS[1]), min(max(width, WIDTHS[0]), 20.0))
+    figure = style.new(_within(height, HEIGHTS), _within(width, WIDTHS))
     style.empty(figure.subplots(), TEXT)
     return figure
+
+
+def _within(length: float, limits: tuple[float, float]) -> float:
+    return min(max(length, limits[0]), limits[1])
 
 
 def _other_code(crate: Crate) -> Iterator[str]:

@@ -17,6 +17,7 @@ import pandas as pd
 from medscale.base.code import PACKAGE, ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
+from medscale.data.audit import NO_PATIENT
 from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME
 from medscale.workflow.crate.contents import texts
 
@@ -39,7 +40,6 @@ SHORTEST = 4  # characters of a name that is searched for; SHORTEST_NUMBER for d
 SHORTEST_NUMBER = 6
 ANONYMOUS = "anonymous{:08d}"  # a name in a crate's copy of a table; names nobody
 IS_ANONYMOUS = re.compile(r"anonymous\d{8}")
-NO_PATIENT = "image:"  # begins the name of the group of an image whose patient is unknown
 MOST = 100  # lines of a message
 
 
@@ -133,7 +133,7 @@ def hosts(environments: Iterable[Path]) -> Names:
 def scan(
     folder: Path, names: Collection[Names] = (), code: Collection[str] = ()
 ) -> Iterator[Finding]:
-    """Yield what must not be published in the files below a folder, or in one file.
+    """Yield the texts in the files below a folder, or in one file, that must not be published.
 
     Args:
         folder: folder or file.

@@ -24,7 +24,7 @@ MOST_RUNNING = 3  # jobs that are shown by name
 
 
 class Display(Protocol):
-    """What the logger plugin calls."""
+    """The interface of all displays, which the logger plugin calls."""
 
     def finished(self, job: Job) -> None:
         """Show that a job ended."""
@@ -191,7 +191,7 @@ def running_lines(state: State, now: float) -> Iterator[str]:
 
 
 def failure_lines(state: State, job: Job) -> Iterator[str]:
-    """Yield what a person needs to know of a failed job."""
+    """Yield the reason of a failed job, and the path of its log."""
     yield f"failed: {job.name}: {job.failure}"
     if job.log:
         yield f"  its log: {shown_path(state.workdir / job.log)}"

@@ -65,7 +65,8 @@ ENDS = (
     (re.compile(r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT"), CANCELLED),
     (re.compile(r"died with <Signals.SIGKILL"), "it was killed, mostly for lack of memory"),
 )
-# Errors of what starts a job on a node: Apptainer, srun, the shell, the module system, Snakemake.
+# Errors of programs that start a job on a node: Apptainer, srun, the shell, the module system,
+# Snakemake.
 HOST = re.compile(
     r"^(FATAL|.*\b(srun|slurmstepd|Lmod|module)\b.*error|.*command not found|"
     r".*: No such file or directory|.*: not found)",
@@ -151,7 +152,7 @@ def _is_of_attempt(log: Path, started: float | None) -> bool:
 
 
 def _of_host(log: Path) -> str:
-    """Return the last error of what starts a job in a log of SLURM; empty without one."""
+    """Return the last error of such a program in a log of SLURM; empty without one."""
     lines = tail(log)
     for before, line in zip(reversed(["", *lines]), reversed([*lines, ""]), strict=True):
         if match := ERROR.match(line):
@@ -163,7 +164,7 @@ def _of_host(log: Path) -> str:
 
 
 def _remedy(sentence: str) -> str:
-    """Return what to do about a refusal of SLURM, to follow the sentence; empty if unknown."""
+    """Return the remedy for a refusal of SLURM, as the end of a sentence; empty if unknown."""
     return next((f"; {remedy}" for cause, remedy in REMEDIES if cause.search(sentence)), "")
 
 

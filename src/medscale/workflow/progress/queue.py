@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from medscale.base.errors import MedscaleError
+from medscale.resources.slurm import seconds_of
 from medscale.workflow.progress.state import State
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ SHORT = {
     "Nodes required for job are DOWN": "nodes are down, drained or reserved (sinfo -R)",
     "ReqNodeNotAvail": "nodes are down, drained or reserved (sinfo -R)",
 }
-CLOCK = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 
 class Watch:
@@ -115,11 +115,3 @@ def unnoticed(name: str) -> str:
         f"{name} is no longer in SLURM's queue, and Snakemake does not notice that it ended: "
         "interrupt it (Ctrl-C) and give the same command again; what is complete stays"
     )
-
-
-def seconds_of(clock: str) -> float | None:
-    """Return a time of SLURM in seconds; its form is [[days-]hours:]minutes:seconds."""
-    if (match := CLOCK.fullmatch(clock)) is None:
-        return None
-    days, hours, minutes, seconds = (int(text or 0) for text in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)

@@ -159,7 +159,7 @@ class State:
         return max(1.0, busy / max(now - min(start for start, _ in spans), 1.0))
 
     def facts(self) -> dict[str, Any]:
-        """Return what ``FILE`` holds."""
+        """Return the content of ``FILE``."""
         return {
             "workdir": str(self.workdir),
             "host": socket.gethostname(),
@@ -192,7 +192,15 @@ class Recorded:
             return False
         if self.host != socket.gethostname():
             return None
-        return Path("/proc", str(self.process)).exists()
+        import psutil  # the display does not need it
+
+        try:
+            start_time = psutil.Process(self.process).create_time()
+        except psutil.NoSuchProcess:
+            return False
+        return (
+            start_time <= self.state.start_time
+        )  # a later one has the number of a process that ended
 
 
 def read(workdir: Path) -> Recorded | None:

@@ -1,4 +1,4 @@
-"""What Snakemake prints on the terminal: a summary of a dry run, the progress of a study."""
+"""Snakemake's output on the terminal: the summary of a dry run, the progress of a study."""
 
 from __future__ import annotations
 

@@ -147,8 +147,8 @@ function show() {
   if (result.error) return;
   picture(result, file);
   $("answer-name").textContent = result.note ? `${inWords(result)} (${result.note})` : inWords(result);
-  $("found").replaceChildren(result.boxes ? boxes(result) : bars(result));
-  $("calibration").textContent = calibration.says;
+  $("predictions").replaceChildren(result.boxes ? boxes(result) : bars(result));
+  $("calibration").textContent = calibration.meaning;
   operating(result);
 }
 
@@ -174,8 +174,8 @@ function picture(result, file) {
     frame.classList.toggle("low", box.y < 0.06 * result.height);
     parts.push(placed(frame, box, result));
   }
-  const entire = result.seen.width >= result.width && result.seen.height >= result.height;
-  if (!entire) parts.push(placed(element("div", { className: "seen" }), result.seen, result));
+  const entire = result.region.width >= result.width && result.region.height >= result.height;
+  if (!entire) parts.push(placed(element("div", { className: "region" }), result.region, result));
   framed($("picture"), result, parts);
   framed($("original"), result, heatmap ? [element("img", { src: result.preview, alt: file.name })] : []);
   $("original-figure").hidden = !heatmap;
@@ -204,7 +204,7 @@ function operating({ label, decisions }) {
   const some = decisions ? points.filter((point) => single || point.label === label) : [];
   $("operating").hidden = some.length === 0;
   $("points").replaceChildren(...some.map(operatingPoint));
-  const before = state.answer.calibration.calibrated ? "Thresholds are of probabilities before calibration. " : "";
+  const before = state.answer.calibration.method !== "none" ? "Thresholds are of probabilities before calibration. " : "";
   const replicates = Math.max(0, ...some.map((point) => point.replicates));
   const means = replicates > 1 ? `Sensitivity and specificity are means over ${replicates} replicates of the run.` : "";
   $("points-note").textContent = before + means;
@@ -316,7 +316,7 @@ $("layer").addEventListener("change", layer);
 $("strength").addEventListener("input", layer);
 $("more").addEventListener("click", () => {
   state.all = !state.all;
-  $("found").replaceChildren(bars(state.answer.results[state.at]));
+  $("predictions").replaceChildren(bars(state.answer.results[state.at]));
 });
 $("save-json").addEventListener("click", () => {
   save(json(state.answer, state.files, state.metadata), "application/json", "medscale-prediction.json");

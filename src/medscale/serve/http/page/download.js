@@ -13,8 +13,8 @@ export function json(answer, files, metadata) {
   return JSON.stringify({ ...answer, metadata, results }, null, 2);
 }
 
-export function csv({ model, mark, results }, files) {
-  const rows = results.flatMap((result, at) => rowsOf(result).map((row) => ({
+export function csv({ model, mark, calibration, results }, files) {
+  const rows = results.flatMap((result, at) => rowsOf(result, calibration.method).map((row) => ({
     path: files[at].name, ...row, error: result.error?.detail, note: result.note, model, mark,
   })));
   const fullest = rows.find((row) => !row.error) ?? rows[0];
@@ -22,14 +22,14 @@ export function csv({ model, mark, results }, files) {
   return [columns, ...rows.map((row) => columns.map((name) => row[name]))].map((row) => row.map(cell).join(",") + "\r\n").join("");
 }
 
-function rowsOf({ error, boxes, label, probabilities }) {
+function rowsOf({ error, boxes, label, probabilities }, calibration) {
   if (error) return [{}];
   if (boxes) {
     const names = ["label", "x", "y", "width", "height", "confidence"];
     return (boxes.length ? boxes : [{}]).map((box) => Object.fromEntries(names.map((name) => [name, box[name]])));
   }
   const shares = Object.entries(probabilities).map(([name, value]) => [`p_${name}`, value]);
-  return [{ label, probability: probabilities[label], ...Object.fromEntries(shares) }];
+  return [{ label, probability: probabilities[label], ...Object.fromEntries(shares), calibration }];
 }
 
 // RFC 4180; a spreadsheet would take a text that begins with one of = + - @ for a formula.
