@@ -86,6 +86,10 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
         ({"studies": {"glaucoma": {"split": {"train": 0.9}}}}, "train \\+ val \\+ test must be 1"),
         ({"studies": {"glaucoma": {"preprocess": {"median": 4}}}}, "median must be odd"),
         ({"studies": {"glaucoma": None}}, "studies.glaucoma"),
+        (
+            {"studies": {"glaucoma": {"title": "Eyes"}, "skin": {"title": "Eyes"}}},
+            r"studies.skin.title: 'Eyes' is the title of glaucoma, too: give it another",
+        ),
     ],
 )
 def test_mistakes_are_named(changes, message):

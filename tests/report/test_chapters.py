@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -29,11 +30,17 @@ def no_inputs(config, study):
 
 
 TOY = Chapter(
-    "toy", no_inputs, figures={"dots": "Dots of *{study}*."}, tables={"rows": ""}, facts="toy"
+    "toy",
+    no_inputs,
+    figures={"dots": "Dots of *{study}*."},
+    tables={"rows": "", "raw": ""},
+    unprinted=("raw",),
+    facts="toy",
 )
-TABLE = ("a & b", pd.DataFrame({"a": [1.5]}))
+RAW = pd.DataFrame({"a": [1.5]})
+TABLES = {"rows": ("a & b", RAW), "raw": RAW}
 MARKS = [{"synthetic": True, "stand_in": False, "scale": "demo"}]
-WHOLE = {"marks": MARKS, "figures": {"dots": Figure()}, "tables": {"rows": TABLE}, "facts": {}}
+WHOLE = {"marks": MARKS, "figures": {"dots": Figure()}, "tables": TABLES, "facts": {}}
 
 
 def write_toy(monkeypatch, folder, **content):
@@ -46,7 +53,7 @@ def write_toy(monkeypatch, folder, **content):
 def test_the_writer_writes_all_that_is_declared(monkeypatch, tmp_path):
     write_toy(monkeypatch, tmp_path, **WHOLE | {"facts": {"one": 1}})
     written_files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    tables = {f"tables/s/{name}" for name in ("rows.tex", "rows.csv", "toy.json")}
+    tables = {f"tables/s/{name}" for name in ("rows.tex", "rows.csv", "raw.csv", "toy.json")}
     assert written_files == {"figures/s/dots.pdf"} | tables
 
 
@@ -56,6 +63,8 @@ def test_the_writer_writes_all_that_is_declared(monkeypatch, tmp_path):
         ({"figures": {"dots": Figure(), "more": Figure()}}, "'more': declare it"),
         ({"figures": {}}, "'dots': make it"),
         ({"tables": {}}, "'rows': make it"),
+        ({"tables": TABLES | {"rows": RAW}}, "LaTeX of 'rows': make it"),
+        ({"tables": TABLES | {"raw": ("a & b", RAW)}}, "LaTeX of 'raw': declare it"),
         ({"documents": {"data/{study}/x.md": ""}}, "document .*: declare it"),
         ({"facts": None}, "facts 'toy': make it"),
     ],
@@ -133,6 +142,18 @@ def test_a_study_has_the_chapters_that_its_section_asks_for():
         with pytest.raises(MedscaleError, match=remedy):
             check_target(BARE, f"{kind}/glaucoma/{name}.pdf")
     refuse_absent(BARE, "glaucoma", "figures", "accuracy")
+
+
+def test_the_paper_prints_the_tables_that_have_latex_and_no_others():
+    text = "".join(path.read_text() for path in (ROOT / "paper").rglob("*.tex.j2"))
+    macros = r"\\(?:study|long(?:study)?|all)tables?(?:\{<< n >>\})?\{(\w+)\}"
+    printed = set(re.findall(macros, text)) | set(re.findall(r"\\tablefile\{#1/(\w+)\}", text))
+    printed |= {name for pair in re.findall(PAIR, text) for name in pair} - {"checklist_"}
+    names = {name for chapter in CHAPTERS for name in chapter.printed}
+    assert printed == {name for name in names if not name.startswith("checklist_")}
+
+
+PAIR = r"\\studytables\{<< n >>\}\{(\w+)\}\{[^}]*\}\{(\w+)\}"
 
 
 def test_declarations_import_nothing_heavy():

@@ -42,6 +42,7 @@ from synthetic_runs import ROOT, configuration, make_index, make_run, make_study
 
 RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_2gpu"]
 NAN = math.nan
+REPLICATES = {"glaucoma": ["seed1", "seed2"], "glaucoma_published": ["seed1"]}
 ALL = load(ROOT / "config.yaml")
 DEMO = load(ROOT / "config.yaml", {"scale": "demo"})
 
@@ -296,7 +297,7 @@ def test_a_leaking_split_is_compared_by_independent_intervals(study_folder: Path
         )
     config = load(ROOT / "config.yaml", {"scale": "demo"})
     leak = next(c for c in plan_claims(config) if c.name == "leak_glaucoma")
-    leak = leak.model_copy(update={"seeds": {"glaucoma": [1, 2], "glaucoma_published": [1]}})
+    leak = leak.model_copy(update={"replicates": REPLICATES})
     row = check(leak, files(tmp_path / "two"))
     assert row["verdict"] == OPEN  # the same predictions: no effect
     assert row["low"] < 0 < row["high"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +13,9 @@ from medscale.base.files import read_json, write_parquet
 from medscale.data.settings import Split
 from medscale.data.split import assign_folds
 from medscale.report.chapters import chapters_of, refuse_absent
+from medscale.report.claims.checking import check
+from medscale.report.claims.planned import plan_claims
+from medscale.report.claims.quantities import Files
 from medscale.report.paper.build import fill
 from medscale.report.paper.facts import read_facts
 from synthetic_runs import (
@@ -93,3 +97,38 @@ def test_only_a_study_with_folds_has_the_chapter() -> None:
     assert "folds" in [chapter.name for chapter in chapters_of(config, STUDY)]
     with pytest.raises(MedscaleError, match=r"split\.folds"):
         refuse_absent(configuration(STUDY, RUNS), STUDY, "figures", "folds")
+
+
+@pytest.mark.parametrize("measure", ["accuracy_difference", "speedup"])
+def test_a_claim_about_a_cross_validation_reads_the_replicates_of_all_folds(
+    folder: Path, tmp_path: Path, measure: str
+) -> None:
+    fields = {"statement": "It is so.", "table": "verdicts", "study": STUDY, "measure": measure}
+    fields |= {"run": RUNS[1], "compare": "at_least", "expected": -100, "tolerance": 0}
+    fields |= {"reason": "made", "minutes": 1, "hardware": "a core", "demo": {"reason": "same"}}
+    path = tmp_path / "claims.yaml"
+    path.write_text(json.dumps({"claims": {"made": fields}}), encoding="utf-8")
+    config = configuration(STUDY, RUNS, split=SPLIT, seeds=[1, 2])
+    (claim,) = plan_claims(config.model_copy(update={"claims": path}))
+    assert len(claim.timings(STUDY, RUNS[1])) == 8
+    row = check(claim, Files(lambda name: folder / name, resamples=100))
+    assert (row["verdict"], row["missing"]) == ("holds", [])
+    column = {"speedup": "speedup", "accuracy_difference": "change"}[measure]
+    runs = pd.read_csv(folder / "tables" / "verdicts.csv").set_index("run")
+    assert row["value"] == pytest.approx(runs[column][RUNS[1]])
+
+
+def test_the_paper_counts_folds_as_replicates_of_times(folder: Path) -> None:
+    tables = folder / "tables"
+    names = ("facts", "quality", "scaling", "folds")
+    shared = ("provenance", "synthesis", "claims", "checklists")
+    facts = read_facts(
+        [tables / STUDY / f"{name}.json" for name in names],
+        [tables / f"{name}.json" for name in shared],
+    )
+    text = {
+        name: " ".join(fill(ROOT / "paper", Path(f"sections/{name}.tex.j2"), facts).split())
+        for name in ("abstract", "studies")
+    }
+    assert "the parallel run with several replicates is" in text["abstract"].lower()
+    assert "Each run has 8 replicates (seeds 1, 2; 4 folds each) on" in text["studies"]

@@ -13,8 +13,8 @@ from medscale.report.gradcam.make import mark_empty
 from medscale.report.overview.figures import coinciding
 from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
-from medscale.report.quality.tables import gaps
 from medscale.report.result.gallery import some_cases
+from medscale.report.tables import interval
 
 
 def gap(part: str, value: tuple[float, ...], ends: tuple[float, ...]) -> dict[str, Any]:
@@ -24,11 +24,9 @@ def gap(part: str, value: tuple[float, ...], ends: tuple[float, ...]) -> dict[st
 
 
 def test_a_rate_of_too_few_images_has_no_empty_brackets():
-    undefined = (np.nan,) * 3
-    parts = pd.DataFrame([gap("AP", undefined, undefined), gap("PA", (0.9, 0.8, 1.0), undefined)])
-    text = gaps(parts, ["ill"])
-    assert "view: AP & specificity & 15 & -- \\\\" in text
-    assert "view: PA & specificity & 15 & 90.0 (80.0--100.0) \\\\" in text
+    undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
+    assert interval(undefined, 1, 100) == "--"
+    assert interval({"mean": 0.9, "low": 0.8, "high": 1.0}, 1, 100) == "90.0 (80.0--100.0)"
 
 
 def test_thresholds_with_a_benefit_are_named_by_ranges():

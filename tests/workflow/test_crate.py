@@ -26,6 +26,7 @@ from medscale.evaluate.replicates import index_digest
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
+from medscale.workflow.crate.pack import replicates
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
 from synthetic_runs import changes, make_study, report, report_shared
@@ -374,6 +375,15 @@ def test_an_archive_holds_the_same_and_weights_if_they_are_requested(crate_study
     assert "runs/glaucoma/ddp_2gpu/seed1/model.safetensors" in names
     assert count == len([name for name in names if not name.endswith("/")])
     assert [path.name for path in tmp_path.iterdir()] == ["study.zip"]
+
+
+def test_a_folder_that_a_killed_evaluation_left_is_no_result(tmp_path):
+    for name in ("serial_1cpu", ".ddp_2cpu.4711"):
+        (tmp_path / "results/s" / name).mkdir(parents=True)
+        (tmp_path / "results/s" / name / "summary.json").touch()
+    graph = SimpleNamespace(trained=["s"], workdir=tmp_path)
+    graph.replicates = lambda study, run: [f"runs/{study}/{run}/seed1"]
+    assert list(replicates(graph)) == [("s", "serial_1cpu", "seed1")]
 
 
 def test_missing_parts_are_named_and_nothing_half_written_stays(crate_study, tmp_path):

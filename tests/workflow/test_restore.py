@@ -80,7 +80,7 @@ def test_the_paper_is_made_again_without_images_and_networks(crate_study, tmp_pa
     assert {
         "tables/glaucoma/facts.json",
         "tables/verdicts.csv",
-        "tables/glaucoma/tests.tex",
+        "tables/glaucoma/results.tex",
     } <= set(comparison.equal)
     for name in comparison.equal:  # and of the study itself, not only of its crate
         assert sha256(place / name) == sha256(crate_study.folder / name), name

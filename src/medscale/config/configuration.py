@@ -81,6 +81,18 @@ class Config(Strict):
         return self
 
     @model_validator(mode="after")
+    def _distinct_titles(self) -> Self:
+        # Figures and tables over all studies tell studies apart by their titles.
+        names: dict[str, str] = {}
+        for name, study in self.studies.items():
+            if study.variant_of is not None or study.external_of is not None:
+                continue
+            if study.sweep_of is None and (first := names.setdefault(study.title, name)) != name:
+                text = f"{study.title!r} is the title of {first}, too: give it another"
+                raise SettingFault(("studies", name, "title"), text)
+        return self
+
+    @model_validator(mode="after")
     def _export_formats_exist(self) -> Self:
         # Checked here, not in the section, so that only readers of the whole configuration depend
         # on the registry: a new format must not make shards or trainings again.

@@ -23,13 +23,21 @@ def present(name: str, config: Config, study: str) -> bool:
     return getattr(config.study(study).benchmarks, name) is not None
 
 
-def chapter(name: str, figures: Mapping[str, str], *, facts: bool = False) -> Chapter:
-    """Return the declaration of a benchmark's chapter; ``facts``: whether it has facts."""
+def chapter(
+    name: str, figures: Mapping[str, str], *, printed: bool = False, facts: bool = False
+) -> Chapter:
+    """Return the declaration of a benchmark's chapter.
+
+    Args:
+        printed: whether the paper prints its table.
+        facts: whether it has facts.
+    """
     return Chapter(
         name,
         partial(inputs, name),
         figures=figures,
         tables={name: TABLE},
+        unprinted=() if printed else (name,),
         facts=name if facts else "",
         present=partial(present, name),
         remedy=f"give it a section benchmarks.{name} in config.yaml",

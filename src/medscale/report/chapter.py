@@ -4,7 +4,7 @@ Snakemake reads the declarations of all chapters at each start, so they import n
 function that makes a chapter is ``make`` in the module ``make`` of its folder.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,6 +97,8 @@ class Chapter:
     # cannot be made from a crate, and its figures leave the machine only on request
     shows_images: bool = False
     tables: Mapping[str, str] = field(default_factory=dict)  # the same for tables
+    # tables that the paper does not print: they have CSV files alone, the others LaTeX too
+    unprinted: Collection[str] = ()
     documents: Mapping[str, str] = field(default_factory=dict)  # the same for text files, by path
     # name of the JSON file in which the paper finds the chapter's numbers; empty if none
     facts: str = ""
@@ -129,8 +131,13 @@ class Chapter:
 
     def paper_files(self) -> list[str]:
         """Return the patterns of the files that only the paper reads: LaTeX tables and facts."""
-        tables = [self.table_path(name, "tex") for name in self.tables]
+        tables = [self.table_path(name, "tex") for name in self.printed]
         return tables + ([self.table_path(self.facts, "json")] if self.facts else [])
+
+    @property
+    def printed(self) -> list[str]:
+        """Return the names of the tables that the paper prints."""
+        return [name for name in self.tables if name not in self.unprinted]
 
     @property
     def _folder(self) -> str:

@@ -38,14 +38,17 @@ class Measured(NamedTuple):
         name: str,
         table: pd.DataFrame,
         figure: Figure,
-        text: str,
+        text: str | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Pages:
-        """Return a chapter of one figure and one table; the table also tells marks and CPU."""
+        """Return a chapter of one figure and one table; the table also tells marks and CPU.
+
+        ``text``: the table as LaTeX, if the paper prints it.
+        """
         marks = self.about["marks"]
         complete = table.assign(**marks, cpu=self.about["machine"]["cpu"])
-        tables = {name: (text, complete)}
-        return Pages(marks=[marks], figures={name: figure}, tables=tables, facts=facts)
+        content = complete if text is None else (text, complete)
+        return Pages(marks=[marks], figures={name: figure}, tables={name: content}, facts=facts)
 
 
 def read(study: str, measured: str, about: str, reported: str) -> Measured:
@@ -64,11 +67,6 @@ def gains(rows: pd.DataFrame, column: str, labels: dict[str, str]) -> list[dict[
         for row in records(rows)
         if row[column] != EAGER
     ]
-
-
-def processes(count: Any, oversubscribed: bool) -> str:
-    """Return a number of processes, with a star where they are more than the cores."""
-    return f"{int(count)}" + (r"\textsuperscript{*}" if oversubscribed else "")
 
 
 def draw_lines(

@@ -25,8 +25,8 @@ class Pages:
     marks: Iterable[Marks] = ()
     # each alone, or with its marks
     figures: Mapping[str, Figure | tuple[Figure, Iterable[Marks]]] = field(default_factory=dict)
-    # each as LaTeX and as a table with every digit
-    tables: Mapping[str, tuple[str, pd.DataFrame]] = field(default_factory=dict)
+    # each with every digit; before those that the paper prints, their LaTeX
+    tables: Mapping[str, pd.DataFrame | tuple[str, pd.DataFrame]] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)  # text by path pattern
     facts: dict[str, Any] | None = None  # facts of the chapter for the paper
 
@@ -65,8 +65,10 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
         figure, marks = content if isinstance(content, tuple) else (content, usual)
         marks = list(marks)
         style.save(figure, path(chapter.figure_path(name)), mark(marks), formats(marks))
-    for name, (text, table) in pages.tables.items():
-        write_text(path(chapter.table_path(name, "tex")), text)
+    for name, entry in pages.tables.items():
+        text, table = entry if isinstance(entry, tuple) else (None, entry)
+        if text is not None:
+            write_text(path(chapter.table_path(name, "tex")), text)
         write_csv(path(chapter.table_path(name, "csv")), table)
     for pattern, text in pages.documents.items():
         write_text(path(pattern), text)
@@ -79,6 +81,7 @@ def _check(chapter: Chapter, pages: Pages) -> None:
     for kind, declared, actual in (
         ("figure", chapter.figures, pages.figures),
         ("table", chapter.tables, pages.tables),
+        ("LaTeX of", chapter.printed, [n for n, c in pages.tables.items() if isinstance(c, tuple)]),
         ("document", chapter.documents, pages.documents),
         ("facts", {chapter.facts} - {""}, [] if pages.facts is None else [chapter.facts]),
     ):

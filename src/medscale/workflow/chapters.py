@@ -138,9 +138,14 @@ class Report:
         ]
 
     def tables(self) -> list[str]:
-        """Return the tables (LaTeX) of all studies to carry out, and those about all studies."""
+        """Return the tables of all studies to carry out, and those about all studies.
+
+        Those that the paper prints are named by their LaTeX, the others by their CSV files.
+        """
         return [
-            chapter.table_path(name, "tex").format(study=study)
+            chapter.table_path(name, "tex" if name in chapter.printed else "csv").format(
+                study=study
+            )
             for study, chapter in self._all()
             for name in chapter.tables
         ]

@@ -34,7 +34,6 @@ FOLDERS_OF_STUDIES = {
     "data": "data",
 }
 MOST_PARTS = 6  # of a run's name, whose orders are tried
-TABLE_FILES = ("csv", "tex")
 TARGETS = ("all", "paper", "figures", "results", "data")  # rules that a person asks for
 # Options whose value is no target; Snakemake's parser is not needed to know it.
 OPTIONS_WITH_ONE_VALUE = (
@@ -183,6 +182,7 @@ def _files(config: Config) -> Iterator[str]:
         studies = [""] if chapter.spans_studies else config.studies
         for study in studies:
             patterns = [chapter.figure_path(name) for name in chapter.figures]
-            patterns += [chapter.table_path(n, end) for n in chapter.tables for end in TABLE_FILES]
+            patterns += [chapter.table_path(name, "csv") for name in chapter.tables]
+            patterns += [chapter.table_path(name, "tex") for name in chapter.printed]
             patterns += chapter.documents
             yield from (pattern.format(study=study) for pattern in patterns)

@@ -38,6 +38,7 @@ NOT_OPTIONS = (
     "cache_dir",
     "scriptable",
 )
+SMALL = 64  # pixels; networks of timm can refuse images below this size
 
 
 def build(
@@ -62,12 +63,17 @@ def build(
             metadata, see ``WithMetadata``. The metadata branch is always trained.
         side: height and width of the images in pixels; None: not checked.
     """
-    check(model, side, num_classes, in_channels)
+    check_name(model.name)
+    check_own(model, side)
     hub = model.pretrained == HUB
     if model.name in OWN:
         network: nn.Module = _build_own(model, num_classes, in_channels)
     else:
         network = _build_timm(model, num_classes, in_channels, hub)
+        # Few networks are particular about the size; a check of all would delay each training.
+        is_particular = getattr(network, "default_cfg", {}).get("fixed_input_size", False)
+        if side is not None and (is_particular or side < SMALL):
+            check(model, side, num_classes, in_channels)
     if model.pretrained is not None and not hub:
         load_weights(network, model.pretrained)
     if model.trained != "all":
@@ -209,11 +215,7 @@ def _timm_shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
     import timm
 
     settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    if clash := sorted(set(model.options) & {*settings, *NOT_OPTIONS}):
-        raise MedscaleError(
-            f"{model.name}: {', '.join(clash)} cannot be set among the options: "
-            "the study decides it"
-        )
+    _refuse_options(model, settings)
     with torch.device("meta"):
         try:
             network: nn.Module = timm.create_model(model.name, **settings, **model.options)
@@ -228,13 +230,24 @@ def _timm_shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
     return network
 
 
+def _refuse_options(model: Model, settings: dict[str, Any]) -> None:
+    """Raise MedscaleError for options that the study decides, such as those in ``settings``."""
+    if clash := sorted(set(model.options) & {*settings, *NOT_OPTIONS}):
+        raise MedscaleError(
+            f"{model.name}: {', '.join(clash)} cannot be set among the options: "
+            "the study decides it"
+        )
+
+
 def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> nn.Module:
     import timm
 
     settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
+    _refuse_options(model, settings)
     try:
         return timm.create_model(model.name, pretrained=hub, **settings, **model.options)
     except Exception as error:  # the hub's client raises errors of several libraries
+        _timm_shapes(model, num_classes, in_channels)  # names the options, if they are the cause
         if not hub:
             raise
         lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -22,7 +22,7 @@ def minutes(config: Config, runs: list[tuple[str, str]]) -> float:
     Raises MedscaleError where the configuration does not describe the kind of device.
     """
     return sum(
-        len(config.seeds_of(study))
+        len(config.replicates_of(study))
         * cost.estimate(config, planning.plan(config, study, run, 0)).minutes
         for study, run in runs
         if study in config.studies

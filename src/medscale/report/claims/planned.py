@@ -11,6 +11,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
 from medscale.config.configuration import Config
 from medscale.config.yaml_file import read_yaml
+from medscale.engine.plan import replicate_name
 from medscale.engine.run import RunSpec
 from medscale.report import sources
 from medscale.report.claims.measures import MEASURES
@@ -55,29 +56,30 @@ class Planned(Strict):
     targets: list[str]  # targets of Snakemake that make its inputs
     family: list[str]  # runs among which its test is adjusted by Holm's method
     series: list[str]  # runs that a law is fitted to
-    seeds: dict[str, list[int]]  # of the study and of the variant
+    # names of the replicates' folders, of the study and of the variant
+    replicates: dict[str, list[str]]
 
     @property
     def files(self) -> list[str]:
         """Return the files and folders without which it is not measured."""
         measure = MEASURES[self.measure]
         files = [pattern.format(study=self.study, run=self.run) for pattern in measure.further]
-        for study in self.seeds:
+        for study in self.replicates:
             files += [sources.index(study)] if measure.index else []
             runs = dict.fromkeys(filter(None, [self.run, self.baseline, *self.series]))
             for run in runs if measure.replicates else []:
-                files += self.replicates(study, run)
+                files += self.timings(study, run)
         return list(dict.fromkeys(files))
 
     @property
     def inputs(self) -> list[str]:
         """Return all files that its measurement reads where they exist."""
-        family = [path for run in self.family for path in self.replicates(self.study, run)]
+        family = [path for run in self.family for path in self.timings(self.study, run)]
         return list(dict.fromkeys([*self.files, *family]))
 
-    def replicates(self, study: str, run: str) -> list[str]:
+    def timings(self, study: str, run: str) -> list[str]:
         """Return the file of each replicate of a run that training writes last."""
-        return [f"runs/{study}/{run}/seed{seed}/{LAST}" for seed in self.seeds[study]]
+        return [f"runs/{study}/{run}/{name}/{LAST}" for name in self.replicates[study]]
 
 
 def claims_file(config: Config) -> Path:
@@ -186,7 +188,10 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
         targets=_targets(claim, baseline, series),
         family=_family(config, study) if measure.paired else [],
         series=series,
-        seeds={member: config.seeds_of(member) for member in studies},
+        replicates={
+            member: [replicate_name(*replicate) for replicate in config.replicates_of(member)]
+            for member in studies
+        },
     )
 
 

@@ -34,7 +34,7 @@ from medscale.evaluate.verdicts import beyond_seeds, independent_difference, ver
 from medscale.measure.scaling.benchmarks import by_inference, by_way
 from medscale.measure.scaling.laws import FEWEST, fit
 from medscale.measure.scaling.speedup import ratio
-from medscale.report.claims.planned import LAST, Planned
+from medscale.report.claims.planned import Planned
 from medscale.report.claims.statements import unknown
 from medscale.report.claims.verdicts import Measured
 from medscale.report.result.reading import records
@@ -62,15 +62,15 @@ class Files:
         """Tell whether a file or folder exists."""
         return self.locate(path).exists()
 
-    def _replicates(self, study: str, run: str, seeds: tuple[int, ...]) -> list[Replicate]:
-        folders = [f"runs/{study}/{run}/seed{seed}/{LAST}" for seed in seeds]
-        replicates = [read(self.locate(path).parent) for path in folders]
+    def _replicates(self, timings: tuple[str, ...]) -> list[Replicate]:
+        """Read the run folders of these files, of one run."""
+        replicates = [read(self.locate(path).parent) for path in timings]
         same_run(replicates)
         return replicates
 
-    def _predicted(self, study: str, run: str, seeds: tuple[int, ...]) -> Predictions:
+    def _predicted(self, study: str, timings: tuple[str, ...]) -> Predictions:
         table = read_index(self.locate(index(study)))
-        return join_predictions(self.replicates(study, run, seeds), table, "test")
+        return join_predictions(self.replicates(timings), table, "test")
 
 
 def measure(claim: Planned, files: Files) -> Measured:
@@ -82,23 +82,30 @@ def measure(claim: Planned, files: Files) -> Measured:
     return FUNCTIONS[claim.measure](claim, files)
 
 
-def _seeds(claim: Planned, study: str | None = None) -> tuple[int, ...]:
-    return tuple(claim.seeds[study or claim.study])
+def _replicates(claim: Planned, files: Files, run: str) -> list[Replicate]:
+    return files.replicates(tuple(claim.timings(claim.study, run)))
+
+
+def _predicted(claim: Planned, files: Files, run: str, study: str | None = None) -> Predictions:
+    """Return a run's predictions of the test images of a study, by default the claim's."""
+    study = study or claim.study
+    return files.predicted(study, tuple(claim.timings(study, run)))
 
 
 def _accuracy_difference(claim: Planned, files: Files) -> Measured:
     """Compare accuracies in pairs; the exact test is adjusted for all runs of the study."""
-    seeds = _seeds(claim)
     family = [
         run
         for run in dict.fromkeys([claim.baseline, claim.run, *claim.family])
-        if all(map(files.exists, claim.replicates(claim.study, run)))
+        if all(map(files.exists, claim.timings(claim.study, run)))
     ]
-    predicted = [files.predicted(claim.study, run, seeds) for run in family]
+    predicted = [_predicted(claim, files, run) for run in family]
     margin = claim.tolerance if claim.compare == "equivalent" else 0.0
     table = compare(family, predicted, 0, margin, draws(predicted[0], files.resamples))
     row = next(row for row in records(table) if row["run"] == claim.run)
     run, base = (_accuracies(predicted[family.index(n)]) for n in (claim.run, claim.baseline))
+    replicates = _replicates(claim, files, claim.run)
+    seeds = list(dict.fromkeys(replicate.plan.seed for replicate in replicates))
     by_seed = dict(zip(seeds, run, strict=True)), dict(zip(seeds, base, strict=True))
     high, p = float(row["accuracy_high"]), float(row["accuracy_p_holm"])
     words = verdict(str(row["reading"]), high, p, beyond=beyond_seeds(*by_seed))
@@ -108,9 +115,7 @@ def _accuracy_difference(claim: Planned, files: Files) -> Measured:
 
 def _speedup(claim: Planned, files: Files) -> Measured:
     """Return the ratio of epoch times with Welch's interval over replicates."""
-    run, base = (
-        files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
-    )
+    run, base = (_replicates(claim, files, name) for name in (claim.run, claim.baseline))
     if difference := _incomparable(run[0], base[0]):
         return Measured.absence(difference)
     ends = ratio(list(map(_seconds, base)), list(map(_seconds, run)))
@@ -119,7 +124,7 @@ def _speedup(claim: Planned, files: Files) -> Measured:
 
 
 def _score(claim: Planned, files: Files) -> Measured:
-    score = _metric(files.predicted(claim.study, claim.run, _seeds(claim)), claim, files)
+    score = _metric(_predicted(claim, files, claim.run), claim, files)
     scale = POINTS if metrics.in_percent(claim.metric) else 1
     return _scaled(score, scale)
 
@@ -127,7 +132,7 @@ def _score(claim: Planned, files: Files) -> Measured:
 def _split_effect(claim: Planned, files: Files) -> Measured:
     """Compare accuracies on different test images, as independent samples."""
     scores = [
-        _metric(files.predicted(study, claim.run, _seeds(claim, study)), claim, files)
+        _metric(_predicted(claim, files, claim.run, study), claim, files)
         for study in (claim.variant, claim.study)
     ]
     change = independent_difference(*scores)
@@ -138,7 +143,7 @@ def _serial_part(claim: Planned, files: Files) -> Measured:
     pairs = [
         (replicate.plan.run.devices, replicate.timing["train_images"] / _seconds(replicate))
         for run in claim.series
-        for replicate in files.replicates(claim.study, run, _seeds(claim))
+        for replicate in _replicates(claim, files, run)
     ]
     devices, rates = zip(*pairs, strict=True)
     if len(set(devices)) < FEWEST["amdahl"]:
@@ -150,9 +155,7 @@ def _serial_part(claim: Planned, files: Files) -> Measured:
 
 
 def _first_loss_difference(claim: Planned, files: Files) -> Measured:
-    run, base = (
-        files.replicates(claim.study, name, _seeds(claim)) for name in (claim.run, claim.baseline)
-    )
+    run, base = (_replicates(claim, files, name) for name in (claim.run, claim.baseline))
     if run[0].plan.global_batch != base[0].plan.global_batch:
         return Measured.absence("the global batches differ, so that the steps do too")
     pairs = zip(run, base, strict=True)  # replicates of the same seed see the same images
@@ -163,7 +166,7 @@ def _first_loss_difference(claim: Planned, files: Files) -> Measured:
 def _memory_ratio(claim: Planned, files: Files) -> Measured:
     memory = []
     for name in (claim.baseline, claim.run):
-        replicates = files.replicates(claim.study, name, _seeds(claim))
+        replicates = _replicates(claim, files, name)
         peaks = [replicate.timing["peak_memory_mb"]["device"] for replicate in replicates]
         if not all(peaks):
             return Measured.absence(f"no GPU memory was recorded of {name}")
@@ -176,7 +179,7 @@ def _recomputed_difference(claim: Planned, files: Files) -> Measured:
     """Compare the metrics of summary.json with those recomputed from the predictions."""
     folder = files.locate(f"results/{claim.study}/{claim.run}")
     stated = read_json(folder / "summary.json")["metrics"]["test"]
-    predicted = files.predicted(claim.study, claim.run, _seeds(claim))
+    predicted = _predicted(claim, files, claim.run)
     averaged = predicted.class_mask
     points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
     worst = 0.0

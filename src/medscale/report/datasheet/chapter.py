@@ -3,7 +3,7 @@
 from medscale.config.configuration import Config
 from medscale.data.kind import kind_file
 from medscale.report import sources
-from medscale.report.chapter import TABLE, Chapter, Inputs
+from medscale.report.chapter import Chapter, Inputs
 
 PATH = "data/{study}/datasheet.md"
 
@@ -21,7 +21,6 @@ CHAPTER = Chapter(
     "datasheet",
     inputs,
     sources.section,
-    tables={"datasheet": TABLE},
     documents={
         PATH: "Datasheet of the images of *{study}* after Gebru et al. (2021): origin, licence, "
         "make-up, what was left out, and how they are divided."

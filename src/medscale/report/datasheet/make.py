@@ -6,21 +6,17 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json
-from medscale.base.text import latex
 from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
-from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
 from medscale.data.settings import Datasheet
 from medscale.evaluate.replicates import index_digest, read_index
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.markdown import fill
-from medscale.report.marks import SYNTHETIC
 from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
 from medscale.report.sources import PERSONAL
-from medscale.report.tables import Column, table
 from medscale.report.writer import Pages
 
 UNKNOWN = "not known to this study"
@@ -45,15 +41,10 @@ TEMPLATE = Path(__file__).with_suffix(".md.j2")
 
 
 def make(study: str, *, index: str, counts: str, kind: str, section: dict[str, Any]) -> Pages:
-    """Return the figures, tables and facts of the chapter."""
+    """Return the datasheet."""
     settings = Study.model_validate(section)
     content = _content(study, settings, description(settings), counts, index)
-    answers = _answers(content)
-    rows = pd.DataFrame(answers.items(), columns=["question", "answer"])
-    return Pages(
-        documents={PATH: fill(TEMPLATE, content, trim_blocks=True, lstrip_blocks=True)},
-        tables={"datasheet": (_table(answers), rows)},
-    )
+    return Pages(documents={PATH: fill(TEMPLATE, content, trim_blocks=True, lstrip_blocks=True)})
 
 
 def description(settings: Study) -> Datasheet:
@@ -117,52 +108,6 @@ def metadata_columns(index: pd.DataFrame, audit: dict[str, Any]) -> list[str]:
         and not (is_person(name) or names_part(name))
         and not source.startswith(f"column {name} of ")
     ]
-
-
-def _answers(content: dict[str, Any]) -> dict[str, str]:
-    """Return the answers that the paper prints, by question."""
-    dataset, audit = content["d"], content["a"]
-    reasons = ", ".join(f"{reason} {count}" for reason, count in audit["by_reason"].items())
-    missing = audit["by_reason"].get(NO_FILE, 0)
-    listed = f"{audit['found']} found" + (f" or listed ({missing} missing)" if missing else "")
-    answers = {"dataset": dataset["name"]}
-    if content["synthetic"]:
-        answers["images used here"] = (
-            f"{SYNTHETIC}, in this dataset's layout. Metadata, files, groups, sizes, split and "
-            "digest below describe the synthetic images; all else describes the real dataset."
-        )
-    metadata = "; ".join(f"{name}: {text}" for name, text in content["metadata"].items())
-    return answers | {
-        "origin": dataset["origin"],
-        "licence": dataset["licence"],
-        "consent, ethics review": dataset["people"],
-        "labels": dataset["labels"],
-        "metadata": metadata or "none",
-        "files": f"{listed}, {audit['used']} used, {audit['excluded']} left out "
-        f"({reasons or 'none'})",
-        "patients": content["patients"],
-        "groups" if audit["patients"]["state"] == NOT_KNOWN else "patients or groups": str(
-            audit["groups"]
-        ),
-        "image sizes as found": content["sizes"],
-        "split": content["divided"],
-        "known problems": ". ".join(content["problems"]) or UNKNOWN,
-        "SHA-256 of the index": content["digest"],
-    }
-
-
-def _table(answers: dict[str, str]) -> str:
-    digest = len(answers) - 1  # the last row
-
-    def answer(row: tuple[int, tuple[str, str]]) -> str:
-        number, (_, text) = row
-        return rf"\texttt{{{text}}}" if number == digest else latex(text)
-
-    columns = [
-        Column(r">{\raggedright}p{0.18\linewidth}", "about", lambda row: latex(row[1][0])),
-        Column(r"p{0.78\linewidth}", "what is known", answer),
-    ]
-    return table(enumerate(answers.items()), columns)
 
 
 def _steps(settings: Study) -> list[str]:

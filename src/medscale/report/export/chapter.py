@@ -9,4 +9,5 @@ CHAPTER = chapter(
         "difference in accuracy from PyTorch."
     },
     facts=True,
+    printed=True,
 )

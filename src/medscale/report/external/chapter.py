@@ -45,6 +45,7 @@ CHAPTER = Chapter(
         "class, inside and on each external set, and the reliability outside.",
     },
     tables={"external": TABLE, "external_points": TABLE},
+    unprinted=("external_points",),
     facts="external",
     present=present,
     remedy="give it `external`, or a variant with split.held_out, in config.yaml",

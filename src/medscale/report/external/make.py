@@ -43,7 +43,7 @@ def make(
         },
         tables={
             "external": (tables.external(rows), rows),
-            "external_points": (tables.points(points), points),
+            "external_points": points,
         },
         facts={"sets": [_facts(outside) for outside in sets], **_summary(rows)},
     )

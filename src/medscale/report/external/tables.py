@@ -2,12 +2,9 @@
 
 import pandas as pd
 
-from medscale.report.latex import number
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, around, class_cell, left, right, short_name, table
-
-SIDES = ("inside", "outside")
+from medscale.report.tables import around, left, right, short_name, table
 
 
 def external(rows: pd.DataFrame) -> str:
@@ -29,19 +26,3 @@ def external(rows: pd.DataFrame) -> str:
         ),
     ]
     return table(records(rows), columns)
-
-
-def points(rows: pd.DataFrame) -> str:
-    """Return the rates inside and outside at the thresholds of the validation split."""
-    columns = [
-        left("images from", lambda row: short_name(row["set"])),
-        left("class", lambda row: class_cell(row["class"])),
-        right(r"specificity in\\validation (\%)", lambda row: number(row["wanted"], 0, 100)),
-        *(_rate(rate, side) for rate in ("sensitivity", "specificity") for side in SIDES),
-    ]
-    return table(records(rows), columns, otherwise="no external set")
-
-
-def _rate(rate: str, side: str) -> Column:
-    heading = rf"{rate}\\{side} (\%)"
-    return right(heading, lambda row: around(row, f"{rate}_{side}", 1, 100))

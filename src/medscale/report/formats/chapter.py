@@ -8,4 +8,5 @@ CHAPTER = chapter(
         "formats": "Images of *{study}* a second in training, and accuracy on the test "
         "images, by number format."
     },
+    printed=True,
 )

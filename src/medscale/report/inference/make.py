@@ -1,6 +1,5 @@
 """The chapter inference: ways of running a trained network."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,16 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medscale.base.text import latex
 from medscale.measure.scaling.benchmarks import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import number, significant
-from medscale.report.measured import NONE
 from medscale.report.names import GREY, label
 from medscale.report.result.reading import records
-from medscale.report.tables import Column, left, right
-from medscale.report.tables import table as latex_table
 from medscale.report.ways import WAYS
 from medscale.report.writer import Pages
 
@@ -29,8 +23,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
     table, labels = by_inference(content.rows), content.labels("way")
     published = content.reported.get("inference_images_per_second")
     figure = _figure(table, labels, published)
-    text = _table(table, labels, published, content.about["missing"])
-    return content.pages("inference", table, figure, text, _facts(table, labels))
+    return content.pages("inference", table, figure, facts=_facts(table, labels))
 
 
 def _facts(table: pd.DataFrame, labels: dict[str, str]) -> dict[str, Any]:
@@ -110,68 +103,3 @@ def _draw_throughput(
     axes.set(xlabel="batch size", ylabel="images/s")
     axes.set_yscale("log")
     style.logarithmic(axes.yaxis)
-
-
-def _table(
-    table: pd.DataFrame, labels: dict[str, str], published: float | None, missing: dict[str, str]
-) -> str:
-    """Return latency of single images and throughput of the largest batch by way and threads.
-
-    Args:
-        published: the reported images a second.
-        missing: ways and devices that were to be measured and are not in the machine.
-    """
-    rows: list[dict[str, Any]] = []
-    rules = []
-    for _, of_run in table.groupby("run", sort=False):
-        networks = of_run[of_run["way"] != "decode"]
-        for (way, device, form, threads), part in networks.groupby(
-            ["way", "device", "format", "threads"], sort=False
-        ):
-            name = labels[str(way)] + ("" if device == "cpu" else f", {device}")
-            kinds = {kind: _largest(part, kind) for kind in ("latency", "throughput", "decoded")}
-            row = {"name": name, "way": way, "format": form, "threads": threads or NONE}
-            rows.append(row | kinds)
-        for row in records(of_run[of_run["way"] == "decode"]):
-            alone = {"name": "decoding alone", "format": NONE, "threads": row["threads"]}
-            rows.append(alone | {"decoded": row})
-        rules.append(len(rows) - 1)
-    further = [
-        [latex(f"{labels.get(name, f'ONNX, {name}')}: not measured"), *[NONE] * 9]
-        for name in missing
-    ]
-    if published is not None:
-        further.append(["reported", *[NONE] * 6, significant(published), *[NONE] * 2])
-    batch = int(table.loc[table["kind"] == "throughput", "batch"].max())
-    columns = [
-        left("way of running", lambda row: latex(row["name"])),
-        left("format", lambda row: row["format"]),
-        right("threads", lambda row: str(row["threads"])),
-        *[_percentile(name) for name in ("p50", "p95", "p99")],
-        right(r"against\\eager", lambda row: _gain(row, "latency")),
-        right(
-            rf"images/s\\batch {batch}",
-            lambda row: significant(row.get("throughput", {}).get("images_per_second")),
-        ),
-        right(r"against\\eager", lambda row: _gain(row, "throughput")),
-        right(r"images/s\\decoded", lambda row: significant(row["decoded"]["images_per_second"])),
-    ]
-    return latex_table(rows, columns, further=further, rules_after=rules)
-
-
-def _percentile(name: str) -> Column:
-    return right(rf"{name}\\(ms)", lambda row: number(row.get("latency", {}).get(f"{name}_ms"), 2))
-
-
-def _largest(table: pd.DataFrame, kind: str) -> dict[str, Any]:
-    """Return the row of a kind with the largest batch."""
-    return records(table[table["kind"] == kind].sort_values("batch"))[-1]
-
-
-def _gain(row: dict[str, Any], kind: str) -> str:
-    if kind not in row:
-        return NONE
-    if row["way"] == "eager":
-        return "1"
-    gain = row[kind]["gain"]
-    return NONE if math.isnan(gain) else number(gain, 2)

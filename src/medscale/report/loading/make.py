@@ -7,14 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, StrMethodFormatter
 
-from medscale.base.text import latex
 from medscale.measure.scaling.benchmarks import by_way
 from medscale.report import measured as benchmark
 from medscale.report import style
-from medscale.report.latex import number, significant
-from medscale.report.result.reading import records
-from medscale.report.tables import left, ranged, right
-from medscale.report.tables import table as latex_table
 from medscale.report.writer import Pages
 
 SIMPLE = "simple"  # the way that the others are compared with
@@ -30,8 +25,7 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
     content = benchmark.read(study, measured, about, reported)
     table, labels = by_way(content.rows, SIMPLE), content.labels("way")
     published = content.reported.get("loader_speedup")
-    figure, text = _figure(table, labels, published), _table(table, labels, published)
-    return content.pages("loading", table, figure, text)
+    return content.pages("loading", table, _figure(table, labels, published))
 
 
 def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> Figure:
@@ -57,22 +51,3 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
         panels["gain"].axhline(published, **options, **style.REFERENCE)
     benchmark.draw_legend(figure, panels["gain"], table)
     return figure
-
-
-def _table(table: pd.DataFrame, labels: dict[str, str], published: float | None) -> str:
-    columns = [
-        left("way of loading", lambda row: latex(labels[row["way"]])),
-        right(
-            "processes", lambda row: benchmark.processes(row["processes"], row["oversubscribed"])
-        ),
-        right("images/s", lambda row: ranged(row, "images_per_second")),
-        right(r"images/s\\a core", lambda row: significant(row["images_per_second_core"])),
-        right(r"waited for\\a batch (ms)", lambda row: ranged(row, "wait_ms")),
-        right(
-            r"against\\simple", lambda row: "1" if row["way"] == SIMPLE else ranged(row, "gain", 2)
-        ),
-    ]
-    reported_rows = [["reported", *[benchmark.NONE] * 4, number(published, 2)]]
-    further = [] if published is None else reported_rows
-    ends = table.groupby("way", sort=False).size().cumsum() - 1
-    return latex_table(records(table), columns, further=further, rules_after=ends.tolist())

@@ -47,5 +47,6 @@ CHAPTER = Chapter(
     tables=dict.fromkeys(
         ("data", "audit", "results", "parity", "per_class", "timing", "reported"), TABLE
     ),
+    unprinted=("parity", "timing"),
     facts="facts",
 )

@@ -100,6 +100,7 @@ def _of_runs(
         "networks": _networks(results),
         "seeds": summaries[0]["seeds"],
         "repeated": len(summaries[0]["seeds"]) > 1,
+        "replicates": len(summaries[0]["replicates"]),  # with folds more than seeds
         "baseline": _baseline(results, settings.baseline)
         | {"linear": _against_linear(linear_scores, settings.baseline)},
         "runs": [_run(result) for result in results],

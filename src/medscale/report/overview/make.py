@@ -48,7 +48,6 @@ def make(
     of_data = [result.summary["marks"] | {"stand_in": False} for result in runs]
     baseline = next(result for result in runs if result.name == settings.baseline)
     linear = read_linear(reference)
-    steps = parity(runs, baseline.name)
     return Pages(
         marks=marks,
         figures={
@@ -68,9 +67,9 @@ def make(
             ),
             "audit": (tables.audit(reasons), reasons),
             "results": tables.results(runs, baseline.name, linear),
-            "parity": (tables.parity(steps), steps),
+            "parity": parity(runs, baseline.name),
             "per_class": (tables.per_class(baseline), in_format(baseline, baseline.per_class)),
-            "timing": (tables.timing(times), times),
+            "timing": times,
             "reported": (tables.reported(published), published),
         },
         facts=facts(

@@ -13,7 +13,7 @@ from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import rows as reference_rows
 from medscale.report.reported import in_words
 from medscale.report.result.reading import Result, differences, records
-from medscale.report.tables import Column, by_run, class_cell, interval, left, ranged, right, table
+from medscale.report.tables import Column, by_run, class_cell, interval, left, right, table
 
 Scores = dict[tuple[str, str], Any]  # of classes, by class and metric
 SCORES = (  # metric, heading, scale, decimals
@@ -165,57 +165,6 @@ def per_class(result: Result) -> str:
     ]
     # Rows are mappings, since a row of text would be a heading.
     return table([{"class": name} for name in result.classes], columns)
-
-
-def timing(speedups: pd.DataFrame) -> str:
-    """Return seconds an epoch, throughput, speedup and efficiency of each run.
-
-    Where each run is its own baseline, nothing was sped up, and those columns are left out.
-    """
-    is_compared = bool((speedups["baseline"] != speedups["run"]).any())
-
-    def compared(cell: Callable[[dict[str, Any]], str]) -> Callable[[dict[str, Any]], str]:
-        return cell if is_compared else lambda row: ""
-
-    columns = [
-        left("run", by_run()),
-        right(r"global\\batch", lambda row: str(row["global_batch"])),
-        right("threads", lambda row: str(row["threads"])),
-        right("s an epoch", lambda row: ranged(row, "seconds")),
-        right("images/s", lambda row: significant(row["images_per_second"])),
-        right("speedup", compared(lambda row: ranged(row, "speedup", 2))),
-        right(r"effi-\\ciency", compared(lambda row: number(row["efficiency"], 2))),
-        right(r"AMP gain\\(over)", _amp_gain),
-        left(
-            "baseline",
-            compared(lambda row: latex(label(row["baseline"])) if row["baseline"] else "none"),
-        ),
-    ]
-    return table(records(speedups), columns)
-
-
-def _amp_gain(row: dict[str, Any]) -> str:
-    gain = number(row["amp_gain"], 2)
-    return gain + (f" ({row['amp_gain_over']})" if row["amp_gain_over"] else "")
-
-
-def parity(steps: pd.DataFrame) -> str:
-    """Return how far each run's training is from the baseline's."""
-
-    def loss(column: str, row: dict[str, Any]) -> str:
-        return significant(row[column], 2) if row["same_steps"] else "--"
-
-    columns = [
-        left("run", by_run()),
-        right(
-            r"images that a\\normalization sees",
-            lambda row: f"{row['images']:.4g}" if row["images"] == row["images"] else "--",
-        ),
-        right(r"loss apart after\\the first epoch", lambda row: loss("first", row)),
-        right(r"loss apart\\at most", lambda row: loss("largest", row)),
-        right(r"accuracy\\apart (points)", lambda row: number(row["accuracy"], 1)),
-    ]
-    return table(records(steps), columns)
 
 
 def reported(published: pd.DataFrame) -> str:

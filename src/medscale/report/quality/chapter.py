@@ -43,5 +43,6 @@ CHAPTER = Chapter(
     tables=dict.fromkeys(
         ("tests", "operating", "calibration", "gaps", "confusions", "ensemble"), TABLE
     ),
+    unprinted=("tests", "calibration", "gaps", "confusions", "ensemble"),
     facts="quality",
 )

@@ -52,12 +52,12 @@ def make(
             "gaps": (figures.gaps(base, classes), [marks_of(base.summary)]),
         },
         tables={
-            "tests": (tables.tests(tests), tests),
+            "tests": tests,
             "operating": (tables.operating(base.operating), in_format(base, base.operating)),
             "calibration": tables.calibration(runs),
-            "gaps": (tables.gaps(base.gaps, classes), in_format(base, base.gaps)),
-            "confusions": (tables.confusions(base.confusions), in_format(base, base.confusions)),
-            "ensemble": (tables.ensemble(gains), gains),
+            "gaps": in_format(base, base.gaps),
+            "confusions": in_format(base, base.confusions),
+            "ensemble": gains,
         },
         facts=facts(base, tests, gains),
     )

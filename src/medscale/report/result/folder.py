@@ -98,9 +98,10 @@ def fill(
     for name, figure in drawings.items():
         style.save(figure, folder / f"{name}.pdf", mark(marks), formats(marks))
     write_text(folder / "model_card.md", model_card(summary, per_class))
-    write_json(folder / "summary.json", summary)
     if further is not None:
         further(folder, summary)
+    # Last, since commands take a folder with it for a result, also one that a killed process left.
+    write_json(folder / "summary.json", summary)
 
 
 def tables(evaluation: Assessment) -> dict[str, pd.DataFrame]:

@@ -43,5 +43,6 @@ CHAPTER = Chapter(
         "cost": "Minutes, device-hours and money until the target of *{study}*.",
     },
     tables=dict.fromkeys(("scaling", "laws", "cost"), TABLE),
+    unprinted=("scaling", "laws"),
     facts="scaling",
 )

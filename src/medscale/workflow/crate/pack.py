@@ -136,9 +136,12 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
 
 
 def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
-    """Yield study, run and name of each replicate of the existing results."""
+    """Yield study, run and name of each replicate of the existing results.
+
+    Hidden folders are those that a killed evaluation left.
+    """
     for study in graph.trained:
-        for result in sorted((graph.workdir / "results" / study).glob("*/summary.json")):
+        for result in sorted((graph.workdir / "results" / study).glob("[!.]*/summary.json")):
             for folder in graph.replicates(study, result.parent.name):
                 yield study, result.parent.name, Path(folder).name
 
