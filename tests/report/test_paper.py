@@ -287,6 +287,9 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
     study["files"] = {"found": 1010, "used": 500, "missing": 1}
     study |= {"groups": "patients", "groups_in_two_splits": True, "repeated": True}
     study["coinciding"] = [{"visible": "DDP, 2 CPU", "hidden": ["DDP, 2 GPU"]}]
+    study["recipe"] |= {"label_smoothing": 0.1, "ema": 0.99}
+    study["preprocess"] |= {"clahe": {"clip_limit": 2.0, "tiles": 4}, "gamma": 1.2, "median": None}
+    study["formats"] = "fp32"
     text = fill(ROOT / "paper", Path("sections") / "studies.tex.j2", variables)
     section = " ".join(text.split())
     for sentence in (
@@ -300,5 +303,9 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "DDP, 2 GPU lies on DDP, 2 CPU.",
         "rates and thresholds are means over seeds",
         "until the target (mean over the replicates that reach it)",
+        r"pixels, their local contrast is equalized (limit 2, 4$\times$4 tiles), and gamma is set to",
+        r"Labels are smoothed by 0.1 \cite{szegedy2016}.",
+        "use a moving average of the weights, with decay 0.99",
+        "The number format is fp32.",
     ):
         assert sentence in section, sentence
