@@ -47,7 +47,12 @@ def terminal_text(folder: Path, summary: dict[str, object]) -> str:
     ("patient_source", "over", "caution", "divided"),
     [
         ("known", "over patients: the patients are known", False, "whole patients or groups"),
-        ("partly", "over patients or groups of images: the patients are known of", True, "whole pat"),
+        (
+            "partly",
+            "over patients or groups of images: the patients are known of",
+            True,
+            "whole pat",
+        ),
         (
             "not known",
             "over groups of images: the patients are not known",
