@@ -303,7 +303,7 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "DDP, 2 GPU lies on DDP, 2 CPU.",
         "rates and thresholds are means over seeds",
         "until the target (mean over the replicates that reach it)",
-        r"pixels, their local contrast is equalized (limit 2, 4$\times$4 tiles), and gamma is set to",
+        r"pixels, their local contrast is equalized (limit 2, 4$\times$4 tiles), and gamma is set",
         r"Labels are smoothed by 0.1 \cite{szegedy2016}.",
         "use a moving average of the weights, with decay 0.99",
         "The number format is fp32.",

@@ -47,7 +47,12 @@ def terminal_text(folder: Path, summary: dict[str, object]) -> str:
     ("patient_source", "over", "caution", "divided"),
     [
         ("known", "over patients: the patients are known", False, "whole patients or groups"),
-        ("partly", "over patients or groups of images: the patients are known of", True, "whole pat"),
+        (
+            "partly",
+            "over patients or groups of images: the patients are known of",
+            True,
+            "whole pat",
+        ),
         (
             "not known",
             "over groups of images: the patients are not known",
@@ -132,5 +137,6 @@ def test_the_paper_tells_unknown_patients_from_those_known_in_part():
     together = scope(
         [study | {"title": t, "patients": s, "over": OVER[s]} for t, s in states.items()]
     )
-    assert together["over"] == ["patients", "images"]  # not "patients or patients or images"
+    # not "patients or patients or groups of images"
+    assert together["over"] == ["patients", "groups of images"]
     assert (together["unknown_patients"], together["partly_known"]) == (["c"], ["b"])

@@ -84,7 +84,8 @@ class Config(Strict):
     def _distinct_titles(self) -> Self:
         # Figures and tables over all studies tell studies apart by their titles.
         names: dict[str, str] = {}
-        for name, study in self.studies.items():
+        for name in self.only or self.studies:
+            study = self.study(name)
             if study.variant_of is not None or study.external_of is not None:
                 continue
             if study.sweep_of is None and (first := names.setdefault(study.title, name)) != name:
