@@ -24,8 +24,6 @@ from medscale.engine.run import RunSpec
 Choice = Literal["auto", "on", "off"]
 SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 HUB = "hub"  # value of ``pretrained`` for timm's published weights
-# Settings of the section ``parallel`` that decide when a training stops or saves its state.
-LIMITS = ("timeout_s", "checkpoint_every_s", "checkpoint_every_steps", "stop_after_s")
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 
@@ -147,10 +145,7 @@ class Recipe(Strict):
         "by 10 when the validation loss has not improved for three epochs",
     )
     warmup_epochs: Annotated[float, unit("epochs")] = Field(
-        0.0,
-        ge=0,
-        le=100_000,
-        description="epochs in which the learning rate rises from 0; at most those of training",
+        0.0, ge=0, le=100_000, description="epochs in which `lr` rises from 0; at most `epochs`"
     )
     epochs: Annotated[int, unit("epochs")] = Field(
         20, ge=1, le=100_000, description="passes over the training images"
@@ -370,35 +365,6 @@ class RunPlan(Strict):
         recipe = self.recipe.model_copy(update={"accumulate": self.recipe.accumulate * share})
         return self.model_copy(update={"nodes": 1, "procs_per_node": processes, "recipe": recipe})
 
-    def keeping(self, trained: Self) -> Self:
-        """Return this plan with the settings of a complete replicate that changed nothing in it.
-
-        Neither its weights nor its times depend on where it was trained, on limits of its
-        processes, on the times of its checkpoints, or on settings that the run does not use. They
-        may differ between the replicates of a run.
-        """
-        recipe, parallel = [], list(LIMITS)
-        if not self.run.amp:
-            recipe.append("half")
-        if self.run.amp or self.backend == "cpu":
-            recipe.append("tf32")
-        if self.backend == "cpu":
-            recipe.append("graph")
-        if self.run.replicas == 1:
-            recipe.append("sync_batchnorm")
-        if self.run.stages == 1:
-            parallel += ["schedule", "microbatches"]
-        sections = {
-            "recipe": self.recipe.model_copy(
-                update={name: getattr(trained.recipe, name) for name in recipe}
-            ),
-            "parallel": self.parallel.model_copy(
-                update={name: getattr(trained.parallel, name) for name in parallel}
-            ),
-        }
-        places = {name: getattr(trained, name) for name in ("nodes", "procs_per_node")}
-        return self.model_copy(update=sections | places)
-
     @property
     def global_batch(self) -> int:
         """Images per optimizer step over all replicas."""
@@ -427,10 +393,8 @@ class RunPlan(Strict):
         be continued with another strategy or number of processes, and CUDA graphs, which repeat the
         same operations.
         """
-        recipe = self.recipe.model_dump(
-            mode="json",
-            exclude={"batch_size", "batch_is", "lr_scaling", "lr", "accumulate", "graph"},
-        )
+        left_out = {"batch_size", "batch_is", "lr_scaling", "lr", "accumulate", "graph"}
+        recipe = self.recipe.model_dump(mode="json", exclude=left_out)
         names = {"study", "seed", "fold", "synthetic", "model", "augment", "detect"}
         fields = self.model_dump(mode="json", include=names)
         return digest([fields, recipe, self.run.amp, self.global_batch, self.learning_rate])

@@ -18,6 +18,7 @@ from medscale.base.files import read_json, read_table, sha256
 from medscale.data.folds import check, count, of_fold
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
+from medscale.engine.unused import keeping
 from medscale.evaluate import bootstrap
 
 SPLITS = ("val", "test")
@@ -269,7 +270,7 @@ def same_run(replicates: Sequence[Replicate]) -> None:
     first = replicates[0]
     for other in replicates[1:]:
         identity = {"seed": first.plan.seed, "fold": first.plan.fold}
-        if other.plan.keeping(first.plan).model_copy(update=identity) != first.plan:
+        if keeping(other.plan, first.plan).model_copy(update=identity) != first.plan:
             raise MedscaleError(
                 f"{other.folder} is not a replicate of {first.folder}: their plans differ in more "
                 "than seed and fold; evaluate the folders of one run"

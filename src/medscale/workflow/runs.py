@@ -13,6 +13,7 @@ from medscale.base.files import read_json
 from medscale.config.planning import check_profiled
 from medscale.engine.models.own import MODULES as OWN
 from medscale.engine.plan import HUB, RunPlan
+from medscale.engine.unused import keeping
 from medscale.resources import jobs
 from medscale.workflow.graph import Graph, or_end
 from medscale.workflow.stages import code_files, train_script, training_code
@@ -214,7 +215,7 @@ def _as_trained(plan: RunPlan, folder: Path) -> RunPlan:
     trained = _trained_plan(folder)
     # The recorded plan is equal, but its text can differ in the order of the network's options, and
     # Snakemake compares texts.
-    if trained is None or (same := plan.keeping(trained)) != trained:
+    if trained is None or (same := keeping(plan, trained)) != trained:
         return plan
     return same
 
