@@ -5,8 +5,11 @@ set -euo pipefail
 folder=${1:?usage: build_image.sh FOLDER}
 cd "$(dirname "$0")/../.."
 step() { local begun=$SECONDS; "${@:2}"; echo "image: $1 took $((SECONDS - begun)) s" >&2; }
-step "installing docker" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends \
-  docker.io debootstrap >"$folder/apt-docker.log" 2>&1
+install_docker() {
+  DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends docker.io debootstrap \
+    >"$folder/apt-docker.log" 2>&1
+}
+step "installing docker" install_docker
 eval "$(tools/cluster/docker-up.sh "$folder/docker")"
 trap 'tools/cluster/docker-down.sh "$folder/docker"' EXIT
 step "the base" tools/base-image.sh medscale-base:test

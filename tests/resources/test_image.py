@@ -52,6 +52,10 @@ def test_with_and_without_docker_the_image_is_made_of_the_same():
     assert {line.split()[0] for line in section("files")} == context_files - profiles
     assert profiles < context_files
     assert all((ROOT / name).exists() for name in context_files)
+    sources = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "src").rglob("*.py"))
+    tables = {f"docs/{name}" for name in re.findall(r'ROOT / "docs" / "(\w+\.csv)"', sources)}
+    assert tables
+    assert tables <= context_files
     assert "syntax=" not in docker  # it would be fetched
     assert "/scif/apps/serve/scif/runscript" in text(
         "containers/install.sh"
