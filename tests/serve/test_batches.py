@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from medscale.engine.train.capture import NotCaptured
 from medscale.serve.batches import FixedBatches
@@ -72,3 +73,25 @@ def test_a_function_that_cannot_be_captured_runs_as_it_is(caplog):
     assert caplog.messages == [
         "batches of 2 run without a CUDA graph: operation not permitted when stream is capturing"
     ]
+
+
+def test_a_batch_is_captured_on_the_gpu_that_holds_it(monkeypatch):
+    """A capture on a stream of another GPU is empty, and its replay would give old outputs."""
+    current, devices = [0], []
+
+    def exchange(device: int) -> int:
+        before = current[0]
+        current[0] = device if device >= 0 else before
+        return before
+
+    def record(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+        devices.append(current[0])
+        return function
+
+    monkeypatch.setattr(torch.cuda, "_exchange_device", exchange)
+    monkeypatch.setattr(torch.cuda, "_maybe_exchange_device", exchange)
+    with FakeTensorMode():
+        run = FixedBatches(lambda x: x + 1, sizes=(4,), record=record)
+        assert run(torch.zeros(3, 2, device="cuda:1")).device == torch.device("cuda", 1)
+    assert devices == [1]
+    assert current == [0], "the caller's GPU has changed"

@@ -18,12 +18,14 @@ WARM_UP = 3  # calls before the capture, in which libraries choose algorithms an
 Function = Callable[..., Tensor]
 T = TypeVar("T")
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+_capturing = Lock()  # PyTorch allows a process one capture at a time (torch.cuda.graph)
 
 
 def capture(function: Callable[[], T]) -> Callable[[], T]:
     """Capture a function of tensors at fixed addresses as a CUDA graph; return its replay.
 
-    Each replay writes the same output tensors, which are returned.
+    Each replay writes the same output tensors, which are returned. The tensors are on the current
+    GPU: a capture holds no work of another one.
 
     Raises:
         NotCaptured: if the function cannot be captured, such as one that waits for the GPU.
@@ -35,7 +37,8 @@ def capture(function: Callable[[], T]) -> Callable[[], T]:
         for _ in range(WARM_UP):
             function()
         device = torch.device("cuda", torch.cuda.current_device())
-        replay = Recorder(device).capture(function)
+        with _capturing:
+            replay = Recorder(device).capture(function)
     caller.wait_stream(stream)
     return replay
 
@@ -69,7 +72,7 @@ class FixedBatches:
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return the outputs of batches with the same number of rows."""
         step = self._sizes[-1]
-        with self._lock:
+        with self._lock, torch.cuda.device_of(inputs[0]):
             parts = [
                 self._run([tensor[start : start + step] for tensor in inputs])
                 for start in range(0, len(inputs[0]), step)
