@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from medscale.engine.train.capture import NotCaptured
+from medscale.serve import batches
 from medscale.serve.batches import FixedBatches
 
 
@@ -95,3 +99,39 @@ def test_a_batch_is_captured_on_the_gpu_that_holds_it(monkeypatch):
         assert run(torch.zeros(3, 2, device="cuda:1")).device == torch.device("cuda", 1)
     assert devices == [1]
     assert current == [0], "the caller's GPU has changed"
+
+
+def test_all_captures_on_a_gpu_share_a_stream_in_turns(monkeypatch):
+    """cuBLAS keeps memory for each stream, and PyTorch allows a process one capture at a time."""
+    streams, order = [], []
+
+    class Stream:
+        def __init__(self, device: torch.device) -> None:
+            streams.append(device)
+
+        def wait_stream(self, other: object) -> None:
+            assert other is not self
+
+    class Graphs:
+        def __init__(self, device: torch.device) -> None:
+            assert device == torch.device("cuda", 1)
+
+        def capture(self, function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+            order.append("begin")
+            time.sleep(0.05)  # in which another thread would begin
+            order.append("end")
+            return function
+
+    caller = Stream(torch.device("cuda", 0))
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: caller)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(batches, "Recorder", Graphs)
+    batches._stream.cache_clear()
+    with ThreadPoolExecutor(2) as threads:
+        replays = list(threads.map(batches.capture, [lambda: 1, lambda: 2, lambda: 3]))
+    batches._stream.cache_clear()
+    assert [replay() for replay in replays] == [1, 2, 3]
+    assert streams == [torch.device("cuda", 0), torch.device("cuda", 1)]
+    assert order == ["begin", "end"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from threading import Lock
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ WARM_UP = 3  # calls before the capture, in which libraries choose algorithms an
 Function = Callable[..., Tensor]
 T = TypeVar("T")
 Capture = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
-_capturing = Lock()  # PyTorch allows a process one capture at a time (torch.cuda.graph)
+_lock = Lock()  # PyTorch allows a process one capture at a time (torch.cuda.graph)
 
 
 def capture(function: Callable[[], T]) -> Callable[[], T]:
@@ -30,17 +31,22 @@ def capture(function: Callable[[], T]) -> Callable[[], T]:
     Raises:
         NotCaptured: if the function cannot be captured, such as one that waits for the GPU.
     """
+    device = torch.device("cuda", torch.cuda.current_device())
     # The default stream cannot be captured; the function's earlier work is on the caller's stream.
-    caller, stream = torch.cuda.current_stream(), torch.cuda.Stream()
-    stream.wait_stream(caller)
-    with torch.cuda.stream(stream):
+    caller, stream = torch.cuda.current_stream(), _stream(device)
+    with _lock, torch.cuda.stream(stream):
+        stream.wait_stream(caller)
         for _ in range(WARM_UP):
             function()
-        device = torch.device("cuda", torch.cuda.current_device())
-        with _capturing:
-            replay = Recorder(device).capture(function)
-    caller.wait_stream(stream)
+        replay = Recorder(device).capture(function)
+        caller.wait_stream(stream)
     return replay
+
+
+@cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of all captures on a GPU: cuBLAS keeps memory for each stream."""
+    return torch.cuda.Stream(device)
 
 
 class FixedBatches:
