@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.data import augment
 from medscale.data.ahead import ahead
 from medscale.data.loader import Batch, Loader, Step
 from medscale.data.shards import Shards
@@ -35,7 +37,7 @@ from medscale.engine.parallel.pipeline import RESEEDS, Pipeline, TimedStage, _is
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
 from medscale.engine.parallel.waits import Waits
-from medscale.engine.plan import Model, Recipe
+from medscale.engine.plan import Augment, Model, Recipe
 from medscale.engine.train import capture, compiled, graphs, replicate
 from medscale.engine.train.capture import NotCaptured, Recorder, first_line
 from medscale.engine.train.clock import Clock
@@ -537,6 +539,7 @@ def test_runs_of_the_tests_on_a_card_are_on_the_card(tmp_path):
 NUMBER_FORMATS = pytest.mark.parametrize(
     ("number_format", "settings"),
     [
+        ("fp32", {"optimizer": "adam"}),
         ("bf16", {"optimizer": "adamw", "class_weights": True, "label_smoothing": 0.1}),
         ("fp16", {"optimizer": "sgd", "ema": 0.9}),
     ],
@@ -573,10 +576,13 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_for
             float(step.sums[0])
 
 
+AHEAD = "a copy that the host does not wait for"
+
+
 class Crossings(TorchDispatchMode):
     """Names of operators that have tensors both of the host and of a GPU; fused kernels do not run.
 
-    A copy from one to the other is such an operator, and the host waits for it.
+    A copy from one to the other is such an operator.
     """
 
     def __init__(self):
@@ -588,7 +594,8 @@ class Crossings(TorchDispatchMode):
         result = None if is_fused else function(*arguments, **(options or {}))
         tensors = [t for t in tree_leaves((arguments, options, result)) if torch.is_tensor(t)]
         if len({tensor.device.type for tensor in tensors}) > 1:
-            self.names.append(str(function))
+            is_ahead = (options or {}).get("non_blocking")
+            self.names.append(AHEAD if is_ahead else str(function))
         return result
 
 
@@ -710,6 +717,41 @@ def test_logits_are_read_one_batch_later(shards):
 
 
 # --- batches ahead
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_batch_is_made_without_waiting_for_the_card(shards, monkeypatch, training):
+    """On fake tensors of a GPU; a copy is not waited for if its source is pinned memory."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda values: pinned.append(1) or values)
+    # Other tests must not get the fake tensors of the cache.
+    monkeypatch.setattr(augment, "_constant", cache(augment._constant.__wrapped__))
+    crop = {"mode": "resized", "size": 8}
+    changes = {"rotate": 10, "hflip": 0.5, "gamma": 0.2, "noise": 0.05, "crop": crop}
+    shard_set = Shards.open(shards)
+    with FakeTensorMode():
+        loader = Loader(
+            shard_set,
+            "train",
+            global_batch=10,
+            replicas=1,
+            replica=0,
+            accumulate=2,
+            training=training,
+            augment=Augment(**changes),
+            metadata=np.ones((len(shard_set.labels), 3), np.float32),
+            device="cuda:0",
+            resident=True,
+        )
+        steps = loader._steps(0, 0)
+        next(steps)  # copies the split and the constants
+        pinned.clear()
+        with Crossings() as crossings:
+            step = next(steps)
+    assert {t.device.type for t in (*step.batches[0].arguments, step.batches[0].labels)} == {"cuda"}
+    assert crossings.names == [AHEAD] * len(pinned)
+    assert len(pinned) == 9, "positions, six changes, labels, metadata"
 
 
 @pytest.fixture
