@@ -9,7 +9,7 @@ from medscale.base.errors import tell_user
 from medscale.base.files import read_json
 from medscale.base.log import log, set_up
 from medscale.config.sections import Evaluate
-from medscale.serve.external import evaluate_external
+from medscale.serve.external import ExternalSet, evaluate_external
 
 
 def main(
@@ -25,16 +25,9 @@ def main(
     log_file: Path = typer.Option(..., "--log"),
 ) -> None:
     set_up(log_file)
+    images = ExternalSet(json.loads(title), index, raw, read_json(audit)["notes"], synthetic)
     summary = evaluate_external(
-        result,
-        index,
-        raw,
-        out,
-        title=json.loads(title),
-        settings=Evaluate.model_validate_json(settings),
-        training_index=training,
-        notes=read_json(audit)["notes"],
-        synthetic=synthetic,
+        result, images, out, Evaluate.model_validate_json(settings), training
     )
     log.info("%s images of %s", summary["counts"]["test"]["images"], summary["title"])
 

@@ -316,6 +316,19 @@ def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",1.0,0.0", ",0.0,1.0", ",0.0,0.0"], "path,MEL,NV")
     with pytest.raises(MedscaleError, match=r"no column label .*MEL, NV\. A column for each class"):
         listed(root)
+    table = root / "index.csv"
+    table.write_text(table.read_text().replace("path", "image"))
+    with pytest.raises(MedscaleError, match=r"no column path.*\. A column for each class"):
+        listed(root)
+    table.rename(root / "truth.csv")
+    with pytest.raises(MedscaleError, match=r"table: truth.csv, .*\. A column for each class"):
+        listed(root)
+
+
+def test_a_dataset_of_a_known_kind_is_recognized(tmp_path: Path) -> None:
+    write(tmp_path / "ISIC-2017_Training_Data" / "ISIC_0000000.png", 1)
+    with pytest.raises(MedscaleError, match="of the dataset kind isic2017"):
+        listed(tmp_path)
 
 
 def test_folders_in_all_class_folders_may_be_the_classes(tmp_path: Path) -> None:

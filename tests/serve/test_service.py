@@ -266,6 +266,11 @@ def test_other_requests_are_refused_with_what_to_do(service: Service) -> None:
         )
         assert caller.get("/v1/predict").status_code == 405
         assert caller.get("/v1/predict").headers["Allow"] == "POST"
+        for path in ("/", "/v1/models", "/metrics", "/readyz", "/static/app.js"):
+            answer = caller.head(path)
+            assert (answer.status_code, answer.content) == (200, b"")
+            assert answer.headers["Content-Type"] == caller.get(path).headers["Content-Type"]
+        assert caller.head("/v1/predict").status_code == 405
         assert "/docs" in caller.get("/nothing").json()["detail"]
         assert caller.get("/static/../app.py").status_code == 404
         assert caller.get("/static/%2e%2e/app.py").status_code == 404

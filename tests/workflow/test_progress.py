@@ -497,6 +497,24 @@ def test_without_a_scale_the_study_that_began_last_is_shown(
     assert progress._graph("demo", None, None).workdir.name == "demo"
 
 
+@pytest.mark.parametrize("title", ["", "train skin/ddp_2gpu (out)"])
+def test_silence_of_slurm_concerns_only_a_study_with_jobs_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str
+) -> None:
+    changes, state = tmp_path / "changes.yaml", State(tmp_path / "out")
+    changes.write_text(f"scale: demo\nworkdir: {state.workdir}\n")
+    state.expect([training(1)])
+    state.jobs[1].title = title
+    state.write()
+    squeue = tmp_path / "squeue"
+    squeue.write_text("#!/bin/sh\necho Unable to contact slurm controller >&2; exit 1\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    result = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
+    assert result.exit_code == 0
+    assert ("SLURM's queue is not known" in result.stderr) == bool(title)
+
+
 def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     changes = tmp_path / "changes.yaml"
     changes.write_text(f"scale: demo\nworkdir: {tmp_path / 'out'}\n")

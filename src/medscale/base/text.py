@@ -1,4 +1,4 @@
-"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals.
+"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals; short lists.
 
 Names of classes, titles, file names, metadata and error messages come from users' files. Code that
 writes such text to a document must pass it through the function of the document's format. HTML is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from collections.abc import Sequence
 
 JOINERS = "\u200c\u200d"  # needed to spell Persian and Hindi, and to compose emoji
 BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols without a visible glyph
@@ -154,6 +155,12 @@ def csv_text(cell: str) -> str:
 def truncate(text: str, length: int) -> str:
     """Return text of at most ``length`` letters; an ellipsis replaces the rest."""
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names and the number of the others, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _line(text: str) -> str:

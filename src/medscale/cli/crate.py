@@ -12,10 +12,10 @@ from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
+from medscale.base.text import listed
 from medscale.cli.options import ConfigFile, Only, Scale, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
-SHOWN = 5  # names in a line, before the rest is counted
 ADVICE = "name a crate: the .zip archive or folder that `medscale crate` wrote"
 Packed = Annotated[Path, typer.Argument(help="the crate: .zip archive or folder", metavar="CRATE")]
 crate = typer.Typer(invoke_without_command=True)
@@ -128,11 +128,11 @@ def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[
     name, studies = facts["folder"], ", ".join(facts["studies"])
     yield f"[bold]{plain(name)}[/]: {facts['files']} files of {plain(studies)}"
     if facts["left_out"]:
-        listed = plain(_listed(facts["left_out"]))
-        yield f"left out, because they show images and are not in the crate: {listed}"
+        files = plain(listed(facts["left_out"]))
+        yield f"left out, because they show images and are not in the crate: {files}"
     if facts["code"]:
-        listed = plain(_listed(facts["code"]))
-        yield f"numbers can differ, since {len(facts['code'])} files of code do: {listed}"
+        files = plain(listed(facts["code"]))
+        yield f"numbers can differ, since {len(facts['code'])} files of code do: {files}"
     yield "make the report, in the project's folder, then compare it with the crate's:"
     yield f"  {plain(command)}"
     yield plain(f"  medscale crate compare {crate_path} {name}")
@@ -147,9 +147,4 @@ def _compared(facts: dict[str, Any]) -> Iterator[str]:
         ("absent", "not made"),
     ):
         if facts[key]:
-            yield plain(f"{text}: {_listed(facts[key])}")
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+            yield plain(f"{text}: {listed(facts[key])}")

@@ -46,9 +46,11 @@ def status(
     if shutil.which("squeue"):
         try:
             queued = slurm.queue(ROOT, place_of(workdir))
-        except MedscaleError as error:  # SLURM's programs are installed, and no cluster is reached
-            note = str(error).splitlines()[0]
-            typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
+        except MedscaleError as error:
+            # SLURM's programs can be installed where there is no cluster.
+            if recorded is not None and any(job.title for job in recorded.state.jobs.values()):
+                note = str(error).splitlines()[0]
+                typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
     if recorded is None and not queued:
         hint = of_demo("status", scale or "full", configfile)
         if not hint:

@@ -37,6 +37,7 @@ INDEX = "index.csv"
 # Columns of the index that the package computes, so that a table cannot give them.
 RESERVED = ("id", "split_published", "group", "width", "height", "sha256", "alike", "boxes")
 MEANINGS = ("path", "label", "patient", "split", "source")  # columns that are not metadata
+ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
 
 
 @dataclass(frozen=True)
@@ -161,9 +162,20 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
     if "path" not in entries:
         raise MedscaleError(
             f"{file}: no column path; it has: {', '.join(entries.columns)}; name the column of the "
-            "images by source.image"
+            f"images by source.image{one_hot_sentence(entries)}"
         )
     return entries
+
+
+def one_hot_sentence(entries: pd.DataFrame) -> str:
+    """Return a sentence, to be added to another, on a table with a column for each class.
+
+    It is empty for other tables: of a column for each class, at most one is 1 in a line.
+    """
+    answers = [name for name in entries if {*entries[name]} <= ONE_HOT]
+    if len(answers) < 2 or (entries[answers].astype(float).sum(axis=1) > 1).any():
+        return ""
+    return ". A column for each class is not read: write the class's name into one column"
 
 
 def rows_by_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from fnmatch import filter as filter_names
 from pathlib import PurePosixPath
 from unicodedata import normalize
 
@@ -12,8 +13,9 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.data import patients
 from medscale.data.image_names import ImageNames
-from medscale.data.image_table import ImageTable
+from medscale.data.image_table import ImageTable, one_hot_sentence
 from medscale.data.inventory import Row, split_of
+from medscale.data.kind import kind_names, load_kind
 from medscale.data.listing import Listing, read_table
 from medscale.data.masks import FOLDER as MASKS
 
@@ -24,7 +26,6 @@ UNLABELLED = re.compile(
     r"|-1(?:\.0+)?",
     re.IGNORECASE,
 )
-ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
 TABLES = (".csv", ".tsv")
 LARGEST_TABLE = 100 * 2**20  # bytes; a larger file is not searched for columns
 SHARE = 0.5  # of the rows, or of the images: a column that names so many is that of the images
@@ -101,18 +102,15 @@ def doubtful_labels(
             f"are the classes, set source.label: '{expression}'"
         )
     if table is not None and len(names) == 1:
-        sentences.append(_no_label_column(table))
+        sentences.append(no_label_column(table))
     return sentences
 
 
-def _no_label_column(table: ImageTable) -> str:
+def no_label_column(table: ImageTable) -> str:
     """Return the sentence on a table without labels; it may have a column for each class."""
     columns = ", ".join(map(str, table.entries))
     text = f"{table.name} has no column label (source.label); it has: {columns}"
-    answers = [name for name in table.metadata if {*table.entries[name]} <= ONE_HOT]
-    if len(answers) < 2 or (table.entries[answers].astype(float).sum(axis=1) > 1).any():
-        return text
-    return f"{text}. A column for each class is not read: write the class's name into one column."
+    return text + one_hot_sentence(table.entries)
 
 
 def unread_tables(
@@ -129,7 +127,7 @@ def unread_tables(
     """
     folders = {row["label"] for row in by_folder.values()}
     has_labels = bool(folders if classes is None else folders & {*classes})
-    sentences, count = list[str](), 0
+    sentences, count = _kind_hints(listing), 0
     for path, _, _ in listing.excluded:
         file = listing.root / path
         if path.lower().endswith((".xlsx", ".xls", ".ods")):
@@ -148,6 +146,19 @@ def unread_tables(
     if count > 1:
         sentences.append("Only one table is read: join the rows of several in one.")
     return sentences
+
+
+def _kind_hints(listing: Listing) -> list[str]:
+    """Return a sentence on the dataset kind whose publisher's files are in the raw folder."""
+    paths = [*listing.images, *(path for path, _, _ in listing.excluded)]
+    return [
+        f"{matches[0]} looks like a file of the dataset kind {name}: to read that dataset as its "
+        f"publisher means it, set source.kind: {name}"
+        for name in kind_names()
+        for edition in load_kind(name).editions
+        for pattern in (*edition.files, edition.path)
+        if pattern != "*" and (matches := filter_names(paths, f"*{pattern}"))
+    ][:1]
 
 
 def _sentence(
@@ -170,9 +181,10 @@ def _sentence(
         settings = [f"table: {path}", f"image: {column}"]
         if label := _label_column(table, column, images, by_folder, classes):
             settings.append(f"label: {label}")
+        end = _other_labels(table, label, classes) if label else one_hot_sentence(table)
         return (
             f"{path} names {count:,} of the {total:,} images and is not read: set in source "
-            f"{{{', '.join(settings)}}}{_patients(table)}{_other_labels(table, label, classes)}"
+            f"{{{', '.join(settings)}}}{_patients(table)}{end}"
         )
     return None
 
@@ -220,9 +232,9 @@ def _label_column(
     return next((str(name) for name in (*of_classes, *of_folders, *by_name)), None)
 
 
-def _other_labels(table: pd.DataFrame, column: str | None, classes: Sequence[str] | None) -> str:
+def _other_labels(table: pd.DataFrame, column: str, classes: Sequence[str] | None) -> str:
     """Return the end of the sentence: values of the column of labels that are not the classes."""
-    values = [] if column is None else sorted({*table[column].dropna()})
+    values = sorted({*table[column].dropna()})
     if classes is None or {*classes} <= {*values} or not values:
         return ""
     more = ", …" if len(values) > SHOWN else ""

@@ -23,6 +23,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import atomic
 from medscale.base.paths import FRAME, new_file
+from medscale.base.text import listed
 from medscale.data.decoding.formats import PREAMBLE, kind_of
 from medscale.data.decoding.silence import silence
 from medscale.data.frames import file_of
@@ -41,7 +42,6 @@ OPTIONAL = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Acces
 OPTIONAL += ["StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"]
 RESEARCH = "Research only: not a medical device, not verified by a person"
 SERIES_NUMBER = 9000  # far from the numbers of a scanner's series
-MAX_LISTED = 5  # number of files in a message
 
 Codes = Mapping[str, "sr.CodedConcept"]
 
@@ -56,11 +56,9 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
     require("DICOM reports", "exchange", "highdicom")
     files = [Path(file_of(str(image))).expanduser() for _, image in items]
     if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
-        names = ", ".join(foreign[:MAX_LISTED])
-        more = f" and {len(foreign) - MAX_LISTED} more" if len(foreign) > MAX_LISTED else ""
         raise MedscaleError(
-            f"--sr needs DICOM images, but these have another format: {names}{more}; predict them "
-            "without --sr"
+            f"--sr needs DICOM images, but these have another format: {listed(foreign)}; predict "
+            "them without --sr"
         )
     return [_header(file) for file in files]
 

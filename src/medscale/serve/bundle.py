@@ -129,8 +129,7 @@ class Inference(Strict):
             seeds = ", ".join(map(str, dict.fromkeys(r.seed for r in self.replicates)))
             raise MedscaleError(
                 f"{self.study}/{self.run} has no replicate of seed {replicate_seed}; "
-                f"there are {seeds}, or"
-                " 'all'"
+                f"there are {seeds}"
             )
         return weights
 

@@ -22,7 +22,7 @@ from medscale.report.marks import mark
 from medscale.report.names import OVER
 from medscale.report.result.summary import read_summary
 from medscale.report.show import operating_point
-from medscale.serve.external import classification, evaluate_external
+from medscale.serve.external import ExternalSet, classification, evaluate_external
 
 SHOWN = 10  # operating points on the terminal
 
@@ -65,18 +65,15 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
         work = Path(temporary)
         build_index(source, Split(mode="external"), inference.classes, Dask(), work)
-        summary = evaluate_external(
-            result,
-            work / INDEX,
-            folder,
-            out,
+        images = ExternalSet(
             title=title or folder.resolve().name,
-            settings=settings,
-            training_index=training_index or _training_index(result, inference.study),
+            index=work / INDEX,
+            raw=folder,
             notes=read_json(work / AUDIT_JSON)["notes"],
             further={name: (work / name).read_bytes() for name in (AUDIT_CSV, AUDIT_JSON)},
-            device=device,
         )
+        training_index = training_index or _training_index(result, inference.study)
+        summary = evaluate_external(result, images, out, settings, training_index, device)
     return out, summary
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.log import log
+from medscale.base.text import listed
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
 from medscale.data.settings import Preprocess
@@ -199,8 +200,7 @@ def _read_images(predictor: Predictor, folder: Path) -> list[ReadImage]:
         except Unreadable as error:
             unreadable.append(f"{name} ({error})")
     if unreadable:
-        more = " …" if len(unreadable) > inputs.NAMED else ""
-        names = ", ".join(unreadable[: inputs.NAMED]) + more
+        names = listed(unreadable, inputs.NAMED)
         log.warning("%d images cannot be read and are left out: %s", len(unreadable), names)
     if not images:
         raise MedscaleError(f"no image of {folder} can be read; name a folder of images")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,66 +32,65 @@ from medscale.serve.predict import Predictor, load
 BATCH = 32  # images
 
 
+@dataclass(frozen=True)
+class ExternalSet:
+    """Labelled images of another origin than a run's study."""
+
+    title: str
+    index: Path  # index.parquet of the images
+    raw: Path  # folder that the index's paths are relative to
+    notes: Sequence[str] = ()  # sentences on the images, from their audit
+    synthetic: bool = False  # whether the images are generated
+    # content of further files of the outcome by name, such as the audit of the images
+    further: Mapping[str, bytes] = field(default_factory=dict)
+
+
 def evaluate_external(
     result: Path,
-    index: Path,
-    raw: Path,
+    images: ExternalSet,
     out: Path,
-    *,
-    title: str,
     settings: Evaluate,
     training_index: Path | None,
-    notes: Sequence[str] = (),
-    further: Mapping[str, bytes] | None = None,
-    synthetic: bool = False,
     device: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a trained classification on external images, and write the folder of the outcome.
+    """Evaluate a trained classification on external images; return the content of summary.json.
 
     Thresholds and temperatures are those of the result, from its validation split. Raises
     MedscaleError for a result of detection, an index of other classes, or an unreadable image.
 
     Args:
         result: a result folder.
-        index: index.parquet of the external images.
-        raw: the folder that its paths are relative to.
-        out: the new folder.
-        title: name of the external set.
+        images: the external images.
+        out: the new folder of the outcome.
         settings: prevalences, costs and subgroups.
         training_index: index.parquet of the study that the run was trained on; None if it is not
             available, and then copies of training images are not searched.
-        notes: sentences on the external images, from their index.
-        further: content of further files by name, such as the audit of the images.
-        synthetic: whether the external images are generated.
         device: of the networks.
-
-    Returns:
-        The content of summary.json.
     """
     classification(result)
     predictor, inside = load(result, "all", device), read_result(result)
-    rows = _rows(index, predictor)
-    class_probabilities = probabilities(predictor, raw, rows)
+    rows = _rows(images.index, predictor)
+    class_probabilities = probabilities(predictor, images.raw, rows)
     assessment = _assess(predictor, inside, rows, class_probabilities, settings)
     training = _training_images(training_index, predictor)
     marks = dict(inside.summary["marks"])
     external = External(
-        title=title,
+        title=images.title,
         study=predictor.inference.study,
         run=inside.summary["run"],
         seeds=list(dict.fromkeys(w.seed for w in predictor.weights)),
-        marks=marks | {"synthetic": marks["synthetic"] or synthetic},
+        marks=marks | {"synthetic": marks["synthetic"] or images.synthetic},
         missing=[name for name in predictor.classes if not (rows["label"] == name).any()],
-        notes=list(notes),
+        notes=list(images.notes),
         copies=copies(rows["sha256"], training),
-        inputs={"index": sha256(index), "result": sha256(result / bundle.INFERENCE)},
+        inputs={"index": sha256(images.index), "result": sha256(result / bundle.INFERENCE)},
         assessment=assessment,
         inside=inside,
         shift=shift(inside.summary, inside.resamples, assessment),
         predictions=_predictions(rows, class_probabilities, predictor.weights, training),
     )
     with class_titles(predictor.inference.class_titles):
-        return write_external(external, out, further or {})
+        return write_external(external, out, images.further)
 
 
 def classification(result: Path) -> Inference:

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
+from medscale.base.text import listed
 from medscale.data.decoding.formats import to_uint8
 from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, decode, header
@@ -67,10 +68,9 @@ def name_images(images: Images) -> list[NamedImage]:
 
 def _left_out(folder: Path, files: Sequence[Excluded]) -> str:
     """Return a sentence on the files of a folder that are not predicted."""
-    names = [f"{path} ({reason})" for path, reason, _ in files[:NAMED]]
-    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    names = listed([f"{path} ({reason})" for path, reason, _ in files], NAMED)
     verb = "file was" if len(files) == 1 else "files were"
-    return f"{len(files)} {verb} left out by name in {folder}: {', '.join(names)}{more}"
+    return f"{len(files)} {verb} left out by name in {folder}: {names}"
 
 
 def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]:

@@ -13,7 +13,8 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
-from medscale.engine.models.registry import build, listed, read_weights
+from medscale.base.text import listed
+from medscale.engine.models.registry import build, read_weights
 from medscale.engine.plan import Model
 from medscale.serve.bundle import Inference, Weights
 

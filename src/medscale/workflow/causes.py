@@ -14,6 +14,7 @@ from typing import Any
 
 from medscale.base.code import PACKAGE, ROOT, module_digests, shown_path
 from medscale.base.files import read_json
+from medscale.base.text import listed, truncate
 from medscale.workflow.graph import Graph
 from medscale.workflow.stages import RECORDS, code_files, training_code
 
@@ -24,7 +25,7 @@ DIGESTS = {  # params that are digests, and the meaning of their change
     "generator": "the generator of the synthetic images of {study} has changed",
 }
 FIRST_TIME = "outputs were never made"
-SHOWN = 8  # files in a sentence, before the rest is counted
+SHOWN = 3  # files or names in a sentence, before the rest is counted
 LONGEST = 160  # characters of a setting's values
 
 
@@ -37,7 +38,7 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
         yield FIRST_TIME
     elif missing:
         verb, past = ("is", "it was") if len(missing) == 1 else ("are", "they were")
-        yield f"{shortened(missing)} {verb} missing, though {past} made before"
+        yield f"{listed(missing, SHOWN)} {verb} missing, though {past} made before"
     for file in sorted(reason.incomplete_output):
         yield f"{file} is incomplete: its job was interrupted"
     for file in sorted(reason.updated_input):
@@ -57,10 +58,10 @@ def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
     before, now = set(recorded or job.input), {str(file) for file in job.input}
     if missing := sorted(before - now):
         words = "is no input" if len(missing) == 1 else "are no inputs"
-        yield f"{shortened(missing)} {words} of {job.rule.name} any more"
+        yield f"{listed(missing, SHOWN)} {words} of {job.rule.name} any more"
     if new := sorted(now - before):
         words = "is a new input" if len(new) == 1 else "are new inputs"
-        yield f"{shortened(new)} {words} of {job.rule.name}"
+        yield f"{listed(new, SHOWN)} {words} of {job.rule.name}"
 
 
 def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Iterator[str]:
@@ -142,7 +143,7 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[str]:
     elif isinstance(old, list) and isinstance(new, list):
         yield f"{name}: {_changed_items(old, new)}"
     else:
-        yield f"{name}: {_cut(before)} -> {_cut(after)}"
+        yield f"{name}: {truncate(before, LONGEST)} -> {truncate(after, LONGEST)}"
 
 
 def _changed_items(old: list[Any], new: list[Any]) -> str:
@@ -152,23 +153,21 @@ def _changed_items(old: list[Any], new: list[Any]) -> str:
         "gone": _names(item for item in old if item not in new),
     }
     changed_names = [name for name in changes["new"] if name in changes["gone"]]
-    parts = [f"changed: {shortened(changed_names)}"] if changed_names else []
+    parts = [f"changed: {listed(changed_names, SHOWN)}"] if changed_names else []
     for word, names in changes.items():
         if remaining := [name for name in names if name not in changed_names]:
-            parts.append(f"{word}: {shortened(remaining)}")
+            parts.append(f"{word}: {listed(remaining, SHOWN)}")
     return "; ".join(parts) or "the same items in another order"
 
 
 def _names(items: Iterable[Any]) -> list[str]:
     """Return the name of each item, or a part of its text."""
     return [
-        str(item["name"]) if isinstance(item, dict) and "name" in item else _cut(json.dumps(item))
+        str(item["name"])
+        if isinstance(item, dict) and "name" in item
+        else truncate(json.dumps(item), LONGEST)
         for item in items
     ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _likeness(new: Any, old: Any) -> float:
@@ -194,9 +193,3 @@ def _value(text: str) -> Any:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-
-
-def shortened(files: list[str]) -> str:
-    """Return the first files of a list and the number of the others."""
-    more = len(files) - SHOWN
-    return ", ".join(files[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from medscale.base.text import truncate
 from medscale.config.configuration import Config
 
 ALL_STUDIES = "All studies"
@@ -20,7 +21,7 @@ _SIGNS = re.compile(r"[^\w .,;()+%&-]|_+(?=\W|$)|(?<=\W)_+")
 def safe(title: str) -> str:
     """Return a title without the signs that HTML, reStructuredText or Snakemake would read."""
     words = " ".join(_SIGNS.sub(" ", title).replace("_", " ").split())
-    return words if len(words) <= LONGEST else words[: LONGEST - 1].rstrip() + "…"
+    return truncate(words, LONGEST)
 
 
 class Headings:

@@ -14,9 +14,10 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from medscale.base.text import listed
 from medscale.report.chapters import chapters_of
 from medscale.resources import compute, cost, jobs
-from medscale.workflow.causes import causes, shortened
+from medscale.workflow.causes import causes
 from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
 
@@ -48,7 +49,7 @@ class Explanation:
         for cause, stages in self.causes.items():
             yield f"  {cause} (directly concerned: {counted(stages, SHOWN)})"
         yield f"Jobs that would run: {counted(self.stages)}; {self.stages.total()} in all."
-        yield "They write to " + shortened(list(dict.fromkeys(self.outputs))) + "."
+        yield "They write to " + listed(list(dict.fromkeys(self.outputs))) + "."
         yield (
             f"Expected cost: {self.minutes:,.1f} min one after the other, "
             f"{self.device_hours:.2f} device-hours, {self.money:.2f} {self.currency}."

@@ -26,7 +26,12 @@ from medscale.data.image_table import (
 )
 from medscale.data.inventory import NO_LABEL, Excluded, Inventory, Row, image_row, make_inventory
 from medscale.data.kind import DatasetKind
-from medscale.data.layout_hints import doubtful_labels, label_hints, unread_tables
+from medscale.data.layout_hints import (
+    doubtful_labels,
+    label_hints,
+    no_label_column,
+    unread_tables,
+)
 from medscale.data.listing import Listing, list_folder
 from medscale.data.masks import without_masks
 from medscale.data.settings import Datasheet, Source
@@ -61,7 +66,9 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         notes = [*table.notes(), *table_notes]
     tables = unread_tables(listing, by_folder, classes) if table is None else []
     if not rows:
-        raise no_usable_images(listing, EXPECTED, [*label_hints(listing, classes), *tables])
+        hints = [*label_hints(listing, classes), *tables]
+        hints += [no_label_column(table)] if table is not None and not table.labels() else []
+        raise no_usable_images(listing, EXPECTED, hints)
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
         refuse_spellings(listing.root, {*names, *(table.labels() if table is not None else ())})

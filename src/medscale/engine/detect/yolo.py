@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
+from medscale.base.text import listed
 from medscale.data.augment import MEAN, STD
 from medscale.engine.detect.extra import require
-from medscale.engine.models.registry import listed, read_weights
+from medscale.engine.models.registry import read_weights
 from medscale.engine.plan import Model
 
 # Read when ultralytics is imported.

@@ -7,7 +7,7 @@ A new network is a module in this folder and one line of ``own.MODULES``. The mo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from medscale.base.errors import MedscaleError
+from medscale.base.text import listed
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
 from medscale.engine.models.names import AUTO, check_name, check_own
@@ -193,12 +194,6 @@ def stages(network: nn.Module) -> list[Block]:
     if isinstance(network, nn.Sequential):
         return _chain("", network)
     return [block for name, part in _timm_parts(network) for block in _chain(name, part)]
-
-
-def listed(keys: Sequence[str], most: int = 5) -> str:
-    """Return the first keys and the number of further ones, for a message."""
-    further = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + further
 
 
 def _build_own(model: Model, num_classes: int, in_channels: int) -> nn.Sequential:

@@ -79,7 +79,9 @@ class Gate:
             self._metrics.refused.labels(problem.reason).inc()
             await to_response(problem)(scope, body.receive, send_with_headers)
             return
-        await self._app(scope, body.receive, send_with_headers)
+        # HEAD is answered as GET, wherever that is; the server leaves the body out.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        await self._app({**scope, "method": method}, body.receive, send_with_headers)
 
     def _check(self, path: str, headers: Headers) -> None:
         """Raise a Problem for another host name, another site's page, or without the key."""
