@@ -52,10 +52,10 @@ rule formats:
     output:
         rows="measured/{study}/formats.csv",
         about="measured/{study}/formats.json",
-    threads: RUNS.formats_cpus
+    threads: RUNS.cpus
     resources:
         timed=ALONE,
-        gpu=RUNS.formats_gpus,
+        gpu=RUNS.gpus,
     params:
         plan=RUNS.formats_plan,
         seeds=RUNS.seed_options,

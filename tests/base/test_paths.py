@@ -12,7 +12,13 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
-from medscale.base.paths import SUMMARY, evaluated_result, evaluated_results, refuse_unwritable
+from medscale.base.paths import (
+    SUMMARY,
+    evaluated_result,
+    evaluated_results,
+    refuse_unwritable,
+    workdir_of,
+)
 
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
@@ -102,6 +108,14 @@ def test_a_folder_of_results_is_answered_with_their_names(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedscaleError, match="is not a result; similar names among 1 result: res"):
         evaluated_result("results/skin")
+
+
+@pytest.mark.parametrize(
+    ("result", "workdir"),
+    [("/study/results/skin/ddp_2gpu", "/study"), ("/model", "/"), ("/volume/model", "/")],
+)
+def test_a_result_may_lie_anywhere(result, workdir):
+    assert workdir_of(Path(result)) == Path(workdir)
 
 
 def test_another_users_folder_is_refused_with_its_owner(

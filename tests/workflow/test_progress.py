@@ -475,6 +475,9 @@ def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
         (".", "results/skin/ddp_2gpu"): [0],
         ("work/demo", "results/skin/ddp_2gpu"): [1],
         (".", "skin"): [0, 2, 4, 5],
+        (".", "results/skin/"): [0, 2, 4, 5],
+        (".", "figures/skin/roc.pdf"): [0, 2, 4, 5],
+        (".", "figures"): [],
         (".", "paper"): [],
     }
     for (place, target), numbers in expected.items():

@@ -22,7 +22,7 @@ import pytest
 
 from medscale.base.code import ROOT
 from medscale.base.files import write_json
-from medscale.workflow.causes import LONGEST, _differences
+from medscale.workflow.causes import LONGEST, _changed_params, _differences
 from medscale.workflow.graph import Graph
 from medscale.workflow.runs import REPLICATE_FILES, Runs
 
@@ -226,6 +226,17 @@ def test_a_training_depends_on_its_file_of_weights(tmp_path, capsys):
         (weights,) = runs.weights(wildcards)  # trained with it
         assert (tmp_path / weights).resolve() == ROOT.resolve() / name
     assert Runs(Graph({})).weights(wildcards) == []
+
+
+def test_a_long_setting_is_no_record_of_code(tmp_path):
+    job = SimpleNamespace(
+        params={"code": "0" * 64},
+        resources=SimpleNamespace(script="chapter.py"),
+        rule=SimpleNamespace(name="roc_report"),
+    )
+    recorded = [repr("1" * 64), repr("x" * 5000)]  # of a param that the rule no longer has
+    (text,) = _changed_params(recorded, job, SimpleNamespace(workdir=tmp_path))
+    assert text.endswith("has changed; which one was not recorded")
 
 
 def test_long_settings_are_shortened_to_what_differs():

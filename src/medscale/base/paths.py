@@ -152,6 +152,14 @@ def evaluated_results(path: str | Path) -> list[Path]:
     return _below(full, SUMMARY) or [evaluated_result(path)]
 
 
+def workdir_of(result: Path) -> Path:
+    """Return the folder in which ``results/<study>/<run>`` lies; other folders may be copies.
+
+    Above the root of the file system there is no folder, so that it stands for those above it.
+    """
+    return Path(os.path.abspath(result.resolve() / ".." / ".." / ".."))
+
+
 def usable_result(path: str | Path) -> Path:
     """Return a result folder whose networks can predict (inference.json), with ``~`` replaced.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
-from medscale.base.paths import INFERENCE, evaluated_result, usable_result
+from medscale.base.paths import INFERENCE, evaluated_result, usable_result, workdir_of
 from medscale.base.text import markdown_code
 from medscale.data.augment import MEAN, STD
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -155,7 +155,7 @@ def _names(
     result: Path, record: Inference, data: Path | None
 ) -> tuple[list[scan.Names], list[str]]:
     """Return the names that must not be published, and a line for the user if there are none."""
-    folder = data or result.resolve().parents[2] / "data" / record.study
+    folder = data or workdir_of(result) / "data" / record.study
     if (folder / "index.parquet").is_file():
         return scan.names_of_studies([folder], file_names=False), []
     if data is not None:

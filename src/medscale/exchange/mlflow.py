@@ -21,7 +21,7 @@ from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import digest, read_json, read_table
-from medscale.base.paths import evaluated_result
+from medscale.base.paths import evaluated_result, workdir_of
 from medscale.engine.train.board import tag
 from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
@@ -103,7 +103,7 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
     """Yield the replicates of a result."""
     summary = read_summary(folder)
     study, run = summary["study"], summary["run"]["name"]
-    runs = folder.resolve().parents[2] / "runs" / study / run
+    runs = workdir_of(folder) / "runs" / study / run
     environments = summary["provenance"]["replicates"]
     for number, (name, environment) in enumerate(
         zip(summary["replicates"], environments, strict=True)

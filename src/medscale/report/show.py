@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medscale.base.console import plain
 from medscale.base.files import read_json
-from medscale.base.paths import INFERENCE, evaluated_result
+from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
 from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
@@ -165,7 +165,7 @@ def _folds(folds: dict[str, Any]) -> Table:
 
 def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str]) -> Iterator[str]:
     """Yield a line on the study's linear reference, if it lies in the same working folder."""
-    file = folder.resolve().parents[2] / "measured" / summary["study"] / "reference.json"
+    file = workdir_of(folder) / "measured" / summary["study"] / "reference.json"
     if "classes" not in summary or not file.is_file():
         return
     linear = read_json(file)

@@ -79,7 +79,7 @@ def evaluate(
 
 def _training_index(result: Path, study: str) -> Path | None:
     """Return the index.parquet of the study in the result's working folder, or None."""
-    index = result.resolve().parents[1].parent / "data" / study / INDEX
+    index = paths.workdir_of(result) / "data" / study / INDEX
     return index if index.is_file() else None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ DIGESTS = {  # params that are digests, and the meaning of their change
     "layout": "the code that lists the raw images of {study} has changed (its dataset kind)",
     "generator": "the generator of the synthetic images of {study} has changed",
 }
+DIGEST = re.compile(r"[0-9a-f]{64}")  # of code, which names the file of its record
 FIRST_TIME = "outputs were never made"
 SHOWN = 3  # files or names in a sentence, before the rest is counted
 LONGEST = 160  # characters of a setting's values
@@ -78,7 +80,8 @@ def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Itera
     old = [_value(text) for text in recorded if text not in current]
     for name, value in changed.items():
         if name == "code":
-            recorded_code = [text for text in old if _record(graph.workdir, text).is_file()]
+            digests = [text for text in old if DIGEST.fullmatch(str(text))]
+            recorded_code = [text for text in digests if _record(graph.workdir, text).is_file()]
             yield from _changed_modules(recorded_code, job, graph)
             continue
         if name in DIGESTS:

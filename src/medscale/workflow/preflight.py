@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 
 import psutil
@@ -91,18 +92,19 @@ def _restored(graph: Graph) -> Finding:
     return Finding("note", "data", text)
 
 
-def _attempt(subject: str, function: Callable[[], str]) -> Finding:
-    """Return the findings of a check, or the error that it raises."""
+def _attempt(subject: str, function: Callable[[], str | None]) -> Iterator[Finding]:
+    """Yield the error that a check raises, or the text that it returns, if any."""
     try:
-        return Finding("ok", subject, function())
+        if text := function():
+            yield Finding("ok", subject, text)
     except MedscaleError as error:
-        return Finding("error", subject, str(error))
+        yield Finding("error", subject, str(error))
 
 
 def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
     """Yield whether networks have their options and take the images' size; and their packages."""
     if any(plan.detect is not None for plan in plans):
-        yield _attempt("detection", _detection)
+        yield from _attempt("detection", _detection)
     if any(plan.tensorboard for plan in plans) and find_spec("tensorboard") is None:
         text = "tensorboard: true needs a package that is missing: pip install tensorboard"
         yield Finding("error", "TensorBoard", text)
@@ -114,19 +116,14 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
     for (_, side, is_cut), model in networks.items():
         from medscale.engine.models import registry  # imports PyTorch, which takes seconds
 
-        try:
-            registry.check(model, side, is_cut=is_cut)
-        except MedscaleError as error:
-            yield Finding("error", f"model {model.name}", str(error))
+        check = partial(registry.check, model, side, is_cut=is_cut)
+        yield from _attempt(f"model {model.name}", check)
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Yield which files of pretrained weights are missing."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
-        try:
-            check_weights(graph.workdir / path)
-        except MedscaleError as error:
-            yield Finding("error", "weights", str(error))
+        yield from _attempt("weights", partial(check_weights, graph.workdir / path))
 
 
 def _detection() -> str:
@@ -176,7 +173,7 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 def _image(in_image: bool) -> Iterator[Finding]:
     """Yield which image jobs run in."""
     if in_image:
-        yield _attempt("image", lambda: containers.image(ROOT).name)
+        yield from _attempt("image", lambda: containers.image(ROOT).name)
     else:
         text = "none: jobs run in this virtual environment; the paper needs LaTeX on a node"
         yield Finding("note", "image", text)
@@ -190,12 +187,8 @@ def _cluster(graph: Graph, in_image: bool) -> Iterator[Finding]:
         yield from (Finding("note", "SLURM", obstacle) for obstacle in obstacles)
     except MedscaleError as error:
         yield Finding("error", "SLURM", str(error))
-    if not in_image:
-        return
-    try:
-        containers.check_program()
-    except MedscaleError as error:
-        yield Finding("error", "Apptainer", str(error))
+    if in_image:
+        yield from _attempt("Apptainer", containers.check_program)
 
 
 def _disk(graph: Graph, images: dict[str, int]) -> Finding:

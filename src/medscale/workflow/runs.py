@@ -35,6 +35,7 @@ class Runs:
     """Inputs, settings and resources of a run's jobs.
 
     Each method takes a rule's wildcards: ``study`` and ``run``, of a replicate also ``replicate``.
+    Those of the benchmark of number formats have no ``run``.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -67,7 +68,7 @@ class Runs:
     def formats_weights(self, wildcards: Any) -> list[str]:
         """Return the same for the run whose number formats are compared."""
         measured = self._graph.workdir / "measured" / wildcards.study / "formats.json"
-        return self._weights(self._formats_plan(wildcards), is_kept=measured.is_file())
+        return self._weights(self._plan(wildcards), is_kept=measured.is_file())
 
     def _weights(self, plan: RunPlan, *, is_kept: bool) -> list[str]:
         name = plan.model.pretrained
@@ -155,16 +156,7 @@ class Runs:
 
     def formats_plan(self, wildcards: Any) -> str:
         """Return the plan of the run whose number formats are compared as JSON."""
-        return self._formats_plan(wildcards).model_dump_json()
-
-    def formats_gpus(self, wildcards: Any) -> int:
-        """Return the GPUs per node of that run."""
-        plan = self._formats_plan(wildcards)
-        return plan.procs_per_node if plan.run.device == "gpu" else 0
-
-    def formats_cpus(self, wildcards: Any) -> int:
-        """Return the CPU cores that the run uses on each node."""
-        return jobs.training_cpus(self._config, self._formats_plan(wildcards))
+        return self._plan(wildcards).model_dump_json()
 
     def seed_options(self, wildcards: Any) -> list[str]:
         """Return the option ``--seed`` for each replicate."""
@@ -173,11 +165,6 @@ class Runs:
             for seed in self._config.seeds_of(wildcards.study)
             for part in ("--seed", str(seed))
         ]
-
-    def _formats_plan(self, wildcards: Any) -> RunPlan:
-        settings = self._config.study(wildcards.study).benchmarks.formats
-        assert settings is not None, "check_target refuses studies without this benchmark"
-        return or_end(partial(self._graph.plan, wildcards.study, settings.run))
 
     def _replicate_plan(self, wildcards: Any) -> RunPlan:
         match = REPLICATE.fullmatch(wildcards.replicate)
@@ -191,9 +178,16 @@ class Runs:
         return folder / str(wildcards.replicate)
 
     def _plan(self, wildcards: Any, seed: int = 0, fold: int | None = None) -> RunPlan:
-        """Return the plan of a replicate; its MedscaleError ends Snakemake without a traceback."""
-        plan = partial(self._graph.plan, wildcards.study, wildcards.run, seed, fold)
-        return or_end(plan)
+        """Return the plan of a replicate; its MedscaleError ends Snakemake without a traceback.
+
+        Wildcards without a run are of the benchmark of number formats, which names one.
+        """
+        run = getattr(wildcards, "run", None)
+        if run is None:
+            settings = self._config.study(wildcards.study).benchmarks.formats
+            assert settings is not None, "check_target refuses studies without this benchmark"
+            run = settings.run
+        return or_end(partial(self._graph.plan, wildcards.study, run, seed, fold))
 
 
 def check_weights(file: Path) -> None:

@@ -6,7 +6,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Protocol
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -23,17 +22,26 @@ LINE_EVERY_S = 30.0  # between plain lines of a stage that is not complete
 MOST_RUNNING = 3  # jobs that are shown by name
 
 
-class Display(Protocol):
-    """The interface of all displays, which the logger plugin calls."""
+class Display:
+    """Failures, warnings and errors; the other displays add the progress to them.
+
+    The logger plugin calls these methods.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def finished(self, job: Job) -> None:
         """Show that a job ended."""
 
     def failed(self, job: Job) -> None:
         """Show the last sentence of a failed job, and its log."""
+        for line in failure_lines(self._state, job):
+            self.say(line)
 
     def say(self, text: str) -> None:
-        """Show a warning or an error of Snakemake."""
+        """Show a line, such as a warning or an error of Snakemake."""
+        print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """End the display."""
@@ -45,27 +53,20 @@ def display(state: State, *, quiet: bool = False) -> Display:
     ``quiet``: only failures, warnings and errors are shown.
     """
     if quiet:
-        return QuietDisplay(state)
+        return Display(state)
     return LiveDisplay(state) if sys.stderr.isatty() else LineDisplay(state)
 
 
-class LiveDisplay:
-    """A line for each stage with a bar, redrawn in place."""
+class LiveDisplay(Display):
+    """A line for each stage with a bar, redrawn in place; the next redraw shows a finished job."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._terminal = state, Terminal(stderr=True)
+        super().__init__(state)
+        self._terminal = Terminal(stderr=True)
         self._live = Live(
             console=self._terminal, get_renderable=self._lines, refresh_per_second=2, transient=True
         )
         self._live.start()
-
-    def finished(self, job: Job) -> None:
-        """See ``Display``; the next redraw shows the job."""
-
-    def failed(self, job: Job) -> None:
-        """See ``Display``."""
-        for line in failure_lines(self._state, job):
-            self._terminal.print(plain(line))
 
     def say(self, text: str) -> None:
         """See ``Display``."""
@@ -74,7 +75,7 @@ class LiveDisplay:
     def close(self) -> None:
         """See ``Display``."""
         self._live.stop()
-        self._terminal.print(plain(headline(self._state, time.time())))
+        self.say(headline(self._state, time.time()))
 
     def _lines(self) -> RenderableType:
         now, state = time.time(), self._state
@@ -91,11 +92,12 @@ class LiveDisplay:
         return Group(f"[bold]{plain(headline(state, now))}[/]", table, *running)
 
 
-class LineDisplay:
+class LineDisplay(Display):
     """A line with the time of day for each finished stage, and at times for an unfinished one."""
 
     def __init__(self, state: State) -> None:
-        self._state, self._line_time = state, 0.0
+        super().__init__(state)
+        self._line_time = 0.0
         self.say(headline(state, time.time()))
 
     def finished(self, job: Job) -> None:
@@ -113,41 +115,13 @@ class LineDisplay:
                 f"{time_left} left in all"
             )
 
-    def failed(self, job: Job) -> None:
-        """See ``Display``."""
-        for line in failure_lines(self._state, job):
-            self.say(line)
-
     def say(self, text: str) -> None:
-        """See ``Display``."""
-        clock = time.strftime("%H:%M:%S")
-        print(f"{clock} {text}", file=sys.stderr, flush=True)
+        """See ``Display``; the line begins with the time of day."""
+        super().say(f"{time.strftime('%H:%M:%S')} {text}")
 
     def close(self) -> None:
         """See ``Display``."""
         self.say(headline(self._state, time.time()))
-
-
-class QuietDisplay:
-    """Failures, warnings and errors alone."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def finished(self, job: Job) -> None:
-        """See ``Display``; nothing is shown."""
-
-    def failed(self, job: Job) -> None:
-        """See ``Display``."""
-        for line in failure_lines(self._state, job):
-            self.say(line)
-
-    def say(self, text: str) -> None:
-        """See ``Display``."""
-        print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """See ``Display``; nothing is shown."""
 
 
 def headline(state: State, now: float) -> str:

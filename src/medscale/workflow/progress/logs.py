@@ -11,12 +11,16 @@ from medscale.base.provenance import SITE
 from medscale.engine.run import RunSpec
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 from medscale.resources.slurm import is_of
+from medscale.workflow.targets import TARGETS
 
 TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
 ERROR = re.compile(r"^medscale: error: (.+)")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*\|  (\d+) images/s, (.+?) left")
-TARGET = re.compile(r"(?:\./)?(results|runs|profiled|external)/([^/]+)/([^/]+)")
+TARGET = re.compile(
+    r"(?:\./)?(?:(?:results|runs|profiled|external)/([^/]+)(?:/([^/]+))?"
+    r"|(?:data|measured|figures|tables)/(?:raw/)?([^/]+))"
+)
 NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
@@ -77,7 +81,6 @@ FOLLOWING = ("Exited with exit code", "At least one job did not complete")  # sa
 SHARD_FOLDERS = ("shards", "shards_detect")
 # The wildcards of a job after its study, as Snakemake's executor joins them.
 JOB = re.compile(r"(?:_(?P<name>.+?))?(?:_(?:seed)?\d+(?:_fold\d+)?)?")
-STUDY_TARGET = re.compile(r"(?:\./)?(?:data|measured|figures|tables)/(?:raw/)?([^/]+)")
 
 
 def tail(file: Path) -> list[str]:
@@ -232,8 +235,6 @@ def _is_of_study(name: str) -> bool:
 def _parts(target: str) -> tuple[str, str]:
     """Return study and run of a target; empty strings where it names none."""
     if match := TARGET.match(target):
-        return match[2], match[3]
-    if match := STUDY_TARGET.match(target):
-        return match[1], ""
+        return match[1] or match[3], match[2] or ""
     study, _, run = target.strip("/").partition("/")
-    return ("", "") if study in ("paper", "all", "") else (study, run.partition("/")[0])
+    return ("", "") if study in ("", *TARGETS) else (study, run.partition("/")[0])
