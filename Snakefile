@@ -61,7 +61,8 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
-    DATASETS.ready(workflow)
+    DATASETS.refuse_missing(workflow)
+    DATASETS.record_raw(workflow)
     RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import StringIO
 from operator import mul
 from pathlib import Path
 
@@ -107,10 +108,6 @@ def test_findings_are_lines_that_begin_with_their_level() -> None:
 
 
 def test_a_table_is_no_wider_than_its_cells() -> None:
-    from io import StringIO
-
-    from medscale.base.console import Terminal
-
     console = Terminal(fits_terminal=False)
     console.file = StringIO()
     table = Table("a", "b", box=None, pad_edge=False)

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from service_process import Service, make_results, picture, resident, running_service
+from waiting import until
 
 LIMITS = {429, 503}
 
@@ -82,11 +83,7 @@ async def with_kills(service: Service, clients: int, seconds: float, kills: list
 
 
 def wait_for(service: Service, processes: int) -> None:
-    """Wait until lost processes are replaced."""
-    end = time.monotonic() + 90
-    while service.counter("medscale_processes{") < processes:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    until(lambda: service.counter("medscale_processes{") >= processes, "processes are replaced")
 
 
 def check_stop(service: Service, clients: int) -> None:
@@ -94,10 +91,9 @@ def check_stop(service: Service, clients: int) -> None:
     large = picture((1600, 1200), kind="PNG")
     with ThreadPoolExecutor(clients) as threads:
         requests = [threads.submit(service.post, *[large] * 12) for _ in range(clients)]
-        end = time.monotonic() + 60
-        while service.counter("medscale_accepted_images") < 12 * clients:
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until(
+            lambda: service.counter("medscale_accepted_images") >= 12 * clients, "all are accepted"
+        )
         workers = service.workers()
         service.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)

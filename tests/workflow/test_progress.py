@@ -32,6 +32,7 @@ from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_
 from medscale.workflow.progress.queue import UNNOTICED_S, note
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from snakemake_command import ROOT, snakemake
+from waiting import until
 
 SETTINGS = SimpleNamespace(
     dryrun=False, quiet=set(), nocolor=True, stdout=False, debug_dag=False, verbose=False,
@@ -293,11 +294,8 @@ def test_the_last_event_before_a_silence_reaches_the_file(
     handler.emit(record(None, medscale_jobs=[job]))
     values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": ["a.log"]}
     handler.emit(record(LogEvent.JOB_INFO, jobid=job.number, **values))
-    deadline = time.monotonic() + 10
-    while not (state := read(tmp_path).state).running():  # type: ignore[union-attr]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert [job.number for job in state.running()] == [1]
+    until(lambda: read(tmp_path).state.running(), "the start is written")  # type: ignore[union-attr]
+    assert [job.number for job in read(tmp_path).state.running()] == [1]  # type: ignore[union-attr]
     handler.close()
 
 

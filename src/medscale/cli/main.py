@@ -30,10 +30,6 @@ ELSEWHERE = {
 HOME = re.compile(r"(--[a-z-]+=)(~/.*)", re.DOTALL)
 
 
-def _expanded(option: re.Match[str]) -> str:
-    return option[1] + os.path.expanduser(option[2])
-
-
 class Commands(TyperGroup):
     """The commands; a name that other programs have is answered with what to type here."""
 
@@ -50,7 +46,11 @@ class Commands(TyperGroup):
 
         Shells replace ``~`` at the beginning of a word alone.
         """
-        return super().parse_args(ctx, [HOME.sub(_expanded, argument) for argument in args])
+
+        def expanded(option: re.Match[str]) -> str:
+            return option[1] + os.path.expanduser(option[2])
+
+        return super().parse_args(ctx, [HOME.sub(expanded, argument) for argument in args])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return name, command and further arguments, as click does."""

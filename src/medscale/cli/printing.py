@@ -49,7 +49,11 @@ def json_text(facts: Mapping[str, Any]) -> str:
     document = json.dumps(_json_value(facts), indent=2, ensure_ascii=False, allow_nan=False)
     if document.isascii():
         return document
-    return "".join(letter if _is_printed(letter) else _escape(letter) for letter in document)
+    # The escape of a letter beyond U+FFFF consists of two surrogates.
+    return "".join(
+        letter if letter.isascii() or visible(letter) == letter else json.dumps(letter)[1:-1]
+        for letter in document
+    )
 
 
 def findings_text(rows: Iterable[tuple[str, ...]]) -> Iterable[str]:
@@ -77,12 +81,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _is_printed(letter: str) -> bool:
-    return letter.isascii() or visible(letter) == letter
-
-
-def _escape(letter: str) -> str:
-    """Return the escape of a letter in a JSON string, of two surrogates beyond U+FFFF."""
-    return json.dumps(letter)[1:-1]

@@ -180,7 +180,7 @@ def _file(weights: Weights, networks: Sequence[Weights]) -> str:
 
 def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
     """Return the content of config.json: architecture, classes and preprocessing."""
-    labels = dict(enumerate(record.classes))
+    labels, temperatures = dict(enumerate(record.classes)), [w.temperature for w in networks]
     return {
         "library_name": "medscale",
         "architectures": [record.model.name],
@@ -194,15 +194,11 @@ def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
         "image_mean": MEAN,
         "image_std": STD,
         "metadata": [encoding.column for encoding in record.metadata],
-        "temperature": _single_or_list([weights.temperature for weights in networks]),
+        # of one network, or of several in the order of inference.json
+        "temperature": temperatures[0] if len(networks) == 1 else temperatures,
         "threshold": networks[0].threshold,
         "marks": dict(record.marks),
     }
-
-
-def _single_or_list(values: list[float | None]) -> Any:
-    """Return the value of one network, or those of several in the order of inference.json."""
-    return values[0] if len(values) == 1 else values
 
 
 def _front_matter(

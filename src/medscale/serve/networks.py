@@ -131,4 +131,4 @@ def _few_modules(most: int, path: Path) -> Iterator[None]:
 
 
 class _TooMany(BaseException):
-    """A network has too many modules; no handler of errors in constructors takes it for one."""
+    """A network has too many modules; a constructor's handler of Exception does not catch it."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, TensorShapeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 PREFIX = "preprocess/"  # of the names of nodes and tensors, which must differ from the network's
 
@@ -165,15 +165,9 @@ def put_before(
         to: name of the network's input.
     """
     old = next(value for value in model.graph.input if value.name == to)
-    old.name = entry
-    old.type.tensor_type.shape.CopyFrom(_shape(shape))
+    old.CopyFrom(helper.make_tensor_value_info(entry, TensorProto.UINT8, shape))
     graph.nodes.append(helper.make_node("Identity", [output.name], [to], f"{PREFIX}output"))
     nodes = [*graph.nodes, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(graph.constants)
-
-
-def _shape(axes: Sequence[str | int]) -> TensorShapeProto:
-    value = helper.make_tensor_value_info("", TensorProto.UINT8, list(axes))
-    return value.type.tensor_type.shape

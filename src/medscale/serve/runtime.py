@@ -47,6 +47,40 @@ def absent(provider: str) -> str | None:
     return None
 
 
+def open_session(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = False) -> Any:
+    """Load any ONNX file into ONNX Runtime; return its InferenceSession.
+
+    Arguments and errors are those of ``onnx``.
+    """
+    import onnxruntime
+
+    if (reason := absent(provider)) is not None:
+        raise MedscaleError(f"ONNX Runtime on {provider}: {reason}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    settings: dict[str, Any] = {"use_tf32": int(tf32)} if provider == "cuda" else {}
+    if provider == "tensorrt":
+        settings = {
+            "trt_engine_cache_enable": True,
+            "trt_engine_cache_path": str(path.parent),
+            "trt_fp16_enable": True,
+        }
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=[(PROVIDERS[provider], settings)]
+        )
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        raise MedscaleError(
+            f"{path} cannot be run by ONNX Runtime on {provider}: {str(error).strip()}"
+        ) from None
+    # ONNX Runtime falls back to the CPU without an error where a library is missing.
+    if PROVIDERS[provider] not in session.get_providers():
+        raise MedscaleError(
+            f"ONNX Runtime could not start on {provider}: libraries of NVIDIA's are missing"
+        )
+    return session
+
+
 def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = False) -> Run:
     """Load an ONNX file of this package into ONNX Runtime.
 
@@ -59,20 +93,12 @@ def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = Fa
         threads: of a CPU; 0 for all cores.
         tf32: CUDA may compute fp32 operations in TF32, where the GPU has it.
     """
-    session = _session(path, provider, threads, tf32=tf32)
+    session = open_session(path, provider, threads, tf32=tf32)
 
     def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
         return session.run(None, inputs_of(pixels, features))[0]
 
     return run
-
-
-def open_session(path: Path) -> Any:
-    """Load any ONNX file into ONNX Runtime on the CPU; return its InferenceSession.
-
-    Raises MedscaleError when the file is not ONNX.
-    """
-    return _session(path, "cpu", 0)
 
 
 def pytorch(predictor: Predictor, *, compiled: bool = False, captured: Sequence[int] = ()) -> Run:
@@ -125,33 +151,3 @@ def in_batches(run: Run, pixels: np.ndarray, features: np.ndarray | None, size: 
             for at in range(0, len(pixels), size)
         ]
     )
-
-
-def _session(path: Path, provider: str, threads: int, *, tf32: bool = False) -> Any:
-    import onnxruntime
-
-    if (reason := absent(provider)) is not None:
-        raise MedscaleError(f"ONNX Runtime on {provider}: {reason}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = threads, 3
-    settings: dict[str, Any] = {"use_tf32": int(tf32)} if provider == "cuda" else {}
-    if provider == "tensorrt":
-        settings = {
-            "trt_engine_cache_enable": True,
-            "trt_engine_cache_path": str(path.parent),
-            "trt_fp16_enable": True,
-        }
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=[(PROVIDERS[provider], settings)]
-        )
-    except Exception as error:  # ONNX Runtime's errors have no common base class
-        raise MedscaleError(
-            f"{path} cannot be run by ONNX Runtime on {provider}: {str(error).strip()}"
-        ) from None
-    # ONNX Runtime falls back to the CPU without an error where a library is missing.
-    if PROVIDERS[provider] not in session.get_providers():
-        raise MedscaleError(
-            f"ONNX Runtime could not start on {provider}: libraries of NVIDIA's are missing"
-        )
-    return session

@@ -41,8 +41,8 @@ def facts(graph: Graph, explanation: Explanation) -> dict[str, Any]:
 
 def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     """Yield the lines on the jobs that would run."""
-    first, again = _first_and_again(explanation)
-    total = explanation.stages.total()
+    again = dict(explanation.causes)
+    first, total = again.pop(FIRST_TIME, Counter()).total(), explanation.stages.total()
     if total:
         yield f"{total} jobs would run; nothing was run"
         yield f"  jobs   {counted(_stages(explanation.stages))}"
@@ -77,13 +77,6 @@ def _print(graph: Graph, workflow: Any) -> None:
     sys.stdout.flush()
     for line in lines(graph, explanation):
         print(terminal(line), file=sys.stderr)
-
-
-def _first_and_again(explanation: Explanation) -> tuple[int, dict[str, Counter[str]]]:
-    """Return how many jobs run for the first time, and the causes of the others."""
-    again = dict(explanation.causes)
-    first = again.pop(FIRST_TIME, Counter())
-    return first.total(), again
 
 
 def _stages(stages: Counter[str]) -> Counter[str]:

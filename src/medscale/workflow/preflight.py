@@ -1,4 +1,4 @@
-"""`medscale check`: causes that would stop the planned runs later, found in seconds, offline."""
+"""`medscale check`: finds in seconds, offline, what would stop the planned runs later."""
 
 from __future__ import annotations
 

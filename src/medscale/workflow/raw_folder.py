@@ -35,10 +35,11 @@ class Entry(NamedTuple):
 def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     """Return a digest that changes when files are added to the raw folder, removed or edited.
 
-    It covers the content of tables, and the names, sizes and times of all other files that no
-    system made (``.DS_Store``). Where there is a record, files with new times are compared by
-    their content. Of more than ``LISTED`` files it covers the times of the folders of two levels
-    alone: listing millions of files in each call of Snakemake would take minutes.
+    It covers the content of tables, and the names, sizes and times of all other files except those
+    that an operating system makes (``.DS_Store``). Where there is a record, files with new times
+    are compared by their content. Of a folder with more than ``LISTED`` files it covers only the
+    times of the folders in its first two levels: listing millions of files in each call of
+    Snakemake would take minutes.
 
     Args:
         root: the raw folder.
@@ -118,9 +119,9 @@ def _listing(root: Path, tables: Iterable[Path]) -> tuple[list[Entry], list[Entr
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that no system made.
+    """Return the entries of a folder, without those that an operating system makes.
 
-    None of a folder that cannot be read, which the index reports.
+    A folder that cannot be read has none here; the index reports it.
     """
     try:
         with os.scandir(folder) as entries:

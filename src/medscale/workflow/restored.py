@@ -1,4 +1,4 @@
-"""A study restored from its crate: the graph makes its report, and nothing that needs images.
+"""A study restored from its crate: only its report can be made, and nothing that needs images.
 
 ``restored.json`` in the folder of outputs marks such a study. Results, predictions and records are
 then sources: the rules that index, train, evaluate and measure are left out of the graph, so that

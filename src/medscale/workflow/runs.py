@@ -66,7 +66,7 @@ class Runs:
         return self._weights(plan, is_kept=plan == _trained_plan(folder))
 
     def formats_weights(self, wildcards: Any) -> list[str]:
-        """Return the same for the run whose number formats are compared."""
+        """Return the file of pretrained weights of the run whose number formats are compared."""
         measured = self._graph.workdir / "measured" / wildcards.study / "formats.json"
         return self._weights(self._plan(wildcards), is_kept=measured.is_file())
 
@@ -103,7 +103,7 @@ class Runs:
         return f"{self._graph.data(wildcards.study)}/index.parquet"
 
     def shards_file(self, wildcards: Any) -> str:
-        """Return the file that is written last into that folder."""
+        """Return the file that is written last into the folder of those images."""
         return f"{self.shards(wildcards)}/meta.json"
 
     def replicates(self, wildcards: Any) -> list[str]:

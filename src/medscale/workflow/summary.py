@@ -76,7 +76,7 @@ def lines(graph: Graph, since: float) -> Iterator[RenderableType]:
         yield f"\n[bold]Paper    {plain(outputs['paper'])}[/]"
         if since:
             is_new = (graph.workdir / PAPER).stat().st_mtime >= since
-            state = "made" if is_new else "nothing was left to do; looked at"
+            state = "made" if is_new else "all outputs were up to date; checked"
             yield f"{state} in {duration(time.time() - since)}"
 
 

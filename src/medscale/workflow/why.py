@@ -63,7 +63,7 @@ def explain(
     in_image: bool = False,
     files: Sequence[str | Path] = (),
 ) -> Explanation:
-    """Explain why a target would be made again.
+    """Return why a target would be made again.
 
     Raises MedscaleError when the target names no study, run or file of the workflow.
 

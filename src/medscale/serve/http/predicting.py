@@ -108,15 +108,11 @@ def predict(task: Task, images: list[DecodedImage]) -> list[ModelOutput]:
 
 def _seed(seed: str, folder: Path) -> Any:
     """Return the argument ``seed`` of ``load``; detectors cannot be averaged."""
-    if seed == "best" or (seed == "all" and _detects(folder)):
+    if seed == "best" or (seed == "all" and bundle.read(folder).task == "detection"):
         return None
     if seed != "all" and not seed.isdecimal():
         raise MedscaleError(f"seed {seed!r}: say best, all, or the number of a replicate")
     return seed if seed == "all" else int(seed)
-
-
-def _detects(folder: Path) -> bool:
-    return bundle.read(folder).task == "detection"
 
 
 def _ensembles(predictors: Sequence[Predictor]) -> dict[str, list[Predictor]]:

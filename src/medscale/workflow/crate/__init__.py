@@ -38,6 +38,7 @@ def export(
     Returns:
         Number of files, and how many were left out by kind.
     """
+    from medscale.base.files import atomic
     from medscale.base.paths import CRATE, new_folder
     from medscale.report.result.folder import whole_folder
     from medscale.workflow.crate import manifest
@@ -58,14 +59,7 @@ def export(
                 raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))
             files = sum(path.is_file() for path in folder.rglob("*"))
         if zipped:
-            _pack_archive(Path(scratch) / "crate", out)
+            archive = shutil.make_archive(f"{scratch}/archive", "zip", Path(scratch) / "crate")
+            with atomic(out) as temporary:
+                shutil.copyfile(archive, temporary)
     return files, left_out
-
-
-def _pack_archive(folder: Path, out: Path) -> None:
-    """Write the files of a temporary folder as a .zip archive."""
-    from medscale.base.files import atomic
-
-    archive = shutil.make_archive(f"{folder}-archive", "zip", folder)  # next to the folder
-    with atomic(out) as temporary:
-        shutil.copyfile(archive, temporary)

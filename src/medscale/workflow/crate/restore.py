@@ -1,7 +1,7 @@
 """A study's crate laid out again: sources of the report, from which Snakemake makes the paper.
 
-Only data are written, by the patterns of ``kinds``. The code in a crate is never run and not laid
-out: the report is made by the code of this checkout.
+Only data are written, by the patterns of ``kinds``. The code in a crate is neither written nor
+run: the code of this checkout makes the report.
 """
 
 from __future__ import annotations

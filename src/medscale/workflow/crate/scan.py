@@ -1,7 +1,7 @@
 """Search for private data in files: DICOM ids, addresses, home folders, patients and hosts.
 
-A search by patterns and known names finds these and nothing else: it misses
-names of people that no table of the study lists, and text burned into images.
+The search uses patterns and known names. It misses names of people that no table of the study
+lists, and text burned into images.
 """
 
 from __future__ import annotations

@@ -56,9 +56,8 @@ class Handler(LogHandlerBase):
     """Shows a line for each stage; a dry run with ``-np`` is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
-    notes of the workflow itself are printed above the lines. ``--quiet all`` and ``--quiet
-    progress`` leave out the lines: failures and errors remain, since a study that stops without a
-    word helps nobody; ``progress`` leaves warnings too.
+    notes of the workflow itself are printed above the lines. ``--quiet all`` leaves only failures
+    and errors, ``--quiet progress`` also warnings.
     """
 
     def __post_init__(self) -> None:
@@ -94,7 +93,7 @@ class Handler(LogHandlerBase):
 
     @property
     def writes_to_stream(self) -> bool:
-        """The display takes the place of Snakemake's own messages."""
+        """Records are printed to the terminal, in place of Snakemake's own messages."""
         return True
 
     @property

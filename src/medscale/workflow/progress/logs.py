@@ -48,7 +48,7 @@ REMEDIES = (
 )
 NO_MEMORY, NO_TIME = "it ran out of memory", "it reached its time limit"
 CANCELLED, NODE_FAILED = "it was cancelled", "its node failed"
-# The same by SLURM's state, for jobs without a log, such as one that ended in the queue.
+# These reasons by SLURM's state, for jobs without a log, such as those that ended in the queue.
 STATES = {
     "CANCELLED": CANCELLED,
     "NODE_FAIL": NODE_FAILED,
@@ -155,7 +155,7 @@ def _is_of_attempt(log: Path, started: float | None) -> bool:
 
 
 def _of_host(log: Path) -> str:
-    """Return the last error of such a program in a log of SLURM; empty without one."""
+    """Return the last error of a program that starts jobs, in a log of SLURM; empty without one."""
     lines = tail(log)
     for before, line in zip(reversed(["", *lines]), reversed([*lines, ""]), strict=True):
         if match := ERROR.match(line):
