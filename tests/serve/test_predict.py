@@ -410,6 +410,20 @@ def test_a_table_of_metadata_must_name_the_images(
     assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
 
 
+def test_a_table_of_metadata_is_read_as_a_table_of_images_is(tmp_path: Path) -> None:
+    """Spreadsheets write a byte order mark, semicolons and decimal commas."""
+    file = tmp_path / "facts.csv"
+    file.write_text("path;age;sex\na,1.png;61,5;NA\nb.png;;female\n", encoding="utf-8-sig")
+    table = inputs.parse_metadata(str(file))
+    assert inputs.metadata_by_image(["a,1.png", "b.png"], table) == [
+        {"age": "61.5", "sex": None},
+        {"age": None, "sex": "female"},
+    ]
+    file.write_text("image,age\na.png,1\n")
+    with pytest.raises(MedscaleError, match="no column path; it has: image, age"):
+        inputs.parse_metadata(str(file))
+
+
 def test_text_of_a_number_is_the_number(study_result) -> None:
     predictor = medscale.load(study_result.result)
     np.testing.assert_array_equal(

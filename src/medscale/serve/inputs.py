@@ -17,7 +17,7 @@ from medscale.data.decoding.formats import to_uint8
 from medscale.data.frames import read_frame
 from medscale.data.images import UNREADABLE, Unreadable, decode, header
 from medscale.data.inventory import Excluded
-from medscale.data.listing import Listing, normalized_path
+from medscale.data.listing import Listing, normalized_path, read_table, separator_of
 from medscale.data.metadata import Encoding, apply, word
 from medscale.data.patients import is_missing
 from medscale.data.prepare import PreparedImage, prepare
@@ -29,6 +29,7 @@ Images = ImageInput | Sequence[ImageInput]
 NamedImage = tuple[str, ImageInput]
 Facts = Mapping[str, Any]  # a patient's metadata by column; a missing column is unknown
 NAMED = 20  # files left out that a warning names
+DECIMAL_COMMA = r"^(-?\d+),(\d+)$"  # a number in tables whose values a comma does not separate
 Metadata = Facts | Sequence[Facts] | pd.DataFrame | None
 
 
@@ -113,20 +114,18 @@ def pixels_of(image: ImageInput) -> np.ndarray:
 
 
 def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
-    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file.
+    """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file with a column ``path``.
 
-    Raises MedscaleError when it is neither.
+    The table is read as tables of images are: cells are text, since the network's encodings know
+    which columns are numbers. Raises MedscaleError when it is neither.
     """
     if text is None:
         return None
     if "=" not in text:
-        try:
-            # As text, since the network's encodings know which columns are numbers.
-            return pd.read_csv(Path(text).expanduser(), dtype=str, index_col=False)
-        except (OSError, ValueError) as error:
-            raise MedscaleError(
-                f"--metadata {text}: neither a CSV table ({error}) nor facts such as age=61"
-            ) from None
+        file = Path(text).expanduser()
+        table = read_table(file, ["path"]).map(lambda cell: None if is_missing(cell) else cell)
+        decimal_comma = separator_of(file) != ","
+        return table.replace(DECIMAL_COMMA, r"\1.\2", regex=True) if decimal_comma else table
     pairs = [part.split("=", 1) for part in text.split(",")]
     if any(len(pair) != 2 for pair in pairs):
         raise MedscaleError(

@@ -54,7 +54,7 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
             )
             workflow_api.dag(settings)
             workflow = workflow_api._workflow
-            # The public functions print the graph or run it; all of them begin with these two calls.
+            # The public functions print the graph or run it; all begin with these two calls.
             workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True)
             workflow._build_dag()
             yield workflow.dag
