@@ -133,7 +133,7 @@ class Report:
         """Return the figures of all studies to carry out, and those about all studies."""
         return [
             chapter.figure_path(name).format(study=study)
-            for study, chapter in self._all()
+            for study, chapter in _reports(self.config)
             for name in chapter.figures
         ]
 
@@ -146,7 +146,7 @@ class Report:
             chapter.table_path(name, "tex" if name in chapter.printed else "csv").format(
                 study=study
             )
-            for study, chapter in self._all()
+            for study, chapter in _reports(self.config)
             for name in chapter.tables
         ]
 
@@ -154,37 +154,28 @@ class Report:
         """Return the documents of all studies to carry out and, where they have some, variants."""
         return [
             path.format(study=study)
-            for study in self.graph.with_variants
-            for chapter in chapters_of(self.config, study)
-            if study in self.graph.studies or chapter.variants
+            for study, chapter in _reports(self.config, variants=True)
             for path in chapter.documents
         ]
 
     def facts(self) -> list[str]:
         """Return the files of facts of all studies to carry out."""
-        return [
-            chapter.table_path(chapter.facts, "json").format(study=study)
-            for study in self.graph.studies
-            for chapter in chapters_of(self.config, study)
-            if chapter.facts
-        ]
+        return self._facts(shared=False)
 
     def shared_facts(self) -> list[str]:
         """Return the files of facts about all studies."""
-        chapters = [chapter for chapter in CHAPTERS if chapter.spans_studies and chapter.facts]
-        return [chapter.table_path(chapter.facts, "json") for chapter in chapters]
+        return self._facts(shared=True)
 
     def shared_options(self) -> list[str]:
         """Return the options of the paper's script that name the facts about all studies."""
         return [part for path in self.shared_facts() for part in ("--shared", path)]
 
-    def _all(self) -> list[tuple[str, Chapter]]:
-        of_studies = [
-            (study, chapter)
-            for study in self.graph.studies
-            for chapter in chapters_of(self.config, study)
+    def _facts(self, *, shared: bool) -> list[str]:
+        return [
+            chapter.table_path(chapter.facts, "json").format(study=study)
+            for study, chapter in _reports(self.config)
+            if chapter.facts and chapter.spans_studies == shared
         ]
-        return of_studies + [("", chapter) for chapter in CHAPTERS if chapter.spans_studies]
 
     def _inputs(self, chapter: Chapter, wildcards: Any) -> dict[str, str | list[str]]:
         """Return a chapter's inputs; files of the checkout are named from the working folder.
@@ -221,7 +212,9 @@ def sources(config: Config) -> list[str]:
     """
     outputs: set[str] = set()
     read: list[str] = []
-    for study, chapter in _without_images(config):
+    for study, chapter in _reports(config, variants=True):
+        if chapter.shows_images:
+            continue
         patterns = [path for path, *_ in chapter.report_files()] + chapter.paper_files()
         outputs |= {pattern.format(study=study) for pattern in patterns}
         for paths in chapter.inputs(config, study).values():
@@ -235,21 +228,21 @@ def image_figures(config: Config) -> list[str]:
     """Return the figures of the active studies that show images."""
     return [
         chapter.figure_path(name).format(study=study)
-        for study in config.active
-        for chapter in chapters_of(config, study)
+        for study, chapter in _reports(config)
         if chapter.shows_images
         for name in chapter.figures
     ]
 
 
-def _without_images(config: Config) -> Iterator[tuple[str, Chapter]]:
-    """Yield study and chapter of all reports; the study is empty for chapters about all."""
-    for name in config.active:
-        for chapter in chapters_of(config, name):
-            if not chapter.shows_images:
-                yield name, chapter
-                variants = config.variants(name) if chapter.variants else []
-                yield from ((variant, chapter) for variant in variants)
+def _reports(config: Config, *, variants: bool = False) -> Iterator[tuple[str, Chapter]]:
+    """Yield study and chapter of all reports; the study is empty for chapters about all studies.
+
+    ``variants``: also the variants of studies, with the chapters that variants have.
+    """
+    for study in config.active:
+        yield from ((study, chapter) for chapter in chapters_of(config, study))
+        for variant in config.variants(study) if variants else ():
+            yield from ((variant, c) for c in chapters_of(config, variant) if c.variants)
     yield from (("", chapter) for chapter in CHAPTERS if chapter.spans_studies)
 
 
