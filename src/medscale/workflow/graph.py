@@ -221,13 +221,10 @@ class Graph:
         """Return the folder of a study's index and shards; points of a sweep use its study's."""
         return f"data/{self.config.data_of(study)}"
 
-    def shard_sets(self, study: str) -> list[str]:
-        """Return the folders of all shard sets that a study's configured runs need."""
-        return list(dict.fromkeys(self.shards(study, run) for run in self.config.study(study).runs))
-
     def shard_files(self) -> list[str]:
-        """Return the file that ends each shard set of the active studies."""
-        return [f"{folder}/meta.json" for s in self.studies for folder in self.shard_sets(s)]
+        """Return the file that ends each shard set that runs of the active studies need."""
+        runs = [(study, run) for study in self.studies for run in self.config.study(study).runs]
+        return list(dict.fromkeys(f"{self.shards(*run)}/meta.json" for run in runs))
 
     def dask_workers(self) -> int:
         """Return the processes that preprocessing uses on this machine, or on its job's node."""
@@ -243,12 +240,12 @@ class Graph:
         """Whether ``srun`` starts a training on several nodes, in the image on each of them."""
         return self.plan(study, run).nodes > 1
 
-    def results(self, studies: Iterable[str] | None = None) -> list[str]:
+    def results(self) -> list[str]:
         """Return the result folders of the configured runs."""
         return [
-            f"results/{s}/{run}"
-            for s in studies or self.with_variants
-            for run in self.config.study(s).runs
+            f"results/{study}/{run}"
+            for study in self.with_variants
+            for run in self.config.study(study).runs
         ]
 
     def references(self) -> list[str]:
