@@ -36,7 +36,6 @@ ConfigFile = Annotated[
     Path | None, typer.Option(help="a YAML file of changes to config.yaml, such as your own data")
 ]
 Cluster = Annotated[bool, typer.Option("--cluster", help="for jobs on the SLURM cluster")]
-Since = Annotated[float, typer.Option(hidden=True)]
 Kind = Annotated[str, typer.Argument(help=f"dataset kind: {', '.join(kind_names())}")]
 Result = Annotated[
     Path,

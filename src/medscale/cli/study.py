@@ -21,7 +21,6 @@ from medscale.cli.options import (
     ConfigFile,
     Only,
     Scale,
-    Since,
     changes_of,
     files_of,
     layers_of,
@@ -242,7 +241,6 @@ def summary(
     scale: Scale = "full",
     only: Only = None,
     configfile: ConfigFile = None,
-    since: Since = 0,
     as_json: AsJson = False,
 ) -> None:
     """Name the results, figures and paper of a study, and how long each stage took."""
@@ -253,7 +251,7 @@ def summary(
     is_empty = not any(study["results"] for study in facts["studies"])
     hint = of_demo("summary", scale, configfile) if is_empty and not as_json else ""
     hints = ["\n" + hint.removeprefix("; ")] if hint else []
-    print_facts(facts, chain(summary.lines(graph, since), hints), as_json)
+    print_facts(facts, chain(summary.lines(graph), hints), as_json)
 
 
 def size(
