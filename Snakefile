@@ -61,8 +61,7 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
-    DATASETS.refuse_missing(workflow)
-    DATASETS.record_raw(workflow)
+    DATASETS.ready(workflow)
     RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)

@@ -55,6 +55,11 @@ class Datasets:
         classes = [] if owner is None else [f"data/{owner}/audit.json"]
         return [*self.demo_marker(wildcards), *classes]
 
+    def ready(self, workflow: Any) -> None:
+        """Check the raw folders before the first job, and record their content."""
+        self.refuse_missing(workflow)
+        self.record_raw(workflow)
+
     def refuse_missing(self, workflow: Any) -> None:
         """End Snakemake before the first job where the raw images of an index are missing.
 
