@@ -66,7 +66,7 @@ onstart:
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)
     record_code(REPORT.chapters, GRAPH)
-    announce(workflow.dag.needrun_jobs(), GRAPH.config, executor, SLURM.place)
+    announce(workflow.dag.needrun_jobs(), GRAPH, executor, SLURM.place)
 
 
 rule all:

@@ -121,6 +121,15 @@ def test_latex_is_printable_and_balanced(value):
     assert output.strip() or not value
 
 
+def test_a_line_can_end_after_each_code_of_a_letter():
+    assert text.latex("肺炎") == r"{[}U+80BA{]}\allowbreak{}{[}U+708E{]}\allowbreak{}"
+    assert [text.has_codes(name) for name in ("Melanom (bösartig) [U+1]", "α ﬁne ＿", "肺")] == [
+        False,
+        False,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("name", ["per_class.csv"])
 def test_tables_come_back_as_they_were(tmp_path, name):
     texts = [value for value in HOSTILE if "\ud800" not in value]

@@ -104,16 +104,18 @@ def test_a_study_of_a_file_runs_at_full_scale(
     assert scales == [expected, expected]
 
 
-def test_ctrl_c_waits_until_snakemake_has_removed_its_lock(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_snakemake_has_removed_its_lock(
+    capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     process = subprocess.Popen([sys.executable, "-c", SLOW_TO_STOP], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
 
-    def interrupt() -> None:  # as the terminal does it: the whole group of processes
-        process.send_signal(signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+    def interrupt() -> None:  # Ctrl-C reaches the whole group of processes, `kill` one process
+        if number == signal.SIGINT:
+            process.send_signal(number)
+        os.kill(os.getpid(), number)
 
     threading.Timer(0.2, interrupt).start()
     with pytest.raises(typer.Exit) as end:

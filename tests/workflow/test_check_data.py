@@ -210,3 +210,12 @@ def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
         "evaluate.prevalence names 'c', which is no class; there are: a, b",
         "class_titles names 'A', which is no class; did you mean 'a'? there are: a, b",
     ]
+
+
+def test_names_that_the_paper_prints_as_codes_are_noted(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"正常": 12, "肺炎": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study |= {"title": "Pneumonia", "classes": None, "class_titles": {"肺炎": "pneumonia"}}
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    [text] = [f.text for f in examine(Graph(changes)) if f.subject == "classes of mine"]
+    assert text.startswith("the paper prints letters of '正常' as codes")

@@ -26,6 +26,8 @@ from medscale.cli import progress
 from medscale.cli.main import main
 from medscale.engine.train.loop import log_epoch
 from medscale.resources.slurm import QueuedJob, seconds_of
+from medscale.workflow.graph import Graph
+from medscale.workflow.progress import expectations
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import duration, headline, running_lines
 from medscale.workflow.progress.logs import epoch, excerpt, last_sentence, logs_of, reason
@@ -59,11 +61,30 @@ def test_time_left_is_the_cost_models_corrected_by_the_measured_times(tmp_path: 
     state.expect([finished(training(1), 0, 20), finished(training(2), 20, 20), training(3)])
     state.jobs[3].started = 40.0
     # 40 s were measured where 20 s were expected; the prior has the weight of 20 s.
-    general = (40 + 20) / (20 + 20)
-    ratio = (40 + 20 * general) / (20 + 20)
+    ratio = (40 + 20) / (20 + 20)
     assert state.left_s(44.0) == pytest.approx(10 * ratio - 4)
     assert state.left_s(1000.0) == pytest.approx(ratio, rel=0.01)  # late: a tenth, never below 0
     assert State(tmp_path).left_s(0.0) is None
+
+
+def test_a_short_index_does_not_shorten_the_trainings(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    index = finished(Job(1, "index", {"study": "skin"}, expected_s=97.0), 0, 5)
+    state.expect([index, training(2, expected=90.0), training(3, expected=90.0)])
+    assert state.left_s(5.0) == pytest.approx(180)
+
+
+@pytest.mark.parametrize(("rule", "seconds"), [("quality_report", (5, 20)), ("paper_pdf", (9, 9))])
+def test_a_chapter_is_expected_to_take_its_share_of_the_report(
+    rule: str, seconds: tuple[float, float]
+) -> None:
+    changes = {
+        "only": ["mine"],
+        "studies": {"mine": {"source": {"kind": "folder", "path": "x"}, "classes": ["a", "b"]}},
+    }
+    job = SimpleNamespace(rule=SimpleNamespace(name=rule), threads=1)
+    job.wildcards_dict = {"study": "mine"}
+    assert seconds[0] <= expectations.seconds_of(Graph(changes), job) <= seconds[1]
 
 
 def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:

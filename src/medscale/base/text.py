@@ -17,6 +17,7 @@ BLANK = set("\u034f\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols witho
 # Control, format, surrogate, private and unassigned characters; separators of lines, paragraphs.
 UNPRINTABLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 LONGEST_WORD = 40  # letters after which LaTeX may break a word
+_BREAK = r"\allowbreak{}"
 LAYOUT = re.compile(r"[\t\n\r]+")
 
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, "CSV Injection").
@@ -102,16 +103,21 @@ def latex(text: str) -> str:
     """Return LaTeX that prints ``text`` in one paragraph; very long words are broken.
 
     A letter that the paper's fonts lack is printed without its accents, or as its code, such as
-    [U+80BA].
+    [U+80BA]. Lines can end after a code, so that a name of codes stays in its column.
     """
     parts = []
     word = 0  # letters since the last blank
     for letter in unicodedata.normalize("NFC", _line(text)):
         word = 0 if letter == " " else word + 1
         if word and word % LONGEST_WORD == 0:
-            parts.append(r"\allowbreak{}")
+            parts.append(_BREAK)
         parts.append(_LATEX.get(letter) or _latex_letter(letter))
     return "".join(parts)
+
+
+def has_codes(text: str) -> bool:
+    """Whether ``latex`` prints letters of ``text`` as codes."""
+    return latex(text).count("{[}U+") > text.count("[U+")
 
 
 def markdown(text: str) -> str:
@@ -187,7 +193,9 @@ def _latex_letter(letter: str) -> str:
     if unicodedata.category(letter) == "Zs":
         return " "
     plain = "".join(part for part in unicodedata.normalize("NFKD", letter) if " " <= part <= "~")
-    return "".join(_LATEX.get(part, part) for part in plain.strip() or _code(letter))
+    if not plain.strip():
+        return "".join(_LATEX.get(part, part) for part in _code(letter)) + _BREAK
+    return "".join(_LATEX.get(part, part) for part in plain.strip())
 
 
 def _greek(letter: str) -> str:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -102,10 +103,17 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     """Return the exit status of a process that Ctrl-C reaches as well.
 
     ``subprocess.run`` would kill it a quarter of a second later. Snakemake then could neither stop
-    its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C.
+    its jobs nor remove its lock, and the next call would fail. Ends the command after Ctrl-C, and
+    after SIGTERM (``kill``, ``timeout``), which reaches this process alone and is passed on.
     """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGINT)
+        signal.default_int_handler(number, frame)
+
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before_term = signal.signal(signal.SIGTERM, interrupt)
     stopped = False
     try:
         while True:
@@ -120,6 +128,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
                 print("stopping the jobs that run; Ctrl-C again kills them", file=sys.stderr)
     finally:
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, before_term)
     if stopped:
         text = "stopped; what is complete stays, and the same command goes on"
         print(f"medscale: {text}", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
+from medscale.base.text import has_codes
 from medscale.config.sections import Study
 from medscale.data import split
 from medscale.data.audit import HEADER_TYPES
@@ -43,6 +44,7 @@ def examine_data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
         return len(rows), findings
     findings += _metadata(settings, inventory, name)
     findings += _class_names(settings, [str(label) for label in counts.index], name)
+    findings += _unprintable(settings, [str(label) for label in counts.index], name)
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += _split(inventory, settings.split, name)
     return len(rows), [*findings, *_patients(inventory, name)]
@@ -71,6 +73,17 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
             text += f"there are: {', '.join(classes)}"
             yield Finding("error", f"classes of {name}", text)
+
+
+def _unprintable(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
+    """Yield a note on names that the paper prints as codes, since its fonts lack their letters."""
+    texts = [settings.title, *(settings.class_titles.get(label, label) for label in labels)]
+    if names := [text for text in texts if has_codes(text)]:
+        text = (
+            f"the paper prints letters of {', '.join(map(repr, names))} as codes, such as "
+            "[U+80BA], since its fonts lack them; give others by `title` and `class_titles`"
+        )
+        yield Finding("note", f"classes of {name}", text)
 
 
 def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding]:

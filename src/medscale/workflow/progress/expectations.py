@@ -11,11 +11,10 @@ from medscale.base.errors import QUIET_VARIABLE, MedscaleError
 from medscale.workflow.progress.state import Job
 
 if TYPE_CHECKING:
-    from medscale.config.configuration import Config
+    from medscale.workflow.graph import Graph
 
 # Seconds of jobs that the cost model does not describe, measured in the demo on two cores without
-# another load. Only their ratios matter after the first finished jobs, since the estimate is
-# corrected by them.
+# another load.
 SECONDS = {
     "plan": 0.1,
     "config": 0.1,
@@ -28,10 +27,10 @@ SECONDS = {
     "inference": 6,
     "paper_pdf": 9,
 }
-SECONDS_OF_OTHERS = 2.0  # of a chapter of the report
+SECONDS_OF_OTHERS = 2.0  # of a chapter of all studies
 
 
-def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> None:
+def announce(jobs: Iterable[Any], graph: Graph, executor: str, place: str) -> None:
     """Send the jobs that Snakemake will carry out, with their expected seconds, to its loggers.
 
     Call it before the first job. Medscale's display takes the list from the record; others print
@@ -39,7 +38,7 @@ def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> 
 
     Args:
         jobs: Snakemake's jobs, from ``dag.needrun_jobs()``.
-        config: the configuration of the studies.
+        graph: the configuration of the studies.
         executor: name of Snakemake's executor. Only local jobs are silent: the messages of SLURM's
             jobs go to SLURM's logs, in which the causes of failures are looked up.
         place: the workdir as the titles of SLURM's jobs name it.
@@ -52,7 +51,7 @@ def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> 
     for job in jobs:
         if not job.rule.norun:
             name, wildcards = job.rule.name, dict(job.wildcards_dict)
-            expected.append(Job(job.jobid, name, wildcards, seconds_of(config, job)))
+            expected.append(Job(job.jobid, name, wildcards, seconds_of(graph, job)))
             if executor == "slurm" and not job.is_local:
                 expected[-1].title = description(name, wildcards, place)
     logging.getLogger("snakemake.logging").info(
@@ -61,15 +60,15 @@ def announce(jobs: Iterable[Any], config: Config, executor: str, place: str) -> 
     )
 
 
-def seconds_of(config: Config, job: Any) -> float:
+def seconds_of(graph: Graph, job: Any) -> float:
     """Return the expected wall time of a job in seconds."""
-    from medscale.resources.jobs import request
+    from medscale.workflow.why import job_cost
 
     rule, wildcards = job.rule.name, dict(job.wildcards_dict)
     if rule in SECONDS:
         return SECONDS[rule]
     try:
-        minutes = request(config, rule, wildcards, max(1, job.threads)).minutes
+        minutes, *_ = job_cost(graph, rule, tuple(wildcards.items()), max(1, job.threads))
     except MedscaleError:  # `cost` has no entry for the device that the job needs
         minutes = 0.0
     return 60 * minutes or SECONDS_OF_OTHERS

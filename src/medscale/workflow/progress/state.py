@@ -29,7 +29,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 OTHERS = "figures"
 NAMES = ("study", "run", "replicate")  # wildcards in the order of a job's name
-PRIOR_S = 20.0  # expected seconds that weigh as much as the estimate before a rule's first job ends
+PRIOR_S = 20.0  # seconds of jobs that took as long as expected, which each stage begins with
 
 
 @dataclass
@@ -130,21 +130,21 @@ class State:
     def left_s(self, now: float, jobs: Iterable[Job] | None = None) -> float | None:
         """Return the seconds that jobs (all, by default) will still take; None if unknown.
 
-        The expected seconds of each rule are corrected by the ratio of measured to expected time of
-        its finished jobs, and of all finished jobs where a rule has few. The sum is divided by the
-        mean number of jobs that ran at a time.
+        The expected seconds of each stage are corrected by the ratio of measured to expected time
+        of its finished jobs. Another stage's ratio tells nothing: a short index says how many
+        images there are, not how long a training takes. The sum is divided by the mean number of
+        jobs that ran at a time.
         """
         if not self.jobs:
             return None
-        finished = self.finished()
-        general = _ratio(finished, 1.0)
-        by_rule: dict[str, list[Job]] = {}
-        for job in finished:
-            by_rule.setdefault(job.rule, []).append(job)
+        by_stage: dict[str, list[Job]] = {}
+        for job in self.finished():
+            by_stage.setdefault(job.stage, []).append(job)
+        ratios = {stage: _ratio(finished) for stage, finished in by_stage.items()}
         seconds = 0.0
         for job in self.jobs.values() if jobs is None else jobs:
             if job.ended is None:
-                total = job.expected_s * _ratio(by_rule.get(job.rule, []), general)
+                total = job.expected_s * ratios.get(job.stage, 1.0)
                 passed = now - job.started if job.started is not None else 0.0
                 seconds += max(total - passed, 0.1 * total)
         return seconds / self._at_a_time(now)
@@ -215,8 +215,8 @@ def read(workdir: Path) -> Recorded | None:
     return Recorded(state, facts["host"], facts["process"])
 
 
-def _ratio(jobs: list[Job], prior: float) -> float:
-    """Return measured over expected seconds of finished jobs; few of them weigh less."""
+def _ratio(jobs: list[Job]) -> float:
+    """Return measured over expected seconds of finished jobs; that of few jobs is nearer to 1."""
     expected = sum(job.expected_s for job in jobs)
     measured = sum((job.ended or 0.0) - (job.started or 0.0) for job in jobs)
-    return (measured + PRIOR_S * prior) / (expected + PRIOR_S)
+    return (measured + PRIOR_S) / (expected + PRIOR_S)
