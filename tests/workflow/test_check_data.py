@@ -219,3 +219,29 @@ def test_names_that_the_paper_prints_as_codes_are_noted(tmp_path: Path) -> None:
     changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
     [text] = [f.text for f in examine(Graph(changes)) if f.subject == "classes of mine"]
     assert text.startswith("the paper prints letters of '正常' as codes")
+
+
+def test_the_classes_of_external_images_are_matched_as_the_index_matches_them(
+    tmp_path: Path,
+) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    class_tree(tmp_path / "clinic", {"A": 3, "c": 3})
+    class_tree(tmp_path / "other", {"x": 3, "y": 3})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study["external"] = [
+        {"title": name, "source": {"kind": "folder", "path": str(tmp_path / name)}}
+        for name in ("clinic", "other")
+    ]
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    texts = [
+        f"{f.level}: {f.text}"
+        for f in examine(Graph(changes))
+        if f.subject.startswith("data of mine_external")
+    ]
+    assert texts[1:4] == [
+        "note: Class A is read as a.",
+        "note: Classes that the study does not have are left out: c 3.",
+        "note: No image is of class b, so that nothing can be estimated for it.",
+    ]
+    assert "its classes are x, y, the study's are a, b; match them by source.labels" in texts[4]
+    assert (len(texts), texts[4][:6]) == (5, "error:")

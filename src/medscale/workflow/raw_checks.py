@@ -12,9 +12,10 @@ from medscale.data import split
 from medscale.data.audit import HEADER_TYPES
 from medscale.data.check import left_out_sentences
 from medscale.data.demo.generate import parse_options
+from medscale.data.external import external_inventory
 from medscale.data.inventory import COLUMNS, Inventory, is_dicom
 from medscale.data.kind import scan
-from medscale.data.settings import Split
+from medscale.data.settings import Source, Split
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
@@ -31,23 +32,37 @@ def examine_data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
             count = parse_options(source.kind, source.options).images
             text = f"synthetic: about {count} images are generated in {raw}"
             return count, [Finding("note", subject, text)]
-        is_external = settings.external_of is not None
-        classes, fewest = (None, 1) if is_external else (settings.classes, 2)
-        inventory = scan(source.model_copy(update={"path": raw}), classes, fewest)
+        folder = source.model_copy(update={"path": raw})
+        if settings.external_of is None:
+            inventory = scan(folder, settings.classes)
+        else:
+            inventory = _external(graph, folder, settings.external_of)
     except MedscaleError as error:
         return 0, [Finding("error", subject, str(error))]
     rows = inventory.rows
     counts = rows["label"].value_counts()
     listing = ", ".join(f"{label} {count}" for label, count in counts.items())
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
-    if is_external:
-        return len(rows), findings
+    if settings.external_of is not None:
+        return len(rows), [*findings, *(Finding("note", subject, text) for text in inventory.notes)]
     findings += _metadata(settings, inventory, name)
     findings += _class_names(settings, [str(label) for label in counts.index], name)
     findings += _unprintable(settings, [str(label) for label in counts.index], name)
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += _split(inventory, settings.split, name)
     return len(rows), [*findings, *_patients(inventory, name)]
+
+
+def _external(graph: Graph, source: Source, owner: str) -> Inventory:
+    """List external images by the classes of their study, as the index does."""
+    study = graph.config.study(owner)
+    classes = study.classes
+    if classes is None:
+        try:
+            classes = scan(study.source.model_copy(update={"path": graph.raw(owner)}), None).classes
+        except MedscaleError:  # the findings on that study name the mistake
+            return scan(source, None, fewest=1)
+    return external_inventory(source, classes)
 
 
 def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Finding]:
