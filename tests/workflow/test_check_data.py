@@ -195,6 +195,13 @@ def test_a_large_raw_folder_has_no_record(tmp_path: Path, monkeypatch) -> None:
     assert raw_folder.state(tmp_path / "raw", [], record) != before
 
 
+def test_a_class_without_test_images_is_noted(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw" / "train", {"a": 12, "b": 12})
+    class_tree(tmp_path / "raw" / "test", {"a": 3})
+    text = findings(tmp_path / "raw", {"mode": "published"})["split of mine"]
+    assert text == "note: No test image is of class b, so that nothing can be estimated for it."
+
+
 def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"a": 12, "b": 12})
     study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")

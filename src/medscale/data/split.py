@@ -147,8 +147,10 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
 
 
-def check_listed(rows: pd.DataFrame, settings: Split) -> None:
+def check_listed(rows: pd.DataFrame, settings: Split) -> list[str]:
     """Check, before any image is read, whether the listed images can be divided.
+
+    Return the classes without test images; a published or held-out test split can lack some.
 
     The audit only leaves out images and joins groups, so that a division which fails here would
     also fail after the audit.
@@ -161,17 +163,18 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> None:
         MedscaleError: when they cannot be divided.
     """
     if settings.mode == "source" and settings.column not in rows:
-        return  # the headers of the images may have the column
+        return []  # the headers of the images may have the column
     if settings.mode == "published":
         check_published(rows)
         rows = rows[rows["split_published"].notna()]
     if settings.balance:
         rows = rows[balanced_rows(rows["label"], settings.seed)]
     rows = rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"]))
-    if settings.folds is None:
-        assign(rows, settings)
-    else:
+    if settings.folds is not None:
         assign_folds(rows, settings)
+        return []
+    labels = rows["label"]
+    return sorted(set(labels) - set(labels[assign(rows, settings) == "test"]))
 
 
 def _divide(

@@ -125,9 +125,13 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         )
         yield Finding("note", subject, text)
     try:
-        split.check_listed(rows, settings)
+        untested = split.check_listed(rows, settings)
     except MedscaleError as error:
         yield Finding("error", subject, str(error))
+        return
+    if untested:
+        text = f"No test image is of class {', '.join(untested)}, so that nothing can be estimated"
+        yield Finding("note", subject, f"{text} for it.")
 
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
