@@ -27,7 +27,7 @@ from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.operating import operating_points, threshold, thresholds
 from medscale.evaluate.replicates import Predictions, read
-from medscale.evaluate.subgroups import subgroups
+from medscale.evaluate.subgroups import parts, subgroups
 from medscale.report.chapters import chapters_of
 from medscale.report.result.folder import write_result
 from medscale.report.result.gallery import read_gallery
@@ -196,6 +196,14 @@ def test_subgroups_are_evaluated_apart_and_counted():
     assert (
         table.loc[table["by"] == "all", "mean"].iloc[0] == metrics.point(labels, odds)["accuracy"]
     )
+
+
+def test_age_bands_ascend_in_years_and_not_by_their_names():
+    ages = pd.DataFrame({"age": [30.0, 7, 110, np.nan, 1, 20]})
+    settings = Evaluate(age_bands=[5, 18, 100], subgroups=["age"])
+    assert [name for _, name, _ in parts(ages, settings)] == [
+        "below 5", "5 to below 18", "18 to below 100", "100 and over", "unknown",
+    ]  # fmt: skip
 
 
 def test_averaging_networks_that_err_apart_gains():

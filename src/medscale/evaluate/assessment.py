@@ -15,7 +15,7 @@ from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.decision_curve import decision_curve
 from medscale.evaluate.distribution import score_distribution
 from medscale.evaluate.gaps import gaps
-from medscale.evaluate.operating import operating_points
+from medscale.evaluate.operating import operating_points, positive_classes
 from medscale.evaluate.replicates import Predictions
 from medscale.evaluate.subgroups import subgroups
 
@@ -102,7 +102,7 @@ def assess(
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.
     class_mask = test.class_mask
-    resample_values = resample(test, draw_counts, class_mask)
+    resample_values = metrics.resamples(test, draw_counts, class_mask)
     scores = [split_scores(test, resample_values, seeds, "test", class_mask)]
     calibrated = _at_temperatures(test, validation_fit.temperatures)
     if has_validation := bool(np.isfinite(validation_fit.temperatures).all()):
@@ -231,28 +231,6 @@ def _at_temperatures(predictions: Predictions, temperatures: Sequence[float]) ->
     return replace(predictions, probabilities=np.stack(calibrated))
 
 
-def resample(
-    predictions: Predictions, draw_counts: np.ndarray, class_mask: np.ndarray | None
-) -> list[bootstrap.ResampleMetrics]:
-    """Return the metrics of each replicate on every resample; all replicates share the resamples.
-
-    Args:
-        predictions: predictions of N images.
-        draw_counts: result of ``draws``, shape R,G.
-        class_mask: classes that take part in averages over classes, bool, shape K; None: all.
-    """
-    return [
-        bootstrap.resample(
-            predictions.labels,
-            probabilities,
-            predictions.groups,
-            draw_counts,
-            class_mask=class_mask,
-        )
-        for probabilities in predictions.probabilities
-    ]
-
-
 def split_scores(
     predictions: Predictions,
     resample_values: list[bootstrap.ResampleMetrics],
@@ -260,11 +238,8 @@ def split_scores(
     split: str,
     class_mask: np.ndarray | None,
 ) -> pd.DataFrame:
-    """Return the rows of metrics.csv of a split; ``resample_values``: result of ``resample``."""
-    points = [
-        metrics.point(predictions.labels, probabilities, class_mask)
-        for probabilities in predictions.probabilities
-    ]
+    """Return the rows of metrics.csv of a split, from results of ``metrics.resamples``."""
+    points = metrics.points(predictions, class_mask)
     names = {name: name for name in metrics.names(predictions.probabilities.shape[2])}
     return score_rows(points, [r.overall for r in resample_values], seeds, split, names)
 
@@ -355,7 +330,7 @@ def _curves(
         axes: names of the columns for ``metrics.GRID`` and for the curve.
     """
     truth = np.eye(len(classes), dtype=bool)[predictions.labels]
-    codes = [1] if len(classes) == 2 else list(range(len(classes)))
+    codes = positive_classes(classes)
     rows: dict[tuple[str, str], np.ndarray] = {}
     for seed, probabilities in zip(seeds, predictions.probabilities, strict=True):
         curves = {classes[c]: points(truth[:, c], probabilities[:, c]) for c in codes}

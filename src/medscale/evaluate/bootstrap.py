@@ -1,12 +1,13 @@
 """Bootstrap over patients: computes every metric on all resamples at once, as weighted counts."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 
 from medscale.evaluate import calibration
+from medscale.evaluate.recalibration import BLOCK_SIZE
 
 LEVEL = 0.95
 AREAS = ("auroc", "auprc")
@@ -14,7 +15,6 @@ AREAS = ("auroc", "auprc")
 # below the 2.5 % that the interval cuts off at each end. With fewer groups, resamples that miss the
 # class would change the interval of an average over classes.
 FEWEST_GROUPS = 4
-BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, which fit into a processor's cache
 
 
 class ResampleMetrics(NamedTuple):
@@ -115,11 +115,11 @@ def decisions(
     hits = np.einsum("rkk->rk", counts)
     true, predicted = counts.sum(axis=2), counts.sum(axis=1)
     takes_part = np.ones(classes, bool) if class_mask is None else class_mask
-    recall = _ratio(hits, true)
+    recall = ratio(hits, true, undefined=0.0)
     by_class = {
-        "precision": _ratio(hits, predicted),
+        "precision": ratio(hits, predicted, undefined=0.0),
         "recall": recall,
-        "f1": _ratio(2 * hits, true + predicted),
+        "f1": ratio(2 * hits, true + predicted, undefined=0.0),
     }
     overall = {
         "accuracy": hits.sum(axis=1) / true.sum(axis=1),
@@ -168,6 +168,18 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def with_interval(name: str, value: float, resample_values: np.ndarray) -> dict[str, float]:
+    """Return ``<name>, <name>_low, <name>_high``: a value with its interval over resamples (R)."""
+    low, high = interval(resample_values)
+    return {name: float(value), f"{name}_low": low, f"{name}_high": high}
+
+
+def ratio(above: Any, below: Any, undefined: float = np.nan) -> np.ndarray:
+    """Return the quotient of two arrays, and ``undefined`` where the divisor is 0 or NaN."""
+    above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
+    return np.divide(above, below, out=np.full(above.shape, undefined), where=below > 0)
+
+
 def _confusions(
     labels: np.ndarray,
     predicted: np.ndarray,
@@ -185,10 +197,6 @@ def _confusions(
     )
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-
-
 def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return Matthews' correlation coefficient for several classes (Gorodkin 2004), shape R.
 
@@ -201,14 +209,12 @@ def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
     images = true.sum(axis=1)
     covariance = correct * images - (true * predicted).sum(axis=1)
     variances = [images**2 - (side**2).sum(axis=1) for side in (true, predicted)]
-    return _ratio(covariance, np.sqrt(variances[0] * variances[1]))
+    return ratio(covariance, np.sqrt(variances[0] * variances[1]), undefined=0.0)
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted mean of each row, shape R; NaN if all weights of a row are 0."""
-    total = weights.sum(axis=1)
-    undefined = np.full(len(total), np.nan)
-    return np.divide((values * weights).sum(axis=1), total, out=undefined, where=total > 0)
+    return ratio((values * weights).sum(axis=1), weights.sum(axis=1))
 
 
 def _areas(
@@ -260,8 +266,6 @@ def _block(
     hits = np.concatenate([np.zeros_like(above[:1]), np.cumsum(above, axis=0)])
     hits = positives - hits[better]  # positive images that score as high or higher
     retrieved = hits + (negatives - smaller)
-    precision = np.divide(hits, retrieved, out=np.zeros(retrieved.shape), where=retrieved > 0)
-    undefined, defined = np.full(len(pairs), np.nan), pairs > 0
-    auroc = np.divide(wins, pairs, out=undefined.copy(), where=defined)
-    average = np.divide((above * precision).sum(axis=0), positives, out=undefined, where=defined)
-    return np.stack([auroc, average])
+    precision = ratio(hits, retrieved, undefined=0.0)
+    average = ratio((above * precision).sum(axis=0), positives)
+    return np.stack([ratio(wins, pairs), np.where(pairs > 0, average, np.nan)])

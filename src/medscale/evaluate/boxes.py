@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medscale.evaluate.bootstrap import BLOCK_SIZE
+from medscale.evaluate.bootstrap import BLOCK_SIZE, ratio
 
 NAMES = {
     "map50": "mAP at IoU 0.5",
@@ -96,9 +96,7 @@ def precisions(matches: BoxMatches, weights: np.ndarray) -> np.ndarray:
     counts = weights[:, matches.image]
     hit_counts = np.cumsum(counts * matches.hits[:, -1], axis=1, dtype=np.float64)
     box_counts = np.cumsum(counts, axis=1, dtype=np.float64)
-    precision = np.divide(
-        hit_counts, box_counts, out=np.zeros_like(hit_counts), where=box_counts > 0
-    )
+    precision = ratio(hit_counts, box_counts, undefined=0.0)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     best = np.hstack([best, np.zeros((len(best), 1))])  # for recalls that are never reached
     true_boxes = (weights @ matches.truth).astype(np.float64)
@@ -127,9 +125,7 @@ def challenge(matches: BoxMatches, threshold: float) -> np.ndarray:
     is_counted = matches.confidence >= threshold
     predicted = np.bincount(matches.image[is_counted], minlength=len(matches.truth))[:, None]
     hit_counts = _by_image(matches, is_counted)[:, : len(CHALLENGE)]
-    below = predicted + matches.truth[:, None] - hit_counts
-    scores = np.divide(hit_counts, below, out=np.full(hit_counts.shape, np.nan), where=below > 0)
-    return scores.mean(axis=1)
+    return ratio(hit_counts, predicted + matches.truth[:, None] - hit_counts).mean(axis=1)
 
 
 def best_threshold(matches: BoxMatches) -> float:
@@ -161,8 +157,8 @@ def evaluate(matches: BoxMatches, threshold: float, weights: np.ndarray) -> dict
     return {
         "map50": average_precision(matches, weights),
         "map_challenge": _mean(challenge(matches, threshold), weights),
-        "precision": _quotient(hit_counts, box_counts),
-        "recall": _quotient(hit_counts, true_boxes),
+        "precision": ratio(hit_counts, box_counts),
+        "recall": ratio(hit_counts, true_boxes),
     }
 
 
@@ -176,8 +172,4 @@ def _by_image(matches: BoxMatches, is_counted: np.ndarray) -> np.ndarray:
 def _mean(scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Return the weighted means (R) of the scores (N) that are not NaN; NaN where all are."""
     defined = ~np.isnan(scores)
-    return _quotient(weights @ np.where(defined, scores, 0.0), weights @ defined.astype(np.float64))
-
-
-def _quotient(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+    return ratio(weights @ np.where(defined, scores, 0.0), weights @ defined.astype(np.float64))

@@ -73,25 +73,12 @@ def _scores(
     part: Predictions, seeds: Sequence[int], draw_counts: np.ndarray, class_mask: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """Yield the mean of each metric over the replicates in one fold, its interval, each value."""
-    with np.errstate(invalid="ignore"):  # undefined in a resample without images of the fold
-        resample_values = [
-            bootstrap.resample(
-                part.labels,
-                probabilities,
-                part.groups,
-                draw_counts,
-                complete=False,
-                class_mask=class_mask,
-            ).overall
-            for probabilities in part.probabilities
-        ]
-    points = [
-        metrics.point(part.labels, probabilities, class_mask)
-        for probabilities in part.probabilities
-    ]
+    resample_values = metrics.resamples(part, draw_counts, class_mask, complete=False)
+    points = metrics.points(part, class_mask)
     names = [f"seed_{seed}_value" for seed in seeds]
     for metric in PAIRED_METRICS:
-        low, high = bootstrap.interval(np.mean([r[metric] for r in resample_values], axis=0))
+        mean = np.mean([values.overall[metric] for values in resample_values], axis=0)
+        low, high = bootstrap.interval(mean)
         values = [point[metric] for point in points]
         row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
         yield row | dict(zip(names, values, strict=True))
@@ -176,17 +163,10 @@ def _same_folds(name: str, run: Predictions, base_name: str, base_run: Predictio
 def _parts(test: Predictions) -> list[Predictions]:
     """Return the predictions of each fold."""
     assert test.folds is not None
-    masks = [test.folds == fold for fold in range(int(test.folds.max()) + 1)]
-    return [
-        Predictions(test.ids[m], test.labels[m], test.groups[m], test.probabilities[:, m])
-        for m in masks
-    ]
+    return [test.part(test.folds == fold) for fold in range(int(test.folds.max()) + 1)]
 
 
 def _mean_scores(part: Predictions, class_mask: np.ndarray) -> dict[str, float]:
     """Return ``TESTED_METRICS`` of the images of a fold, means over seeds."""
-    points = [
-        metrics.point(part.labels, probabilities, class_mask)
-        for probabilities in part.probabilities
-    ]
+    points = metrics.points(part, class_mask)
     return {name: float(np.mean([point[name] for point in points])) for name in TESTED_METRICS}

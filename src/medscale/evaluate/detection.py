@@ -16,7 +16,15 @@ from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
 from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.evaluation import learning_curves
-from medscale.evaluate.replicates import SPLITS, Replicate, digests, read, read_index, same_run
+from medscale.evaluate.replicates import (
+    SPLITS,
+    Replicate,
+    digests,
+    group_codes,
+    read,
+    read_index,
+    same_run,
+)
 
 
 @dataclass(frozen=True)
@@ -113,10 +121,9 @@ def _split(
             f"{index_path}: no image of the split {split} has a box, so detection cannot be "
             "evaluated on it"
         )
-    groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
     return _Split(
         ids,
-        groups,
+        group_codes(rows),
         true_boxes,
         [_match_boxes(replicate, ids, true_boxes, split) for replicate in replicates],
     )

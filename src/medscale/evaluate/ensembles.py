@@ -70,15 +70,7 @@ def _row(
         singles = np.average(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
-        low, high = bootstrap.interval(resample_values[name])
-        gain_low, gain_high = bootstrap.interval(resample_values[name] - singles)
-        row |= {
-            name: points[name],
-            f"{name}_low": low,
-            f"{name}_high": high,
-            f"{name}_single": single,
-            f"{name}_gain": points[name] - single,
-            f"{name}_gain_low": gain_low,
-            f"{name}_gain_high": gain_high,
-        }
+        gain, gains = points[name] - single, resample_values[name] - singles
+        row |= bootstrap.with_interval(name, points[name], resample_values[name])
+        row |= {f"{name}_single": single} | bootstrap.with_interval(f"{name}_gain", gain, gains)
     return row

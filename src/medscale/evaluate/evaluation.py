@@ -1,7 +1,7 @@
 """Evaluation of one classification run: metrics over its replicates, and its figures' data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
 from medscale.data import patients
 from medscale.data.folds import test_to_train
-from medscale.evaluate import calibration
+from medscale.evaluate import calibration, metrics
 from medscale.evaluate.assessment import (
     RESAMPLES,
     Assessment,
@@ -19,7 +19,6 @@ from medscale.evaluate.assessment import (
     assess,
     count,
     draws,
-    resample,
     split_scores,
 )
 from medscale.evaluate.by_fold import Folds, by_fold
@@ -80,11 +79,12 @@ def evaluate(
         raise MedscaleError(f"{index}: no image is in the test split, so nothing can be evaluated")
     validation_fit = _fit(val, classes, settings)
     assessment = assess(test, test_rows(table), classes, seeds, validation_fit, settings, resamples)
-    content = {field.name: getattr(assessment, field.name) for field in fields(assessment)}
-    content["patients"] = patients.state(table.get(patients.PATIENT))
-    content["counts"] = {"val": count(val)} | assessment.counts
+    content = vars(assessment) | {
+        "patients": patients.state(table.get(patients.PATIENT)),
+        "counts": {"val": count(val)} | assessment.counts,
+    }
     if len(val.ids):
-        resample_values = resample(val, draws(val, resamples), None)
+        resample_values = metrics.resamples(val, draws(val, resamples))
         scores = [split_scores(val, resample_values, seeds, "val", None), assessment.scores]
         content["scores"] = pd.concat(scores, ignore_index=True)
     folds = None

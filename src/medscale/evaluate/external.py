@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medscale.data.split import SPLITS
 from medscale.evaluate import bootstrap
 from medscale.evaluate.assessment import PAIRED_METRICS, SEED, Assessment, ValidationFit
 from medscale.evaluate.operating import LIMIT
 
-SPLITS = ("train", "val", "test")
 # Beginnings of the names of metrics that are averages over classes with equal weights.
 AVERAGES = ("balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", *bootstrap.AREAS)
 

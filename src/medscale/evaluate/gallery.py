@@ -42,11 +42,9 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
             "id": ids[case_rows],
             "true": names[labels[case_rows]],
             "predicted": names[predicted_codes],
+            "probability": probabilities[case_rows].max(axis=1),
+            "right": predicted_codes == labels[case_rows],
         }
-    )
-    cases["probability"], cases["right"] = (
-        probabilities[case_rows].max(axis=1),
-        predicted_codes == labels[case_rows],
     )
     try:
         inputs = pixels if features is None else (pixels, features)

@@ -10,6 +10,7 @@ from sklearn.metrics import (
 
 from medscale.evaluate import bootstrap, calibration
 from medscale.evaluate.bootstrap import AREAS, ResampleMetrics
+from medscale.evaluate.replicates import Predictions
 
 NAMES = {
     "accuracy": "accuracy",  # equals micro precision, recall and F1: an image has one class
@@ -70,6 +71,39 @@ def point(
         micro = _areas(truth, probabilities.reshape(-1, 1))
         values |= {f"{name}_micro": float(micro[name][0]) for name in AREAS}
     return values | calibration.point(labels, probabilities)
+
+
+def points(
+    predictions: Predictions, class_mask: np.ndarray | None = None
+) -> list[dict[str, float]]:
+    """Return the metrics of each replicate; ``class_mask``: see ``point``."""
+    return [point(predictions.labels, p, class_mask) for p in predictions.probabilities]
+
+
+def resamples(
+    predictions: Predictions,
+    draw_counts: np.ndarray,
+    class_mask: np.ndarray | None = None,
+    *,
+    complete: bool = True,
+) -> list[ResampleMetrics]:
+    """Return the metrics of each replicate on every resample; all replicates share the resamples.
+
+    A metric is NaN in a resample that draws no image, as can happen in a fold or subgroup.
+
+    Args:
+        predictions: predictions of N images.
+        draw_counts: resamples of their groups, from ``bootstrap.draw``, shape R,G.
+        class_mask, complete: see ``bootstrap.resample``.
+    """
+    labels, groups = predictions.labels, predictions.groups
+    with np.errstate(invalid="ignore"):
+        return [
+            bootstrap.resample(
+                labels, p, groups, draw_counts, complete=complete, class_mask=class_mask
+            )
+            for p in predictions.probabilities
+        ]
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
-from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.bootstrap import ratio, with_interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predictions
 
@@ -115,7 +115,10 @@ def operating_points(
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
         for name, value in points.items():
-            row |= with_interval(name, value, resample_values[name])
+            line = with_interval(name, value, resample_values[name])
+            if name in ODDS:
+                line = {column: float(odds(end)) for column, end in line.items()}
+            row |= line
         row |= {"cost_untested": cost_without_test(prevalence, settings.miss_cost)}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -155,8 +158,7 @@ def rate(
     size = draw_counts.shape[1]
     above = draw_counts @ np.bincount(groups[part], hits[part], size)
     below = draw_counts @ np.bincount(groups[part], minlength=size).astype(np.float64)
-    resample_values = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    return (float(hits[part].mean()) if part.any() else float("nan")), resample_values
+    return (float(hits[part].mean()) if part.any() else float("nan")), ratio(above, below)
 
 
 def share(
@@ -166,14 +168,6 @@ def share(
     if stated is not None:
         return stated, np.full(len(draw_counts), stated)
     return rate(positive.astype(np.float64), np.ones(len(positive), bool), groups, draw_counts)
-
-
-def with_interval(name: str, value: float, resample_values: np.ndarray) -> dict[str, float]:
-    """Return ``<name>, <name>_low, <name>_high``; the metrics ``ODDS`` turn from shares to odds."""
-    values = [float(value), *interval(resample_values)]
-    if name in ODDS:
-        values = [float(odds(end)) for end in values]
-    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
 
 
 def check_prevalence(settings: Evaluate, classes: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from medscale.evaluate.bootstrap import ratio
+
 NAMES = {
     "ppv": "positive predictive value",
     "npv": "negative predictive value",
@@ -42,13 +44,13 @@ def consequences(
     false_positives = (1 - prevalence) * (1 - specificity)
     positives, negatives = true_positives + false_positives, true_negatives + false_negatives
     denominator = np.sqrt(positives * negatives * prevalence * (1 - prevalence))
-    mcc = _ratio(true_positives * true_negatives - false_positives * false_negatives, denominator)
+    mcc = ratio(true_positives * true_negatives - false_positives * false_negatives, denominator)
     missed, false_alarms = 1 - sensitivity, 1 - specificity  # exactly 0 for rates of 1
     return {
-        "ppv": _ratio(true_positives, positives),
-        "npv": _ratio(true_negatives, negatives),
-        "lr_positive": _ratio(sensitivity, sensitivity + false_alarms),
-        "lr_negative": _ratio(missed, missed + specificity),
+        "ppv": ratio(true_positives, positives),
+        "npv": ratio(true_negatives, negatives),
+        "lr_positive": ratio(sensitivity, sensitivity + false_alarms),
+        "lr_negative": ratio(missed, missed + specificity),
         "mcc": np.where(denominator == 0, 0.0, mcc),
         "cost": miss_cost * false_negatives + false_positives,
     }
@@ -63,8 +65,3 @@ def odds(share: Any) -> Any:
 def cost_without_test(prevalence: float, miss_cost: float) -> float:
     """Return the expected cost of the better of two rules: call everyone positive, or no one."""
     return min(1 - prevalence, miss_cost * prevalence)
-
-
-def _ratio(above: Any, below: Any) -> Any:
-    above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)

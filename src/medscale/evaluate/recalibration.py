@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit
 
-BLOCK_SIZE = 500_000  # weights in memory at once, as in ``bootstrap``
+BLOCK_SIZE = 500_000  # weights in memory at once: 4 MB, which fit into a processor's cache
 STEPS = 60  # limit of Newton's method; about 8 steps suffice if a maximum exists
 # Limit of a step: where the likelihood is almost flat, Newton's step would be far too long.
 LARGEST_STEP = 2.0

@@ -70,14 +70,10 @@ def reference(
     fits = [_fit(study, shards.of_fold(fold)) for fold in [*range(1, count + 1)] or [None]]
     test, classes, first = test_rows(index), shards.classes, fits[0]
     predictions = _pooled(fits, test, shards.folder, with_folds=count > 0)
-    codes, probabilities = predictions.labels, predictions.probabilities[0]
-    draw_counts = draws(predictions, resamples)
     # The averages are over the same classes as those of the study's runs, to be comparable.
     class_mask = predictions.class_mask
-    values = bootstrap.resample(
-        codes, probabilities, predictions.groups, draw_counts, class_mask=class_mask
-    ).overall
-    points = metrics.point(codes, probabilities, class_mask)
+    values = metrics.resamples(predictions, draws(predictions, resamples), class_mask)[0].overall
+    points = metrics.points(predictions, class_mask)[0]
     summary = {
         "study": study,
         "method": {
@@ -89,7 +85,7 @@ def reference(
         "images": {"train": first.images, "test": len(test)},
         "majority": {
             "class": classes[first.majority],
-            "share": float((codes == first.majority).mean()),
+            "share": float((predictions.labels == first.majority).mean()),
         },
         "metrics": {
             "test": {
@@ -113,13 +109,9 @@ def _pooled(
     order = np.argsort(ids, kind="stable")
     if not np.array_equal(ids[order], test["id"].to_numpy(np.int64)):
         raise MedscaleError(f"{folder} lacks test images of the index; delete the folder")
-    codes = test["label"].cat.codes.to_numpy(np.int64)
-    groups = pd.factorize(test["group"].astype(str), sort=True)[0].astype(np.int64)
     probabilities = np.concatenate([fit.probabilities for fit in fits])[order]
     number = np.repeat(np.arange(len(fits)), [len(fit.ids) for fit in fits])[order]
-    return Predictions(
-        ids[order], codes, groups, probabilities[None], number if with_folds else None
-    )
+    return Predictions.of(test, probabilities[None], number if with_folds else None)
 
 
 def _fit(study: str, shards: Shards) -> _Fit:

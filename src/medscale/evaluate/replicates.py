@@ -1,11 +1,13 @@
 """Run folders of one run, read and checked against the index: the only input of the metrics."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -71,6 +73,19 @@ class Predictions:
     # fold whose network predicts each row, 0..F-1, int64, shape N; None without folds
     folds: np.ndarray | None = None
 
+    @classmethod
+    def of(
+        cls, rows: pd.DataFrame, probabilities: np.ndarray, folds: np.ndarray | None = None
+    ) -> Self:
+        """Return predictions (S,N,K) of the images in ``rows`` of the index, in their order."""
+        ids, labels = rows["id"].to_numpy(np.int64), rows["label"].cat.codes.to_numpy(np.int64)
+        return cls(ids, labels, group_codes(rows), probabilities, folds)
+
+    def part(self, mask: np.ndarray) -> Predictions:
+        """Return the predictions of some images (bool, N), without their folds."""
+        ids, labels, groups = self.ids[mask], self.labels[mask], self.groups[mask]
+        return Predictions(ids, labels, groups, self.probabilities[:, mask])
+
     @cached_property
     def class_mask(self) -> np.ndarray:
         """Classes that take part in averages over classes, bool, shape K.
@@ -120,17 +135,17 @@ def read(folder: str | Path) -> Replicate:
         MedscaleError: when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
+    environment = read_json(folder / "environment.json")
     try:
-        plan = RunPlan.model_validate(read_json(folder / "spec.json"))
+        plan = recorded(RunPlan.model_validate(read_json(folder / "spec.json")), environment)
     except ValidationError as error:
         raise MedscaleError(
-            f"{folder / 'spec.json'} is not the plan of a run ({error.errors()[0]['msg']}); delete "
-            f"{folder} and train again"
+            f"{folder}: spec.json and environment.json are not the plan of a run "
+            f"({error.errors()[0]['msg']}); delete the folder and train again"
         ) from None
-    environment = read_json(folder / "environment.json")
     return Replicate(
         folder=folder,
-        plan=recorded(plan, environment),
+        plan=plan,
         timing=read_json(folder / "timing.json"),
         environment=environment,
         history=read_table(folder / "history.csv"),
@@ -185,37 +200,33 @@ def join_predictions(
             of the replicates are not those of the index.
     """
     folds = _folds(replicates, index)
-    tables = [of_fold(index, fold) for fold in folds]
-    rows = [table[table["split"] == split].sort_values("id") for table in tables]
-    ids = [part["id"].to_numpy(np.int64) for part in rows]
-    labels = [part["label"].cat.codes.to_numpy(np.int64) for part in rows]
-    classes = len(index["label"].cat.categories)
-    positions = {fold: number for number, fold in enumerate(folds)}
+    tables = {fold: of_fold(index, fold) for fold in folds}
+    rows = {f: table[table["split"] == split].sort_values("id") for f, table in tables.items()}
     parts: dict[int, list[np.ndarray]] = {}
     for replicate in sorted(replicates, key=lambda r: r.plan.fold or 0):  # stable: seeds in order
-        position = positions[replicate.plan.fold]
-        probabilities = _probabilities(replicate, split, ids[position], labels[position], classes)
+        probabilities = _probabilities(replicate, split, rows[replicate.plan.fold])
         parts.setdefault(replicate.plan.seed, []).append(probabilities)
-    pooled_ids = np.concatenate(ids)
-    number = np.repeat(np.arange(len(folds)), [len(part) for part in ids])
-    order = np.lexsort((number, pooled_ids))
-    group = pd.concat([part["group"].astype(str) for part in rows])
-    return Predictions(
-        pooled_ids[order],
-        np.concatenate(labels)[order],
-        pd.factorize(group, sort=True)[0].astype(np.int64)[order],
+    pooled = pd.concat(rows.values())
+    number = np.repeat(np.arange(len(folds)), [len(part) for part in rows.values()])
+    order = np.lexsort((number, pooled["id"]))
+    return Predictions.of(
+        pooled.iloc[order],
         np.stack([np.concatenate(probabilities)[order] for probabilities in parts.values()]),
         None if folds == [None] else number[order],
     )
 
 
-def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame, split: str) -> Predictions:
-    """Read the predictions of all replicates of a run for a split, and join them.
+def group_codes(rows: pd.DataFrame) -> np.ndarray:
+    """Return codes 0..G-1 of the groups of some rows of the index, int64, shape N."""
+    return pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
+
+
+def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame) -> Predictions:
+    """Read the predictions of all replicates of a run for the test images, and join them.
 
     Args:
         folders: run folders of all replicates of a run, in the order of the seeds.
         index: table from ``read_index``.
-        split: ``val`` or ``test``.
 
     Raises:
         MedscaleError: when a file is missing or damaged, the folders are not replicates of one run,
@@ -223,7 +234,7 @@ def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame, split: 
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)
-    return join_predictions(replicates, index, split)
+    return join_predictions(replicates, index, "test")
 
 
 def test_rows(index: pd.DataFrame) -> pd.DataFrame:
@@ -291,21 +302,20 @@ def digests(replicates: Sequence[Replicate], index: str | Path) -> dict[str, Any
     return {"index": index_digest(index), "predictions": predictions}
 
 
-def _probabilities(
-    replicate: Replicate, split: str, ids: np.ndarray, labels: np.ndarray, classes: int
-) -> np.ndarray:
-    path = replicate.folder / "predictions.parquet"
-    columns = [f"p_{code}" for code in range(classes)]
+def _probabilities(replicate: Replicate, split: str, rows: pd.DataFrame) -> np.ndarray:
+    """Return the probabilities (N,K) of the images in ``rows`` of the index, after checks."""
+    path, ids = replicate.folder / "predictions.parquet", rows["id"].to_numpy(np.int64)
+    columns = [f"p_{code}" for code in range(len(rows["label"].cat.categories))]
     present = [name for name in replicate.predictions.columns if str(name).startswith("p_")]
     if sorted(present) != sorted(columns):
         raise MedscaleError(
-            f"{path} has probabilities of {len(present)} classes, but the index has {classes}; "
-            "train this run again"
+            f"{path} has probabilities of {len(present)} classes, but the index has "
+            f"{len(columns)}; train this run again"
         )
     table = replicate.predictions
     table = table[table["split"] == split].sort_values("id")
     _same_images(path, split, table["id"].to_numpy(np.int64), ids)
-    mismatches = np.flatnonzero(table["label"].to_numpy(np.int64) != labels)
+    mismatches = np.flatnonzero(table["label"].to_numpy(np.int64) != rows["label"].cat.codes)
     if len(mismatches):
         raise MedscaleError(
             f"{path}: {len(mismatches)} labels of {split} differ from the index (first: id "

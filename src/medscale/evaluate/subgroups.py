@@ -37,94 +37,60 @@ def subgroups(
         and interval are NaN in subgroups of fewer than ``settings.smallest`` images. Columns that
         the index lacks, or that have one value for all images, are left out.
     """
-    all_images = np.ones(len(rows), bool)
-    lines = _rows(
-        predictions, ("all", "all images"), all_images, [r.overall for r in all_image_metrics]
-    )
-    for by, part, mask in parts(rows, settings):
-        resample_values = _resample(predictions, mask, draw_counts, settings.smallest)
-        lines += _rows(predictions, (by, part), mask, resample_values)
+    lines = _rows(predictions, "all", "all images", predictions.class_mask, all_image_metrics)
+    for by, name, mask in parts(rows, settings):
+        part, resample_values = predictions.part(mask), None
+        if mask.sum() >= settings.smallest:
+            resample_values = metrics.resamples(
+                part, draw_counts, predictions.class_mask, complete=False
+            )
+        lines += _rows(part, by, name, predictions.class_mask, resample_values)
     return pd.DataFrame(lines)
 
 
 def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
 
-    Columns that the index lacks, or that have one value for all images, are left out.
+    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Columns that
+    the index lacks, or that have one value for all images, are left out.
     """
-    for name in settings.subgroups:
-        if name in rows:
-            values = _bands(rows[name], settings.age_bands) if name == "age" else _words(rows[name])
-            if values.nunique() > 1:
-                yield from ((name, part, np.asarray(values == part)) for part in _order(values))
-
-
-def _resample(
-    predictions: Predictions, mask: np.ndarray, draw_counts: np.ndarray, smallest: int
-) -> list[dict[str, np.ndarray]] | None:
-    """Return the metrics of a subgroup on each resample, by replicate; None for too few images."""
-    if mask.sum() < smallest:
-        return None
-    labels, groups = predictions.labels[mask], predictions.groups[mask]
-    with np.errstate(invalid="ignore"):  # undefined in a resample without images of the subgroup
-        return [
-            bootstrap.resample(
-                labels,
-                probabilities[mask],
-                groups,
-                draw_counts,
-                complete=False,
-                class_mask=predictions.class_mask,
-            ).overall
-            for probabilities in predictions.probabilities
-        ]
+    for by in (name for name in settings.subgroups if name in rows):
+        column = rows[by].astype("str")
+        names = sorted(set(column[rows[by].notna()]) - {UNKNOWN})
+        if by == "age":
+            ends = [-np.inf, *settings.age_bands, np.inf]
+            names = [_band(low, high) for low, high in pairwise(ends)]
+            column = pd.cut(rows[by].astype("float64"), ends, right=False, labels=names)
+        values = column.astype("object").where(rows[by].notna(), UNKNOWN)
+        masks = {name: (values == name).to_numpy(bool) for name in [*names, UNKNOWN]}
+        present = {name: mask for name, mask in masks.items() if mask.any()}
+        if len(present) > 1:
+            yield from ((by, name, mask) for name, mask in present.items())
 
 
 def _rows(
-    predictions: Predictions,
-    name: tuple[str, str],
-    mask: np.ndarray,
-    resample_values: list[dict[str, np.ndarray]] | None,
+    part: Predictions,
+    by: str,
+    name: str,
+    class_mask: np.ndarray,
+    resample_values: Sequence[ResampleMetrics] | None,
 ) -> list[dict[str, object]]:
-    head = {"by": name[0], "part": name[1], "images": int(mask.sum())}
-    head["groups"] = len(np.unique(predictions.groups[mask]))
+    """Return the rows of a subgroup; ``resample_values``: None for too few images."""
+    head = {"by": by, "part": name, "images": len(part.ids), "groups": len(np.unique(part.groups))}
     if resample_values is None:
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]
-    points = [
-        metrics.point(predictions.labels[mask], probabilities[mask], predictions.class_mask)
-        for probabilities in predictions.probabilities
-    ]
-    rows = []
+    points, rows = metrics.points(part, class_mask), []
     for metric in METRICS:
-        low, high = bootstrap.interval(
-            np.mean([values[metric] for values in resample_values], axis=0)
-        )
+        means = np.mean([values.overall[metric] for values in resample_values], axis=0)
+        low, high = bootstrap.interval(means)
         mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows
 
 
-def _words(column: pd.Series) -> pd.Series:
-    return column.astype("str").where(column.notna(), UNKNOWN)
-
-
-def _bands(ages: pd.Series, limits: Sequence[float]) -> pd.Series:
-    """Return the band of each age in years, such as "40 to below 60"."""
-    ends = [-np.inf, *sorted(limits), np.inf]
-    names = [_band(low, high) for low, high in pairwise(ends)]
-    bands = pd.cut(ages.astype("float64"), ends, right=False, labels=names).astype("object")
-    return bands.where(ages.notna(), UNKNOWN)
-
-
 def _band(low: float, high: float) -> str:
+    """Return the name of an age band in years, such as "40 to below 60"."""
     if np.isinf(low):
         return f"below {high:g}"
     return f"{low:g} and over" if np.isinf(high) else f"{low:g} to below {high:g}"
-
-
-def _order(values: pd.Series) -> list[str]:
-    """Sort the subgroups by name, with "below ..." first and unknown values last."""
-    return sorted(
-        values.unique(), key=lambda part: (part == UNKNOWN, not part.startswith("below"), part)
-    )

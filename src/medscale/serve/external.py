@@ -121,9 +121,7 @@ def _assess(
     settings: Evaluate,
 ) -> Assessment:
     """Assess the probabilities (S,N,K) of external images with the result's own thresholds."""
-    groups = pd.factorize(rows["group"].astype(str), sort=True)[0].astype(np.int64)
-    labels = rows["label"].cat.codes.to_numpy(np.int64)
-    predictions = Predictions(rows["id"].to_numpy(np.int64), labels, groups, class_probabilities)
+    predictions = Predictions.of(rows, class_probabilities)
     # Each network of a fold is a replicate, as inside, where one of a seed predicts an image.
     names = [replicate_name(w.seed, w.fold).removeprefix("seed") for w in predictor.weights]
     thresholds = validation_fit(inside.summary, inside.operating)

@@ -20,7 +20,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.evaluate import bootstrap, metrics
-from medscale.evaluate.assessment import RESAMPLES, draws, resample
+from medscale.evaluate.assessment import RESAMPLES, draws
 from medscale.evaluate.paired import compare
 from medscale.evaluate.replicates import (
     Predictions,
@@ -181,7 +181,7 @@ def _recomputed_difference(claim: Planned, files: Files) -> Measured:
     stated = read_json(folder / "summary.json")["metrics"]["test"]
     predicted = _predicted(claim, files, claim.run)
     averaged = predicted.class_mask
-    points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
+    points = metrics.points(predicted, averaged)
     worst = 0.0
     for name in metrics.names(predicted.probabilities.shape[2]):
         value = float(np.mean([point[name] for point in points]))
@@ -266,7 +266,7 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
     if claim.metric not in names:
         raise MedscaleError(f"claims.{claim.name}: metric: {unknown(claim.metric, names)}")
     drawn, averaged = draws(predicted, files.resamples), predicted.class_mask
-    points = [metrics.point(predicted.labels, p, averaged) for p in predicted.probabilities]
+    points = metrics.points(predicted, averaged)
     quick = bootstrap.decisions(
         predicted.labels, predicted.probabilities[0], predicted.groups, drawn[:1], averaged
     ).overall
@@ -276,7 +276,7 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
             for probabilities in predicted.probabilities
         ]
     else:
-        resampled = resample(predicted, drawn, averaged)
+        resampled = metrics.resamples(predicted, drawn, averaged)
     values = np.mean([sample.overall[claim.metric] for sample in resampled], axis=0)
     low, high = bootstrap.interval(values)
     mean = float(np.mean([point[claim.metric] for point in points]))

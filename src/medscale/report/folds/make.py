@@ -55,8 +55,7 @@ def _tests(
     table_of_images, files = read_index(index), files_by_run(predictions)
     names = [run.name for run in runs]
     predicted = [
-        read_predictions([file.parent for file in files[name]], table_of_images, "test")
-        for name in names
+        read_predictions([file.parent for file in files[name]], table_of_images) for name in names
     ]
     return compare_folds(names, predicted, names.index(baseline), test_to_train(table_of_images))
 

@@ -70,7 +70,7 @@ def _members(
     members: list[Member] = []
     for result in runs:
         check_paired(result, runs[0])
-        predicted = read_predictions([f.parent for f in files[result.name]], index, "test")
+        predicted = read_predictions([f.parent for f in files[result.name]], index)
         means = {name: result.score(name)["mean"] for name in METRICS}
         scores = {name: float(np.nan if mean is None else mean) for name, mean in means.items()}
         network = result.summary["model"]["name"]
