@@ -15,7 +15,7 @@ from medscale.config.planning import plan
 from medscale.data.boxes import SIDES
 from medscale.data.loader import Loader
 from medscale.data.shards import BOXES, Shards, seal, write_chunk
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import Augment, RunPlan
 
 
 def make_shards(
@@ -53,18 +53,20 @@ def planned(run: str, **settings: Any) -> RunPlan:
     )
 
 
-def training_loader(plan: RunPlan, shards: Shards) -> Loader:
+def training_loader(
+    shards: Shards, batch: int, augment: Augment, seed: int = 0, channels_last: bool = True
+) -> Loader:
     """Return the package's loader of the training images for one process."""
     return Loader(
         shards,
         "train",
-        global_batch=plan.global_batch,
+        global_batch=batch,
         replicas=1,
         replica=0,
-        seed=plan.seed,
+        seed=seed,
         training=True,
-        augment=plan.augment,
-        channels_last=plan.recipe.channels_last,
+        augment=augment,
+        channels_last=channels_last,
     )
 
 

@@ -17,14 +17,13 @@ import torch
 import typer
 
 from bench.contest import alone, judge, ratio, show, take_turns
-from bench.inputs import make_shards
-from bench.others import BATCH, OTHERS, Epoch
+from bench.inputs import make_shards, training_loader
+from bench.others import BATCH, OTHERS, Epoch, PreprocessedImages, torchvision_augmenter
 from medscale.base.errors import MedscaleError, tell_user
-from medscale.data.loader import Loader
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment, Crop
-from medscale.measure.loaders import Batch, Photographs, PreprocessedImages, by_dataloader
+from medscale.measure.loaders import Batch, Photographs, by_dataloader
 
 RECIPES = {
     "glaucoma": (224, Augment(rotate=15, hflip=0.5, vflip=0.5, brightness=0.2, contrast=0.2)),
@@ -37,17 +36,7 @@ FASTER = 10.0  # aim: times as fast as from files
 
 def by_medscale(folder: Path, augment: Augment) -> Epoch:
     """Return the package's loader for one process; channels last, as the recipes train."""
-    shards = Shards.open(folder / "shards")
-    loader = Loader(
-        shards,
-        "train",
-        global_batch=BATCH,
-        replicas=1,
-        replica=0,
-        training=True,
-        augment=augment,
-        channels_last=True,
-    )
+    loader = training_loader(Shards.open(folder / "shards"), BATCH, augment)
     return lambda epoch: (
         (batch.images, batch.labels) for step in loader.epoch(epoch) for batch in step.batches
     )
@@ -67,9 +56,8 @@ def by_files(folder: Path, augment: Augment) -> Epoch:
 def by_torchvision(folder: Path, augment: Augment) -> Epoch:
     """Return a loader of the shards' images, augmented in ``__getitem__``."""
     shards = Shards.open(folder / "shards")
-    return _shuffled(
-        by_dataloader(PreprocessedImages(shards, augment), BATCH), shards.positions("train")
-    )
+    images = PreprocessedImages(shards, torchvision_augmenter(augment))
+    return _shuffled(by_dataloader(images, BATCH), shards.positions("train"))
 
 
 def _shuffled(batches: Callable[[np.ndarray], Iterator[Batch]], images: np.ndarray) -> Epoch:
@@ -107,10 +95,8 @@ def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
         images += len(pixels)
         if pixels.shape[1:] != (3, 224, 224) or pixels.dtype != torch.float32:
             raise MedscaleError(f"{kind} delivered {pixels.dtype} of shape {tuple(pixels.shape)}")
-    duration_s, expected = (
-        perf_counter() - start,
-        len(Shards.open(folder / recipe / "shards").positions("train")),
-    )
+    duration_s = perf_counter() - start
+    expected = len(Shards.open(folder / recipe / "shards").positions("train"))
     if images != expected:
         raise MedscaleError(f"{kind} delivered {images} images instead of {expected}")
     return duration_s

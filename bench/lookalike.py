@@ -57,14 +57,12 @@ def merged(links: np.ndarray, count: int) -> set[tuple[int, int]]:
 
 
 def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
-    """Return a row a kind of copy.
+    """Return one row for each kind of copy.
 
-    Columns hold the share of originals that are joined with their copy, and the number of joined
-    pairs of different originals.
-
-    ``recall`` is over the originals with enough structure (``comparable``): blank images and
-    stripes are never joined.
-    ``merged`` counts pairs besides those joined among the originals alone (``merged_originals``).
+    ``recall`` is the share of the originals that are joined with their copy, over the originals
+    with enough structure (``comparable``): blank images and stripes are never joined. ``merged`` is
+    the number of joined pairs of different originals, without those that are joined among the
+    originals alone (``merged_originals``).
     """
     originals = [signature(image) for image in images]
     comparable = analysed(originals)[0] >= RELIEF
@@ -76,14 +74,16 @@ def measure(name: str, images: list[np.ndarray]) -> pd.DataFrame:
         part = components(len(both), links)
         joined = (part[: len(images)] == part[len(images) :])[comparable]
         merged_copies = len(merged(links, len(images)) - merged_originals)
-        counts = {
-            "images": len(images),
-            "comparable": int(comparable.sum()),
-            "merged_originals": len(merged_originals),
-        }
-        recall = round(float(joined.mean()), 4) if len(joined) else None
         rows.append(
-            {"data": name, "copy": kind, "recall": recall, "merged": merged_copies} | counts
+            {
+                "data": name,
+                "copy": kind,
+                "recall": round(float(joined.mean()), 4) if len(joined) else None,
+                "merged": merged_copies,
+                "images": len(images),
+                "comparable": int(comparable.sum()),
+                "merged_originals": len(merged_originals),
+            }
         )
     return pd.DataFrame(rows)
 

@@ -28,7 +28,9 @@ class Epochs:
     """The package's loader as an iterable of (images, labels), another epoch each time."""
 
     def __init__(self, plan: RunPlan, shards: Shards) -> None:
-        self._loader = training_loader(plan, shards)
+        self._loader = training_loader(
+            shards, plan.global_batch, plan.augment, plan.seed, plan.recipe.channels_last
+        )
         self._epoch = 0
 
     def __len__(self) -> int:
@@ -134,12 +136,12 @@ KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], l
 }
 
 
-def at_once(spec: Path, shards: Path, out: Path, processes: int = 2) -> None:
-    """Run independent plain loops, one a core, and return the seconds of the slower one.
+def at_once(spec: Path, shards: Path, out: Path) -> None:
+    """Run two independent plain loops, one a core, and write the seconds of the slower one.
 
     This is the speedup that the machine itself allows.
     """
-    folders = [out / str(core) for core in range(processes)]
+    folders = [out / str(core) for core in range(2)]
     started = []
     for core, folder in enumerate(folders):
         folder.mkdir()

@@ -1,4 +1,4 @@
-"""Counts operations, activations and parameters of each network: the rows of `cost.networks`.
+"""Count operations, activations and parameters of each network: the rows of `cost.networks`.
 
 `python -m bench.networks [--scale demo]` prints them as YAML for config.yaml. Both counts are for
 the forward pass of one image: operations by PyTorch's FlopCounterMode, activations as the elements
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import typer
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from medscale.base.code import ROOT
@@ -55,7 +56,7 @@ def count(model: Model, size: int, classes: int) -> Network:
 
     def add(_module: nn.Module, _inputs: Any, output: Any) -> None:
         nonlocal elements
-        elements += _elements(output)
+        elements += sum(leaf.numel() for leaf in tree_iter(output) if isinstance(leaf, Tensor))
 
     for module in network.modules():
         if not any(module.children()):
@@ -75,19 +76,6 @@ def _build(model: Model, classes: int) -> nn.Module:
 
         return build(model.model_copy(update={"pretrained": None}))
     return registry.build(model.model_copy(update={"pretrained": None, "trained": "all"}), classes)
-
-
-def _elements(output: Any) -> int:
-    if isinstance(output, Tensor):
-        return output.numel()
-    parts = (
-        output.values()
-        if isinstance(output, dict)
-        else output
-        if isinstance(output, (list, tuple))
-        else ()
-    )
-    return sum(_elements(part) for part in parts)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,39 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from medscale.data.augment import MEAN, STD
 from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
-from medscale.measure.loaders import Batch, PreprocessedImages, Sample, TorchvisionAugmenter
+from medscale.measure.loaders import Batch, Sample, transform
 
 BATCH = 32
 Epoch = Callable[[int], Iterator[Batch]]
+Augmenter = Callable[[np.ndarray], Tensor]  # from an image (uint8, H,W,C) to float32, C,H,W
+
+
+def torchvision_augmenter(augment: Augment) -> Augmenter:
+    """Return the augmentation of a preprocessed image by torchvision."""
+    change = transform(augment)
+    return lambda image: change(torch.from_numpy(image).permute(2, 0, 1))
+
+
+class PreprocessedImages(Dataset[Sample]):
+    """The training images of a shard set, augmented one at a time."""
+
+    def __init__(self, shards: Shards, augmenter: Augmenter) -> None:
+        self._shards, self._positions = shards, shards.positions("train")
+        self._augmenter = augmenter
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, number: int) -> Sample:
+        position = self._positions[number : number + 1]
+        image = self._augmenter(self._shards.gather(position)[0])
+        return image, int(self._shards.labels[position[0]])
 
 
 def train_images(folder: Path) -> Iterator[tuple[np.ndarray, int]]:
@@ -37,7 +61,7 @@ def with_webdataset(folder: Path, augment: Augment) -> Epoch:
         with wds.TarWriter(str(tar)) as writer:
             for number, (image, label) in enumerate(train_images(folder)):
                 writer.write({"__key__": f"{number:06d}", "npy": image, "cls": label})
-    changed = TorchvisionAugmenter(augment)
+    changed = torchvision_augmenter(augment)
     data = (
         wds.WebDataset(str(tar), shardshuffle=False).shuffle(1000).decode().to_tuple("npy", "cls")
     )
@@ -58,7 +82,7 @@ def with_datasets(folder: Path, augment: Augment) -> Epoch:
             "label": [label for _, label in pairs],
         }
         datasets.Dataset.from_dict(columns).save_to_disk(str(place))
-    shape, changed = Shards.open(folder / "shards").shape, TorchvisionAugmenter(augment)
+    shape, changed = Shards.open(folder / "shards").shape, torchvision_augmenter(augment)
 
     def change(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         images = [
@@ -85,7 +109,7 @@ def with_grain(folder: Path, augment: Augment) -> Epoch:
         for image, label in train_images(folder):
             writer.write(bytes([label]) + image.tobytes())
         writer.close()
-    shape, changed = Shards.open(folder / "shards").shape, TorchvisionAugmenter(augment)
+    shape, changed = Shards.open(folder / "shards").shape, torchvision_augmenter(augment)
 
     def change(record: bytes) -> Sample:
         return changed(np.frombuffer(record, np.uint8, offset=1).reshape(shape).copy()), record[0]
@@ -109,7 +133,7 @@ def with_torchdata(folder: Path, augment: Augment) -> Epoch:
     from torch.utils.data import RandomSampler, default_collate
     from torchdata import nodes
 
-    data = PreprocessedImages(Shards.open(folder / "shards"), augment)
+    data = PreprocessedImages(Shards.open(folder / "shards"), torchvision_augmenter(augment))
     node = nodes.MapStyleWrapper(data, RandomSampler(data))
     loader = nodes.Loader(
         nodes.Mapper(nodes.Batcher(node, BATCH, drop_last=False), default_collate)
@@ -134,9 +158,8 @@ def with_albumentations(folder: Path, augment: Augment) -> Epoch:
     if augment.brightness or augment.contrast:
         steps.append(album.RandomBrightnessContrast(augment.brightness, augment.contrast, p=1))
     change = album.Compose([*steps, album.Normalize(MEAN, STD), ToTensorV2()])
-    data = PreprocessedImages(
-        Shards.open(folder / "shards"), Augment(), lambda image: change(image=image)["image"]
-    )
+    shards = Shards.open(folder / "shards")
+    data = PreprocessedImages(shards, lambda image: change(image=image)["image"])
     loader = DataLoader(data, BATCH, shuffle=True)
     return lambda epoch: ((images, labels) for images, labels in loader)
 

@@ -19,10 +19,8 @@ from medscale.base.errors import tell_user
 from medscale.base.files import read_json
 from medscale.engine.parallel.launch import KEEP_MEMORY
 
-_WITH_MEMORY_KEPT = [
-    "env",
-    *(f"{name}={value}" for name, value in KEEP_MEMORY.items()),
-]  # as the engine sets it
+LOOPS = ("bare", "lightning", "accelerate", "two-at-once")
+AS_IT_COMES = "bare as it comes"  # without ``KEEP_MEMORY``, which the engine sets
 JUDGED = ("engine", "bare", "two-at-once", "ddp_2cpu")
 SETTLE = 3  # epochs of one or two steps until each process has all its memory
 CHECKPOINTED_S = 240  # seconds of training over which the share of checkpoints is measured
@@ -43,23 +41,14 @@ def main(
         serial = write_plan(folder / "serial.json", planned("serial_1cpu", recipe=recipe))
         double = write_plan(folder / "ddp.json", planned("ddp_2cpu", recipe=recipe))
         halved = write_plan(folder / "halved.json", planned("ddp_2cpu", recipe={"epochs": epochs}))
+        engines = {"engine": serial, "ddp_2cpu": double, "ddp_2cpu, batch halved": halved}
         contestants = [
-            Contestant("engine", partial(_engine, serial, shards), partial(_read, "timing.json")),
-            *(
-                Contestant(
-                    kind, partial(_loop, kind, serial, shards), partial(_read, "seconds.json")
-                )
-                for kind in ("bare", "lightning", "accelerate", "two-at-once")
-            ),
-            Contestant(
-                "bare as it comes", partial(_plain, serial, shards), partial(_read, "seconds.json")
-            ),
-            Contestant("ddp_2cpu", partial(_engine, double, shards), partial(_read, "timing.json")),
-            Contestant(
-                "ddp_2cpu, batch halved",
-                partial(_engine, halved, shards),
-                partial(_read, "timing.json"),
-            ),
+            Contestant(name, partial(_engine, spec, shards), partial(_read, "timing.json"))
+            for name, spec in engines.items()
+        ]
+        contestants += [
+            Contestant(name, partial(_loop, name, serial, shards), partial(_read, "seconds.json"))
+            for name in (*LOOPS, AS_IT_COMES)
         ]
         if not competitors:
             contestants = [contestant for contestant in contestants if contestant.name in JUDGED]
@@ -98,21 +87,11 @@ def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
     return [sys.executable, str(ROOT / "scripts" / "train.py"), *map(str, arguments)]
 
 
-def _loop(kind: str, spec: Path, shards: Path, out: Path) -> list[str]:
-    return [
-        *_WITH_MEMORY_KEPT,
-        sys.executable,
-        "-m",
-        "bench.loops",
-        kind,
-        str(spec),
-        str(shards),
-        str(out),
-    ]
-
-
-def _plain(spec: Path, shards: Path, out: Path) -> list[str]:
-    return _loop("bare", spec, shards, out)[len(_WITH_MEMORY_KEPT) :]
+def _loop(name: str, spec: Path, shards: Path, out: Path) -> list[str]:
+    kind, memory = ("bare", {}) if name == AS_IT_COMES else (name, KEEP_MEMORY)
+    variables = [f"{key}={value}" for key, value in memory.items()]
+    loop = [sys.executable, "-m", "bench.loops", kind]
+    return ["env", *variables, *loop, *map(str, (spec, shards, out))]
 
 
 def _read(name: str, out: Path) -> list[float]:

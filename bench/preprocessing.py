@@ -32,12 +32,8 @@ FILES = {
     "JPEG 1024": ("jpg", 1024),
     "JPEG 2048": ("jpg", 2048),
 }
-OURS, SAME, LINEAR, PIL = (
-    "medscale",
-    "OpenCV loop, same steps",
-    "OpenCV loop, linear resize",
-    "PIL loop",
-)
+OURS, SAME = "medscale", "OpenCV loop, same steps"
+LINEAR, PIL = "OpenCV loop, linear resize", "PIL loop"
 QUALITY = 92  # of the JPEG files
 FASTER = 2.0  # aim: times as fast as the same steps in a plain loop
 

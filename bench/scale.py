@@ -1,4 +1,4 @@
-"""Time an image and peak memory of each stage by number of images (`make bench-scale`).
+"""Time per image and peak memory of each stage by number of images (`make bench-scale`).
 
 The results are docs/scale.csv and docs/scale.png.
 """
@@ -79,9 +79,10 @@ def index(folder: Path, dask: Dask) -> dict[str, float]:
     source = Source(kind="folder", path=folder / "raw")
     start = perf_counter()
     scan(source, None)
-    listed = perf_counter()
-    build_index(source, Split(), None, dask, folder / "data")
-    return {"listing": listed - start, "audit": perf_counter() - listed - (listed - start)}
+    listing = perf_counter() - start
+    start = perf_counter()
+    build_index(source, Split(), None, dask, folder / "data")  # lists the files again
+    return {"listing": listing, "audit": perf_counter() - start - listing}
 
 
 def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
@@ -138,17 +139,12 @@ STAGES: dict[str, Callable[[Path, Dask], dict[str, float]]] = {
     "near-duplicates": near_duplicates,
 }
 WITH_DASK = ("index", "preprocessing")
-ORDER = (
-    "listing",
-    "audit",
-    "near-duplicates",
-    "preprocessing",
-    "loading",
-)  # of the lines in table and figure
+# Order of the lines in table and figure.
+ORDER = ("listing", "audit", "near-duplicates", "preprocessing", "loading")
 
 
 def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
-    """Carry out a stage; write its seconds, and the peak memory (MB) here and in workers."""
+    """Run a stage; write its seconds, and the peak memory (MB) of this process and of workers."""
     workers_mb = 0.0
     if stage in WITH_DASK:
         with _cluster(workers) as (address, connection):
@@ -166,10 +162,7 @@ def _cluster(workers: int) -> Iterator[tuple[str, Client]]:
     with (
         scratch("medscale-bench-") as folder,
         LocalCluster(
-            workers,
-            threads_per_worker=1,
-            security=_certified(folder),
-            **local,
+            workers, threads_per_worker=1, security=_certified(folder), **local
         ) as cluster,
         Client(cluster, set_as_default=False) as connection,
     ):
@@ -246,19 +239,10 @@ def _place(column: pd.Series) -> pd.Series:
 
 def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, object]]:
     out = folder / f"{stage}.json"
-    options = [
-        "--stage",
-        stage,
-        "--folder",
-        str(folder),
-        "--to",
-        str(out),
-        "--workers",
-        str(workers),
-    ]
-    process = subprocess.run(
-        [sys.executable, "-m", "bench.scale", *options], capture_output=True, text=True
-    )
+    options = {"--stage": stage, "--folder": folder, "--to": out, "--workers": workers}
+    command = [sys.executable, "-m", "bench.scale"]
+    command += [str(part) for option in options.items() for part in option]
+    process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise MedscaleError(f"{stage} of {count} images failed:\n{process.stderr[-2000:]}")
     read = read_json(out)

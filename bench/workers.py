@@ -36,7 +36,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     with (
         cluster(1, folder, recipe) as single,
         cluster(2, folder, recipe) as double,
-        pool(2) as processes,
+        pool() as processes,
     ):
         ways = {
             ONE: partial(_by_dask, single, work, paths),
@@ -51,23 +51,20 @@ def contest(folder: Path, rounds: int, images: int) -> None:
         ONE,
         f"Preprocessing {images} PNG of 512 px in {len(work)} chunks, without the workers' start",
     )
-    judge(
-        f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})",
-        *_efficiency(times, TWO, EFFICIENCY),
-    )
-    judge("efficiency of the pool", *_efficiency(times, POOL, EFFICIENCY))
+    judge(f"efficiency of 2 Dask workers (aim: at least {EFFICIENCY})", *_efficiency(times, TWO))
+    judge("efficiency of the pool", *_efficiency(times, POOL))
     behind = ratio(times, TWO, POOL)
     judge(f"2 Dask workers / {POOL} (aim: at most {BEHIND})", behind, behind[0] <= BEHIND)
 
 
-def pool(processes: int) -> ProcessPoolExecutor:
-    """Return processes with one core and one thread each, like the Dask workers."""
+def pool() -> ProcessPoolExecutor:
+    """Return two processes with one core and one thread each, like the Dask workers."""
     context = start_method("medscale.data.build")
     own = cores()
     places: Queue[int] = context.Queue()
-    for number in range(processes):
+    for number in range(2):
         places.put(own[number % len(own)])
-    return ProcessPoolExecutor(processes, context, _settle, (places,))
+    return ProcessPoolExecutor(2, context, _settle, (places,))
 
 
 def _settle(places: Queue[int]) -> None:
@@ -91,8 +88,7 @@ def _by_pool(processes: ProcessPoolExecutor, work: list[Work], number: int) -> f
     return seconds
 
 
-def _efficiency(
-    table: pd.DataFrame, way: str, aim: float
-) -> tuple[tuple[float, float, float], bool]:
+def _efficiency(table: pd.DataFrame, way: str) -> tuple[tuple[float, float, float], bool]:
+    """Return the efficiency of two processes with its range, and whether it reaches the aim."""
     middle, low, high = (value / 2 for value in ratio(table, ONE, way))
-    return (middle, low, high), middle >= aim
+    return (middle, low, high), middle >= EFFICIENCY

@@ -8,6 +8,7 @@ import typer
 from medscale.base.errors import MedscaleError, Stopped, tell_user
 from medscale.base.log import set_up
 from medscale.config.benchmarks import Formats
+from medscale.data.shards import Shards
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
 from medscale.measure.formats import WAYS, measure_formats
@@ -38,7 +39,8 @@ def main(
 
     benchmark, work = Formats.model_validate_json(settings), out / ".formats"
     run = RunPlan.model_validate_json(plan)
-    rows, missing = measure_formats(run, seeds, benchmark, work, train)
+    digest = str(Shards.open(shards).meta["digest"])
+    rows, missing = measure_formats(run, seeds, benchmark, digest, work, train)
     record = benchmark.model_dump() | {"seeds": seeds}
     run_marks = Marks.model_validate_json(marks).model_copy(update={"stand_in": run.stand_in})
     write(out, "formats", rows, record, run_marks, WAYS, missing)

@@ -1,6 +1,7 @@
 """The networks: size, cut into stages, weights from files, and errors about what does not fit."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +75,7 @@ def _seeded() -> torch.nn.Module:
     ("model", "message"),
     [
         (Model(name="resnt18"), "there is no model 'resnt18'; did you mean 'resnet18'"),
+        (Model(name="resnet18.a1"), "there is no model 'resnet18.a1'; timm has .*resnet18.a1_in1k"),
         (Model(name="tiny_cnn", options={"depth": 3}), "unknown option depth; it has width"),
         (Model(name="medical_cnn", options={"width": 2}), "width is at least 4"),
         (Model(name="medical_cnn", options={"width": "wide"}), "width is 'wide', but must be"),
@@ -96,6 +98,14 @@ def _seeded() -> torch.nn.Module:
 def test_a_network_that_cannot_be_built_is_reported(model: Model, message: str) -> None:
     with pytest.raises(MedscaleError, match=message):
         build(model, 2)
+
+
+def test_options_that_are_nested_deeply_are_refused() -> None:
+    options: dict[str, Any] = {}
+    for _ in range(600):
+        options = {"width": options}
+    with pytest.raises(ValueError, match="at most 100 options"):
+        Model(name="resnet18", options=options)
 
 
 def test_weights_from_the_hub_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from medscale.base.files import read_json
 from medscale.config.benchmarks import Formats
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.data.shards import Shards
 from medscale.engine.plan import RunPlan
 from medscale.measure import formats
 from medscale.measure.formats import measure_formats
@@ -34,7 +35,8 @@ def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(trainin
         fork_ranks([str(folder / "spec.json"), shards, str(folder), log], 1)
 
     work, settings = training.folder / "work", Formats(run="serial_1gpu", epochs=1)
-    rows, missing = measure_formats(run, [1, 2], settings, work, train)
+    digest = Shards.open(shards).meta["digest"]
+    rows, missing = measure_formats(run, [1, 2], settings, digest, work, train)
     fp32, bf16 = ("serial_1gpu", "auto"), ("serial_amp_1gpu", "bf16")
     assert trained == [(*fp32, 1), (*bf16, 1), (*bf16, 2), (*fp32, 2)]
     assert missing.keys() == {"tf32", "fp16"}
@@ -43,9 +45,11 @@ def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(trainin
     assert rows["format"].tolist() == ["fp32", "bf16", "bf16", "fp32"]
     assert (rows["epochs"] == 1).all()
     assert rows["accuracy"].between(0, 1).all()
-    repeated_rows, _ = measure_formats(run, [1, 2], settings, work, train)
+    repeated_rows, _ = measure_formats(run, [1, 2], settings, digest, work, train)
     assert len(trained) == 4
     pd.testing.assert_frame_equal(repeated_rows, rows)
+    with pytest.raises(FileNotFoundError):  # other images: replicates of both sets are not mixed
+        measure_formats(run, [1], settings, "0" * 64, work, lambda *_: Path("absent").read_text())
 
 
 def made_rows() -> pd.DataFrame:

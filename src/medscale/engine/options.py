@@ -10,7 +10,8 @@ MOST_OPTIONS, LARGEST_OPTION, LONGEST_OPTION = 100, 100_000, 200
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a network unchanged, after a check of their number and size.
 
-    Raises ValueError for large numbers, long texts or lists, and lists of lists of lists.
+    Raises ValueError for large numbers, long texts or lists, and more than three levels of lists or
+    mappings.
     """
     if not _is_small(options, depth=3):
         raise ValueError(
@@ -27,8 +28,7 @@ def _is_small(value: Any, depth: int) -> bool:
         return True
     if isinstance(value, int | float):
         return abs(value) <= LARGEST_OPTION  # false for NaN
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-        return len(value) <= 2 * MOST_OPTIONS and all(_is_small(v, depth - 1) for v in value)
-    is_list = isinstance(value, list | tuple) and depth > 0 and len(value) <= MOST_OPTIONS
-    return is_list and all(_is_small(part, depth - 1) for part in value)
+    if not isinstance(value, dict | list | tuple) or depth == 0 or len(value) > MOST_OPTIONS:
+        return False
+    parts = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(_is_small(part, depth - 1) for part in parts)

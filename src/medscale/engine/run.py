@@ -31,8 +31,8 @@ class RunSpec(BaseModel):
     # automatic mixed precision; recipe.half names its format
     amp: bool = False
     mp: bool = False  # each replica is a pipeline of two devices
-    batch: int | None = None  # batch size per device instead of the recipe's; None: the recipe's
-    model: str | None = None  # network instead of the study's; None: the study's
+    batch: int | None = None  # recipe.batch_size of this run; None: the recipe's
+    model: str | None = None  # network of this run; None: the study's
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -69,8 +69,8 @@ def _difference(
 ) -> dict[str, float]:
     """Return the rate of a subgroup and its gap to that of all other images, with intervals.
 
-    ``subgroup`` and ``complement`` are a rate and its values of the resamples; ``has_enough`` tells
-    for each of them whether its images suffice.
+    ``subgroup`` and ``complement`` are each a rate and its values on the resamples. ``has_enough``
+    states for each of them whether it has enough images.
     """
     value, resample_values = subgroup
     complement_value, complement_values = complement

@@ -29,7 +29,7 @@ def verdict(reading: str, high: float, p: float, *, beyond: bool) -> str:
         reading: result of ``paired.reading`` for the interval.
         high: upper end of the interval of run minus baseline.
         p: p-value of the exact test, adjusted by Holm's method.
-        beyond: whether the difference exceeds the spread over seeds, from ``beyond_seeds``.
+        beyond: result of ``beyond_seeds``: whether the difference exceeds the spread over seeds.
     """
     if reading in VERDICTS:
         return VERDICTS[reading]

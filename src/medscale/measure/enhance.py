@@ -23,9 +23,9 @@ from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.prepare import read_image
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import LIMITS, Dask, Preprocess
+from medscale.data.split import SPLITS
 from medscale.measure.record import cores, in_turns, warm
 
-SPLITS = ("train", "val", "test")
 # Tasks for each worker at the largest number of workers. With fewer tasks, the other workers would
 # wait noticeably for the one that has the last task.
 TASKS = 8

@@ -14,6 +14,7 @@ from medscale.config.benchmarks import Export
 from medscale.data import folds, metadata
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap
+from medscale.evaluate.assessment import RESAMPLES, SEED
 from medscale.measure.record import in_turns, spread
 from medscale.serve import export, runtime
 from medscale.serve.formats.format import inputs_of
@@ -24,7 +25,6 @@ from medscale.serve.runtime import Run
 WAYS = {"eager": ("PyTorch, eager", "the trained network in PyTorch, fp32")} | {
     name: (form.title, form.description) for name, form in BENCHMARKED.items()
 }
-RESAMPLES, SEED = 1000, 20170  # of the bootstrap, the same as for the accuracy of runs
 COLUMNS = ["run", "format", "device", "repeat", "images", "seconds", "bytes"]
 COLUMNS += ["accuracy", "difference", "low", "high", "largest", "changed"]
 
@@ -98,7 +98,7 @@ def _measured(
     facts = _compare(probabilities, shards.labels[test], groups, name)
     for repeat in range(settings.repeats):
         for way in in_turns(list(runs), repeat):
-            seconds = _seconds(runs[way], pixels, features, settings.batch_size)
+            seconds = time_pass(runs[way], pixels, features, settings.batch_size)
             columns = {"format": way[0], "device": way[1], "repeat": repeat}
             yield columns | {"images": len(test), "seconds": seconds} | facts[way]
 
@@ -177,7 +177,7 @@ def _compare(
     return facts
 
 
-def _seconds(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: int) -> float:
+def time_pass(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: int) -> float:
     """Return the seconds for all images in batches, after one batch that warms up."""
     run(pixels[:batch], None if features is None else features[:batch])
     start = perf_counter()

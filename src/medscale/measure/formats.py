@@ -36,16 +36,17 @@ Train = Callable[[RunPlan, Path], None]  # trains a plan and writes its run fold
 
 
 def measure_formats(
-    plan: RunPlan, seeds: Sequence[int], settings: Formats, work: Path, train: Train
+    plan: RunPlan, seeds: Sequence[int], settings: Formats, shards: str, work: Path, train: Train
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
-    A replicate that is finished below ``work`` with the same plan is not trained again.
+    A replicate that is finished below ``work`` with the same plan and images is not trained again.
 
     Args:
         plan: plan of the run; its precision is replaced.
         seeds: seeds of the replicates.
         settings: formats, and the number of epochs if it is not the recipe's.
+        shards: digest of the shard set.
         work: folder of the run folders.
         train: function that trains a plan.
 
@@ -65,7 +66,7 @@ def measure_formats(
         for name in in_turns(present, repeat):
             replicate = in_format(plan, name, seed, settings.epochs)
             folder = work / name / f"seed{seed}"
-            if not _is_finished(replicate, folder):
+            if not _is_finished(replicate, shards, folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 write_json(folder / "spec.json", replicate.model_dump(mode="json"))
                 train(replicate, folder)
@@ -102,11 +103,12 @@ def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
     return {name: lacking(name, torch.device(backend)) for name in names}
 
 
-def _is_finished(plan: RunPlan, folder: Path) -> bool:
-    if not all((folder / name).is_file() for name in ("spec.json", "timing.json")):
+def _is_finished(plan: RunPlan, shards: str, folder: Path) -> bool:
+    if not (folder / "timing.json").is_file():  # the last file of a run folder
         return False
-    # Both are compared as JSON, in which tuples are lists.
-    return read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
+    # Plans are compared as JSON, in which tuples are lists.
+    is_same_plan = read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
+    return is_same_plan and read_json(folder / "environment.json")["inputs"]["shards"] == shards
 
 
 def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.config.benchmarks import Latency
 from medscale.data.build import read_index
+from medscale.measure.exporting import time_pass
 from medscale.measure.record import cores, in_turns, spread, warm
 from medscale.serve import bundle, runtime
 from medscale.serve.formats.registry import BENCHMARKED, ONNX, PYTORCH_WAYS
@@ -211,10 +212,7 @@ def _throughput(way: Way, images: Images, batch: int) -> dict[str, Any]:
     pixels, features = np.resize(images.pixels, (count, *images.pixels.shape[1:])), images.features
     if features is not None:
         features = np.resize(features, (count, features.shape[1]))
-    way.run(pixels[:batch], None if features is None else features[:batch])
-    start = perf_counter()
-    runtime.in_batches(way.run, pixels, features, batch)
-    seconds = perf_counter() - start
+    seconds = time_pass(way.run, pixels, features, batch)
     return {"kind": "throughput", "batch": batch, "images": count, "seconds": seconds}
 
 

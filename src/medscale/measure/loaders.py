@@ -15,7 +15,6 @@ from medscale.base.errors import MedscaleError
 from medscale.data.augment import MEAN, STD
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Preprocess
-from medscale.data.shards import Shards
 from medscale.engine.plan import Augment
 
 Sample = tuple[Tensor, int]
@@ -96,42 +95,6 @@ def resize(image: Image.Image, settings: Preprocess) -> Image.Image:
     if settings.fit == "cover":
         return v2.functional.center_crop(v2.functional.resize(image, [settings.size]), square)
     return v2.functional.resize(image, square)
-
-
-class PreprocessedImages(Dataset[Sample]):
-    """The training images of a shard set, augmented one at a time.
-
-    ``augmenter`` is a function from uint8 H,W,C to a float tensor C,H,W; None: torchvision's.
-    """
-
-    def __init__(
-        self,
-        shards: Shards,
-        augment: Augment,
-        augmenter: Callable[[np.ndarray], Tensor] | None = None,
-    ) -> None:
-        self._shards, self._positions = shards, shards.positions("train")
-        self._augmenter = augmenter or TorchvisionAugmenter(augment)
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, number: int) -> Sample:
-        position = self._positions[number : number + 1]
-        image = self._augmenter(self._shards.gather(position)[0])
-        return image, int(self._shards.labels[position[0]])
-
-
-class TorchvisionAugmenter:
-    """Augments a preprocessed image (uint8, H,W,C) by torchvision to float32, C,H,W."""
-
-    def __init__(self, augment: Augment) -> None:
-        self._transform = transform(augment)
-
-    def __call__(self, image: np.ndarray) -> Tensor:
-        """Augment one image."""
-        augmented: Tensor = self._transform(torch.from_numpy(image).permute(2, 0, 1))
-        return augmented
 
 
 def by_dataloader(

@@ -88,9 +88,9 @@ class Residual(nn.Module):
 class SqueezeExcitation(nn.Module):
     """Scale each channel by a gate computed from all channels' means (Hu et al., CVPR 2018)."""
 
-    def __init__(self, channels: int, reduction: int = 16) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = max(channels // reduction, 4)
+        hidden = max(channels // 16, 4)
         self.squeeze = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, hidden, 1)
         self.relu = nn.ReLU(inplace=True)

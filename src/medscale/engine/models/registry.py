@@ -90,11 +90,10 @@ def check(
     *,
     is_cut: bool = False,
 ) -> None:
-    """Check that a network exists, has the options, and takes images of a size.
+    """Raise MedscaleError unless a network exists, has the options, and takes images of a size.
 
-    It is built on PyTorch's meta device, which computes shapes alone and draws no random numbers;
-    a network of timm is also run there.
-    Raises MedscaleError otherwise; the message names the network's options.
+    It is built on PyTorch's meta device, which computes shapes alone and draws no random numbers. A
+    network of timm is also run there.
 
     Args:
         model: name and options.
@@ -135,10 +134,6 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     classes decides its size. Raises MedscaleError when the file is missing or damaged, or its keys
     or shapes do not fit.
     """
-    if not Path(path).is_file():
-        raise MedscaleError(
-            f"pretrained weights: {path} does not exist; give a .safetensors file, 'hub' or nothing"
-        )
     weights = read_weights(path, "pretrained weights: ")
     state = network.state_dict()
     linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
@@ -209,8 +204,7 @@ def _timm_shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
     """Return a network of timm without weights, on the meta device."""
     import timm
 
-    settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    _refuse_options(model, settings)
+    settings = _settings(model, num_classes, in_channels)
     with torch.device("meta"):
         try:
             network: nn.Module = timm.create_model(model.name, **settings, **model.options)
@@ -225,20 +219,32 @@ def _timm_shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
     return network
 
 
-def _refuse_options(model: Model, settings: dict[str, Any]) -> None:
-    """Raise MedscaleError for options that the study decides, such as those in ``settings``."""
+def _settings(model: Model, num_classes: int, in_channels: int) -> dict[str, Any]:
+    """Return timm's arguments that the study decides.
+
+    Raises MedscaleError if the model sets one of them, or has a tag that timm does not know.
+    """
+    from timm.models import get_pretrained_cfg, list_pretrained
+
+    settings = {"num_classes": num_classes, "in_chans": in_channels}
+    try:
+        get_pretrained_cfg(model.name)
+    except RuntimeError:
+        network = model.name.partition(".")[0]
+        names = [network, *list_pretrained(f"{network}.*")]
+        raise MedscaleError(f"there is no model {model.name!r}; timm has {listed(names)}") from None
     if clash := sorted(set(model.options) & {*settings, *NOT_OPTIONS}):
         raise MedscaleError(
             f"{model.name}: {', '.join(clash)} cannot be set among the options: "
             "the study decides it"
         )
+    return settings
 
 
 def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> nn.Module:
     import timm
 
-    settings: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_channels}
-    _refuse_options(model, settings)
+    settings = _settings(model, num_classes, in_channels)
     try:
         return timm.create_model(model.name, pretrained=hub, **settings, **model.options)
     except Exception as error:  # the hub's client raises errors of several libraries

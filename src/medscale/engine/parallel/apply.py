@@ -31,7 +31,7 @@ def apply_strategy(
         network: on this rank's device, with equal weights on every rank.
         world: this rank and its peers.
         precision: number format of forward and backward passes.
-        chain: return the network as a chain of blocks and where to cut it; called by pipelines.
+        chain: see ``Setup``.
     """
     refuse(plan)
     if plan.recipe.sync_batchnorm and plan.replicas > 1:

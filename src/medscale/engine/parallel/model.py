@@ -46,9 +46,8 @@ class ParallelModel(ABC):
             network.
         waits: the time in which this rank waits for others.
         shares_forward: whether all ranks must call ``logits`` together.
-        not_captured: why a step cannot be a CUDA graph; empty if it can.
-        not_tried: why a step is a CUDA graph only if ``recipe.graph`` is ``on``; empty if it also
-            is with ``auto``.
+        not_captured: why a step cannot be captured as a CUDA graph; empty if it can.
+        not_tried: why ``recipe.graph: auto`` does not try to capture a step; empty if it does.
     """
 
     shares_forward = False

@@ -22,8 +22,8 @@ class Waits:
         spans: pairs of events of the last step on a GPU.
     """
 
-    def __init__(self, device: torch.device, *, measured: bool = True) -> None:
-        self.measured, self._cuda, self._seconds = measured, device.type == "cuda", 0.0
+    def __init__(self, device: torch.device) -> None:
+        self.measured, self._cuda, self._seconds = True, device.type == "cuda", 0.0
         self._in_step = False
         self.spans: Spans = []
 

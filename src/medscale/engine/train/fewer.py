@@ -20,9 +20,9 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
     They do so if the node has fewer devices than the run's name says, no further node takes part,
     and there is a checkpoint. Otherwise the plan is returned as it is.
 
-    The result keeps its name, since its times are those of the epochs on all devices. Therefore at
-    least one such epoch must be complete. Raises MedscaleError, which names a way out, if there is
-    none, or if the devices cannot be divided into replicas.
+    The result keeps its name, since its times are those of the epochs on all devices. At least one
+    such epoch must therefore be complete. Raises MedscaleError if none is, or if the devices cannot
+    be divided into replicas; the message says how the training can be continued.
 
     Args:
         plan: of the run; ``procs_per_node`` is the number of devices here.

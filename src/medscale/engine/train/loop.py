@@ -53,7 +53,7 @@ class Trainer:
     started: float  # when this process began, or the last checkpoint (``time.monotonic``)
     # called on rank 0 with each row of the history; None: not called
     log_row: Callable[[dict[str, Any]], None] | None = None
-    # yield the steps of an epoch from a given one on; profiling replaces it
+    # yields the steps of an epoch, beginning with a given step; profiling replaces it
     steps: Callable[[int, int], Iterator[Step]] = field(init=False)
     update: OptimizerStep = field(init=False)  # an optimizer step, and the sums of its losses
     optimize: FixedShapes[Spans] = field(init=False)  # call ``update``, or replay it

@@ -117,9 +117,9 @@ class CrossEntropy:
 
     def __init__(self, recipe: Recipe, counts: np.ndarray, device: torch.device) -> None:
         self._smoothing = recipe.label_smoothing
-        weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
         self._weights = None
         if recipe.class_weights:
+            weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
             self._weights = torch.tensor(weights, dtype=torch.float32, device=device)
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ def rule(numbers: Numbers) -> str:
 
 
 def sentence(numbers: Numbers) -> str:
-    """Return what limits the run, with the numbers from which it follows."""
+    """Return what limits the run, and the numbers that show it."""
     n = numbers
     host = (
         "the GPU has no work, because the host launches kernels too slowly: larger batches, "

@@ -12,9 +12,9 @@ The rules:
 4. A law is cited with its interval, and only if the series has enough different numbers of devices.
    A very wide interval (serial part from below 0.05 to above 0.5) is called undecided instead.
 5. A speedup above the number of devices is reported as such; no law explains it.
-6. A series is consistent with the claim that sharing the work pays up to the number of devices
-   that are worth using; where rule 5 applies, its time on one device is in doubt, and the series
-   is not judged.
+6. A published series supports the claim that sharing the work pays, up to the number of devices
+   that are worth using. A series to which rule 5 applies is not judged, since its time on one
+   device is in doubt.
 """
 
 import math
@@ -63,7 +63,7 @@ def recommendation(series: Series, devices: str) -> str:
 def speedup_of(series: Series, devices: str) -> str:
     """Return speedup and efficiency on the largest number of devices, and the law, in words."""
     last = series.table().iloc[-1]
-    text = f"{_times(last['speedup'])} on {int(last['devices'])} {devices}"
+    text = f"{last['speedup']:.2f} times the speed on {int(last['devices'])} {devices}"
     fit = series.law()
     law = "" if fit is None or is_undecided(fit) else _by_law(series, devices)
     return f"{text} (efficiency {_share(last)}{'; ' + law[0].lower() + law[1:-1] if law else ''})"
@@ -156,7 +156,11 @@ def _by_law(series: Series, devices: str) -> str:
     if fit is None:  # too few different numbers of devices
         return ""
     if is_undecided(fit):
-        return f"{_law(fit)} leaves the serial part undecided ({_span(fit.serial, 2)})."
+        name = LAWS[fit.law]
+        return (
+            f"{name[0].upper()}{name[1:]} leaves the serial part undecided "
+            f"({_span(fit.serial, 2)})."
+        )
     serial = f"{fit.serial.value:.3f} ({_span(fit.serial, 3)})"
     text = f"By {LAWS[fit.law]}, the serial part is {serial}"
     if math.isfinite(fit.best.value):
@@ -172,18 +176,9 @@ def _by_law(series: Series, devices: str) -> str:
     return f"{text}, and efficiency stays above one half."
 
 
-def _law(fit: Fit) -> str:
-    name = LAWS[fit.law]
-    return name[0].upper() + name[1:]
-
-
 def _share(row: pd.Series) -> str:
     """Return the efficiency with enough digits to distinguish it from one half."""
     return f"{row['efficiency']:.{2 if abs(row['efficiency'] - ENOUGH) > 0.005 else 4}f}"
-
-
-def _times(speedup: float) -> str:
-    return f"{speedup:.2f} times the speed"
 
 
 def _span(value: Value, digits: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.measure.scaling.speedup import relative
+from medscale.measure.scaling.speedup import relative, with_suffixes
 
 ALL = "all"  # name of the rows that sum up all splits
 EAGER = "eager"  # the way of inference that is the base of comparisons
@@ -51,8 +51,8 @@ def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
                     "images_per_second": first["images"] / np.mean(seconds),
                     "startup_s": group["startup_s"].mean(),
                     "peak_memory_mb": group["peak_memory_mb"].max(),
-                    **_with_suffixes("speedup", speedup),
-                    **_with_suffixes("efficiency", speedup, float(str(workers))),
+                    **with_suffixes("speedup", speedup),
+                    **with_suffixes("efficiency", speedup, float(str(workers))),
                 }
             )
     return pd.DataFrame(table)
@@ -87,7 +87,7 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
                 "images_per_second_core": rate["images_per_second"] / group["cores"].iloc[0],
                 **_spread("wait_ms", 1000 * group["wait_s"]),
                 "startup_s": group["startup_s"].mean(),
-                **_with_suffixes("gain", gain),
+                **with_suffixes("gain", gain),
             }
         )
     ways = list(dict.fromkeys([alone, *rows.sort_values("repeat", kind="stable")["way"]]))
@@ -123,7 +123,7 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
                 **{key: group[key].iloc[0] for key in columns},
                 "repeats": len(group),
                 **_rate(group),
-                **_with_suffixes("gain", gain),
+                **with_suffixes("gain", gain),
             }
         )
     return pd.DataFrame(table)
@@ -157,7 +157,7 @@ def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
         }
         for base in ("fp32", "tf32"):
             gain = relative(times.get(base, []), times[name], is_base=name == base)
-            row |= _with_suffixes(f"over_{base}", gain)
+            row |= with_suffixes(f"over_{base}", gain)
         for score in ("accuracy", "balanced_accuracy", "auroc"):
             row |= _spread(score, group[score])
         table.append(row)
@@ -191,7 +191,7 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
         for name in LATENCIES:
             row |= _spread(name, group[name])
         table.append(
-            row | _with_suffixes("gain", relative(base_times, times, is_base=key["way"] == EAGER))
+            row | with_suffixes("gain", relative(base_times, times, is_base=key["way"] == EAGER))
         )
     return pd.DataFrame(table)
 
@@ -209,7 +209,3 @@ def _rate(rows: pd.DataFrame) -> dict[str, float]:
 
 def _spread(name: str, values: pd.Series) -> dict[str, float]:
     return {name: values.mean(), f"{name}_low": values.min(), f"{name}_high": values.max()}
-
-
-def _with_suffixes(name: str, ends: dict[str, float], divisor: float = 1.0) -> dict[str, float]:
-    return {f"{name}{end}": value / divisor for end, value in ends.items()}

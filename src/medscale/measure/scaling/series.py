@@ -9,7 +9,7 @@ import pandas as pd
 
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling.laws import Fit, Name, fits, preferred_law, serial_fraction
-from medscale.measure.scaling.speedup import relative
+from medscale.measure.scaling.speedup import relative, with_suffixes
 
 ConstantBatch = Literal["global", "per_device", "other", ""]
 
@@ -100,8 +100,8 @@ class Series:
                     "seconds_low": min(seconds),
                     "seconds_high": max(seconds),
                     "throughput": point.images / mean,
-                    **{f"speedup{end}": value for end, value in speedup.items()},
-                    **{f"efficiency{end}": value / n for end, value in speedup.items()},
+                    **with_suffixes("speedup", speedup),
+                    **with_suffixes("efficiency", speedup, n),
                     "serial_fraction": serial_fraction(speedup[""], n) if n > 1 else float("nan"),
                 }
             )

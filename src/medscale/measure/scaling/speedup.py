@@ -93,6 +93,11 @@ def relative(
     return ratio(base, times) if len(base) else dict.fromkeys(ENDS, math.nan)
 
 
+def with_suffixes(name: str, ends: dict[str, float], divisor: float = 1.0) -> dict[str, float]:
+    """Return ``<name><suffix>`` for each suffix of ``ends``, with the values divided."""
+    return {f"{name}{end}": value / divisor for end, value in ends.items()}
+
+
 def _by_name(summaries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     studies = {summary["study"] for summary in summaries}
     if len(studies) > 1:
@@ -135,8 +140,8 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
         "seconds_high": max(seconds),
         "images_per_second": clock["images_per_second"]["mean"],
         "baseline": name if base else "",
-        **{f"speedup{key}": value for key, value in speedup.items()},
-        **{f"efficiency{key}": value / spec.devices for key, value in speedup.items()},
+        **with_suffixes("speedup", speedup),
+        **with_suffixes("efficiency", speedup, spec.devices),
         **_amp_gain(spec, summary, by_name),
         "note": _note(summary, base, spec) if base else reason,
     }

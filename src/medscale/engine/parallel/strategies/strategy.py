@@ -49,8 +49,8 @@ class Setup:
     microbatches: int  # micro-batches of a pipeline per accumulation step
     channels_last: bool  # whether images are stored channels last
     compile: bool  # whether the network is compiled
-    # return the network as a chain of blocks and where to cut it into stages; it times the blocks,
-    # so only pipelines call it
+    # function that returns the network as a chain of blocks, and where to cut it into stages; only
+    # pipelines call it, since it times the blocks
     chain: Callable[[], Chain]
 
 
@@ -63,8 +63,8 @@ class Strategy:
     # how figures draw its runs, by the flags of a run's name: "" (none), "amp", "mp", "amp_mp". A
     # combination without an entry is drawn as ""
     looks: Mapping[str, Look]
-    # apply the strategy to a network and return a ``parallel.model.ParallelModel``. It imports
-    # PyTorch inside the function
+    # function that applies the strategy to a network and returns a
+    # ``parallel.model.ParallelModel``; it imports PyTorch itself
     wrap: Callable[[Setup], Any]
     least: int = 1  # smallest number of devices
     most: int | None = None  # largest number of devices; None: no limit
