@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import time
+import tracemalloc
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,15 @@ def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
                 np.testing.assert_allclose(
                     values[name][number], value, rtol=1e-9, atol=1e-12, err_msg=name
                 )
+
+
+def test_many_classes_need_no_confusion_matrix_of_each_resample():
+    labels, odds = np.arange(800) % 400, np.random.default_rng(0).random((800, 400))
+    tracemalloc.start()
+    bootstrap.decisions(labels, odds, np.arange(800), bootstrap.draw(800, 200, 0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30e6  # the matrices would take 256 MB
 
 
 def test_auroc_is_of_the_last_of_two_classes_and_the_mean_over_more():

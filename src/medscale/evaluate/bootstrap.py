@@ -110,10 +110,10 @@ def decisions(
     occur in the labels or the predictions (balanced accuracy: in the labels), and a precision
     without predictions counts as 0. MCC is the correlation of Gorodkin (2004).
     """
-    classes = probabilities.shape[1]
-    counts = _confusions(labels, probabilities.argmax(axis=1), groups, draw_counts, classes)
-    hits = np.einsum("rkk->rk", counts)
-    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
+    classes, calls = probabilities.shape[1], probabilities.argmax(axis=1)
+    weights, is_correct = draw_counts.T.astype(np.float64), calls == labels
+    hits = _counts(labels[is_correct], groups[is_correct], weights, classes)
+    true, predicted = (_counts(codes, groups, weights, classes) for codes in (labels, calls))
     takes_part = np.ones(classes, bool) if class_mask is None else class_mask
     recall = ratio(hits, true, undefined=0.0)
     by_class = {
@@ -127,10 +127,9 @@ def decisions(
         "mcc": _correlation(hits.sum(axis=1), true, predicted),
     }
     occurs = ((true + predicted) > 0) & takes_part
-    weights = {"macro": occurs.astype(np.float64), "weighted": true}
-    for average, weight in weights.items():
+    for average, shares in (("macro", occurs.astype(np.float64)), ("weighted", true)):
         for name, values in by_class.items():
-            overall[f"{name}_{average}"] = _average(values, weight)
+            overall[f"{name}_{average}"] = _average(values, shares)
     for name in ("recall", "f1"):
         by_class[name] = np.where(true > 0, by_class[name], np.nan)
     return ResampleMetrics(overall, by_class)
@@ -180,21 +179,18 @@ def ratio(above: Any, below: Any, undefined: float = np.nan) -> np.ndarray:
     return np.divide(above, below, out=np.full(above.shape, undefined), where=below > 0)
 
 
-def _confusions(
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    groups: np.ndarray,
-    draw_counts: np.ndarray,
-    classes: int,
-) -> np.ndarray:
-    """Return the confusion matrices (rows: truth) of all resamples, float64, shape R,K,K."""
-    shape = (draw_counts.shape[1], classes * classes)
-    cells = coo_array(
-        (np.ones(len(labels)), (groups, labels * classes + predicted)), shape=shape
-    ).tocsr()
-    return (cells.T @ draw_counts.T.astype(np.float64)).T.reshape(
-        len(draw_counts), classes, classes
-    )
+def _counts(codes: np.ndarray, groups: np.ndarray, weights: np.ndarray, classes: int) -> np.ndarray:
+    """Return the images by class code on each resample, float64, shape R,K.
+
+    Args:
+        codes: class code of each image, shape n.
+        groups: group code of each image, shape n.
+        weights: how often each group is drawn in each resample, float64, shape G,R.
+        classes: number of classes K.
+    """
+    shape = len(weights), classes
+    images = coo_array((np.ones(len(codes)), (groups, codes)), shape=shape).tocsr()
+    return np.ascontiguousarray((images.T @ weights).T)
 
 
 def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -35,9 +35,8 @@ def predictions(
     """
     ids, labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
     check_ids(ids, split, images)
-    table = pd.DataFrame({"id": ids, "split": split, "label": labels})
-    for code in range(probabilities.shape[1]):
-        table[f"p_{code}"] = probabilities[:, code]
+    columns = {f"p_{code}": column for code, column in enumerate(probabilities.T)}
+    table = pd.DataFrame({"id": ids, "split": split, "label": labels} | columns)
     return table.sort_values("id", ignore_index=True)
 
 
