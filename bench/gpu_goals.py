@@ -35,6 +35,7 @@ LOOPS = {"engine": "graph", "engine_compiled": "compiled_graph"}
 OF_LOOP, OF_DDP, OF_TF32 = 0.95, 0.9, 1.0  # least shares of another rate
 WAIT = 0.01  # largest share of training in which the engine waits for batches
 PUBLISHED_S = 45.0  # glaucoma's fastest run as published, from the command to the predictions
+DONE = "done"  # status of a step without a fault
 MET, MISSED, UNKNOWN = "met", "missed", "not measured"
 GOAL_COLUMNS = ("goal", "needed", "measured", "result")
 STEP_COLUMNS = ("step", "status", "seconds")
@@ -172,7 +173,8 @@ def _of_tf32(rates: Rates) -> list[Goal]:
 
 def _printed(steps: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """Return the JSON object that a step printed last; empty if it failed or did not run."""
-    lines = [line for step in steps if step["step"] == name for line in step["output"]]
+    done = [step for step in steps if step["step"] == name and step["status"] == DONE]
+    lines = [line for step in done for line in step["output"]]
     objects = [line for line in lines if line.startswith("{")]
     result: dict[str, Any] = json.loads(objects[-1]) if objects else {}
     return result

@@ -29,6 +29,7 @@ import typer
 
 from bench import gpu_goals
 from bench.gpu import PAGE
+from bench.gpu_goals import DONE
 from bench.inputs import make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
@@ -37,7 +38,6 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.card_rates import TABLE
 
-DONE = "done"
 LEAST_S = 20.0  # a step is not begun with less time left
 TAIL = 30  # last lines of a step's output in session.json
 OUTPUT = "output.txt"  # what all steps print

@@ -283,6 +283,9 @@ def test_goals_are_met_missed_or_not_measured(table: Path, tmp_path: Path):
     ):
         assert line in text, line
     assert "late" not in text
+    failed = {"step": "published", "status": "status 2", "seconds": 9.5, "output": ["{not JSON"]}
+    write_json(tmp_path / "failed" / "session.json", [failed])
+    assert "| published | status 2 |" in gpu_goals.text(*gpu_goals.collect([tmp_path / "failed"]))
     gpu.save(rows("NVIDIA H100 80GB HBM3"), table)
     text = gpu_goals.text(*gpu_goals.collect([tmp_path]))
     assert "| medical_cnn, 32 a step: images/s | ≥ 4,125 | 1,136 | missed |" in text
