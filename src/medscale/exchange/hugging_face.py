@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
-from medscale.base.paths import INFERENCE, evaluated_result, usable_result, workdir_of
+from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
 from medscale.base.text import markdown_code
 from medscale.data.augment import MEAN, STD
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -109,7 +109,7 @@ def publish(
             upload fails.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
-    record = bundle.read(usable_result(result))
+    record = bundle.read(result)
     summary = read_summary(evaluated_result(result))
     _check(to, upload)
     names, note = _names(result, record, data)
