@@ -36,7 +36,10 @@ from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, sta
 from snakemake_command import ROOT, snakemake
 from waiting import until
 
-SETTINGS = SimpleNamespace(quiet=set())  # Snakemake's settings of its output, as far as used
+SETTINGS = SimpleNamespace(
+    dryrun=False, quiet=set(), nocolor=True, stdout=False, debug_dag=False, verbose=False,
+    printshellcmds=False, show_failed_logs=False,
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -307,7 +310,7 @@ def test_the_last_event_before_a_silence_reaches_the_file(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(QUIET_VARIABLE, "1")
     monkeypatch.setattr(plugin, "WRITE_EVERY_S", 0.2)
-    handler = plugin.Handler(SETTINGS)
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
     job = training(1)
     handler.emit(record(None, medscale_jobs=[job]))
     values = {"rule_name": job.rule, "wildcards": job.wildcards, "log": ["a.log"]}
@@ -329,7 +332,7 @@ def test_events_become_lines_and_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    handler = plugin.Handler(SETTINGS)
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
     (tmp_path / "b.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
     jobs = [training(1), training(2), Job(3, "paper_pdf", {}, 30)]
     handler.emit(record(None, "Jobs to carry out: 3", medscale_jobs=jobs))
@@ -385,8 +388,8 @@ def test_quiet_leaves_failures(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = SimpleNamespace(quiet={quiet})
-    handler = plugin.Handler(settings)
+    settings = SimpleNamespace(**{**vars(SETTINGS), "quiet": {quiet}})
+    handler = plugin.Handler(settings, None)  # type: ignore[arg-type]
     (tmp_path / "a.log").write_text("2026-11-26 12:00:00 ERROR medscale: error: no card is free\n")
     handler.emit(record(None, f"{plugin.NOTHING} (all requested files are present)"))
     job = training(1)
@@ -424,6 +427,18 @@ def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> N
     assert read(tmp_path) is None
 
 
+def test_a_file_that_snakemake_cannot_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("node: {gpus: 4}\ncluster:\n  account physics\n  partition: gpu\n")
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--configfile", str(file), "-n"])
+    handler = plugin.Handler(SETTINGS, None)  # type: ignore[arg-type]
+    text = f"WorkflowError:\n{plugin.NO_YAML}. In case of YAML, make sure to"
+    handler.emit(logging.LogRecord("snakemake", logging.ERROR, "", 0, text, (), None))
+    assert f"medscale: error: {file}, line 4, column 12: not valid" in capsys.readouterr().err
+
+
 def test_durations_are_those_of_a_person() -> None:
     texts = [duration(seconds) for seconds in (None, 0, 89, 600, 5400, 90_000)]
     assert texts == ["an unknown time", "0 s", "89 s", "10 min", "1 h 30 min", "25 h 00 min"]
@@ -439,12 +454,13 @@ def test_a_profile_shows_the_progress_and_the_commands_read_what_it_wrote(tmp_pa
     assert "localrule" not in process.stderr
     repetition = snakemake("config.resolved.json", *options)
     assert "Nothing to be done" in repetition.stderr
-    dry = snakemake("-n", "results/skin/serial_1gpu", *options)
-    lines = (dry.stdout + dry.stderr).splitlines()
-    assert len([line for line in lines if not line.startswith("Using ")]) <= 15
-    assert "train 1" in dry.stderr
-    listed = snakemake("-np", "results/skin/serial_1gpu", *options)
-    assert "rule train:" in listed.stdout + listed.stderr
+    for logger in ((), ("--logger", "medscale")):
+        dry = snakemake("-n", "results/skin/serial_1gpu", *options, *logger)
+        lines = (dry.stdout + dry.stderr).splitlines()
+        assert len([line for line in lines if not line.startswith("Using ")]) <= 15
+        assert "train 1" in dry.stderr
+        listed = snakemake("-np", "results/skin/serial_1gpu", *options, *logger)
+        assert "rule train:" in listed.stdout + listed.stderr
     runner = CliRunner()
     result = runner.invoke(main, ["status", "--configfile", str(changes)])
     assert "done: 2 of 2 jobs" in result.stdout

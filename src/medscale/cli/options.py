@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -88,15 +87,12 @@ def run_snakemake(
     Its output goes to stderr, so that stdout holds nothing but the facts of the command. Ends
     the command when a user stops it (Ctrl-C).
     """
-    from medscale.workflow.progress.terminal import PROGRESS_VARIABLE
-
     command = [sys.executable, "-m", "medscale.cli.snakemake", *targets]
+    command += ["--logger", "medscale"]
     command += ["--configfile", str(configfile.resolve())] if configfile else []
     settings = [f"{key}={changes[key]}" for key in ("scale", "only") if key in changes]
     command += [*arguments, "--config", *settings]
-    environment = {**os.environ, PROGRESS_VARIABLE: "1"}
-    process = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, env=environment)
-    return _wait(process) == 0
+    return _wait(subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr)) == 0
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:

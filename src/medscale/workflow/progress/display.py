@@ -25,7 +25,7 @@ MOST_RUNNING = 3  # jobs that are shown by name
 class Display:
     """Failures, warnings and errors; the other displays add the progress to them.
 
-    The log handler calls these methods.
+    The logger plugin calls these methods.
     """
 
     def __init__(self, state: State) -> None:

@@ -1,8 +1,7 @@
-"""A log handler that turns Snakemake's events into the state of a study and its display."""
+"""The logger plugin: it turns Snakemake's events into the state of a study and its display."""
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -11,9 +10,10 @@ from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from medscale.base.errors import QUIET_VARIABLE
+from medscale.base.errors import QUIET_VARIABLE, MedscaleError
 
 if TYPE_CHECKING:
     from medscale.workflow.progress.display import Display
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from medscale.workflow.progress.state import State
 
 WRITE_EVERY_S = 2.0
+NO_YAML = "Config file is not valid JSON or YAML"  # Snakemake names neither file nor line
 NOTHING = "Nothing to be done"  # begin of Snakemake's message
 # Messages of Snakemake that repeat a failure which the display has shown, or its guess of an
 # account, which a cluster without accounting does not need (others are refused before).
@@ -42,28 +43,88 @@ SHOWN = {
 }
 
 
-class Handler(logging.Handler):
-    """Shows a line for each stage.
+def lists_jobs(settings: Any) -> bool:
+    """Whether a dry run prints each job: with ``-np``, ``--verbose`` or ``--debug-dag``.
+
+    Args:
+        settings: Snakemake's settings of its output.
+    """
+    return bool(settings.printshellcmds or settings.verbose or settings.debug_dag)
+
+
+class Handler(LogHandlerBase):
+    """Shows a line for each stage; a dry run with ``-np`` is printed as Snakemake prints it.
 
     Snakemake writes its own messages to ``.snakemake/log`` in any case. Warnings, errors and the
     notes of the workflow itself are printed above the lines. ``--quiet all`` leaves only failures
     and errors, ``--quiet progress`` also warnings.
     """
 
-    def __init__(self, settings: Any) -> None:
-        """Take Snakemake's settings of its output."""
-        super().__init__()
+    def __post_init__(self) -> None:
         self._state: State | None = None
         self._display: Display | None = None
         self._writer: threading.Timer | None = None
         self._watch: Watch | None = None
-        quiet = {value.name for value in settings.quiet or ()}
+        self._plain: Any = None
+        quiet = {value.name for value in self.common_settings.quiet or ()}
         self._is_quiet = bool(quiet & {"ALL", "PROGRESS"})
         self._least_level = ERROR if "ALL" in quiet else WARNING
-        os.environ[QUIET_VARIABLE] = "1"
+        if self.common_settings.dryrun:
+            from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+
+            settings = self.common_settings
+            filter_options = (
+                settings.quiet,
+                settings.debug_dag,
+                settings.verbose,
+                True,
+                settings.printshellcmds,
+            )
+            self._plain = ColorizingTextHandler(
+                nocolor=settings.nocolor,
+                stream=sys.stdout if settings.stdout else sys.stderr,
+                formatter=DefaultFormatter(settings.quiet, settings.show_failed_logs),
+                filter=DefaultFilter(*filter_options),
+            )
+            if not lists_jobs(settings):
+                self._plain.setLevel(WARNING)
+        else:
+            os.environ[QUIET_VARIABLE] = "1"
+
+    @property
+    def writes_to_stream(self) -> bool:
+        """Records are printed to the terminal, in place of Snakemake's own messages."""
+        return True
+
+    @property
+    def writes_to_file(self) -> bool:
+        """Snakemake writes the log file itself."""
+        return False
+
+    @property
+    def has_filter(self) -> bool:
+        """All records arrive, whatever ``--quiet`` says."""
+        return True
+
+    @property
+    def has_formatter(self) -> bool:
+        """Records become lines of the display."""
+        return True
+
+    @property
+    def needs_rulegraph(self) -> bool:
+        """The graph of rules is not shown."""
+        return False
 
     def emit(self, record: LogRecord) -> None:
         """Take a record of Snakemake; an error of the display itself never stops a study."""
+        if NO_YAML in record.getMessage() and (mistake := _mistake_in_yaml()):
+            print(f"medscale: error: {mistake}", file=sys.stderr)
+            return
+        if self._plain is not None:
+            if record.levelno >= self._plain.level:
+                self._plain.handle(record)
+            return
         try:
             self._take(record)
         except Exception:
@@ -146,3 +207,18 @@ class Handler(logging.Handler):
         assert self._state is not None
         self._writer = None
         self._state.write()
+
+
+def _mistake_in_yaml() -> str | None:
+    """Return the first mistake in the grammar of Snakemake's configuration files, with its line."""
+    from medscale.base.code import ROOT
+    from medscale.base.provenance import SITE
+    from medscale.config.yaml_file import read_yaml
+
+    for path in [*map(Path, sys.argv[1:]), ROOT / SITE]:
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            try:
+                read_yaml(path)
+            except MedscaleError as error:
+                return str(error)
+    return None
