@@ -68,7 +68,9 @@ def test_speedup_and_efficiency_against_the_serial_run_of_the_kind():
 def test_a_missing_baseline_is_reported_not_replaced():
     speedups = table(summary("ddp_2cpu", [2.0]), summary("serial_1gpu", [1.0]))
     assert math.isnan(speedups.loc["ddp_2cpu", "speedup"])
-    note = "no speedup is given, since the study has no run serial_1cpu"
+    note = (
+        "no speedup is given, since the study has no serial run on one CPU without mixed precision"
+    )
     assert speedups.loc["ddp_2cpu", "note"] == note
     assert speedups.loc["ddp_2cpu", "baseline"] == ""
 

@@ -100,24 +100,25 @@ def test_answers_are_filled_by_hand():
     by_study = {"by_study": "<< s.images.test >> images"}
     assert answer_text(by_study, two_studies, A, B) == "Study A: 12 images; Study B: 30 images"
     assert answer_text(by_study, one_study, A) == "12 images"
-    assert answer_text({"by_study": "the same"}, two_studies, A, B) == "the same"
+    assert answer_text({"by_study": "the same"}, two_studies, A, B) == "The same"
     assert (
         answer_text({"by_study": "<< s.share >>"}, two_studies, A, B)
         == "Study A: 0.1235; Study B: not known"
     )
     assert (
-        answer_text({"not_done": "nobody can"}, two_studies, A, B) == "not done, because nobody can"
+        answer_text({"not_done": "nobody can"}, two_studies, A, B) == "Not done, because nobody can"
     )
     mixed = {"a": PROJECT, "b": PERSONAL}
     assert (
         answer_text({"project": "By them."}, mixed, A, B)
         == "Study A: By them.; Study B: not answered"
     )
-    assert answer_text({}, one_study, A) == "not answered"
+    assert answer_text({}, one_study, A) == "Not answered"
+    assert answer_text({"answer": "`make x` runs it"}, one_study, A) == "`make x` runs it"
 
 
 def test_items_not_done_for_some_studies_are_counted_apart():
-    answers = ["Yes.", "not done, because x", "Study A: yes; Study B: not done, because x"]
+    answers = ["Yes.", "Not done, because x", "Study A: yes; Study B: not done, because x"]
     answers += ["Study A: not answered"]
     item_counts = counts(pd.DataFrame({"answer": answers}))
     assert item_counts == {"items": 4, "not_done": 1, "partly": 1, "unanswered": 1}
@@ -128,7 +129,7 @@ def test_a_test_set_of_one_class_has_no_sensitivity():
     absent = {"mean": None, "low": None, "high": None}
     baseline = {"sensitivity": absent, "specificity": {"mean": 0.9}}
     text = answer_text({"by_study": by_study}, {"a": PROJECT}, A | {"baseline": baseline})
-    assert text == "not known, as the test images are of one class"
+    assert text == "Not known, as the test images are of one class"
 
 
 def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them():
@@ -152,7 +153,7 @@ def test_near_duplicates_stay_together_only_where_they_were_searched():
     for searched, words in ((True, "near-duplicates stay together"), (False, "were not searched")):
         split = {"mode": "grouped", "near_duplicates": searched}
         text = answer_text(item, {"a": PROJECT}, A | {"split": split, "groups": "patients"})
-        assert text.startswith("patients; near-duplicates ")
+        assert text.startswith("Patients; near-duplicates ")
         assert text.endswith(words)
 
 
@@ -188,6 +189,19 @@ def test_wrong_facts_and_fields_name_the_item(tmp_path: Path):
     path.write_text("title: X\ncite: y\nitems: {'1': {ask: What}}\n", encoding="utf-8")
     with pytest.raises(MedscaleError, match=r"items\.1\.asks"):
         read_listing(path)
+
+
+def test_commands_and_files_in_answers_are_code_words():
+    """Their names keep their small letters where an answer begins with one."""
+    for name, listing in LISTS.items():
+        for number, item in listing.items.items():
+            texts = filter(None, (item.answer, item.by_study, item.project, item.not_done))
+            for text in texts:
+                words = re.sub("`[^`]*`|<%.*?%>|<<.*?>>", "", text, flags=re.S)
+                commands = re.findall(
+                    r"medscale [a-z]+|make [a-z]+|\S+\.(?:csv|json|lock|py)", words
+                )
+                assert not commands, f"{name}.{number}"
 
 
 def test_answers_name_sections_that_the_paper_has():

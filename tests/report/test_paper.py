@@ -65,7 +65,7 @@ def two_studies(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.mark.skipif(not are_possible(), reason="poppler is not installed")
 def test_pictures_of_the_web_report_are_small(two_studies):
-    """118 figures of the demo, tables and Snakemake's scripts have to fit into 8 MB."""
+    """111 figures of the demo, tables and Snakemake's scripts have to fit into 8 MB."""
     folder = two_studies.folder
     files = sorted(path.relative_to(folder) for path in folder.glob("figures/**/*.pdf"))[::3]
     drawn = [Figure("", "", str(path), vector=len(path.parts) == 2) for path in files]

@@ -47,8 +47,8 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
 def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
     text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
     assert (
-        r"\emph{Why:} most of the time that parallel runs take beyond an equal share "
-        "of the serial run's is communication in three runs and waiting for data in one. The "
+        r"\emph{Why:} what keeps the parallel runs from the ideal is mostly "
+        "communication in three runs and waiting for data in one. The "
         r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
         "established; it comes with a change of the precision."
     ) in text
@@ -92,9 +92,9 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
     counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
     text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
     assert (
-        "of two parallel runs with several replicates, one is faster and one is slower than one "
-        r"device by a 95\,\% interval; seven runs by CPU processes in place of GPUs are not "
-        "counted."
+        "Of two parallel runs with several replicates, one is shown to be faster and one is "
+        r"slower than one device by a 95\,\% interval; seven runs by CPU processes in place of "
+        "GPUs are not counted."
     ) in text
     text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
     assert (
@@ -108,28 +108,28 @@ def test_stand_ins_are_not_counted_as_faster_or_slower():
         (
             {"faster": 1},
             "It is faster (95",
-            "the parallel run with several replicates is faster than",
+            "The parallel run with several replicates is faster than",
         ),
         (
             {"slower": 1},
             "It is slower (95",
-            "the parallel run with several replicates is slower than",
+            "The parallel run with several replicates is slower than",
         ),
         (
             {},
             "It is not shown to be faster or slower (the 95",
-            "the parallel run with several replicates is not shown to be faster or slower than",
+            "The parallel run with several replicates is not shown to be faster or slower than",
         ),
         (
             {"parallel": 2, "unrepeated": 1, "faster": 1},
             "one of them has one seed, and so no interval. The other is faster",
-            "the parallel run with several replicates is faster than one device by",
+            "The parallel run with several replicates is faster than one device by",
         ),
-        ({"unrepeated": 1}, "; with one seed, it has no", "; with one seed, the speedup has no"),
+        ({"unrepeated": 1}, "; with one seed, it has no", ". With one seed, the speedup has no"),
         (
             {"parallel": 2, "unrepeated": 2},
             "; with one seed each, none has an interval.",
-            "; with one seed each, no speedup has an interval.",
+            ". With one seed each, no speedup has an interval.",
         ),
     ],
 )
@@ -140,6 +140,22 @@ def test_a_single_parallel_run_is_not_counted_among_several(counts, in_results, 
     assert in_conclusion in section("conclusion", synthesis=synthesis)
     synthesis |= {"fastest": best | {"efficiency": 0.85}}
     assert in_results in results(synthesis)
+
+
+def test_an_interval_that_includes_one_shows_no_speedup():
+    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 2.78, "efficiency": 1.39}
+    usual = {"parallel": 2, "unrepeated": 0, "faster": 0, "slower": 0}
+    open_ends = NO_EFFECT | usual | {"fastest": best | {"low": 0.02, "high": 274.6}}
+    words = (
+        "o speedup is established: the largest measured ratio, 2.78 by DDP, 2 CPU in "
+        r"\emph{Skin}, has a 95\,\% interval of 0.02--274.60, which includes 1."
+    )
+    assert words in section("conclusion", synthesis=open_ends)
+    assert words in results(open_ends)
+    assert "the interval of each includes 1" in results(open_ends)
+    above = open_ends | {"fastest": best | {"low": 2.5, "high": 3.1}, "faster": 1}
+    assert "The largest speedup is 2.78 (95" in results(above)
+    assert "No speedup is established" not in results(above)
 
 
 def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
@@ -312,6 +328,16 @@ def test_each_project_is_cited_with_what_is_not_known_of_it():
         "By the published figures, the accuracy fell by 11.2 points with DDP, 2 CPU "
         r"\cite{project-pneumonia}; the figures do not show why."
     ) in text
+
+
+def test_the_introduction_is_about_parallel_training_only_where_there_is_some():
+    studies = [{"name": "skin", "title": "Skin", "reported": False}]
+    scope = {"project": [], "personal": ["Skin"], "leaking": []}
+    usual: dict[str, Any] = {"studies": studies, "synthesis": {"published_changes": []}}
+    for scaled in (True, False):
+        text = section("introduction", **usual, scope=scope | {"scaled": scaled})
+        assert ("Data-parallel training" in text) == scaled
+        assert r"We train networks for \emph{Skin}" in text
 
 
 def test_an_order_of_times_is_stated_only_beyond_the_ranges_of_replicates():

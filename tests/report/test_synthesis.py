@@ -26,7 +26,7 @@ from medscale.report.synthesis.effects import (
     split_effects,
 )
 from medscale.report.synthesis.facts import facts
-from medscale.report.synthesis.figures import how_far, look_on_device, published
+from medscale.report.synthesis.figures import how_far, look_on_device
 from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import (
     StudyRuns,
@@ -522,25 +522,6 @@ def test_each_run_has_a_row_of_what_to_buy_filled_where_no_other_is_faster_and_c
     assert [(line.get_xdata()[0], line.get_markerfacecolor()) for line in marks] == [
         (1.0, BLUE), (1.2, BLUE), (1.4, "white"),
     ]  # fmt: skip
-
-
-def test_a_measured_speedup_without_an_interval_is_hollow():
-    pairs = pd.DataFrame(
-        {
-            "title": "Glaucoma",
-            "run": ["ddp_2gpu", "ddp_2cpu"],
-            "speedup_reported": 1.9,
-            "speedup": [1.4, 1.6],
-            "speedup_low": [np.nan, 1.59],
-            "speedup_high": [np.nan, 1.61],
-        }
-    )
-    with style.house():
-        figure = published(pairs)
-    marks = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert [line.get_markerfacecolor() for line in marks] == ["white", BLUE]
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["published", "measured here, 95 % interval", "measured here, one seed"]
 
 
 def test_the_table_of_studies_says_which_networks_have_batch_normalization():

@@ -118,7 +118,11 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
     seconds = clock["seconds_per_epoch"]["values"]
     name = baseline_of(spec)
     baseline = by_name.get(name)
-    missing = f"no speedup is given, since the study has no run {name}"
+    network = f" of {spec.model}" if spec.model else ""
+    missing = (
+        f"no speedup is given, since the study has no serial run{network} on one "
+        f"{spec.device.upper()} without mixed precision"
+    )
     reason = missing if baseline is None else _difference(summary, baseline)
     base = None if reason else baseline
     speedup = relative(_seconds(base) if base else [], seconds, is_base=name == spec.name)

@@ -33,7 +33,8 @@ def answer(
 ) -> str:
     """Return the answer to an item for all studies.
 
-    An answer of a study alone begins with its title, where there are several studies. Raises
+    An answer of a study alone begins with its title, where there are several studies. Any other
+    answer begins with a capital letter or a code word; the words of a user stay as they are. Raises
     MedscaleError, with the item, for a fact that does not exist.
 
     Args:
@@ -55,7 +56,8 @@ def answer(
     parts = [(s["name"], own[s["name"]]) for s in facts["studies"] if s["name"] in own]
     if not general:
         parts += [(s["name"], _of_study(name, item, studies, facts, s)) for s in remaining_studies]
-    return "; ".join(filter(None, [general, _joined(parts, facts["studies"])]))
+    text = "; ".join(filter(None, [general, _joined(parts, facts["studies"])]))
+    return text if own else text[:1].upper() + text[1:]
 
 
 def _of_study(

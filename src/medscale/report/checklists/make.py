@@ -89,7 +89,7 @@ def counts(rows: pd.DataFrame) -> dict[str, int]:
     ``not_done`` counts items not done for all studies with one reason, ``partly`` items not done
     for at least one study.
     """
-    answers = rows["answer"]
+    answers = rows["answer"].str.lower()
     not_done = answers.str.startswith(NOT_DONE)
     partly_done = answers.str.contains(f": {NOT_DONE}", regex=False)
     return {

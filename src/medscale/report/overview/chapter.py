@@ -39,8 +39,6 @@ CHAPTER = Chapter(
         "speedup": "Speedup of *{study}* against devices: seconds an epoch of the serial run on "
         "one device of the same kind, divided by those of the run. Both axes are logarithmic; "
         "bars are ranges over pairs of replicates.",
-        "efficiency": "Parallel efficiency of *{study}*: speedup divided by devices. Values above "
-        "1 in mixed precision contain its gain.",
         "time": "Seconds of an epoch of *{study}* by activity: mean over epochs "
         "without the first, and over replicates.",
     },

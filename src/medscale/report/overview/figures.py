@@ -208,12 +208,26 @@ def _matrix_layout(panels: int, classes: int) -> tuple[int, float]:
 
 def speedup(times: pd.DataFrame) -> Figure:
     """Draw the speedup of training against devices, a panel for each kind of device."""
-    return _by_devices(times, "speedup", "speedup")
-
-
-def efficiency(times: pd.DataFrame) -> Figure:
-    """Draw the parallel efficiency against devices, a panel for each kind of device."""
-    return _by_devices(times, "efficiency", "parallel efficiency")
+    kinds = [kind for kind in ("cpu", "gpu") if (times["device"] == kind).any()]
+    figure = style.new(2.9 if len(kinds) > 1 else 2.2)
+    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    for number, (kind, axes) in enumerate(zip(kinds, panels, strict=True)):
+        part = times[(times["device"] == kind) & times["speedup"].notna()]
+        if part.empty:
+            style.empty(axes, f"no baseline for {kind.upper()} runs was made")
+            continue
+        _families(axes, part)
+        counts = np.array(sorted({1, *part["devices"]}))
+        axes.plot(counts, counts, linestyle=":", label="ideal", **style.REFERENCE)
+        style.devices(axes, counts, _devices(kind, part))
+        lowest = min(1, part["speedup"].min())
+        highest = max(counts[-1], part["speedup"].max())
+        powers = np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1)
+        style.binary(axes, "y", 2.0**powers)
+        baselines = " and ".join(label(name) for name in part["baseline"].unique() if name)
+        axes.set(title=f"against {baselines}", ylabel="speedup" if number == 0 else "")
+        style.legend_beside(axes, alone=len(kinds) == 1)
+    return figure
 
 
 def time(results: Sequence[Result]) -> Figure:
@@ -247,34 +261,8 @@ def _top_of_losses(results: Sequence[Result]) -> float:
     return 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))
 
 
-def _by_devices(times: pd.DataFrame, column: str, unit: str) -> Figure:
-    kinds = [kind for kind in ("cpu", "gpu") if (times["device"] == kind).any()]
-    figure = style.new(2.9 if len(kinds) > 1 else 2.2)
-    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
-    for number, (kind, axes) in enumerate(zip(kinds, panels, strict=True)):
-        part = times[(times["device"] == kind) & times["speedup"].notna()]
-        if part.empty:
-            style.empty(axes, f"no baseline for {kind.upper()} runs was made")
-            continue
-        _families(axes, part, column)
-        counts = np.array(sorted({1, *part["devices"]}))
-        ideal = counts if column == "speedup" else np.ones(len(counts))
-        axes.plot(counts, ideal, linestyle=":", label="ideal", **style.REFERENCE)
-        style.devices(axes, counts, _devices(kind, part))
-        if column == "speedup":
-            lowest, highest = min(1, part[column].min()), max(counts[-1], part[column].max())
-            powers = np.arange(np.floor(np.log2(lowest)), np.ceil(np.log2(highest)) + 1)
-            style.binary(axes, "y", 2.0**powers)
-        else:
-            axes.set_ylim(0, None)
-        baselines = " and ".join(label(name) for name in part["baseline"].unique() if name)
-        axes.set(title=f"against {baselines}", ylabel=unit if number == 0 else "")
-        style.legend_beside(axes, alone=len(kinds) == 1)
-    return figure
-
-
-def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
-    """Draw a line for each family of runs.
+def _families(axes: Axes, part: pd.DataFrame) -> None:
+    """Draw the speedup of each family of runs as a line.
 
     A family without a run on one device begins at the serial run of its precision.
     """
@@ -286,8 +274,8 @@ def _families(axes: Axes, part: pd.DataFrame, column: str) -> None:
             serial = f"serial{'_amp' if first['amp'] else ''}_1{first['device']}"
             rows = pd.concat([part[part["run"] == serial], rows])
         rows = rows.sort_values("devices")
-        x, bars = rows["devices"] * 2**shift, style.errors(*style.column_ends(rows, column))
-        axes.errorbar(x, rows[column], bars, **style.of_look(drawn, label=words, capsize=2))
+        x, bars = rows["devices"] * 2**shift, style.errors(*style.column_ends(rows, "speedup"))
+        axes.errorbar(x, rows["speedup"], bars, **style.of_look(drawn, label=words, capsize=2))
 
 
 def _devices(kind: str, part: pd.DataFrame) -> str:

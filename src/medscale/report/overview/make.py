@@ -57,7 +57,6 @@ def make(
             "roc": figures.roc(runs),
             "confusion": figures.confusion(runs),
             "speedup": figures.speedup(times),
-            "efficiency": figures.efficiency(times),
             "time": figures.time(runs),
         },
         tables={

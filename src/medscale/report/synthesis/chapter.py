@@ -77,9 +77,6 @@ CHAPTER = Chapter(
         "why": "Shares of an epoch's time by activity, for every run of every study.",
         "what_to_buy": "Time and money until the target of each study. Where a marker is filled, "
         "no other run of the study is both faster and cheaper.",
-        "leakage": "Change of accuracy by another split (leakage), next to the largest change by "
-        "parallel training of the same study.",
-        "published": "Published speedups next to those measured here, for the same configurations.",
     },
     tables={"studies": DATA, "verdicts": RUNS},
     facts="synthesis",

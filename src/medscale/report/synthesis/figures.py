@@ -17,7 +17,7 @@ from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import KINDS
 from medscale.measure.scaling.series import Series
 from medscale.report import style
-from medscale.report.names import BLUE, GREY, LOOKS, TIME_LOOKS, VERMILION, family, label, look
+from medscale.report.names import GREY, LOOKS, TIME_LOOKS, family, label, look
 from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
 
@@ -122,76 +122,6 @@ def why(studies: Sequence[StudyRuns]) -> Figure:
         columnspacing=1.2,
         handlelength=1.4,
     )
-    return figure
-
-
-def leakage(effects: pd.DataFrame) -> Figure:
-    """Draw the change of accuracy by another split and the largest one by parallel training.
-
-    Args:
-        effects: ``title, kind`` (split or parallel)``, words, change, change_low, change_high``.
-    """
-    if not (effects["kind"] == "split").any():
-        return style.only_text("no study has another split as a variant")
-    figure = style.new(0.9 + 0.3 * len(effects))
-    axes = figure.subplots()
-    names = [
-        f"{style.shorten(row['title'], style.ROW_TITLE)}\n{row['words']}"
-        for _, row in effects.iterrows()
-    ]
-    heights = style.rows(axes, names)
-    for height, (_, row) in zip(heights, effects.iterrows(), strict=True):
-        row_look = LOOKS[1] if row["kind"] == "split" else LOOKS[0]
-        style.interval(axes, height, [row[f"change{e}"] for e in ("", "_low", "_high")], row_look)
-    axes.axvline(0, **style.REFERENCE)
-    axes.set(xlabel="change of accuracy (points)")
-    axes.grid(visible=False, axis="y")
-    handles = [
-        _handle(LOOKS[1], label="another split (different test images)"),
-        _handle(LOOKS[0], label="parallel training: largest change (same test images)"),
-    ]
-    style.legend_below(figure, handles, ncols=2)
-    return figure
-
-
-def published(pairs: pd.DataFrame) -> Figure:
-    """Draw published speedups next to those measured here, a row for each run of each study.
-
-    Args:
-        pairs: ``title, run, speedup_reported, speedup, speedup_low, speedup_high``.
-    """
-    if pairs.empty:
-        return style.only_text("no run that was published with a speedup was carried out")
-    figure = style.new(0.9 + 0.17 * (len(pairs) + pairs["title"].nunique()))
-    axes = figure.subplots()
-    places, names, height = [], [], 0.0
-    for title, part in pairs.groupby("title", sort=False):
-        style.heading(axes, -height, str(title))
-        height += 1
-        for _, row in part.iterrows():
-            ends = [row[f"speedup{e}"] for e in ("", "_low", "_high")]
-            axes.plot(row["speedup_reported"], -height, "D", color=VERMILION, mfc="white")
-            face = "white" if np.isnan(ends[1]) else BLUE
-            axes.errorbar(
-                ends[0], -height, xerr=_bars(ends), color=BLUE, marker="o", mfc=face, capsize=2
-            )
-            places.append(-height)
-            names.append(label(row["run"]))
-            height += 1
-    axes.set_yticks(places, names, size=6.5)
-    axes.axvline(1, **style.REFERENCE)
-    speedups = pd.concat([pairs["speedup"], pairs["speedup_reported"]])
-    style.binary(axes, "x", _powers(speedups))
-    axes.set(xlabel="speedup over one device", ylim=(0.6 - height, 0.6))
-    handles = [
-        Line2D([], [], color=VERMILION, marker="D", mfc="white", linestyle="", label="published"),
-        Line2D([], [], color=BLUE, marker="o", label="measured here, 95 % interval"),
-    ]
-    if pairs["speedup_low"].isna().any():
-        once = Line2D([], [], color=BLUE, marker="o", mfc="white", linestyle="")
-        once.set_label("measured here, one seed")
-        handles.append(once)
-    style.legend_below(figure, handles, ncols=3)
     return figure
 
 

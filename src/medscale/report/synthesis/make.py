@@ -44,8 +44,6 @@ def make(
             "at_what_cost": figures.at_what_cost(runs, min(m.margin for m in members)),
             "why": figures.why(members),
             "what_to_buy": what_to_buy(members, currency),
-            "leakage": figures.leakage(effects),
-            "published": figures.published(pairs),
         },
         tables={
             "studies": studies_table(members),
