@@ -147,8 +147,8 @@ def test_an_interval_that_includes_one_shows_no_speedup():
     usual = {"parallel": 2, "unrepeated": 0, "faster": 0, "slower": 0}
     open_ends = NO_EFFECT | usual | {"fastest": best | {"low": 0.02, "high": 274.6}}
     words = (
-        "o speedup is established: the largest measured ratio, 2.78 by DDP, 2 CPU in "
-        r"\emph{Skin}, has a 95\,\% interval of 0.02--274.60, which includes 1."
+        r"o speedup is established: the fastest parallel run, DDP, 2 CPU in \emph{Skin}, has 2.78 "
+        r"times the speed of one device, with a 95\,\% interval of 0.02--274.60."
     )
     assert words in section("conclusion", synthesis=open_ends)
     assert words in results(open_ends)
@@ -156,6 +156,8 @@ def test_an_interval_that_includes_one_shows_no_speedup():
     above = open_ends | {"fastest": best | {"low": 2.5, "high": 3.1}, "faster": 1}
     assert "The largest speedup is 2.78 (95" in results(above)
     assert "No speedup is established" not in results(above)
+    once = open_ends | {"fastest": best | {"speedup": 0.48, "low": None}, "unrepeated": 2}
+    assert "No parallel run was faster than one device: the fastest, DDP" in results(once)
 
 
 def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
@@ -255,18 +257,19 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
     open_verdicts = verdict("not established to differ", 2, 1), verdict("inconclusive", 5, 3)
     assert words("", verdict("equal", 2), verdict("lower", 1, 1), *open_verdicts) == (
         r"of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
-        "less accurate than the baseline (one seed); for seven no difference is established "
-        "(four with one seed)."
+        "less accurate than the baseline (one seed); for seven no difference in accuracy is "
+        "established (four with one seed)."
     )
     assert words("worse", verdict("equal", 2)) == (
         r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
         "their baseline is worse than a linear reference."
     )
     assert words("", open_verdicts[1]) == (
-        "of five parallel runs, no difference is established for any (three with one seed)."
+        "of five parallel runs, no difference in accuracy is established for any (three with one "
+        "seed)."
     )
     assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
-        "for the parallel run no difference is established."
+        "for the parallel run no difference in accuracy is established."
     )
 
 

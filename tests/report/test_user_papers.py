@@ -77,7 +77,8 @@ ABSENT = {
         "small (", "lowest sensitivity",
         "Does another configuration", "Scaling analysis", "Amdahl's", "of many runs",
         "no other is both faster and cheaper", "demonstration", "variants", "localization",
-        "McNemar", "earlier", "from the baseline", "The baseline",
+        "McNemar", "earlier", "from the baseline", "The baseline", "Data-parallel training",
+        "communication, checkpoints",
     ),
     "nine": (
         "on CPUs and GPUs", "mixed precision.", "AMP is",
