@@ -277,7 +277,7 @@ def test_other_studies_published_figures_can_be_read(name):
         ("e\u0301", "é"),
         ("β Ω", r"\ensuremath{\beta} \ensuremath{\Omega}"),
         ("ệ", "e"),
-        ("肺", "{[}U+80BA{]}"),
+        ("肺", r"{[}U+80BA{]}\allowbreak{}"),
         ("[1]*", "{[}1{]}{*}"),
         ("a\x07b", "a{[}U+0007{]}b"),
         ("two\nlines", "two lines"),
