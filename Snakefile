@@ -13,7 +13,7 @@ try:
     from medscale.resources.submit import Submission
     from medscale.workflow.chapters import Report
     from medscale.workflow.datasets import Datasets
-    from medscale.workflow.graph import Graph
+    from medscale.workflow.graph import Graph, or_end
     from medscale.workflow.outlook import at_exit
     from medscale.workflow.progress.expectations import announce
     from medscale.workflow.progress.terminal import shorten
@@ -61,11 +61,11 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
-    DATASETS.ready(workflow)
+    or_end(partial(DATASETS.ready, workflow))
     RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)
-    record_code(REPORT.chapters, GRAPH)
+    or_end(partial(record_code, REPORT.chapters, GRAPH))
     announce(workflow.dag.needrun_jobs(), GRAPH, executor, SLURM.place)
 
 

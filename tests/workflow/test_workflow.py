@@ -209,6 +209,18 @@ def test_missing_images_end_snakemake_before_the_first_job(tmp_path):
     assert "rule plan" not in process.stdout + process.stderr
 
 
+def test_a_record_that_cannot_be_written_ends_snakemake_with_one_message(tmp_path):
+    (tmp_path / "data" / "raw" / "glaucoma").mkdir(parents=True)
+    (tmp_path / ".snakemake").mkdir()
+    (tmp_path / ".snakemake" / "code").touch()  # as a full disk: no record can be written
+    process = snakemake(
+        "results/glaucoma/serial_1cpu", "--cores", "1", "--config", f"workdir={tmp_path}"
+    )
+    assert process.returncode == 2
+    assert "cannot be written" in process.stderr
+    assert "in file" not in process.stderr + process.stdout
+
+
 def test_snakemake_answers_all_misspelt_targets_at_once_and_takes_no_option_for_one():
     process = snakemake("-n", "--cores", "2", "--quiet", "rules", "--", "papr", "figurs", "all")
     assert process.returncode != 0
