@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 
 from medscale.config.sections import Evaluate
-from medscale.evaluate.bootstrap import interval
-from medscale.evaluate.operating import calls, rate
+from medscale.evaluate.bootstrap import interval, with_interval
+from medscale.evaluate.operating import calls, rate, right_calls
 from medscale.evaluate.replicates import Predictions
 from medscale.evaluate.subgroups import parts
 
@@ -43,46 +43,21 @@ def gaps(
         its denominator is below ``settings.smallest``; a gap also if that of the other images is.
     """
     draw_counts = draw_counts.astype(np.float64)  # once instead of in every product
+    undefined = np.nan, np.full(len(draw_counts), np.nan)
     lines = []
     for by, part, in_subgroup in parts(rows, settings):
         for row, code, positive_calls in calls(test, limits, classes):
-            positive = test.labels == code
             head = {"by": by, "part": part, "class": row["class"], "wanted": row["wanted"]}
-            for name, hits, relevant in (
-                ("sensitivity", positive_calls, positive),
-                ("specificity", 1 - positive_calls, ~positive),
-            ):
+            for name, hits, relevant in right_calls(positive_calls, test.labels == code):
                 sides = (relevant & in_subgroup, relevant & ~in_subgroup)
-                line = {"rate": name, "images": int(sides[0].sum())}
-                has_enough = [int(side.sum()) >= settings.smallest for side in sides]
-                subgroup, complement = (
-                    rate(hits, side, test.groups, draw_counts) for side in sides
+                (value, values), (other, others) = (
+                    rate(hits, side, test.groups, draw_counts)
+                    if side.sum() >= settings.smallest
+                    else undefined
+                    for side in sides
                 )
-                lines.append(head | line | _difference(subgroup, complement, has_enough))
+                low, high = interval(values)
+                line = {"rate": name, "images": int(sides[0].sum())}
+                line |= {"value": value, "low": low, "high": high}
+                lines.append(head | line | with_interval("gap", value - other, values - others))
     return pd.DataFrame(lines, columns=COLUMNS)
-
-
-def _difference(
-    subgroup: tuple[float, np.ndarray],
-    complement: tuple[float, np.ndarray],
-    has_enough: Sequence[bool],
-) -> dict[str, float]:
-    """Return the rate of a subgroup and its gap to that of all other images, with intervals.
-
-    ``subgroup`` and ``complement`` are each a rate and its values on the resamples. ``has_enough``
-    states for each of them whether it has enough images.
-    """
-    value, resample_values = subgroup
-    complement_value, complement_values = complement
-    gap, gaps_of_resamples = value - complement_value, resample_values - complement_values
-    return _interval("value", value, resample_values, has_enough[0]) | _interval(
-        "gap", gap, gaps_of_resamples, all(has_enough)
-    )
-
-
-def _interval(
-    name: str, value: float, resample_values: np.ndarray, has_enough: bool
-) -> dict[str, float]:
-    low, high = interval(resample_values) if has_enough else (np.nan, np.nan)
-    ends = ("low", "high") if name == "value" else (f"{name}_low", f"{name}_high")
-    return {name: value if has_enough else np.nan, ends[0]: low, ends[1]: high}

@@ -101,10 +101,7 @@ def operating_points(
     for row, code, positive_calls in calls(test, limits, classes):
         positive = test.labels == code
         points, resample_values = {}, {}
-        for name, hits, part in (
-            ("sensitivity", positive_calls, positive),
-            ("specificity", 1 - positive_calls, ~positive),
-        ):
+        for name, hits, part in right_calls(positive_calls, positive):
             points[name], resample_values[name] = rate(hits, part, test.groups, draw_counts)
         stated = settings.prevalence.get(classes[code])
         prevalence, prevalences = share(positive, stated, test.groups, draw_counts)
@@ -142,6 +139,14 @@ def calls(
         if not np.isfinite(values).all():
             positive_calls = np.full(len(positive_calls), np.nan)
         yield {str(key): value for key, value in row.items()}, code, positive_calls
+
+
+def right_calls(
+    positive_calls: np.ndarray, positive: np.ndarray
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield sensitivity and specificity: the name, the share of right calls, and the images."""
+    yield "sensitivity", positive_calls, positive
+    yield "specificity", 1 - positive_calls, ~positive
 
 
 def rate(
