@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -200,10 +201,7 @@ def test_callers_behind_a_proxy_are_distinguished(
 
 def test_a_proxy_of_ipv4_is_known_on_a_socket_for_both() -> None:
     settings = Settings(results=(Path(),), proxies=("192.0.2.0/24",))
-    assert [str(network) for network in settings.trusted] == [
-        "192.0.2.0/24",
-        "::ffff:c000:200/120",
-    ]
+    assert settings.trusted == [IPv4Network("192.0.2.0/24"), IPv6Network("::ffff:c000:200/120")]
     with pytest.raises(ValueError, match="proxies"):
         Settings(results=(Path(),), proxies=("*",))
 
