@@ -102,6 +102,9 @@ def test_mistakes_are_named(changes, message):
     [
         ("studies: [a: b", "line 1.*not valid YAML"),
         ("- a", "expected a mapping"),
+        ("scales: [demo]", r"scales must be a mapping of settings, not \['demo'\]"),
+        ("scale: demo\nscales:\n  demo: [a]", "scales.demo must be a mapping"),
+        ("scale: demo\nscales:", "there is no scale 'demo'"),
         ("scale: full", "studies"),
     ],
 )

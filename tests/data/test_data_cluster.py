@@ -217,9 +217,9 @@ def test_who_has_no_certificate_runs_nothing_on_the_workers(tmp_path: Path) -> N
     assert not (tmp_path / "attacked").exists()
 
 
-@pytest.mark.parametrize("address", ["tcp://host:8786", "ws://host:1"])
+@pytest.mark.parametrize("address", ["tcp://host:8786", "ws://host:1", "host:8786", "Slurm"])
 def test_an_address_without_encryption_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="is not encrypted"):
+    with pytest.raises(ValueError, match="nor an address with encryption"):
         Dask(scheduler=address)
 
 

@@ -64,16 +64,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def expand_home(path: Path) -> Path:
-    """Return a path with ``~`` at its beginning replaced by the home folder.
+def expand_home(path: str | Path) -> Path:
+    """Return a path with ``~`` or ``~user`` at its beginning replaced by the home folder.
 
     Raises:
-        ValueError: when the home folder is not known; pydantic reports it.
+        MedscaleError: when there is no such user.
     """
     try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MedscaleError(
+            f"{path}: {Path(path).parts[0]} is no user's home folder; write ./{path} if a folder "
+            "here has this name"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -186,7 +186,7 @@ def git_state() -> dict[str, Any]:
             "dirty": dirty,
         }
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){SITE}")
-    return {"commit": commit, "dirty": bool(changes)}
+    return {"commit": commit, "dirty": None if changes is None else changes != ""}
 
 
 def _git(*arguments: str) -> str | None:
