@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,18 +37,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
         MedscaleError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
+        with open(temporary, "xb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)  # safetensors replaces the file by one of mode 0600
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -231,18 +230,3 @@ def _map_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
     for position, column in texts.items():
         result.isetitem(position, column.to_numpy())
     return result.set_axis(columns, axis="columns")
-
-
-def _umask() -> int:
-    """Return the process's mask of file modes.
-
-    Linux shows it. ``os.umask`` alone would change the mask for a moment, in which new files of
-    other threads would be open to all users.
-    """
-    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
