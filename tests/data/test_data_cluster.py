@@ -72,11 +72,10 @@ def test_other_versions_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPa
         connect(Dask(scheduler=scheduler))
 
 
-@pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "no address"])
-def test_no_scheduler_is_one_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
-    with pytest.raises(MedscaleError, match=f"no Dask scheduler answers at {address}"):
-        connect(Dask(scheduler=address))
+    with pytest.raises(MedscaleError, match="no Dask scheduler answers at tls://127"):
+        connect(Dask(scheduler="tls://127.0.0.1:9"))
 
 
 def test_a_scheduler_without_workers_is_one_message(

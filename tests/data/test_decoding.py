@@ -26,8 +26,9 @@ from pydicom.uid import (
 )
 
 from data_trees import image_bytes
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.demo.xray import dicom_file
-from medscale.data.images import TRUNCATED, UNREADABLE, Unreadable, decode, frame_count
+from medscale.data.images import decode, frame_count
 
 many = settings(deadline=None, max_examples=120, derandomize=True)
 

@@ -246,13 +246,8 @@ def _names_of_study(
         if spec.model is not None:
             networks[path] = spec.model
     measured = _at(layers.tree, ("cost", "networks"))
-    wrong = dict(
-        unknown_networks(
-            {*networks.values()},
-            {*measured} if isinstance(measured, dict) else set(),
-            check_network,
-        )
-    )
+    valid = {*measured} if isinstance(measured, dict) else set()
+    wrong = dict(unknown_networks({*networks.values()}, valid, check_network))
     yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)
 
 
