@@ -137,7 +137,7 @@ def test_an_impossible_split_is_one_message(
 
 def test_a_held_out_value_that_no_image_has_is_one_message() -> None:
     rows = pd.DataFrame({"label": [*"ab"], "group": [*"12"], "scanner": ["x", None]})
-    with pytest.raises(MedscaleError, match="no image has this scanner; there are: x$"):
+    with pytest.raises(MedscaleError, match=r"no image has this scanner; there are: x$"):
         assign(rows, Split(mode="source", column="scanner", held_out="y"))
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 ORIENTATION = 0x0112  # tag of EXIF and TIFF, values 1 to 8
 QUARTER_TURNS = (5, 6, 7, 8)  # values that swap width and height
 PILLOW_ERRORS = (  # what Pillow raises on damaged files
-    *(OSError, ValueError, SyntaxError, EOFError),
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, TypeError),
     *(struct.error, Image.DecompressionBombError),
 )
 
