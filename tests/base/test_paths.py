@@ -25,6 +25,7 @@ COMMANDS = {
     "predict {result} a.jpg": "a.jpg does not exist; name image files",
     "predict {result} {result} --metadata age.csv": "age.csv does not exist",
     "export nowhere": "nowhere does not exist; name a result folder",
+    "show ~no-such-user/skin": "~no-such-user is no user's home folder; write ./~no-such-user/skin",
     "export {result}/inference.json": "inference.json is a file; name a result folder",
     "show {result}": "has no summary.json",
     "evaluate nowhere images": "nowhere does not exist; name a result folder",

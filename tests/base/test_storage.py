@@ -102,6 +102,12 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
     assert (elsewhere / LOCK).exists()
 
 
+def test_a_folder_that_another_process_clears_at_the_same_time_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([self / "medscale-run-gone"]))
+    with scratch("medscale-run-", tmp_path) as folder:
+        assert folder.is_dir()
+
+
 def test_a_folder_of_temporary_files_that_cannot_be_written_is_one_message(tmp_path):
     (tmp_path / "file").touch()
     message = "no temporary folder can be created in .*set TMPDIR"

@@ -119,6 +119,7 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
         ({"studies": {"mine": {"classes": []}}}, "classes: must not have fewer than 2 entries"),
         ({"studies": {"mine": {"classes": ["0", 1]}}}, "classes.1: .*found 1.*in quotes: '1'"),
         ({"studies": {"mine": {"classes": ["yes", False]}}}, "classes.1: .*yes, no, .*in quotes"),
+        ({"workdir": "~no-such-user/x"}, "workdir: .*is no user's home folder"),
         ({"seeds": [-1]}, "seeds.0: .*greater than or equal to 0"),
         ({"seeds": [1180591620717411303424]}, "seeds.0: .*less than or equal to 99999999"),
         ({"studies": {"mine": {"recipe": {"lr": float("inf")}}}}, "recipe.lr: .*finite"),

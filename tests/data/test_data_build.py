@@ -20,7 +20,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import sha256
 from medscale.data.build import build_shards
-from medscale.data.images import read_rgb
+from medscale.data.images import decode
 from medscale.data.index import build_index
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
@@ -69,7 +69,8 @@ def test_shards_hold_the_preprocessed_images_in_the_order_of_the_index(
     assert shards.labels.tolist() == index["label"].cat.codes.tolist()
     assert shards.rows["split"].tolist() == index["split"].tolist()
     assert shards.classes == ["a", "b"]
-    expected = [preprocess(read_rgb(study / "raw" / path), SETTINGS) for path in index["path"]]
+    files = [(study / "raw" / path).read_bytes() for path in index["path"]]
+    expected = [preprocess(decode(file), SETTINGS) for file in files]
     assert np.array_equal(shards.gather(np.arange(30)), np.stack(expected))
     assert shards.meta["preprocess"] == SETTINGS.model_dump(mode="json")
 

@@ -72,11 +72,10 @@ def test_other_versions_are_refused(scheduler: str, monkeypatch: pytest.MonkeyPa
         connect(Dask(scheduler=scheduler))
 
 
-@pytest.mark.parametrize("address", ["tls://127.0.0.1:9", "no address"])
-def test_no_scheduler_is_one_message(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_scheduler_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_S", 1)
-    with pytest.raises(MedscaleError, match=f"no Dask scheduler answers at {address}"):
-        connect(Dask(scheduler=address))
+    with pytest.raises(MedscaleError, match="no Dask scheduler answers at tls://127"):
+        connect(Dask(scheduler="tls://127.0.0.1:9"))
 
 
 def test_a_scheduler_without_workers_is_one_message(
@@ -217,9 +216,9 @@ def test_who_has_no_certificate_runs_nothing_on_the_workers(tmp_path: Path) -> N
     assert not (tmp_path / "attacked").exists()
 
 
-@pytest.mark.parametrize("address", ["tcp://host:8786", "ws://host:1"])
+@pytest.mark.parametrize("address", ["tcp://host:8786", "ws://host:1", "host:8786", "Slurm"])
 def test_an_address_without_encryption_is_refused(address: str) -> None:
-    with pytest.raises(ValueError, match="is not encrypted"):
+    with pytest.raises(ValueError, match="nor an address with encryption"):
         Dask(scheduler=address)
 
 

@@ -13,17 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import image_bytes, picture
-from medscale.data.decoding.png import chunk_names, plain_size
-from medscale.data.images import (
+from medscale.data.decoding.formats import (
     EMPTY,
     NOT_AN_IMAGE,
     TRUNCATED,
     UNREADABLE,
     Unreadable,
-    decode,
-    jpeg_size,
-    read_bytes,
 )
+from medscale.data.decoding.png import chunk_names, plain_size
+from medscale.data.images import decode, jpeg_size, read_bytes
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.preprocess import preprocess, reduction, resize
 from medscale.data.settings import Clahe, Preprocess

@@ -135,6 +135,12 @@ def test_an_impossible_split_is_one_message(
         assign(rows, Split(mode=mode))  # type: ignore[arg-type]
 
 
+def test_a_held_out_value_that_no_image_has_is_one_message() -> None:
+    rows = pd.DataFrame({"label": [*"ab"], "group": [*"12"], "scanner": ["x", None]})
+    with pytest.raises(MedscaleError, match=r"no image has this scanner; there are: x$"):
+        assign(rows, Split(mode="source", column="scanner", held_out="y"))
+
+
 def test_one_patient_cannot_be_divided() -> None:
     rows = pd.DataFrame({"label": ["a", "b"] * 5, "group": "p", "split_published": None})
     with pytest.raises(

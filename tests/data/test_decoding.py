@@ -6,6 +6,7 @@ Each file's content is known, so that decoders are held to the values written, t
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from typing import Any
 
 import cv2
@@ -26,8 +27,9 @@ from pydicom.uid import (
 )
 
 from data_trees import image_bytes
+from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.demo.xray import dicom_file
-from medscale.data.images import TRUNCATED, UNREADABLE, Unreadable, decode, frame_count
+from medscale.data.images import decode, frame_count
 
 many = settings(deadline=None, max_examples=120, derandomize=True)
 
@@ -309,6 +311,15 @@ def test_frames_of_animations_and_pages(kind: str) -> None:
                 image_file.seek(number)
                 expected = np.asarray(image_file.convert("RGB"))
         check(data, expected, frame=number)
+
+
+def test_an_animation_that_ends_early_is_counted_or_unreadable() -> None:
+    images = [Image.fromarray(smooth(seed, 30, 40, 3, 8)) for seed in range(2)]
+    data = image_bytes(images[0], "GIF", save_all=True, append_images=images[1:])
+    for end in range(13, len(data), 7):
+        assert frame_count(data[:end]) in (1, 2)
+        with suppress(Unreadable):
+            decode(data[:end], frame=1)
 
 
 @many

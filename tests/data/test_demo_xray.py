@@ -14,7 +14,7 @@ from medscale.base.files import sha256
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.demo.generate import generate
-from medscale.data.images import read_rgb
+from medscale.data.images import decode
 from medscale.data.index import make_index, summarize
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
@@ -154,7 +154,7 @@ def test_images_are_like_chest_xrays(demo: Path) -> None:
     for path in sorted((demo / TRAIN).glob("*.dcm"))[:5]:
         if path.stat().st_size < 3000:  # the truncated one
             continue
-        grey = read_rgb(path)[..., 0].astype(int)
+        grey = decode(path.read_bytes())[..., 0].astype(int)
         assert grey[:, :3].mean() < 60  # air beside the body
         spine, lung = grey[40:80, 60:68].mean(), grey[50:80, 30:45].mean()
         assert spine > lung + 30

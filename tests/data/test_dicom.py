@@ -25,9 +25,10 @@ from data_trees import image_bytes, index_and_summary, picture
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import dicom_facts
+from medscale.data.decoding.formats import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, kind_of
 from medscale.data.decoding.silence import silence
 from medscale.data.demo.xray import dicom_file
-from medscale.data.images import NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable, decode, kind_of
+from medscale.data.images import decode
 from medscale.data.index import make_index
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import make_inventory

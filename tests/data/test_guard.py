@@ -17,7 +17,8 @@ from medscale.base.files import read_json, sha256
 from medscale.data import guard
 from medscale.data.build import make_chunk
 from medscale.data.decoding.dicom import inflate
-from medscale.data.images import TOO_LARGE, UNDECODABLE, UNREADABLE, Unreadable, decode
+from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE, UNREADABLE, Unreadable
+from medscale.data.images import decode
 from medscale.data.index import build_index
 from medscale.data.inspection import inspect
 from medscale.data.settings import Dask, Limits, Preprocess, Source, Split

@@ -244,6 +244,14 @@ def test_a_table_whose_names_do_not_fit_says_why(
         listed(tmp_path, CLASSES)
 
 
+def test_a_table_without_rows_is_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "0000.png", 1)
+    (tmp_path / "labels.csv").write_text("id,label\n")
+    with pytest.raises(MedscaleError, match="holds no usable images") as error:
+        listed(tmp_path, CLASSES)
+    assert "labels.csv" not in str(error.value)
+
+
 def test_each_of_several_tables_is_named(tmp_path: Path) -> None:
     root = flat(tmp_path)
     lines = (root / "metadata.csv").read_text().splitlines()

@@ -31,6 +31,13 @@ def test_a_flipped_bit_is_found_and_its_file_named(make_shards, name):
         shards.verify()
 
 
+def test_rows_that_cannot_be_read_are_one_message(make_shards):
+    folder = make_shards()
+    (folder / "rows.parquet").write_bytes(b"PAR1")
+    with pytest.raises(MedscaleError, match=r"rows\.parquet cannot be read .*delete the folder"):
+        Shards.open(folder)
+
+
 def test_files_are_read_once_and_again_when_they_change(make_shards, tmp_path, monkeypatch):
     shards, memory, read_files = Shards.open(make_shards()), tmp_path / "memory.json", []
     monkeypatch.setattr(

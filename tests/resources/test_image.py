@@ -247,6 +247,12 @@ def test_where_there_is_no_git_the_environment_tells_the_commit(monkeypatch):
     assert provenance.git_state() == {"commit": None, "dirty": None}
 
 
+def test_changes_are_not_known_where_git_does_not_answer_in_time(monkeypatch):
+    answers = {"rev-parse --show-toplevel": str(ROOT), "rev-parse HEAD": "abc"}
+    monkeypatch.setattr(provenance, "_git", lambda *words: answers.get(" ".join(words)))
+    assert provenance.git_state() == {"commit": "abc", "dirty": None}
+
+
 def test_a_record_names_the_image_that_it_was_made_in(project, monkeypatch):
     for name in (
         "APPTAINER_CONTAINER",

@@ -69,12 +69,13 @@ def code_digest(
         core: leave out code that changes no result: lists of registries and ``WITHOUT_EFFECT``.
         unused: names of modules that a registry lists and this stage does not use.
     """
+
+    def compute() -> str:
+        return digest(module_digests(*files, core=core, unused=unused))
+
+    watched = all(Path(f).is_relative_to(PACKAGE) or Path(f).parent == SCRIPTS for f in files)
     parts = [*map(str, files), f"{core=}", *sorted(unused)]
-    if all(_is_watched(Path(file)) for file in files):
-        return from_cache(
-            "code", parts, lambda: digest(module_digests(*files, core=core, unused=unused))
-        )
-    return digest(module_digests(*files, core=core, unused=unused))
+    return from_cache("code", parts, compute) if watched else compute()
 
 
 def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
@@ -91,10 +92,6 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
     if key not in digests:
         digests[key] = compute()
     return digests[key]
-
-
-def _is_watched(file: Path) -> bool:
-    return file.is_relative_to(PACKAGE) or file.parent == SCRIPTS
 
 
 @cache
@@ -171,12 +168,6 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
             is_registry = file.name in REGISTRIES
             names_to_follow += [name for name in names if not (is_registry and name in unused)]
     return paths | {package: _file(package) for package in packages}
-
-
-def rooms(script: Path) -> set[str]:
-    """Return the folders below the package whose code a script uses, such as ``engine/train``."""
-    folders = [file.parent.relative_to(PACKAGE).parts[:2] for file in modules(script).values()]
-    return {"/".join(folder) for folder in folders}
 
 
 def _packages(name: str) -> Iterator[str]:

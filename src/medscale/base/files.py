@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,18 +37,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
         MedscaleError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent
-        )
+        with open(temporary, "xb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, mode)  # safetensors replaces the file by one of mode 0600
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -64,16 +63,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def expand_home(path: Path) -> Path:
-    """Return a path with ``~`` at its beginning replaced by the home folder.
+def expand_home(path: str | Path) -> Path:
+    """Return a path with ``~`` or ``~user`` at its beginning replaced by the home folder.
 
     Raises:
-        ValueError: when the home folder is not known; pydantic reports it.
+        MedscaleError: when there is no such user.
     """
     try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise MedscaleError(
+            f"{path}: {Path(path).parts[0]} is no user's home folder; write ./{path} if a folder "
+            "here has this name"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:
@@ -228,18 +230,3 @@ def _map_texts(table: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
     for position, column in texts.items():
         result.isetitem(position, column.to_numpy())
     return result.set_axis(columns, axis="columns")
-
-
-def _umask() -> int:
-    """Return the process's mask of file modes.
-
-    Linux shows it. ``os.umask`` alone would change the mask for a moment, in which new files of
-    other threads would be open to all users.
-    """
-    with suppress(OSError), open("/proc/self/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

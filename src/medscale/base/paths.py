@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expand_home
 from medscale.base.suggest import LIKENESS
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
@@ -49,7 +50,7 @@ def existing_path(path: Path, advice: str) -> Path:
     Raises:
         MedscaleError: when the path does not exist; the message ends with the advice.
     """
-    full = path.expanduser()
+    full = expand_home(path)
     if not full.exists():
         in_demo = Path("work", "demo", path)  # absolute paths stay as they are
         likely = f"did you mean {in_demo}? " if in_demo.exists() else ""
@@ -63,7 +64,7 @@ def existing_image(path: Path) -> Path:
     Raises:
         MedscaleError: when it does not exist.
     """
-    full = path.expanduser()
+    full = expand_home(path)
     if not full.exists() and (match := FRAME.fullmatch(str(path))):
         existing_path(Path(match["file"]), IMAGES)
         return full
@@ -92,7 +93,7 @@ def new_file(path: Path) -> Path:
         MedscaleError: when it is a folder, or a device or pipe, which would be replaced, and when
             one of its parents is a file.
     """
-    full = path.expanduser()
+    full = expand_home(path)
     if full.is_dir():
         raise MedscaleError(f"{path} is a folder; name a file")
     if full.exists() and not full.is_file():
@@ -109,7 +110,7 @@ def new_folder(path: Path, mark: str) -> Path:
     Raises:
         MedscaleError: when it is a file, or a folder with other files, which would be lost.
     """
-    full = path.expanduser()
+    full = expand_home(path)
     if full.is_file():
         raise MedscaleError(f"{path} is a file; name a new folder")
     if full.is_dir() and not (full / mark).is_file() and any(full.iterdir()):
@@ -134,10 +135,7 @@ def evaluated_result(path: str | Path) -> Path:
     Raises:
         MedscaleError: when the folder has no metrics; the message suggests similar names.
     """
-    full = Path(path).expanduser()
-    if not (full / SUMMARY).is_file():
-        raise _no_result(path, SUMMARY)
-    return full
+    return _result(path, SUMMARY)
 
 
 def evaluated_results(path: str | Path) -> list[Path]:
@@ -146,10 +144,7 @@ def evaluated_results(path: str | Path) -> list[Path]:
     Raises:
         MedscaleError: when there is none, see ``evaluated_result``.
     """
-    full = Path(path).expanduser()
-    if (full / SUMMARY).is_file():
-        return [full]
-    return _below(full, SUMMARY) or [evaluated_result(path)]
+    return _below(expand_home(path), SUMMARY) or [_result(path, SUMMARY)]
 
 
 def workdir_of(result: Path) -> Path:
@@ -166,10 +161,7 @@ def usable_result(path: str | Path) -> Path:
     Raises:
         MedscaleError: when the folder is not a result, or was written by an earlier version.
     """
-    full = Path(path).expanduser()
-    if not (full / INFERENCE).is_file():
-        raise _no_result(path, INFERENCE)
-    return full
+    return _result(path, INFERENCE)
 
 
 def usable_results(paths: Iterable[Path]) -> list[Path]:
@@ -178,18 +170,21 @@ def usable_results(paths: Iterable[Path]) -> list[Path]:
     Raises:
         MedscaleError: for a path without such a folder.
     """
-    folders: list[Path] = []
-    for path in paths:
-        full = path.expanduser()
-        if not (result := [full] if (full / INFERENCE).is_file() else _below(full, INFERENCE)):
-            raise _no_result(path, INFERENCE)
-        folders += result
-    return folders
+    folders = [_below(expand_home(path), INFERENCE) or [_result(path, INFERENCE)] for path in paths]
+    return [folder for below in folders for folder in below]
+
+
+def _result(path: str | Path, file: str) -> Path:
+    """Return a folder with a file of a result; MedscaleError if it has none."""
+    full = expand_home(path)
+    if not (full / file).is_file():
+        raise _no_result(path, file)
+    return full
 
 
 def _no_result(path: str | Path, file: str) -> MedscaleError:
     """Return the error for a path that has no file of a result: the reason and the remedy."""
-    full = Path(path).expanduser()
+    full = expand_home(path)
     if not full.exists():
         return MedscaleError(f"{path} does not exist; {_nearest(full, file)}")
     if full.is_file():
@@ -202,7 +197,9 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
 
 
 def _below(folder: Path, file: str) -> list[Path]:
-    """Return the folders with a file, below a folder."""
+    """Return a folder if it has a file, and otherwise the folders below it that have it."""
+    if (folder / file).is_file():
+        return [folder]
     return sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
 
 
@@ -250,4 +247,4 @@ def _corrected(path: Path, file: str) -> Path | None:
                 return None
             part = close[0]
         place /= part
-    return place if (place / file).is_file() or _below(place, file) else None
+    return place if _below(place, file) else None

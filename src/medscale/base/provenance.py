@@ -68,6 +68,7 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     cuda = plan.backend == "cuda"
+    cards = range(torch.cuda.device_count() if cuda else 0)
     weights = Path(plan.model.pretrained) if plan.model.pretrained else None
     return {
         "plan_digest": plan.digest,
@@ -81,9 +82,9 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
             "weights": sha256(weights) if weights is not None and weights.is_file() else None,
         },
         "started": utc_now(),
-        "gpus": [torch.cuda.get_device_name(i) for i in _cards(cuda)],
+        "gpus": [torch.cuda.get_device_name(card) for card in cards],
         "gpu_memory_gb": [
-            _gigabytes(torch.cuda.get_device_properties(i).total_memory) for i in _cards(cuda)
+            _gigabytes(torch.cuda.get_device_properties(card).total_memory) for card in cards
         ],
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
@@ -101,7 +102,7 @@ def machine() -> dict[str, Any]:
     """
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in VERSIONS},
+        "versions": {name: package_version(name) for name in VERSIONS},
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -186,7 +187,7 @@ def git_state() -> dict[str, Any]:
             "dirty": dirty,
         }
     changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){SITE}")
-    return {"commit": commit, "dirty": bool(changes)}
+    return {"commit": commit, "dirty": None if changes is None else changes != ""}
 
 
 def _git(*arguments: str) -> str | None:
@@ -200,12 +201,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return process.stdout.strip() if process.returncode == 0 else None
-
-
-def _cards(cuda: bool) -> range:
-    import torch
-
-    return range(torch.cuda.device_count() if cuda else 0)
 
 
 def _driver() -> str | None:
@@ -223,7 +218,8 @@ def _gigabytes(size: int) -> float:
     return round(size / 2**30, 1)
 
 
-def _version(name: str) -> str | None:
+def package_version(name: str) -> str | None:
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

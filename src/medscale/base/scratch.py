@@ -8,7 +8,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
@@ -48,9 +48,11 @@ def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
 def clear(prefix: str, parent: Path) -> None:
     """Remove this user's folders with a prefix whose process was killed."""
     for folder in parent.glob(f"{prefix}*"):
-        status = folder.lstat()
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and _is_orphan(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another process removes it at the same time
+            status = folder.lstat()
+            is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+            if is_own and _is_orphan(folder):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_orphan(folder: Path) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from medscale.base.errors import MedscaleError
 from medscale.base.files import expand_home
 
 T = TypeVar("T")
@@ -88,10 +89,14 @@ def _unique(values: list[T]) -> list[T]:
     return values
 
 
-def _without_null(path: Path) -> Path:
+def _usable(path: Path) -> Path:
+    """Return a path with ``~`` replaced; ValueError, as pydantic needs, if it cannot be one."""
     if "\0" in str(path):
         raise ValueError("a path has no null character")
-    return path
+    try:
+        return expand_home(path)
+    except MedscaleError as error:
+        raise ValueError(str(error)) from None
 
 
 def unit(name: str) -> Any:
@@ -105,7 +110,7 @@ LARGEST_COUNT = 10**9
 # fit into 64 bits.
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-FilePath = Annotated[Path, AfterValidator(_without_null), AfterValidator(expand_home)]
+FilePath = Annotated[Path, AfterValidator(_usable)]
 Unique = Annotated[list[T], AfterValidator(_unique), Field(json_schema_extra={"uniqueItems": True})]
 Seconds = Annotated[float, unit("seconds")]
 Pixels = Annotated[int, unit("pixels")]

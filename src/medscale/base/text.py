@@ -79,12 +79,12 @@ def visible(text: str, keep: str = "") -> str:
         text: any string.
         keep: characters that stay, such as line breaks.
     """
-    if text and not text.strip():
-        return "".join(letter if letter in keep else _code(letter) for letter in text)
-    if text.isascii() and text.isprintable():
+    is_blank = not text.strip()
+    if text.isascii() and text.isprintable() and not is_blank:
         return text
     return "".join(
-        letter if letter in keep or _printable(letter) else _code(letter) for letter in text
+        letter if letter in keep or (_printable(letter) and not is_blank) else _code(letter)
+        for letter in text
     )
 
 

@@ -1,6 +1,5 @@
 """The configuration: config.yaml, the overlay of its scale and the user's changes, validated."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -239,8 +238,7 @@ def validate(
 ) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
     tree = layers.whole()
-    if not _is_unicode(tree):
-        _refuse_surrogates(layers.base, tree)
+    _refuse_surrogates(layers.base, tree)
     errors: list[Exception] = list(layers.faults)
     try:
         config = Config.model_validate(tree)
@@ -260,15 +258,6 @@ def _networks(config: Config) -> set[str]:
     runs = (RunSpec.parse(run).model for study in studies for run in study.runs)
     models = (model.name for study in studies for model in (study.model, *study.models.values()))
     return {name for name in (*runs, *models) if name is not None}
-
-
-def _is_unicode(tree: dict[str, Any]) -> bool:
-    """Whether all text is known to fit UTF-8, which has no surrogates."""
-    try:
-        json.dumps(tree, ensure_ascii=False, default=repr).encode()
-    except (UnicodeEncodeError, TypeError):  # a key of a type that JSON lacks: a date
-        return False
-    return True
 
 
 def _refuse_surrogates(base: str | Path, value: Any, setting: str = "") -> None:

@@ -61,7 +61,8 @@ class Layers:
             )
         tree = read_yaml(Path(base))
         changes = [Layer(origin, copy.deepcopy(layer)) for origin, layer in changes]
-        scales = tree.pop("scales", {})
+        self.faults: list[SettingFault] = []
+        scales = self._section("scales", tree.pop("scales", None) or {})
         scale = tree.get("scale", FULL)
         for origin, layer in changes:
             if not isinstance(layer, dict):
@@ -70,7 +71,6 @@ class Layers:
             if isinstance(layer.get("only"), str):
                 names = [name.strip() for name in layer["only"].split(",")]
                 layer["only"] = [name for name in names if name]
-        self.faults: list[SettingFault] = []
         if scale not in (FULL, *scales):
             text = f"there is no scale {scale!r}; {suggestion(scale, (FULL, *scales))}"
             text += f"there are: {', '.join((FULL, *scales))}"
@@ -78,7 +78,8 @@ class Layers:
             scale = FULL  # so that the other mistakes are found too
         self.base, self.scale = base, scale
         name = Path(base).name
-        overlay = Layer(f"{name}, scales.{scale}", scales.get(scale, {}))
+        changes_of_scale = self._section(f"scales.{scale}", scales.get(scale) or {})
+        overlay = Layer(f"{name}, scales.{scale}", changes_of_scale)
         self.files = [Layer(name, tree), overlay, *changes]
         self.tree: dict[str, Any] = reduce(merge, (layer.tree for layer in self.files))
         self.tree["scale"] = scale

@@ -62,7 +62,7 @@ def explain(
         check_network: raises MedscaleError for the name of a network that does not exist.
     """
     misspelt = list(dict.fromkeys(_names(layers, check_network)))
-    texts = tuple(mistake.text for mistake in misspelt)
+    texts = [mistake.text for mistake in misspelt]
     reasons = [text.split(GRAMMAR)[0].split("; ")[0] for text in texts]  # without suggestions
     # A study that cannot be completed is left out, so that the names of it seem to be wrong.
     reasons += [f"there is no study {name!r}" for name in layers.studies]
@@ -77,7 +77,7 @@ def explain(
     placed = [(*places.of(mistake.path), mistake.text) for mistake in {*misspelt, *further}]
     lines = dict.fromkeys(_line(*row) for row in sorted(placed, key=_order))
     number = f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
-    end = [GRAMMAR.strip() + _grammar(texts)] if any(GRAMMAR in text for text in texts) else []
+    end = [GRAMMAR.strip() + text.split(GRAMMAR)[1] for text in texts if GRAMMAR in text][:1]
     return "\n  ".join([f"the configuration has {number}:", *lines, *end])
 
 
@@ -113,10 +113,6 @@ def unknown_networks(
             check_network(name)
         except MedscaleError as error:
             yield name, str(error)
-
-
-def _grammar(texts: tuple[str, ...]) -> str:
-    return next(text.split(GRAMMAR)[1] for text in texts if GRAMMAR in text)
 
 
 def _order(placed: tuple[Place, Keys, str]) -> tuple[Place, list[str], str]:
@@ -250,13 +246,8 @@ def _names_of_study(
         if spec.model is not None:
             networks[path] = spec.model
     measured = _at(layers.tree, ("cost", "networks"))
-    wrong = dict(
-        unknown_networks(
-            {*networks.values()},
-            {*measured} if isinstance(measured, dict) else set(),
-            check_network,
-        )
-    )
+    valid = {*measured} if isinstance(measured, dict) else set()
+    wrong = dict(unknown_networks({*networks.values()}, valid, check_network))
     yield from ((path, wrong[name]) for path, name in networks.items() if name in wrong)
 
 

@@ -33,16 +33,12 @@ class Places:
         base = Path(layers.base)
         first, overlay, *changes = layers.files
         # By layer, the highest first: its settings, its file, and the keys above them in the file.
-        self._levels: list[tuple[Any, list[Path], Keys, str]] = [
-            *(
-                (
-                    layer.tree,
-                    [Path(layer.origin)] if _is_file(layer.origin) else files[::-1],
-                    (),
-                    layer.origin,
-                )
-                for layer in reversed(changes)
-            ),
+        self._levels: list[tuple[Any, list[Path], Keys, str]] = []
+        for origin, tree in reversed(changes):
+            is_file = origin.endswith((".yaml", ".yml")) and Path(origin).is_file()
+            own_files = [Path(origin)] if is_file else files[::-1]
+            self._levels.append((tree, own_files, (), origin))
+        self._levels += [
             (overlay.tree, [base], ("scales", layers.scale), overlay.origin),
             (first.tree, [base], (), first.origin),
         ]
@@ -83,10 +79,6 @@ class Places:
             if (line := _line(file, (*above, *path))) is not None:
                 return Place(shown_path(file), line)
         return Place(origin, 0)
-
-
-def _is_file(origin: str) -> bool:
-    return origin.endswith((".yaml", ".yml")) and Path(origin).is_file()
 
 
 @cache

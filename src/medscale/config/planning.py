@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
@@ -68,10 +67,7 @@ def weight_file(config: Config, pretrained: str | None) -> str | None:
     """
     if pretrained is None or pretrained == HUB:
         return None
-    try:
-        path = expand_home(Path(pretrained))
-    except ValueError as error:  # the home folder is not known
-        raise MedscaleError(f"pretrained: {error}") from None
+    path = expand_home(pretrained)
     if path.is_absolute():
         return str(path)
     return os.path.relpath(ROOT.resolve() / path, (ROOT / config.workdir).resolve())

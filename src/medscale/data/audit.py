@@ -273,19 +273,12 @@ def _same_bytes(candidates: pd.DataFrame, left_out: pd.DataFrame, reason: str) -
         by_digest.setdefault(str(row.sha256), []).append(row)
     details = []
     for row in left_out.itertuples():
-        equal_files = [
-            equal_file for equal_file in by_digest[str(row.sha256)] if equal_file.path != row.path
-        ]
-        equal_file = next(
-            (equal_file for equal_file in equal_files if equal_file.label != row.label),
-            equal_files[0],
-        )
-        label = f", which is {equal_file.label}" if equal_file.label != row.label else ""
-        splits = [
-            str(r.split_published) for r in (equal_file, row) if r.split_published is not None
-        ]
+        equal_files = [other for other in by_digest[str(row.sha256)] if other.path != row.path]
+        equal = next((other for other in equal_files if other.label != row.label), equal_files[0])
+        label = f", which is {equal.label}" if equal.label != row.label else ""
+        splits = [str(r.split_published) for r in (equal, row) if r.split_published is not None]
         leak = f"; {LEAK_PUBLISHED} ({', '.join(splits)})" if len(set(splits)) == 2 else ""
-        details.append(f"same bytes as {equal_file.path}{label}{leak}")
+        details.append(f"same bytes as {equal.path}{label}{leak}")
     return audit_rows(left_out.assign(reason=reason, detail=details), EXCLUDED)
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from medscale.data import audit, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT
+from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE
 from medscale.data.frames import SEVERAL
-from medscale.data.images import TOO_LARGE, UNDECODABLE
 from medscale.data.inventory import CONFLICT, Inventory
 from medscale.data.leaks import shared_with_training
 from medscale.data.prepare import NO_CONTRAST

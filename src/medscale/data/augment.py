@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -97,11 +97,8 @@ class Augmenter:
         """Return changes that only crop the middle of images of height and width ``size``."""
         side = self.side(size)
         ones, zeros = np.ones(count), np.zeros(count)
-        middle = (
-            zeros + size[1] // 2 - side[1] // 2 + side[1] / 2,
-            zeros + size[0] // 2 - side[0] // 2 + side[0] / 2,
-        )
-        matrix = _matrix(zeros, ones, ones, (zeros + side[1], zeros + side[0]), middle, side)
+        y, x = (w // 2 - s // 2 + s / 2 + zeros for w, s in zip(size, side, strict=True))
+        matrix = _matrix(zeros, ones, ones, (zeros + side[1], zeros + side[0]), (x, y), side)
         factor = _tensor(ones)
         return Changes(
             matrix, factor, factor, factor, _tensor(zeros), torch.zeros(count, dtype=torch.int64)
@@ -109,11 +106,8 @@ class Augmenter:
 
     def side(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of the network's input for images of ``size`` (height, width)."""
-        return (
-            size
-            if self.settings.crop is None
-            else (self.settings.crop.size, self.settings.crop.size)
-        )
+        crop = self.settings.crop
+        return size if crop is None else (crop.size, crop.size)
 
     def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
         """Apply changes to images, and normalize them.
@@ -134,9 +128,8 @@ class Augmenter:
         else:
             pixels = self._on_device(images, changes, exact=exact)
         if noisy:
-            pixels = (
-                pixels + changes.noise.view(-1, 1, 1, 1) * self._noise(changes.start, pixels)
-            ).clamp_(0, 1)
+            noise = changes.noise.view(-1, 1, 1, 1) * self._noise(changes.start, pixels)
+            pixels = (pixels + noise).clamp_(0, 1)
         if noisy or images.device.type != "cpu":
             pixels = normalize(pixels)
         return pixels
@@ -176,22 +169,16 @@ class Augmenter:
         source = images.numpy()
         height, width = self.side((images.shape[1], images.shape[2]))
         result = np.empty((len(source), height, width, source.shape[3]), np.float32)
-        means = (
-            torch.tensor([np.mean(cv2.mean(image)[: source.shape[3]]) for image in source]).float()
-            / 255
-        )
-        table = self._tone(
-            torch.arange(256).float().div(255).repeat(len(source), 1), changes, means
-        )
+        means = torch.tensor([np.mean(cv2.mean(image)[: source.shape[3]]) for image in source])
+        levels = torch.arange(256).float().div(255).repeat(len(source), 1)
+        table = self._tone(levels, changes, means.float() / 255)
         tables = table[:, None, :, None].repeat(1, source.shape[3], 1, 1)  # n,C,256,1
         tables = (normalize(tables) if normal else tables)[..., 0].transpose(1, 2).contiguous()
         for target, image, place, tone in zip(
             result, source, changes.matrix.numpy(), tables.numpy(), strict=True
         ):
-            part = (
-                _shift(image, place, height, width) if exact else _warp(image, place, height, width)
-            )
-            cv2.LUT(part, tone[None], target)
+            move = _shift if exact else _warp
+            cv2.LUT(move(image, place, height, width), tone[None], target)
         return torch.from_numpy(result).permute(0, 3, 1, 2)
 
     def _on_device(self, images: Tensor, changes: Changes, *, exact: bool) -> Tensor:
@@ -200,12 +187,8 @@ class Augmenter:
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / (255 * max(images[0:1].numel(), 1))
         pixels = pixels.float()
         side = self.side((images.shape[1], images.shape[2]))
-        if (
-            not exact
-            or side != tuple(pixels.shape[2:])
-            or self.settings.hflip
-            or self.settings.vflip
-        ):
+        flips = self.settings.hflip or self.settings.vflip
+        if flips or not exact or side != tuple(pixels.shape[2:]):
             pixels = sample(pixels, changes.matrix, side)
         return self._tone(pixels.div_(255), changes, mean.float())
 
@@ -223,32 +206,17 @@ class Augmenter:
         )
         if self.settings.gamma:
             values, mean = values**gamma, mean**changes.gamma
-        return (
-            values * (brightness * contrast) + brightness * (1 - contrast) * mean.view(shape)
-        ).clamp_(0, 1)
+        shift = brightness * (1 - contrast) * mean.view(shape)
+        return (values * (brightness * contrast) + shift).clamp_(0, 1)
 
     def _noise(self, start: Tensor, like: Tensor) -> Tensor:
         """Return normal random numbers in the shape of ``like`` (n,C,h,w).
 
         Each sample has a window of one long sequence, which is faster than drawing new numbers.
         """
-        values_per_image = max(like[0:1].numel(), 1)
-        if self._row.get("row") is None or len(self._row["row"]) != NOISE_LENGTH + values_per_image:
-            numbers = torch.from_numpy(
-                np.random.default_rng(self.seed).standard_normal(NOISE_LENGTH, np.float32)
-            )
-            self._row["row"] = numbers.repeat(values_per_image // NOISE_LENGTH + 2)[
-                : NOISE_LENGTH + values_per_image
-            ].to(like.device)
-        windows = self._row["row"].unfold(0, values_per_image, 1)[start]
-        return windows.view(len(start), like.shape[2], like.shape[3], like.shape[1]).permute(
-            0, 3, 1, 2
-        )
-
-    @cached_property
-    def _row(self) -> dict[str, Tensor]:
-        """Cache of the sequence of random numbers, repeated so that each window fits into it."""
-        return {}
+        length = max(like[0:1].numel(), 1)
+        windows = _noise_sequence(self.seed, length, like.device).unfold(0, length, 1)[start]
+        return windows.view(len(start), *like.shape[2:], like.shape[1]).permute(0, 3, 1, 2)
 
 
 def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
@@ -326,6 +294,14 @@ def _warp(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.
         rgba, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REFLECT
     )
     return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB)
+
+
+@lru_cache(2)
+def _noise_sequence(seed: int, length: int, device: torch.device) -> Tensor:
+    """Return the sequence of random numbers, repeated so that a window of a length fits into it."""
+    numbers = np.random.default_rng(seed).standard_normal(NOISE_LENGTH, np.float32)
+    repeated = torch.from_numpy(numbers).repeat(length // NOISE_LENGTH + 2)
+    return repeated[: NOISE_LENGTH + length].to(device)
 
 
 @lru_cache(64)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import read_table
 from medscale.data.shards import BOXES, Shards
 
 SIDES = ["x", "y", "width", "height"]
@@ -72,12 +73,8 @@ def read(shards: Shards) -> pd.DataFrame:
     Raises:
         MedscaleError: when the shard set has no boxes.
     """
-    try:
-        return pd.read_parquet(shards.folder / BOXES)
-    except (OSError, ValueError) as error:
-        raise MedscaleError(
-            f"{shards.folder} has no boxes ({error}); delete it and run again"
-        ) from None
+    boxes: pd.DataFrame = read_table(shards.folder / BOXES, "delete the folder and run again")
+    return boxes
 
 
 def pad(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
-from medscale.data.kind import Download, kind_names, load_kind
+from medscale.data.kind import kind_names, load_kind
 
 TOKEN = "~/.kaggle/kaggle.json"  # noqa: S105 (a path, not a token)
 NO_TOKEN = (
@@ -25,7 +25,7 @@ NO_CURL = "neither curl nor wget was found: install one of them"
 
 
 @dataclass(frozen=True)
-class Kaggle(Download):
+class Kaggle:
     """A dataset, or the data of a competition, at kaggle.com."""
 
     slug: str  # owner/name of a dataset, or name of a competition
@@ -40,7 +40,7 @@ class Kaggle(Download):
 
     @property
     def rules(self) -> str:
-        """Terms that must first be accepted on the web page."""
+        """Terms that must first be accepted on the web page; empty without any."""
         page = f"https://www.kaggle.com/competitions/{self.slug}/rules"
         return f"its rules must be accepted once, signed in, at {page}" if self.competition else ""
 
@@ -53,7 +53,7 @@ class Kaggle(Download):
 
 
 @dataclass(frozen=True)
-class Archives(Download):
+class Archives:
     """Files on an open web server."""
 
     start: str  # common beginning of the addresses
@@ -74,6 +74,9 @@ class Archives(Download):
     def missing(self) -> list[str]:
         """Return the programs that this machine lacks."""
         return [] if shutil.which("curl") or shutil.which("wget") else [NO_CURL]
+
+
+Download = Kaggle | Archives
 
 
 def command_line(download: Download) -> str:

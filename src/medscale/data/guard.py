@@ -1,26 +1,25 @@
 """Decoding of files in a child process with limits, so that a hostile file crashes only the child.
 
-A Dask worker has one child for each thread that decodes, and sends it one call at a time through
-pipes. A child that dies is replaced, and its file is reported as undecodable.
+A Dask worker has one child for each thread that decodes, and sends it one call at a time. A child
+that dies is replaced, and its file is reported as undecodable.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, Any, ParamSpec, TypeVar, cast
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any, ParamSpec, TypeVar, cast
 
 from medscale.data.decoding import bounds
 from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE, Unreadable
 from medscale.data.settings import Limits
 
-LENGTH = struct.Struct("<Q")  # number of a message's bytes, sent before the message
 ENVIRONMENT = {
     # By default, glibc returns freed memory to the system at once, which then zeroes the pages for
     # the next image. This took a quarter of the time (bench/workers.py).
@@ -42,19 +41,21 @@ class Child:
         """Start the process; it loads its modules while this process continues."""
         self.limits, self._owner = limits, os.getpid()
         path = os.pathsep.join(folder for folder in sys.path if folder)
+        self._pipe, end = Pipe()
         # -P: modules of the working folder, which may hold files of other users, are not imported.
+        command = [sys.executable, "-P", "-m", "medscale.data.guard", limits.model_dump_json()]
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "medscale.data.guard", limits.model_dump_json()],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [*command, str(end.fileno())],
+            pass_fds=[end.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # output of libraries goes to stderr
             env={**os.environ, **ENVIRONMENT, "PYTHONPATH": path},
         )
-        self._requests = cast("IO[bytes]", self._process.stdin)
-        self._answers = cast("IO[bytes]", self._process.stdout)
+        end.close()
 
     @property
     def is_alive(self) -> bool:
-        """Whether the child runs and belongs to this process (a fork only shares its pipes)."""
+        """Whether the child runs and belongs to this process (a fork only shares its pipe)."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def ask(self, request: Any) -> tuple[bool, Any]:
@@ -64,20 +65,17 @@ class Child:
             EOFError: the process has ended.
         """
         try:
-            _send(self._requests, request)
-        except BrokenPipeError:
+            self._pipe.send(request)
+            return cast("tuple[bool, Any]", self._pipe.recv())
+        except OSError:  # it ended while a message was on the way
             raise EOFError from None
-        return cast("tuple[bool, Any]", _receive(self._answers))
 
     def close(self) -> int:
         """End the process; return its exit status, or the negative number of the ending signal."""
         if self._owner != os.getpid():
             return 0
-        with suppress(BrokenPipeError):
-            self._requests.close()
-        status = self._process.wait()
-        self._answers.close()
-        return status
+        self._pipe.close()
+        return self._process.wait()
 
 
 def call(
@@ -137,14 +135,12 @@ def _fault(status: int, limits: Limits) -> Unreadable:
     return Unreadable(UNDECODABLE, f"decoding it ended the process that reads it ({cause})")
 
 
-def _work(limits: Limits) -> None:
-    """Answer calls until the parent closes its pipe; runs in the child."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output of libraries goes to stderr, since the parent reads answers from stdout
+def _work(limits: Limits, pipe: Connection) -> None:
+    """Answer calls until the parent closes its end of the pipe; runs in the child."""
     bounds.limit_process(limits.max_pixels, limits.seconds)
     while True:
         try:
-            function, arguments, keywords = _receive(requests)
+            function, arguments, keywords = pipe.recv()
         except EOFError:
             return
         try:
@@ -156,25 +152,9 @@ def _work(limits: Limits) -> None:
             answer = False, error
         finally:
             bounds.stop_clock()
-        _send(answers, answer)
-
-
-def _send(pipe: IO[bytes], message: Any) -> None:
-    content = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-    pipe.write(LENGTH.pack(len(content)) + content)
-    pipe.flush()
-
-
-def _receive(pipe: IO[bytes]) -> Any:
-    """Return the next message; raise EOFError where the other process has ended."""
-    head = pipe.read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        raise EOFError
-    content = pipe.read(LENGTH.unpack(head)[0])
-    # The message comes from this package's own process, which runs as the same user.
-    return pickle.loads(content)  # noqa: S301
+        pipe.send(answer)
 
 
 if __name__ == "__main__":
-    with suppress(KeyboardInterrupt, BrokenPipeError):  # the parent ends as well
-        _work(Limits.model_validate_json(sys.argv[1]))
+    with suppress(KeyboardInterrupt, ConnectionError):  # the parent ends as well
+        _work(Limits.model_validate_json(sys.argv[1]), Connection(int(sys.argv[2])))

@@ -14,6 +14,7 @@ from unicodedata import normalize
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expand_home
 from medscale.base.suggest import suggestion
 from medscale.data import patients
 from medscale.data.image_names import ImageNames
@@ -127,7 +128,7 @@ def _table_file(listing: Listing, name: str | None) -> Path | None:
     """Return the path of the table; None without one."""
     if name is None:
         return listing.find_file(INDEX)
-    if (file := listing.find_file(str(Path(name).expanduser()))) is None:
+    if (file := listing.find_file(str(expand_home(name)))) is None:
         tables = [path for path, _, _ in listing.excluded if path.lower().endswith(".csv")]
         raise MedscaleError(
             f"source.table: {listing.root} has no file {name}; {suggestion(name, tables)}its CSV "

@@ -15,26 +15,13 @@ from medscale.data.decoding.formats import (
     PREAMBLE,
     SUFFIXES,
     TOO_LARGE,
-    TRUNCATED,
-    UNDECODABLE,
     UNREADABLE,
     Unreadable,
     kind_of,
 )
 
-__all__ = [
-    "EMPTY",
-    "IMAGE_SUFFIXES",
-    "NOT_AN_IMAGE",
-    "PREAMBLE",
-    "SUFFIXES",
-    "TOO_LARGE",
-    "TRUNCATED",
-    "UNDECODABLE",
-    "UNREADABLE",
-    "Unreadable",
-    "kind_of",
-]
+# Names for rooms that do not decode.
+__all__ = ["NOT_AN_IMAGE", "TOO_LARGE", "UNREADABLE", "Unreadable", "kind_of"]
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -65,11 +52,6 @@ def is_named_image(path: Path) -> bool:
             return kind_of(file.read(PREAMBLE)) == "dicom"
     except OSError:
         return False
-
-
-def read_rgb(path: str | Path) -> np.ndarray:
-    """Read an image file as uint8 RGB of shape H,W,3; see ``decode``."""
-    return decode(read_bytes(path))
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:

@@ -12,32 +12,19 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from unicodedata import normalize
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 
 if TYPE_CHECKING:
+    from medscale.data.download import Download
     from medscale.data.inventory import Inventory
     from medscale.data.settings import Datasheet, Source
 
 ALL = "all"  # any split, or any class
 COLUMNS = ("table", "image", "label", "patient")  # settings of ``source`` for the user's own files
-
-
-class Download(Protocol):
-    """The download of a dataset from its publisher; implemented in ``medscale.data.download``."""
-
-    def commands(self, folder: Path | str = ".") -> list[list[str]]:
-        """Return the command lines that download the dataset into ``folder``."""
-
-    @property
-    def rules(self) -> str:
-        """Terms that a person must accept on a web page before the download, or an empty string."""
-
-    def missing(self) -> list[str]:
-        """Return the programs and credentials that this machine lacks for the download."""
 
 
 @dataclass(frozen=True)

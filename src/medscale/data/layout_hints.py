@@ -141,7 +141,7 @@ def unread_tables(
             if sentence := _sentence(path, table, listing, by_folder, classes):
                 sentences.append(sentence)
                 count += 1
-            elif listing.images and not has_labels:
+            elif listing.images and not has_labels and len(table):
                 sentences.append(_no_column_of_images(path, table, listing.images))
     if count > 1:
         sentences.append("Only one table is read: join the rows of several in one.")

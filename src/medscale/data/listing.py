@@ -251,7 +251,7 @@ def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, 
             ) from None
         for entry in entries:
             path = f"{below}/{entry.name}" if below else entry.name
-            if not entry.name.isprintable() and not _is_utf8(entry.name):
+            if not entry.name.isprintable() and re.search("[\udc80-\udcff]", entry.name):
                 yield os.fsencode(path).decode("utf-8", "backslashreplace"), (BAD_NAME, "rename it")
             elif is_folder(entry):
                 (links if entry.is_symlink() else folders).append(path)
@@ -260,11 +260,3 @@ def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, 
             else:
                 detail = "a broken link" if entry.is_symlink() else "a device, pipe or socket"
                 yield path, (NOT_A_FILE, detail)
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -126,12 +126,8 @@ class Loader:
                 f"{shards.folder}: the split {split!r} has no images; change `split` in config.yaml"
             )
         self._shards, self._global_batch, self._accumulate = shards, global_batch, accumulate
-        self._replicas, self._replica, self._seed, self._training = (
-            replicas,
-            replica,
-            seed,
-            training,
-        )
+        self._replicas, self._replica = replicas, replica
+        self._seed, self._training = seed, training
         self._device, self._channels_last = torch.device(device), channels_last
         counts = np.bincount(shards.labels[self._positions], minlength=len(shards.classes))
         self._augmenter = Augmenter(augment or Augment(), counts, seed)
@@ -215,11 +211,9 @@ class Loader:
         self._waited_s += seconds
 
     def _steps(self, epoch: int, start: int) -> Iterator[Step]:
-        order = (
-            permutation(self._seed, epoch, self.images)
-            if self._training
-            else np.arange(self.images)
-        )
+        order = np.arange(self.images)
+        if self._training:
+            order = permutation(self._seed, epoch, self.images)
         steps = np.array_split(order, self.steps())[start:]
         # An epoch begins by waiting for its first batch, and dividing takes most of that time.
         shares = steps if self._replicas == 1 else [self._share(step) for step in steps]
@@ -264,11 +258,9 @@ class Loader:
         resident = self._resident
         if resident is None and self._device.type == "cuda":
             resident = size < RESIDENT_SHARE * torch.cuda.mem_get_info(self._device)[0]
-        return (
-            torch.from_numpy(self._shards.gather(self._positions)).to(self._device)
-            if resident
-            else None
-        )
+        if not resident:
+            return None
+        return torch.from_numpy(self._shards.gather(self._positions)).to(self._device)
 
     def _batches(self, epoch: int, share: np.ndarray, images: Tensor) -> list[Batch]:
         """Augment and normalize a share, and divide it into micro-batches."""
@@ -284,16 +276,11 @@ class Loader:
             self._in_memory_format(pixels),
             upload(torch.from_numpy(labels), self._device),
             torch.from_numpy(ids),
-            *(
-                []
-                if self._metadata is None
-                else [upload(self._metadata[torch.from_numpy(positions)], self._device)]
-            ),
         ]
-        parts = zip(
-            *(torch.tensor_split(column, self._accumulate) for column in columns), strict=True
-        )
-        return [Batch(*part) for part in parts]
+        if self._metadata is not None:
+            columns.append(upload(self._metadata[torch.from_numpy(positions)], self._device))
+        parts = [torch.tensor_split(column, self._accumulate) for column in columns]
+        return [Batch(*part) for part in zip(*parts, strict=True)]
 
     def _in_memory_format(self, pixels: Tensor) -> Tensor:
         form = torch.channels_last if self._channels_last else torch.contiguous_format

@@ -289,9 +289,11 @@ class Dask(Strict):
     @model_validator(mode="after")
     def _encrypted(self) -> Self:
         # Anyone who can connect to a scheduler without TLS can run code as its user.
-        if "://" in self.scheduler and not self.scheduler.startswith("tls://"):
+        is_named = self.scheduler in ("local", "slurm")
+        if not is_named and not self.scheduler.startswith("tls://"):
             raise ValueError(
-                f"scheduler {self.scheduler} is not encrypted, and would run anyone's code: start "
-                "it with certificates, and name it as tls://host:port (docs/cluster.md)"
+                f"scheduler {self.scheduler} is neither local nor slurm, nor an address with "
+                "encryption, without which it would run anyone's code: start it with certificates, "
+                "and name it as tls://host:port (docs/cluster.md)"
             )
         return self

@@ -13,7 +13,15 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import atomic, digest, read_json, sha256, write_json, write_parquet
+from medscale.base.files import (
+    atomic,
+    digest,
+    read_json,
+    read_table,
+    sha256,
+    write_json,
+    write_parquet,
+)
 from medscale.data import folds
 
 META = "meta.json"
@@ -97,7 +105,8 @@ class Shards:
                 f"{folder} has no finished shards ({META} is missing); create them first: "
                 "snakemake data"
             )
-        shards = cls(folder, read_json(folder / META), pd.read_parquet(folder / ROWS))
+        rows = read_table(folder / ROWS, "delete the folder and run again")
+        shards = cls(folder, read_json(folder / META), rows)
         for chunk, array in zip(shards.meta["chunks"], shards._arrays, strict=True):
             if array.shape[0] != chunk["images"]:
                 raise MedscaleError(

@@ -141,7 +141,7 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
     if not is_held_out.any():
         raise MedscaleError(
             f"split.held_out is {settings.held_out!r}, but no image has this {settings.column}; "
-            f"there are: {', '.join(sorted(values.unique()))}"
+            f"there are: {', '.join(sorted(values.dropna().unique()))}"
         )
     held_out = rows["group"].isin(set(rows.loc[is_held_out, "group"]))
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 
 from medscale.base.code import module_digest
 from medscale.base.files import digest
+from medscale.base.provenance import package_version
 
 # The modules of this folder that decode, preprocess and store images.
 MODULES = ("images.py", "preprocess.py", "shards.py", "decoding/*.py")
@@ -34,12 +34,5 @@ def versions() -> dict[str, str]:
     folder = Path(__file__).parent
     files = [file for pattern in MODULES for file in sorted(folder.glob(pattern))]
     code = digest([module_digest(file) for file in files])
-    libraries = {name: _version(name) for name in LIBRARIES}
+    libraries = {name: package_version(name) or "none" for name in LIBRARIES}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"

@@ -21,7 +21,7 @@ import pydicom
 import medscale
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
-from medscale.base.files import atomic
+from medscale.base.files import atomic, expand_home
 from medscale.base.paths import FRAME, new_file
 from medscale.base.text import listed
 from medscale.data.decoding.formats import PREAMBLE, kind_of
@@ -54,7 +54,7 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
             message names them.
     """
     require("DICOM reports", "exchange", "highdicom")
-    files = [Path(file_of(str(image))).expanduser() for _, image in items]
+    files = [expand_home(file_of(str(image))) for _, image in items]
     if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
         raise MedscaleError(
             f"--sr needs DICOM images, but these have another format: {listed(foreign)}; predict "

@@ -20,7 +20,7 @@ from filelock import FileLock
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
-from medscale.base.files import digest, read_json, read_table
+from medscale.base.files import digest, expand_home, read_json, read_table
 from medscale.base.paths import evaluated_result, workdir_of
 from medscale.engine.train.board import tag
 from medscale.evaluate.summary import replicate_scores
@@ -71,7 +71,7 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
             missing, or ``store`` holds other files.
     """
     require("MLflow stores", "exchange", "mlflow")
-    store = store.expanduser().resolve()
+    store = expand_home(store).resolve()
     _check(store)
     replicates = [
         replicate for folder in folders for replicate in _replicates(evaluated_result(folder))

@@ -28,11 +28,7 @@ TRAFFIC = 6
 
 
 def device(config: Config, plan: RunPlan) -> DeviceKind:
-    """Return the kind of device that trains a plan: ``cost.cpu`` if CPUs stand in for GPUs.
-
-    Raises:
-        MedscaleError: when ``cost.devices`` does not have it.
-    """
+    """Return the kind of device that trains a plan, see ``kind_of``; CPUs can stand in for GPUs."""
     return kind_of(config, plan.backend)
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from medscale.base.code import ROOT
 from medscale.base.files import read_json
@@ -248,7 +247,7 @@ def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
 
     Replicates that were restarted do not count. The result is None if no replicate counts.
     """
-    folder = _workdir(config) / "runs" / plan.study / plan.run.name
+    folder = ROOT / config.workdir / "runs" / plan.study / plan.run.name
     plan_fields = plan.model_dump(mode="json", exclude={"seed", "fold"})
     rows = []
     for path in sorted(folder.glob("seed*/timing.json")):
@@ -265,7 +264,7 @@ def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
 
 def _image_counts(config: Config, study: str) -> dict[str, int] | None:
     """Return the images by split from the study's audit.json; None before it is indexed."""
-    path = _workdir(config) / "data" / config.data_of(study) / "audit.json"
+    path = ROOT / config.workdir / "data" / config.data_of(study) / "audit.json"
     try:
         counts = json.loads(path.read_text(encoding="utf-8"))["counts"]
     except (OSError, ValueError, KeyError):
@@ -274,10 +273,6 @@ def _image_counts(config: Config, study: str) -> dict[str, int] | None:
         split: sum(by_split[split] for by_split in counts.values())
         for split in ("train", "val", "test")
     }
-
-
-def _workdir(config: Config) -> Path:
-    return config.workdir if config.workdir.is_absolute() else ROOT / config.workdir
 
 
 def _notes(config: Config, plan: RunPlan) -> list[str]:

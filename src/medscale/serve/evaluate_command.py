@@ -12,7 +12,7 @@ from rich.table import Table
 from medscale.base import paths
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import expand_home, read_json
 from medscale.config.sections import Evaluate
 from medscale.data.index import AUDIT_CSV, AUDIT_JSON, INDEX, build_index
 from medscale.data.settings import Dask, Source, Split
@@ -57,7 +57,7 @@ def evaluate(
         training_index: index.parquet of the study; None for the one in the result's working folder.
         device: of the networks.
     """
-    inference, folder = classification(result), folder.expanduser()
+    inference, folder = classification(result), expand_home(folder)
     settings = _settings(result, prevalence)
     source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
     name = f"{inference.study}-{inference.run}-on-{folder.resolve().name}"

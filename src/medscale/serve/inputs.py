@@ -11,6 +11,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expand_home
 from medscale.base.log import log
 from medscale.base.text import listed
 from medscale.data.decoding.formats import to_uint8
@@ -36,7 +37,7 @@ Metadata = Facts | Sequence[Facts] | pd.DataFrame | None
 def is_single(images: Images) -> bool:
     """Return whether the caller means a single image, whose fault is an error, not a row."""
     if isinstance(images, str | Path):
-        return not Path(images).expanduser().is_dir()
+        return not expand_home(images).is_dir()
     return isinstance(images, bytes | Image.Image | np.ndarray)
 
 
@@ -47,8 +48,7 @@ def name_images(images: Images) -> list[NamedImage]:
     folders. Files that are left out are named in a warning. Raises MedscaleError for a folder
     without images, or an object that is no image.
     """
-    if isinstance(images, str | Path) and Path(images).expanduser().is_dir():
-        folder = Path(images).expanduser()
+    if isinstance(images, str | Path) and (folder := expand_home(images)).is_dir():
         listing = Listing(folder)
         if listing.excluded:
             log.warning("%s", _left_out(folder, listing.excluded))
@@ -122,7 +122,7 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
     if text is None:
         return None
     if "=" not in text:
-        file = Path(text).expanduser()
+        file = expand_home(text)
         table = read_table(file, ["path"]).map(lambda cell: None if is_missing(cell) else cell)
         decimal_comma = separator_of(file) != ","
         return table.replace(DECIMAL_COMMA, r"\1.\2", regex=True) if decimal_comma else table

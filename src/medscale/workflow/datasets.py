@@ -23,7 +23,7 @@ from medscale.base.code import (
     tree_digest,
 )
 from medscale.base.errors import MedscaleError
-from medscale.base.files import digest
+from medscale.base.files import digest, expand_home
 from medscale.data.kind import kind_file, scan
 from medscale.data.settings import Preprocess
 from medscale.workflow import raw_folder
@@ -146,7 +146,7 @@ class Datasets:
         """Return the tables of a raw folder: those in its first level, and the one that is set."""
         root, table = self._graph.raw(study), self._config.study(study).source.table
         tables = {*root.glob("*.csv")}
-        tables |= {root / Path(table).expanduser()} if table is not None else set()
+        tables |= {root / expand_home(table)} if table is not None else set()
         return {file for file in tables if file.is_file()}
 
     def source(self, wildcards: Any) -> str:

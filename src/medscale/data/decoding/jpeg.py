@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 
 import numpy as np
 import simplejpeg
@@ -12,7 +11,13 @@ from PIL import Image
 
 from medscale.data.decoding import raster
 from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable, check_size
-from medscale.data.decoding.orientation import QUARTER_TURNS, exif_orientation, upright
+from medscale.data.decoding.orientation import (
+    PILLOW_ERRORS,
+    QUARTER_TURNS,
+    exif_orientation,
+    recorded_orientation,
+    upright,
+)
 
 EXIF_MARK, EXIF_WITHIN = b"Exif\0\0", 2**17  # the segment precedes the pixels, within these bytes
 # libjpeg's warnings (jerror.h) of damaged pixels. Other warnings are about headers, or about a few
@@ -56,7 +61,8 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     # OpenCV converts CMYK; below 16 pixels a reduced size does not determine the factor.
     if cmyk or (reduce > 1 and max(width, height) < 16):
         return raster.decode(data, "jpeg", reduce)
-    return upright(pixels, _orientation(data))
+    has_exif = data.find(EXIF_MARK, 0, EXIF_WITHIN) >= 0
+    return upright(pixels, recorded_orientation(data) if has_exif else 1)
 
 
 def decode_grey(data: bytes) -> np.ndarray | None:
@@ -87,7 +93,7 @@ def size(data: bytes) -> tuple[int, int] | None:
             width, height = image.size
             is_turned = exif_orientation(image) in QUARTER_TURNS
             return (height, width) if is_turned else (width, height)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+    except PILLOW_ERRORS:
         return None
 
 
@@ -101,13 +107,3 @@ def _check_damage(message: str, data: bytes) -> None:
         TRUNCATED if is_truncated else UNREADABLE,
         f"the jpeg data end early or are damaged (libjpeg: {message})",
     )
-
-
-def _orientation(data: bytes) -> int:
-    if data.find(EXIF_MARK, 0, EXIF_WITHIN) < 0:
-        return 1
-    try:
-        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return exif_orientation(image)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
-        return 1  # damaged EXIF data are ignored, as in OpenCV

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 
 import cv2
 import numpy as np
@@ -18,7 +17,12 @@ from medscale.data.decoding.formats import (
     to_uint8,
     too_many_pixels,
 )
-from medscale.data.decoding.orientation import exif_orientation, upright
+from medscale.data.decoding.orientation import (
+    PILLOW_ERRORS,
+    exif_orientation,
+    recorded_orientation,
+    upright,
+)
 
 OPENCVS_LIMITS = "CV_IO_MAX_IMAGE_"  # in the message on an image of too many pixels
 REDUCTION_FLAGS = {
@@ -68,13 +72,7 @@ def webp(data: bytes) -> np.ndarray:
         Unreadable: see ``decode``.
     """
     pixels = decode(data, "webp", flags=cv2.IMREAD_IGNORE_ORIENTATION)
-    if b"EXIF" not in data:
-        return pixels
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return upright(pixels, exif_orientation(image))
-    except (OSError, ValueError, SyntaxError, struct.error):
-        return pixels  # damaged EXIF data are ignored, as in a JPEG
+    return upright(pixels, recorded_orientation(data) if b"EXIF" in data else 1)
 
 
 def frame_count(data: bytes) -> int:
@@ -86,7 +84,7 @@ def frame_count(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return check_frames(int(getattr(image, "n_frames", 1)))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+    except PILLOW_ERRORS:
         return 1  # the damage follows the first frame, which can be decoded
 
 
@@ -102,5 +100,5 @@ def later_frame(data: bytes, kind: str, frame: int) -> np.ndarray:
             image.seek(frame)
             pixels = np.asarray(image.convert("RGBA"))[..., :3]
             return upright(pixels, exif_orientation(image))
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except PILLOW_ERRORS as error:
         raise Unreadable(UNREADABLE, f"frame {frame + 1} of the {kind}: {error}") from None
