@@ -119,8 +119,8 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
 
     Under mixed precision, parameters are gathered in the low format and gradients are reduced in
     fp32. Normalization layers stay in fp32, as their running statistics are; they form one unit, as
-    they are small. The last unit keeps its parameters between forward and backward, which would
-    gather them again at once, and so do all units where a single rank holds everything.
+    they are small. That unit and the last one keep their parameters between forward and backward,
+    which would gather them again at once, and so do all units where a single rank holds everything.
     """
     # FSDP2 shards contiguous parameters only.
     network = network.to(memory_format=torch.contiguous_format)
@@ -130,7 +130,7 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
     ]
     if precision.dtype is not None and norms:
         full = MixedPrecisionPolicy(cast_forward_inputs=False)
-        fully_shard(norms, mesh=mesh, mp_policy=full)
+        fully_shard(norms, mesh=mesh, mp_policy=full, reshard_after_forward=False)
     policy = MixedPrecisionPolicy(
         param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
