@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.optimize import brentq, minimize_scalar
 
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.advice import (
@@ -61,6 +63,39 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
         law_fit = fit("amdahl", COUNTS, observed_capacity)
         inside += law_fit.serial.low <= 0.1 <= law_fit.serial.high
     assert inside >= 52  # of 60; fewer than 52 has a probability below 0.01 at 95 %
+
+
+def test_intervals_hold_both_parameters_of_precise_times():
+    rng, inside = np.random.default_rng(0), np.zeros(2)
+    for _ in range(30):
+        noise = np.exp(rng.normal(0, 0.005, len(COUNTS)))
+        law_fit = fit("usl", COUNTS, capacity("usl", COUNTS, 0.3, 0.01) * noise)
+        values = (law_fit.serial, law_fit.crosstalk)
+        inside += [v.low <= x <= v.high for v, x in zip(values, (0.3, 0.01), strict=True)]
+    assert (inside >= 25).all()  # of 30; fewer than 25 has a probability below 0.01 at 95 %
+
+
+@pytest.mark.parametrize("serial", [0.001, 0.05, 0.3])
+@pytest.mark.parametrize("noise", [0.0005, 0.005, 0.05])
+def test_an_interval_ends_where_the_sum_of_squares_reaches_its_limit(serial, noise):
+    # Repeated times of a GPU differ by less than 1 %, and the interval is then narrow. Its ends
+    # are computed here by another way: as roots, with the formula of the law written out.
+    rng = np.random.default_rng(5)
+    logs = np.log(COUNTS / (1 + serial * (COUNTS - 1))) + rng.normal(0, noise, len(COUNTS))
+
+    def squares(s):
+        deviations = logs - np.log(COUNTS / (1 + s * (COUNTS - 1)))
+        return ((deviations - deviations.mean()) ** 2).sum()
+
+    best = minimize_scalar(squares, bounds=(0, 1), method="bounded", options={"xatol": 1e-10}).x
+    freedom = len(COUNTS) - 2
+    limit = squares(best) * (1 + stats.t.ppf(0.975, freedom) ** 2 / freedom)
+    low = brentq(lambda s: squares(s) - limit, 0, best) if squares(0) > limit else 0
+    high = brentq(lambda s: squares(s) - limit, best, 1)
+    interval = fit("amdahl", COUNTS, np.exp(logs)).serial
+    assert [interval.value, interval.low, interval.high] == pytest.approx(
+        [best, low, high], abs=0.01 * (high - low)
+    )
 
 
 @settings(max_examples=8, deadline=None)

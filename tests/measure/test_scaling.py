@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
@@ -121,7 +123,34 @@ def test_the_range_holds_the_ratio(above, below):
     speedups = ratio(above, below)
     assert speedups["_low"] <= speedups[""] * (1 + 1e-9)
     assert speedups[""] <= speedups["_high"] * (1 + 1e-9)
-    assert speedups["_ci_low"] <= speedups["_ci_high"]
+    assert speedups["_ci_low"] <= speedups[""] <= speedups["_ci_high"]
+
+
+def test_the_interval_is_that_of_the_printed_ratio():
+    # By hand: means 1.4 and 1, variances of their logarithms 0.5 / 2 / 1.96 and 0.08 / 2.
+    speedups = ratio([0.9, 1.9], [0.8, 1.2])
+    of_base, of_run = 0.5 / 2 / 1.4**2, 0.08 / 2
+    freedom = (of_base + of_run) ** 2 / (of_base**2 + of_run**2)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(of_base + of_run)
+    assert speedups[""] == pytest.approx(1.4)
+    assert speedups["_ci_low"] == pytest.approx(1.4 / math.exp(half))
+    assert speedups["_ci_high"] == pytest.approx(1.4 * math.exp(half))
+
+
+@pytest.mark.parametrize("replicates", [2, 3, 5])
+@pytest.mark.parametrize("spread", [(0.02, 0.02), (0.01, 0.05), (0.05, 0.3)])
+def test_an_interval_of_few_replicates_holds_the_true_ratio(replicates, spread):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(1000):
+        base, run = (np.exp(rng.normal(-(s**2) / 2, s, replicates)) for s in spread)  # mean 1
+        speedups = ratio(2 * base, run)
+        inside += speedups["_ci_low"] <= 2 <= speedups["_ci_high"]
+    assert inside > 915  # 95 % would be 950; Welch's interval is approximate
+
+
+def test_equal_times_have_an_interval_without_width():
+    speedups = ratio([3.0, 3.0], [1.5, 1.5, 1.5])
+    assert list(speedups.values()) == [2.0] * 5
 
 
 def test_summaries_of_two_studies_or_of_a_run_twice_are_refused():

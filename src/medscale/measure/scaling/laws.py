@@ -26,8 +26,9 @@ Name = Literal["amdahl", "gustafson", "usl"]
 # A law needs one more number of devices than it has parameters; the throughput of one device is one
 # of the parameters.
 FEWEST: dict[Name, int] = {"amdahl": 3, "gustafson": 3, "usl": 4}
-_STEPS = 400
+_STEPS = 200
 _GRID = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, _STEPS)])
+_ROUNDS = 3  # of the search for an interval: one on ``_GRID``, and two on finer grids
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
 
     The intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6). They contain the
     values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
-    times the smallest one, for p parameters. The search covers 0 and a logarithmic grid from 1e-6
-    to 1.
+    times the smallest one, for p parameters. The search begins with 0 and a logarithmic grid from
+    1e-6 to 1, and is repeated on finer grids around the pairs that it gives.
 
     Args:
         law: a key of ``FEWEST``.
@@ -98,8 +99,7 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
     best, smallest_sum = _minimum(law, n, logs, np.array([serial[start], crosstalk[start]]))
     freedom = len(n) - (3 if law == "usl" else 2)
     limit = smallest_sum * (1 + stats.f.ppf(LEVEL, 1, freedom) / freedom) + 1e-12
-    inside = surface <= limit
-    near = np.append(serial[inside], best[0]), np.append(crosstalk[inside], best[1])
+    near = _region(law, n, logs, best, limit)
 
     def value(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Value:
         values = function(*near)
@@ -171,6 +171,30 @@ def _minimum(
     optimum = optimize.minimize(squares, start, method="L-BFGS-B", bounds=bounds)
     best = min(start, optimum.x, key=squares)  # the start, if the search gained nothing
     return best, squares(best)
+
+
+def _region(
+    law: Name, n: np.ndarray, logs: np.ndarray, best: np.ndarray, limit: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return both parameters of the pairs whose sum of squares is at most ``limit``.
+
+    An interval is often narrower than a step of the first grid. Each further grid therefore covers
+    the pairs of the last one and a step more at each end.
+    """
+    axes = [_GRID, _GRID if law == "usl" else np.zeros(1)]
+    for _ in range(_ROUNDS):
+        serial, crosstalk = np.meshgrid(*axes, indexing="ij")
+        inside = _squares(law, n, logs, serial, crosstalk) <= limit
+        near = np.append(serial[inside], best[0]), np.append(crosstalk[inside], best[1])
+        axes = [_finer(axis, values) for axis, values in zip(axes, near, strict=True)]
+    return near
+
+
+def _finer(axis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a grid from one step of ``axis`` below all values to one step above them."""
+    first = max(0, int(np.searchsorted(axis, values.min())) - 1)
+    last = min(len(axis) - 1, int(np.searchsorted(axis, values.max(), side="right")))
+    return np.unique(np.linspace(axis[first], axis[last], _STEPS))
 
 
 def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
         - ``seconds, seconds_low, seconds_high``: seconds per epoch, with the range over replicates;
         - ``images_per_second, baseline``;
         - ``speedup`` and ``efficiency``, each with ``_low, _high`` (range over all pairs of
-          replicates) and ``_ci_low, _ci_high`` (95 %, Welch's t on log seconds; NaN with fewer than
+          replicates) and ``_ci_low, _ci_high`` (95 %, Welch's, from ``ratio``; NaN with fewer than
           two replicates);
         - ``amp_gain``: seconds of the same run without AMP, divided by those of this run, and
           ``amp_gain_over``, the number format of that run;
@@ -63,24 +63,25 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
         below: times, shape M.
 
     Returns:
-        Values by the suffixes ``ENDS``: the ratio, its range over all pairs, and the 95 % interval
-        of the ratio of the geometric means (Welch, Biometrika 1947, on logarithms). The interval is
+        Values by the suffixes ``ENDS``: the ratio, its range over all pairs, and its 95 % interval
+        (Welch, Biometrika 1947, on the logarithms of the two means). The variance of such a
+        logarithm is that of the mean, divided by the mean's square (delta method). The interval is
         NaN if either side has fewer than two times.
     """
     a, b = np.asarray(above, float), np.asarray(below, float)
-    pairs = a[:, None] / b[None, :]
-    center_and_range = [float(a.mean() / b.mean()), float(pairs.min()), float(pairs.max())]
+    pairs, center = a[:, None] / b[None, :], float(a.mean() / b.mean())
+    center_and_range = [center, float(pairs.min()), float(pairs.max())]
     if min(len(a), len(b)) < 2:
         return dict(zip(ENDS, [*center_and_range, math.nan, math.nan], strict=True))
-    variances = np.array([np.log(a).var(ddof=1) / len(a), np.log(b).var(ddof=1) / len(b)])
-    center, total = np.log(a).mean() - np.log(b).mean(), variances.sum()
+    variances = np.array([x.var(ddof=1) / len(x) / x.mean() ** 2 for x in (a, b)])
+    total = variances.sum()
     freedom = (
         total**2 / (variances**2 / [len(a) - 1, len(b) - 1]).sum()
         if total > 0
         else len(a) + len(b) - 2
     )
     half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(total)
-    ends = [math.exp(center - half), math.exp(center + half)]
+    ends = [center * math.exp(-half), center * math.exp(half)]
     return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
 
 
