@@ -173,8 +173,8 @@ def _of_tf32(rates: Rates) -> list[Goal]:
 
 def _printed(steps: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """Return the JSON object that a step printed last; empty if it failed or did not run."""
-    done = [step for step in steps if step["step"] == name and step["status"] == DONE]
-    lines = [line for step in done for line in step["output"]]
+    successes = [step for step in steps if step["step"] == name and step["status"] == DONE]
+    lines = [line for step in successes for line in step["output"]]
     objects = [line for line in lines if line.startswith("{")]
     result: dict[str, Any] = json.loads(objects[-1]) if objects else {}
     return result
