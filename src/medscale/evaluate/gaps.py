@@ -50,7 +50,7 @@ def gaps(
             head = {"by": by, "part": part, "class": row["class"], "wanted": row["wanted"]}
             for name, hits, relevant in right_calls(positive_calls, test.labels == code):
                 sides = (relevant & in_subgroup, relevant & ~in_subgroup)
-                (value, values), (other, others) = (
+                (value, values), (outside, outside_values) = (
                     rate(hits, side, test.groups, draw_counts)
                     if side.sum() >= settings.smallest
                     else undefined
@@ -59,5 +59,7 @@ def gaps(
                 low, high = interval(values)
                 line = {"rate": name, "images": int(sides[0].sum())}
                 line |= {"value": value, "low": low, "high": high}
-                lines.append(head | line | with_interval("gap", value - other, values - others))
+                lines.append(
+                    head | line | with_interval("gap", value - outside, values - outside_values)
+                )
     return pd.DataFrame(lines, columns=COLUMNS)
