@@ -85,10 +85,12 @@ def test_a_slower_run_by_hand() -> None:
     assert slower.rcp_p == pytest.approx(
         stats.ttest_ind(run, REFERENCE, equal_var=False, alternative="less").pvalue
     )
-    # Both variances are 0.5: the error is sqrt(0.2) of 10 epochs, with 8 degrees of freedom.
-    half = stats.t(8).ppf(1 - ALPHA) * np.sqrt(0.2) / 10
+    # Both variances are 0.5. That of the reference enters the ratio of means by 1.3 squared:
+    # 0.5 / 5 + 1.69 * 0.5 / 5 = 0.269, of 10 epochs, with Welch's degrees of freedom.
+    law = stats.t(0.269**2 / ((0.1**2 + 0.169**2) / 4))
+    half = law.ppf(1 - ALPHA) * np.sqrt(0.269) / 10
     assert (slower.low, slower.high) == pytest.approx((0.3 - half, 0.3 + half))
-    assert slower.equal_p == pytest.approx(stats.t(8).cdf((0.3 - MARGIN) * 10 / np.sqrt(0.2)))
+    assert slower.equal_p == pytest.approx(law.cdf((0.3 - MARGIN) * 10 / np.sqrt(0.269)))
     assert slower.verdict == SLOWER
     assert compare(times(*REFERENCE), times(*run), MARGIN).verdict == FASTER
 
