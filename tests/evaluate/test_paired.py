@@ -137,6 +137,7 @@ def test_equal_answers_to_few_images_do_not_show_equality(margin):
     assert (1 - margin / 100) ** fewest <= 0.025 < (1 - margin / 100) ** (fewest - 1)
     assert paired.reading(0.0, 0.0, margin, fewest) == paired.SAME
     assert paired.reading(0.0, 0.0, margin, fewest - 1) == paired.OPEN
+    assert paired.smallest_difference(fewest) <= margin < paired.smallest_difference(fewest - 1)
     ends = 0.1 * margin, 0.9 * margin
     assert paired.reading(*ends, margin, fewest - 1) == paired.APART
     assert paired.reading(0.0, 0.0, 100.0, 1) == paired.SAME

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,6 +22,7 @@ from medscale.cli.main import main
 from medscale.config.configuration import Config, load
 from medscale.config.layers import read_yaml
 from medscale.evaluate import verdicts as differences
+from medscale.evaluate.replicates import Predictions
 from medscale.report.chapters import outputs
 from medscale.report.claims import quantities
 from medscale.report.claims.chapter import paths
@@ -112,6 +114,25 @@ def test_each_measure_has_a_function_and_the_project_claims_each_but_none_other(
 )
 def test_an_interval_and_the_accepted_values_give_the_verdict(ends, bounds, verdict):
     assert judge(Measured(*ends), *bounds, equality=False) == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "unseen", "verdict"),
+    [(0.0, 5.5, HOLDS), (0.0, 7.0, OPEN), (-12.0, 7.0, FAILS), (-5.0, 7.0, HOLDS)],
+)
+def test_equal_answers_of_few_patients_establish_no_bound(value, unseen, verdict):
+    measured = Measured(value, value, value, unseen=unseen)
+    assert judge(measured, -5.6, None, equality=False) == verdict
+
+
+@pytest.mark.parametrize(("patients", "verdict"), [(51, OPEN), (64, OPEN), (65, HOLDS)])
+def test_the_fewest_patients_that_exclude_a_loss(patients, verdict):
+    # By hand: 0.944 ** 64 = 0.02503 and 0.944 ** 65 = 0.0236.
+    labels = np.arange(patients) % 2
+    predicted = Predictions(np.arange(patients), labels, np.arange(patients), np.eye(2)[[labels]])
+    measured = quantities._of_few_patients(Measured(0.0, 0.0, 0.0), [predicted])
+    assert judge(measured, -5.6, None, equality=False) == verdict
+    assert measured.note.startswith(f"{patients} test patients or groups exclude no difference")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +232,7 @@ def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copy_of_
         baseline="serial_1gpu",
         expected=-10,
     )
+    large_loss = loss.model_copy(update={"expected": -20.0, "lowest": -20.0})
     same_claim = claim(
         measure="recomputed_difference",
         run="ddp_2gpu",
@@ -220,7 +242,9 @@ def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copy_of_
         tolerance=1e-9,
     )
     before = [check(claim_text, files(copy_of_study)) for claim_text in (equal, loss, same_claim)]
-    assert [row["verdict"] for row in before][1:] == [HOLDS, HOLDS]
+    # 24 patients: equal answers to all images exclude a loss of 20 points, and none of 10.
+    assert [row["verdict"] for row in before][1:] == [OPEN, HOLDS]
+    assert check(large_loss, files(copy_of_study))["verdict"] == HOLDS
     assert before[0]["verdict"] != FAILS
     assert before[2]["value"] < 1e-12
     worse(copy_of_study, "ddp_2gpu")

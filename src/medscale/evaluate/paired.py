@@ -141,6 +141,14 @@ def fewest_patients(margin: float) -> int:
     return math.ceil(math.log((1 - bootstrap.LEVEL) / 2) / math.log1p(-min(margin / 100, 0.999)))
 
 
+def smallest_difference(patients: int) -> float:
+    """Return the percentage points that a test set can exclude: ``fewest_patients`` solved for it.
+
+    A share of patients below this one is, with a probability above 2.5 %, not in the test set.
+    """
+    return 100 * -math.expm1(math.log((1 - bootstrap.LEVEL) / 2) / patients)
+
+
 def reading(low: float, high: float, margin: float, patients: int) -> str:
     """Classify the 95 % interval ``low, high`` of a difference against a margin.
 

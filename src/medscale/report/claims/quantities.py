@@ -21,7 +21,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import RESAMPLES, draws
-from medscale.evaluate.paired import compare
+from medscale.evaluate.paired import compare, smallest_difference
 from medscale.evaluate.replicates import (
     Predictions,
     Replicate,
@@ -110,7 +110,8 @@ def _accuracy_difference(claim: Planned, files: Files) -> Measured:
     high, p = float(row["accuracy_high"]), float(row["accuracy_p_holm"])
     words = verdict(str(row["reading"]), high, p, beyond=beyond_seeds(*by_seed))
     note = f"p = {p:.3g} (exact test, adjusted for {len(table)} run{'s' * (len(table) > 1)})"
-    return Measured(float(row["accuracy"]), float(row["accuracy_low"]), high, words, note)
+    measured = Measured(float(row["accuracy"]), float(row["accuracy_low"]), high, words, note)
+    return _of_few_patients(measured, predicted)
 
 
 def _speedup(claim: Planned, files: Files) -> Measured:
@@ -131,12 +132,11 @@ def _score(claim: Planned, files: Files) -> Measured:
 
 def _split_effect(claim: Planned, files: Files) -> Measured:
     """Compare accuracies on different test images, as independent samples."""
-    scores = [
-        _metric(_predicted(claim, files, claim.run, study), claim, files)
-        for study in (claim.variant, claim.study)
+    predicted = [
+        _predicted(claim, files, claim.run, study) for study in (claim.variant, claim.study)
     ]
-    change = independent_difference(*scores)
-    return _scaled(change, POINTS)
+    change = independent_difference(*(_metric(part, claim, files) for part in predicted))
+    return _of_few_patients(_scaled(change, POINTS), predicted)
 
 
 def _serial_part(claim: Planned, files: Files) -> Measured:
@@ -253,6 +253,16 @@ def _incomparable(run: Replicate, base: Replicate) -> str:
         if value(run) != value(base):
             return f"{words} differs between the runs"
     return ""
+
+
+def _of_few_patients(measured: Measured, predicted: list[Predictions]) -> Measured:
+    """Return a difference in accuracy with the points that the smallest test set cannot exclude."""
+    patients = min(len(np.unique(part.groups)) for part in predicted)
+    unseen = smallest_difference(patients)
+    if not measured.low <= 0 <= measured.high or min(-measured.low, measured.high) >= unseen:
+        return measured
+    note = f"{patients} test patients or groups exclude no difference below {unseen:.1f} points"
+    return replace(measured, unseen=unseen, note="; ".join(filter(None, [measured.note, note])))
 
 
 def _accuracies(predicted: Predictions) -> list[float]:

@@ -29,6 +29,8 @@ class Measured:
     high: float
     equality: str = ""  # verdict on a difference in accuracy, of ``medscale.evaluate.verdicts``
     note: str = ""
+    # size of a difference that a test set of so few patients does not exclude by equal answers
+    unseen: float = 0.0
 
     @classmethod
     def exact(cls, value: float, note: str = "") -> Measured:
@@ -45,7 +47,9 @@ def judge(measured: Measured, low: float | None, high: float | None, *, equality
     """Return the verdict on a claim.
 
     A claim holds where the whole interval is accepted, and does not hold where no value of the
-    interval is. Otherwise, and without an interval, it is not established.
+    interval is. Otherwise, and without an interval, it is not established. An interval of few
+    patients has no width where their answers are equal. If it includes 0, it therefore counts as
+    reaching from ``-unseen`` to ``unseen`` at least.
 
     Args:
         low, high: lowest and highest accepted value; None for no bound.
@@ -58,6 +62,9 @@ def judge(measured: Measured, low: float | None, high: float | None, *, equality
     if math.isnan(measured.low) or math.isnan(measured.high):
         return OPEN
     lowest, highest = (-math.inf if low is None else low), (math.inf if high is None else high)
-    if lowest <= measured.low and measured.high <= highest:
+    least, most = measured.low, measured.high
+    if least <= 0 <= most:
+        least, most = min(least, -measured.unseen), max(most, measured.unseen)
+    if lowest <= least and most <= highest:
         return HOLDS
-    return FAILS if measured.high < lowest or measured.low > highest else OPEN
+    return FAILS if most < lowest or least > highest else OPEN
