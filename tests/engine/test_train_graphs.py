@@ -725,8 +725,8 @@ def test_a_batch_is_made_without_waiting_for_the_card(shards, monkeypatch, train
     """On fake tensors of a GPU; a copy is not waited for if its source is pinned memory."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda values: pinned.append(1) or values)
-    # Other tests must not get the fake tensors of the cache.
-    monkeypatch.setattr(augment, "_constant", cache(augment._constant.__wrapped__))
+    for name in ("_constant", "_noise_sequence"):  # no other test gets the caches' fake tensors
+        monkeypatch.setattr(augment, name, cache(getattr(augment, name).__wrapped__))
     crop = {"mode": "resized", "size": 8}
     changes = {"rotate": 10, "hflip": 0.5, "gamma": 0.2, "noise": 0.05, "crop": crop}
     shard_set = Shards.open(shards)

@@ -90,7 +90,11 @@ def _unique(values: list[T]) -> list[T]:
 
 
 def _usable(path: Path) -> Path:
-    """Return a path with ``~`` replaced; ValueError, as pydantic needs, if it cannot be one."""
+    """Return a path of the settings with ``~`` replaced by the home folder.
+
+    Raises ValueError, which pydantic reports with the setting, for a null character or for the home
+    folder of a user that does not exist.
+    """
     if "\0" in str(path):
         raise ValueError("a path has no null character")
     try:

@@ -41,7 +41,7 @@ class ExternalSet:
     raw: Path  # folder that the index's paths are relative to
     notes: Sequence[str] = ()  # sentences on the images, from their audit
     synthetic: bool = False  # whether the images are generated
-    # content of further files of the outcome by name, such as the audit of the images
+    # further files of the result, such as the audit of the images: content by file name
     further: Mapping[str, bytes] = field(default_factory=dict)
 
 

@@ -235,7 +235,7 @@ def image_figures(config: Config) -> list[str]:
 
 
 def _reports(config: Config, *, variants: bool = False) -> Iterator[tuple[str, Chapter]]:
-    """Yield study and chapter of all reports; the study is empty for chapters about all studies.
+    """Yield study and chapter of each report; the study is "" for chapters about all studies.
 
     ``variants``: also the variants of studies, with the chapters that variants have.
     """

@@ -49,7 +49,7 @@ class Headings:
         return self.study(study) if study else f"{0:0{self._width}} {ALL_STUDIES}"
 
     def subcategory(self, kind: str, wildcards: Any) -> str:
-        """Return the heading below a study: the kind of output, or the title of the variant."""
+        """Return an output's heading below its study: its kind, or the title of the variant."""
         study = getattr(wildcards, "study", "")
         if not study or self._main(study) == study:
             return kind

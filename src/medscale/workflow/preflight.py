@@ -93,7 +93,7 @@ def _restored(graph: Graph) -> Finding:
 
 
 def _attempt(subject: str, function: Callable[[], str | None]) -> Iterator[Finding]:
-    """Yield the error that a check raises, or the text that it returns, if any."""
+    """Yield the finding of a check: its error, or the text that it returns; none without text."""
     try:
         if text := function():
             yield Finding("ok", subject, text)

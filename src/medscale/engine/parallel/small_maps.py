@@ -9,13 +9,13 @@ from torch.nn import functional
 
 
 def pad_small_maps(network: nn.Module) -> None:
-    """Let convolutions in bf16 on a CPU pad inputs that are smaller than their stride.
+    """Make a network's convolutions pad inputs that are smaller than their stride, with zeros.
 
-    For such inputs, oneDNN's weight gradient on CPUs with AMX reads memory that nothing has
-    written (PyTorch 2.14): it differs from call to call and can be NaN. The last stages of networks
-    for images below 32 pixels have such inputs, of 1x1 at a stride of 2. Zeros at the right and at
-    the bottom, up to the stride, change neither outputs nor gradients, as the padding of these
-    convolutions is half of what their kernel spans.
+    Training in bf16 on a CPU needs it. For such inputs, oneDNN's weight gradient on CPUs with AMX
+    reads memory that nothing has written (PyTorch 2.14): it differs from call to call and can be
+    NaN. The last stages of networks for images below 32 pixels have such inputs, of 1x1 at a stride
+    of 2. Zeros at the right and at the bottom, up to the stride, change neither outputs nor
+    gradients, as the padding of these convolutions is half of what their kernel spans.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and _has_half_padding(module):

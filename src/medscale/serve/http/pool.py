@@ -35,7 +35,7 @@ class OverBudget(Exception):
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a pool's processes, as functions of a module that no other process imports."""
+    """Names of the functions that a pool's processes run; only these import their module."""
 
     name: str  # in log and metrics
     module: str  # module of the functions

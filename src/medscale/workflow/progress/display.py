@@ -40,7 +40,7 @@ class Display:
             self.say(line)
 
     def say(self, text: str) -> None:
-        """Show a line, such as a warning or an error of Snakemake."""
+        """Print a line, such as a warning or an error of Snakemake."""
         print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class LineDisplay(Display):
             )
 
     def say(self, text: str) -> None:
-        """See ``Display``; the line begins with the time of day."""
+        """Print a line that begins with the time of day; see ``Display``."""
         super().say(f"{time.strftime('%H:%M:%S')} {text}")
 
     def close(self) -> None:
