@@ -7,10 +7,10 @@ from collections.abc import Callable
 from torch import nn
 
 from medscale.engine.conflicts import refuse
+from medscale.engine.parallel.cpu_convolutions import correct_convolutions
 from medscale.engine.parallel.cut import Chain
 from medscale.engine.parallel.model import ParallelModel
 from medscale.engine.parallel.precision import Precision
-from medscale.engine.parallel.small_maps import pad_small_maps
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.parallel.strategies.strategy import Setup
 from medscale.engine.parallel.world import World
@@ -38,8 +38,8 @@ def apply_strategy(
     if plan.recipe.sync_batchnorm and plan.replicas > 1:
         group = world.mesh["dp"].get_group()
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network, group)
-    if precision.is_low_on_cpu:
-        pad_small_maps(network)
+    if world.device.type == "cpu":
+        correct_convolutions(network, low=precision.dtype is not None)
     compiled = plan.recipe.compile == "on"
     if compiled and plan.run.stages == 1:  # a pipeline compiles its blocks
         network.compile(dynamic=False)

@@ -43,11 +43,6 @@ class Precision:
         """Whether the loss is scaled, so that steps can be skipped after an overflow."""
         return self.dtype is torch.float16
 
-    @property
-    def is_low_on_cpu(self) -> bool:
-        """Whether a CPU computes in mixed precision."""
-        return self.dtype is not None and self._device.type == "cpu"
-
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context for forward passes."""
         if self.dtype is None:
