@@ -15,6 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import distributed as dist
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.pipelining import PipelineStage, schedules
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,7 +32,7 @@ from medscale.data.shards import Shards
 from medscale.engine import compiling
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import Cut
-from medscale.engine.parallel.fsdp import EXCHANGES, FSDP, SMALLEST, UNITS, _units
+from medscale.engine.parallel.fsdp import EXCHANGES, FSDP, SMALLEST, UNITS, _groups, _units, shard
 from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.pipeline import RESEEDS, Pipeline, TimedStage, _is_random
 from medscale.engine.parallel.precision import Precision
@@ -904,6 +905,79 @@ def test_the_exchanges_of_fsdp_are_timed_by_events(monkeypatch):
     assert [getattr(group, name)(name) for name in EXCHANGES] == list(EXCHANGES)
     assert len(model.waits.end_step()) == len(EXCHANGES)
     assert model.waits.measured
+
+
+# Attributes of FSDP2 that hold buffers and events of exchanges: of all groups, and of each.
+PENDING = ("gather_state", "scatter_state", "scatter_states", "_events")
+RESULTS = (
+    "_all_gather_result",
+    "_post_reduce_event",
+    "_reshard_after_forward_event",
+    "_all_reduce_state",
+)
+
+
+@pytest.fixture
+def sharded():
+    """Return a function that makes FSDP's step of two ranks, whose collectives do nothing."""
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("dp", "pp"))
+    world = SimpleNamespace(device=CPU, size=2, replica=0, mesh=mesh)
+
+    def make(number_format):
+        network = build(Model(name="medical_cnn", options={"width": 16}), 2)
+        model = shard(network, world, Precision(number_format, CPU))
+        recipe = Recipe(clip_norm=1.0, ema=0.9)
+        rated = optimizer(model.network, recipe, model.precision)
+        return model, *step_of(model, rated, recipe)
+
+    yield make
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "bf16"])
+def test_a_step_of_fsdp_leaves_nothing_to_wait_for(sharded, number_format):
+    """An event from outside of a capture would make the capture fail."""
+    model, step, batches = sharded(number_format)
+    groups = _groups(model.network)
+    for work in (
+        lambda: step(batches, 8),
+        lambda: step(batches, 8),
+        lambda: model.train(False),
+        lambda: model.logits(batches[0].inputs),
+        lambda: model.train(True),
+        lambda: step(batches, 8),
+    ):
+        work()
+        context = vars(groups[0].comm_ctx)
+        pending = [name for name, value in context.items() if value and name.endswith(PENDING)]
+        for group in groups:
+            assert vars(group.comm_ctx) is context
+            assert group.is_sharded
+            pending += [name for name in RESULTS if getattr(group, name, None) is not None]
+        assert not pending
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "bf16"])
+def test_each_exchange_of_fsdp_is_timed_once(sharded, monkeypatch, number_format):
+    """A unit of several modules, as that of the normalization layers, has one group."""
+    model, step, batches = sharded(number_format)
+    depth, deepest = 0, 0
+
+    def mark():
+        nonlocal depth, deepest
+        depth += 1
+        deepest = max(deepest, depth)
+        return 0.0
+
+    def add(_):
+        nonlocal depth
+        depth -= 1
+
+    monkeypatch.setattr(model.waits, "mark", mark)
+    monkeypatch.setattr(model.waits, "add", add)
+    step(batches, 8)
+    assert (depth, deepest) == (0, 1)
 
 
 def test_an_fsdp_of_other_names_is_not_measured_and_says_so(caplog):

@@ -37,7 +37,7 @@ class FSDP(WholeModel):
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
         if world.mesh["dp"].size() > 1:  # a single rank exchanges nothing
-            self._measure_waits(list(_groups(network)))
+            self._measure_waits(_groups(network))
 
     def train(self, mode: bool) -> None:
         """See ``ParallelModel.train``; also release gathered parameters: EMA may change shards."""
@@ -103,15 +103,20 @@ class FSDP(WholeModel):
         return timed
 
 
-def _groups(network: nn.Module) -> Iterator[Any]:
-    """Yield FSDP2's groups of parameters, by names that are not part of PyTorch's interface."""
+def _groups(network: nn.Module) -> list[Any]:
+    """Return FSDP2's groups of parameters, by names that are not part of PyTorch's interface.
+
+    Each group is returned once; all modules of a unit have the same group.
+    """
+    all_groups: list[Any] = []
     for part in network.modules():
         if isinstance(part, FSDPModule):
             state = part._get_fsdp_state()
             groups = getattr(state, "_fsdp_param_groups", None)
             if groups is None:  # PyTorch before 2.12
                 groups = [getattr(state, "_fsdp_param_group", None)]
-            yield from (group for group in groups if group is not None)
+            all_groups += groups
+    return [group for group in dict.fromkeys(all_groups) if group is not None]
 
 
 def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
