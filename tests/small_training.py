@@ -51,7 +51,7 @@ def alone(device: torch.device) -> Any:
         device=device,
         size=1,
         replica=0,
-        mesh={"dp": SimpleNamespace(size=lambda: 1)},
+        replicas=1,
         total=lambda values: values.detach().cpu(),
         gather=lambda value: [value],
         from_main=lambda value: value,

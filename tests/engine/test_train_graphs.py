@@ -281,14 +281,11 @@ def pipeline(stage, schedule, dropout=0.0):
     blocks = [(name, block) for name, block in network.named_children()]
     shapes = [[3, 8, 8], [4, 8, 8], [4, 8, 8], [4, 1, 1], [4], [4], [2]]
     cut = Cut([0, 2, 6], [1.0] * 6, shapes, ["float32"] * 7)
-    sizes = {"pp": 2, "dp": 1}
     world = SimpleNamespace(
         device=CPU,
         stage=stage,
-        mesh={
-            name: SimpleNamespace(size=lambda size=size: size, get_group=lambda: dist.group.WORLD)
-            for name, size in sizes.items()
-        },
+        replicas=1,
+        mesh=SimpleNamespace(get_group=lambda _: dist.group.WORLD),
     )
     return Pipeline(
         Setup(
@@ -922,7 +919,14 @@ def sharded():
     """Return a function that makes FSDP's step of two ranks, whose collectives do nothing."""
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
     mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("dp", "pp"))
-    world = SimpleNamespace(device=CPU, size=2, replica=0, mesh=mesh)
+    world = SimpleNamespace(
+        device=CPU,
+        size=2,
+        replica=0,
+        replicas=2,
+        replica_group=mesh.get_group("dp"),
+        mesh=mesh,
+    )
 
     def make(number_format):
         network = build(Model(name="medical_cnn", options={"width": 16}), 2)

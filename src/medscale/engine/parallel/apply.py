@@ -36,8 +36,7 @@ def apply_strategy(
     """
     refuse(plan)
     if plan.recipe.sync_batchnorm and plan.replicas > 1:
-        group = world.mesh["dp"].get_group()
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, group)
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, world.replica_group)
     if world.device.type == "cpu":
         correct_convolutions(network, low=precision.dtype is not None)
     compiled = plan.recipe.compile == "on"

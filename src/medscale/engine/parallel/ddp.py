@@ -33,7 +33,7 @@ class DDP(WholeModel):
         wrapped = DistributedDataParallel(
             network,
             device_ids=[world.device.index] if cuda else None,
-            process_group=world.mesh["dp"].get_group(),
+            process_group=world.replica_group,
             gradient_as_bucket_view=True,
             **{COPIES_BUFFERS: False},  # type: ignore[arg-type]
         )
@@ -46,9 +46,7 @@ class DDP(WholeModel):
     def _sum_bucket(self, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         """Sum a bucket over replicas; from the last one to the end of the pass a rank waits."""
         self._bucket_ready = self.waits.mark()
-        work = dist.all_reduce(
-            bucket.buffer(), group=self.world.mesh["dp"].get_group(), async_op=True
-        )
+        work = dist.all_reduce(bucket.buffer(), group=self.world.replica_group, async_op=True)
         return work.get_future().then(lambda future: future.value()[0])
 
     def exchange(self, last: bool) -> AbstractContextManager[Any]:

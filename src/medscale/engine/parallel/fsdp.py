@@ -36,7 +36,7 @@ class FSDP(WholeModel):
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
-        if world.mesh["dp"].size() > 1:  # a single rank exchanges nothing
+        if world.replicas > 1:  # a single rank exchanges nothing
             self._measure_waits(_groups(network))
 
     def train(self, mode: bool) -> None:

@@ -107,7 +107,7 @@ class ParallelModel(ABC):
         include it.
         """
         buffers = [b for b in self.network.buffers() if b.is_floating_point() and b.numel()]
-        if self.world.mesh["dp"].size() == 1 or not buffers:
+        if self.world.replicas == 1 or not buffers:
             return
         for buffer in buffers:
             buffer.mul_(share)
@@ -128,7 +128,7 @@ class ParallelModel(ABC):
         """Replace tensors by their sums over replicas, in one collective."""
         start = self.waits.mark()
         flat = torch.cat([t.flatten() for t in tensors])
-        dist.all_reduce(flat, group=self.world.mesh["dp"].get_group())
+        dist.all_reduce(flat, group=self.world.replica_group)
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
         self.waits.add(start)
@@ -155,7 +155,7 @@ class WholeModel(ParallelModel):
     ) -> None:
         super().__init__(network, world, precision)
         self.call = network if call is None else call
-        self._divisor = world.mesh["dp"].size() if self.averages else 1
+        self._divisor = world.replicas if self.averages else 1
 
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """See ``ParallelModel.backward``."""

@@ -126,7 +126,7 @@ class Pipeline(ParallelModel):
         )
         for name, _ in [*blocks[: self._first], *blocks[self._end :]]:
             _remove(self.network, name)
-        self._group = self.world.mesh["pp"].get_group()
+        self._group = self.world.mesh.get_group("pp")
         self._is_last = rank == setup.stages - 1
         self._schedules: dict[tuple[int, int], tuple[TimedStage, Any]] = {}
         self._step: tuple[Criterion, int, Tensor] | None = None
@@ -210,7 +210,7 @@ class Pipeline(ParallelModel):
 
     def _sum_gradients(self) -> None:
         """Sum gradients over replicas of this stage; losses are divided by the global batch."""
-        if self.world.mesh["dp"].size() == 1:
+        if self.world.replicas == 1:
             return
         bucket: list[Tensor] = []
         parameters = list(self.network.parameters())

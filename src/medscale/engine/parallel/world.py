@@ -33,6 +33,16 @@ class World:
         return self.mesh.get_local_rank("dp")
 
     @property
+    def replicas(self) -> int:
+        """Number of replicas."""
+        return self.mesh.size(0)
+
+    @property
+    def replica_group(self) -> dist.ProcessGroup:
+        """This rank's stage in all replicas; ``mesh["dp"]`` would make a new mesh at each call."""
+        return self.mesh.get_group("dp")
+
+    @property
     def stage(self) -> int:
         """Number of this rank's stage in its replica."""
         return self.mesh.get_local_rank("pp")
