@@ -227,6 +227,15 @@ def test_the_clocks_kinds_add_up_to_the_wall():
     assert carried.settle()["validation"] == seconds["validation"]
 
 
+def test_communication_longer_than_the_epoch_does_not_lengthen_it():
+    before = time.perf_counter()
+    clock = Clock(CPU, {})
+    clock.moved(100.0)
+    seconds = clock.settle()
+    assert seconds["compute"] == 0
+    assert sum(seconds.values()) <= time.perf_counter() - before
+
+
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
     fixed_settings = {"batch_is": "global", "lr_scaling": "none"}
     base = a_plan("ddp_2cpu", **fixed_settings).training_digest

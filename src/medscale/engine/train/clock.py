@@ -60,13 +60,18 @@ class Clock:
         self._add("communication", seconds)
 
     def settle(self) -> dict[str, float]:
-        """Return the seconds by kind until now."""
+        """Return the seconds by kind until now; their sum is the time that has passed."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = perf_counter()
         self.spent["compute"] += now - self._since
         self._since = now
-        return {kind: max(0.0, self.spent[kind]) for kind in KINDS}
+        seconds = {kind: self.spent[kind] for kind in KINDS}
+        # A GPU's events and the host's clock differ a little.
+        excess = max(0.0, -seconds["compute"])
+        seconds["compute"] += excess
+        seconds["communication"] -= excess
+        return seconds
 
     def reset(self) -> None:
         """Start an epoch."""
