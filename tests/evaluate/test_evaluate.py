@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -28,7 +29,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_parquet
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
-from medscale.evaluate.replicates import read, same_run
+from medscale.evaluate.replicates import Predictions, read, same_run
 from medscale.evaluate.summary import one_line, summarise
 from medscale.report.result.folder import whole_folder, write_result
 from synthetic_runs import configuration, make_index, make_run, probabilities
@@ -340,3 +341,41 @@ def test_a_result_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
         (new / "new.txt").write_text("new")
     assert [file.name for file in folder.iterdir()] == ["old.txt"]
     assert [file.name for file in tmp_path.iterdir()] == ["result"]
+
+
+def all_right(patients: int, classes: int = 2) -> Predictions:
+    """Return right answers to one image of each patient."""
+    labels = np.arange(patients) % classes
+    own = np.arange(patients)
+    return Predictions(own, labels, own, np.eye(classes)[[labels]])
+
+
+@pytest.mark.parametrize(
+    ("patients", "name", "low"),
+    # By hand, Clopper and Pearson: 0.025 ** (1 / 51) = 0.9302; of 25 patients of the smaller class:
+    # 0.025 ** (1 / 25) = 0.8628.
+    [(51, "accuracy", 0.9302), (51, "f1_weighted", 0.9302), (51, "auroc", 0.8628)],
+)
+def test_a_perfect_score_of_few_patients_has_an_interval(patients, name, low):
+    predicted = all_right(patients)
+    for score, expected in ((1.0, (low, 1.0)), (0.0, (0.0, 1 - low))):
+        ends = metrics.interval(name, predicted, np.full(100, score))
+        assert ends == pytest.approx(expected, abs=1e-4)
+    exact = stats.binomtest(patients, patients).proportion_ci(0.95, method="exact")
+    if name == "accuracy":
+        assert metrics.interval(name, predicted, np.ones(9)) == pytest.approx(exact)
+
+
+def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):
+    folders, index, _ = make_replicates(images=120)
+    for folder in folders:
+        change(folder, lambda t: t.assign(p_0=1.0 - t["label"], p_1=t["label"].astype(float)))
+    evaluation = evaluate(folders, index, resamples=50)
+    scores = evaluation.scores.set_index(["split", "metric"])
+    for name in ("accuracy", "balanced_accuracy", "mcc", "auroc", "f1_macro"):
+        score = scores.loc[("test", name)]
+        assert 0 < score["low"] < score["mean"] == score["high"] == 1
+    assert (evaluation.per_class["low"] < evaluation.per_class["high"]).all()
+    point = evaluation.operating.iloc[0]
+    assert 0 < point["sensitivity_low"] < point["sensitivity"] == 1
+    assert np.isnan(point["ppv_low"])  # follows from both rates, and no resample changes it

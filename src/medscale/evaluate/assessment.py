@@ -182,17 +182,16 @@ def over_seeds(values: Sequence[float]) -> dict[str, float]:
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half}
 
 
-def row(values: list[float], resample_values: list[np.ndarray], seeds: Names) -> dict[str, float]:
+def row(values: list[float], ends: tuple[float, float], seeds: Names) -> dict[str, float]:
     """Return the values of one row of metrics.csv.
 
     Args:
         values: the metric of each seed.
-        resample_values: the metric of each seed on all resamples, each of shape R.
+        ends: interval of their mean over patients.
         seeds: seeds of the replicates, or their names.
     """
     spread = over_seeds(values)
-    low, high = bootstrap.interval(np.mean(resample_values, axis=0))
-    line = {"mean": spread["mean"], "low": low, "high": high}
+    line = {"mean": spread["mean"], "low": ends[0], "high": ends[1]}
     line |= {f"seed_{name}": spread[name] for name in ("sd", "low", "high")}
     return line | {f"seed_{seed}_value": value for seed, value in zip(seeds, values, strict=True)}
 
@@ -203,6 +202,7 @@ def score_rows(
     seeds: Names,
     split: str,
     names: Mapping[str, str],
+    interval: Callable[[str, np.ndarray], tuple[float, float]],
 ) -> pd.DataFrame:
     """Return the rows of metrics.csv of a split.
 
@@ -212,13 +212,18 @@ def score_rows(
         seeds: seeds of the replicates, or their names.
         split: name of the split.
         names: name in metrics.csv, by metric.
+        interval: function of a metric and its values on all resamples that returns the interval.
     """
-    rows = [
-        {"split": split, "metric": printed_name}
-        | row([p[name] for p in points], [r[name] for r in resample_values], seeds)
-        for name, printed_name in names.items()
-    ]
+    rows = []
+    for name, printed_name in names.items():
+        ends = interval(name, np.mean([values[name] for values in resample_values], axis=0))
+        line = row([point[name] for point in points], ends, seeds)
+        rows.append({"split": split, "metric": printed_name} | line)
     return pd.DataFrame(rows)
+
+
+def _interval_of(predictions: Predictions) -> Callable[[str, np.ndarray], tuple[float, float]]:
+    return lambda name, values: metrics.interval(name, predictions, values)
 
 
 def _at_temperatures(predictions: Predictions, temperatures: Sequence[float]) -> Predictions:
@@ -241,7 +246,8 @@ def split_scores(
     """Return the rows of metrics.csv of a split, from results of ``metrics.resamples``."""
     points = metrics.points(predictions, class_mask)
     names = {name: name for name in metrics.names(predictions.probabilities.shape[2])}
-    return score_rows(points, [r.overall for r in resample_values], seeds, split, names)
+    overall = [values.overall for values in resample_values]
+    return score_rows(points, overall, seeds, split, names, _interval_of(predictions))
 
 
 def _calibrated_scores(
@@ -257,7 +263,7 @@ def _calibrated_scores(
         for probabilities in calibrated.probabilities
     ]
     names = {name: f"{name}_calibrated" for name in calibration.NAMES}
-    return score_rows(points, resample_values, seeds, "test", names)
+    return score_rows(points, resample_values, seeds, "test", names, _interval_of(calibrated))
 
 
 def _reliability(test: Predictions, calibrated: Predictions | None) -> pd.DataFrame:
@@ -282,9 +288,13 @@ def _per_class(
     support = np.bincount(predictions.labels, minlength=len(classes))
     rows = []
     for code, label in enumerate(classes):
+        is_class = predictions.labels == code
+        sides = [len(np.unique(predictions.groups[side])) for side in (is_class, ~is_class)]
+        patients = min(sides)
         for name in metrics.PER_CLASS:
             values = [float(point[name][code]) for point in points]
-            line = row(values, [r.by_class[name][:, code] for r in resample_values], seeds)
+            mean = np.mean([r.by_class[name][:, code] for r in resample_values], axis=0)
+            line = row(values, bootstrap.score_interval(mean, patients), seeds)
             rows.append({"class": label, "support": int(support[code]), "metric": name, **line})
     return pd.DataFrame(rows)
 

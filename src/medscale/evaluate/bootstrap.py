@@ -1,5 +1,6 @@
 """Bootstrap over patients: computes every metric on all resamples at once, as weighted counts."""
 
+import math
 import warnings
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ AREAS = ("auroc", "auprc")
 # below the 2.5 % that the interval cuts off at each end. With fewer groups, resamples that miss the
 # class would change the interval of an average over classes.
 FEWEST_GROUPS = 4
+ROUNDING = 1e-12  # by so much equal values of resamples differ
 
 
 class ResampleMetrics(NamedTuple):
@@ -51,11 +53,19 @@ def averaged_classes(labels: np.ndarray, groups: np.ndarray, classes: int) -> np
         groups: group code of each image, shape N.
         classes: number of classes K.
     """
-    pairs = np.unique(np.column_stack([labels, groups]), axis=0)
-    enough = np.bincount(pairs[:, 0], minlength=classes) >= FEWEST_GROUPS
+    enough = groups_by_class(labels, groups, classes) >= FEWEST_GROUPS
     if classes == 2 or enough.sum() < 2:
         return np.ones(classes, bool)
     return enough
+
+
+def groups_by_class(labels: np.ndarray, groups: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many groups have an image of each class, int64, shape K.
+
+    The arguments are those of ``averaged_classes``.
+    """
+    pairs = np.unique(np.column_stack([labels, groups]), axis=0)
+    return np.bincount(pairs[:, 0], minlength=classes)
 
 
 def resample(
@@ -167,10 +177,36 @@ def interval(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def with_interval(name: str, value: float, resample_values: np.ndarray) -> dict[str, float]:
-    """Return ``<name>, <name>_low, <name>_high``: a value with its interval over resamples (R)."""
-    low, high = interval(resample_values)
-    return {name: float(value), f"{name}_low": low, f"{name}_high": high}
+def smallest_share(patients: int) -> float:
+    """Return the smallest share of all patients that a test set of so many patients can exclude.
+
+    A share of patients below this one is, with a probability above 2.5 %, not in the test set.
+    """
+    return -math.expm1(math.log((1 - LEVEL) / 2) / patients)
+
+
+def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tuple[float, float]:
+    """Return the interval of a score that is at most 1, such as a share of right answers.
+
+    Where all resamples have the same value, as with 51 right answers of 51, the bootstrap has no
+    width. The interval then reaches as far as patients that the test set does not exclude can
+    change the score. For a share of 0 or 1 it is that of Clopper & Pearson (Biometrika 1934).
+
+    Args:
+        values: the score on each resample, shape R.
+        patients: number of patients with an image that the score is about.
+        lowest: smallest possible value of the score.
+    """
+    low, high = interval(values)
+    if math.isnan(low) or high - low > ROUNDING:
+        return low, high
+    unseen = smallest_share(max(patients, 1))
+    return max(low - unseen, lowest), min(high + unseen, 1.0)
+
+
+def with_interval(name: str, value: float, ends: tuple[float, float]) -> dict[str, float]:
+    """Return ``<name>, <name>_low, <name>_high``: a value with the ends of its interval."""
+    return {name: float(value), f"{name}_low": ends[0], f"{name}_high": ends[1]}
 
 
 def ratio(above: Any, below: Any, undefined: float = np.nan) -> np.ndarray:

@@ -92,7 +92,8 @@ def localize(
         patients=patients.state(table.get(patients.PATIENT)),
         thresholds=thresholds,
         scores=pd.concat(
-            [_scores(values[split], seeds, split) for split in SPLITS], ignore_index=True
+            [_scores(values[split], seeds, split, part) for split, part in parts.items()],
+            ignore_index=True,
         ),
         curves=learning_curves(replicates),
         precision_recall=_precision_recall(test, seeds),
@@ -184,10 +185,21 @@ def _metric_values(
     ]
 
 
-def _scores(values: list[dict[str, np.ndarray]], seeds: list[int], split: str) -> pd.DataFrame:
+def _scores(
+    values: list[dict[str, np.ndarray]], seeds: list[int], split: str, part: _Split
+) -> pd.DataFrame:
     points = [{name: float(v[0]) for name, v in of_seed.items()} for of_seed in values]
     resample_values = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
-    return score_rows(points, resample_values, seeds, split, {name: name for name in boxes.NAMES})
+    names = {name: name for name in boxes.NAMES}
+    patients = len(np.unique(part.groups[part.matches[0].truth > 0]))
+    return score_rows(
+        points,
+        resample_values,
+        seeds,
+        split,
+        names,
+        lambda _, values: bootstrap.score_interval(values, patients),
+    )
 
 
 def _counts(part: _Split) -> dict[str, int]:

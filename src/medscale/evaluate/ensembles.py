@@ -71,6 +71,7 @@ def _row(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
         gain, gains = points[name] - single, resample_values[name] - singles
-        row |= bootstrap.with_interval(name, points[name], resample_values[name])
-        row |= {f"{name}_single": single} | bootstrap.with_interval(f"{name}_gain", gain, gains)
+        ends = metrics.interval(name, members[0].predicted, resample_values[name])
+        row |= bootstrap.with_interval(name, points[name], ends) | {f"{name}_single": single}
+        row |= bootstrap.with_interval(f"{name}_gain", gain, bootstrap.interval(gains))
     return row

@@ -59,7 +59,6 @@ def gaps(
                 low, high = interval(values)
                 line = {"rate": name, "images": int(sides[0].sum())}
                 line |= {"value": value, "low": low, "high": high}
-                lines.append(
-                    head | line | with_interval("gap", value - outside, values - outside_values)
-                )
+                gap = interval(values - outside_values)
+                lines.append(head | line | with_interval("gap", value - outside, gap))
     return pd.DataFrame(lines, columns=COLUMNS)

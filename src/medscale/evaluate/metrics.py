@@ -43,6 +43,26 @@ def in_percent(name: str) -> bool:
     return not name.startswith(("mcc", *AREAS, *calibration.NAMES))
 
 
+def interval(name: str, predictions: Predictions, values: np.ndarray) -> tuple[float, float]:
+    """Return the interval of a metric over patients.
+
+    Args:
+        name: a metric of ``NAMES``.
+        predictions: predictions of the images that the metric is about.
+        values: the metric on each resample, shape R.
+    """
+    if name in calibration.NAMES:  # not bounded by 1
+        return bootstrap.interval(values)
+    groups = predictions.groups
+    if name == "accuracy" or name.endswith(("_weighted", "_micro")):
+        patients = len(np.unique(groups))
+    else:  # the smallest class changes an average over classes most
+        classes = predictions.probabilities.shape[2]
+        sizes = bootstrap.groups_by_class(predictions.labels, groups, classes)
+        patients = int(sizes[predictions.class_mask & (sizes > 0)].min())
+    return bootstrap.score_interval(values, patients, lowest=-1.0 if name == "mcc" else 0.0)
+
+
 def point(
     labels: np.ndarray, probabilities: np.ndarray, class_mask: np.ndarray | None = None
 ) -> dict[str, float]:

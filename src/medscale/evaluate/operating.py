@@ -7,7 +7,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
-from medscale.evaluate.bootstrap import ratio, with_interval
+from medscale.evaluate.bootstrap import ROUNDING, interval, ratio, score_interval, with_interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predictions
 
@@ -100,9 +100,11 @@ def operating_points(
     rows = []
     for row, code, positive_calls in calls(test, limits, classes):
         positive = test.labels == code
-        points, resample_values = {}, {}
+        points, resample_values, ends = {}, {}, {}
         for name, hits, part in right_calls(positive_calls, positive):
             points[name], resample_values[name] = rate(hits, part, test.groups, draw_counts)
+            patients = len(np.unique(test.groups[part]))
+            ends[name] = score_interval(resample_values[name], patients)
         stated = settings.prevalence.get(classes[code])
         prevalence, prevalences = share(positive, stated, test.groups, draw_counts)
         points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
@@ -112,13 +114,19 @@ def operating_points(
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
         for name, value in points.items():
-            line = with_interval(name, value, resample_values[name])
+            line = with_interval(name, value, ends.get(name) or _ends(resample_values[name]))
             if name in ODDS:
                 line = {column: float(odds(end)) for column, end in line.items()}
             row |= line
         row |= {"cost_untested": cost_without_test(prevalence, settings.miss_cost)}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval over resamples; NaN where they do not differ, as without any error."""
+    low, high = interval(values)
+    return (low, high) if high - low > ROUNDING else (float("nan"), float("nan"))
 
 
 def calls(

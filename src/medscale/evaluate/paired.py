@@ -142,11 +142,11 @@ def fewest_patients(margin: float) -> int:
 
 
 def smallest_difference(patients: int) -> float:
-    """Return the percentage points that a test set can exclude: ``fewest_patients`` solved for it.
+    """Return the percentage points that a test set of so many patients can exclude.
 
-    A share of patients below this one is, with a probability above 2.5 %, not in the test set.
+    It is ``fewest_patients`` solved for the margin.
     """
-    return 100 * -math.expm1(math.log((1 - bootstrap.LEVEL) / 2) / patients)
+    return 100 * bootstrap.smallest_share(patients)
 
 
 def reading(low: float, high: float, margin: float, patients: int) -> str:

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from medscale.base.errors import MedscaleError
 from medscale.data import folds
 from medscale.data.shards import Shards
-from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate import metrics
 from medscale.evaluate.assessment import PAIRED_METRICS, RESAMPLES, draws, pairing
 from medscale.evaluate.replicates import Predictions, test_rows
 from medscale.evaluate.summary import plain
@@ -74,6 +74,10 @@ def reference(
     class_mask = predictions.class_mask
     values = metrics.resamples(predictions, draws(predictions, resamples), class_mask)[0].overall
     points = metrics.points(predictions, class_mask)[0]
+    intervals = {
+        name: metrics.interval(name, predictions, values[name])
+        for name in metrics.names(len(classes))
+    }
     summary = {
         "study": study,
         "method": {
@@ -89,7 +93,8 @@ def reference(
         },
         "metrics": {
             "test": {
-                name: _score(points[name], values[name]) for name in metrics.names(len(classes))
+                name: {"mean": points[name], "low": low, "high": high}
+                for name, (low, high) in intervals.items()
             }
         },
         "paired_with": pairing(predictions, resamples),
@@ -140,11 +145,6 @@ def _fit(study: str, shards: Shards) -> _Fit:
         float(model.C),
         int(np.bincount(labels[train], minlength=len(classes)).argmax()),
     )
-
-
-def _score(value: float, resample_values: np.ndarray) -> dict[str, float]:
-    low, high = bootstrap.interval(resample_values)
-    return {"mean": value, "low": low, "high": high}
 
 
 def _best(
