@@ -148,6 +148,17 @@ def test_an_interval_of_few_replicates_holds_the_true_ratio(replicates, spread):
     assert inside > 915  # 95 % would be 950; Welch's interval is approximate
 
 
+def test_the_best_of_several_equal_ways_is_not_faster():
+    rng, claimed = np.random.default_rng(1), {1: 0, 6: 0}
+    for _ in range(500):
+        base, *ways = np.exp(rng.normal(0, 0.05, (7, 5)))
+        for comparisons in claimed:
+            lows = [ratio(base, way, comparisons=comparisons)["_ci_low"] for way in ways]
+            claimed[comparisons] += max(lows) > 1
+    assert claimed[6] < 0.04 * 500  # 2.5 % at each end
+    assert claimed[1] > 0.05 * 500  # unadjusted: too often
+
+
 def test_equal_times_have_an_interval_without_width():
     speedups = ratio([3.0, 3.0], [1.5, 1.5, 1.5])
     assert list(speedups.values()) == [2.0] * 5

@@ -69,13 +69,16 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
         One row for each way and number of processes: ``way, processes, oversubscribed, images,
         repeats``; ``images_per_second`` and ``wait_ms`` (mean wait of a process for a batch), each
         with ``_low, _high`` (range over repetitions); ``images_per_second_core``, for each core in
-        use; ``startup_s``; and ``gain`` over ``alone`` with the suffixes of ``speedup.ratio``.
+        use; ``startup_s``; and ``gain`` over ``alone`` with the suffixes of ``speedup.ratio``. The
+        intervals are adjusted for the number of rows, since the largest gain is read.
     """
     rows = rows.assign(per_image=rows["seconds"] / rows["images"])
     base = rows.loc[rows["way"] == alone, "per_image"].tolist()
     table: list[dict[str, Any]] = []
+    others = rows[rows["way"] != alone].groupby(["way", "processes"]).ngroups
     for (way, processes), group in rows.groupby(["way", "processes"], sort=False):
-        gain = relative(base, group["per_image"].tolist(), is_base=way == alone)
+        times = group["per_image"].tolist()
+        gain = relative(base, times, is_base=way == alone, comparisons=others)
         rate = _rate(group)
         table.append(
             {

@@ -55,12 +55,14 @@ def baseline_of(spec: RunSpec) -> str:
     return RunSpec(strategy="serial", devices=1, device=spec.device, model=spec.model).name
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
+def ratio(above: Sequence[float], below: Sequence[float], comparisons: int = 1) -> dict[str, float]:
     """Return the ratio of two means of independent times, with two spreads.
 
     Args:
         above: times, shape N.
         below: times, shape M.
+        comparisons: number of ratios that are read together. All their intervals hold the true
+            ratios at once in 95 % of cases (Bonferroni).
 
     Returns:
         Values by the suffixes ``ENDS``: the ratio, its range over all pairs, and its 95 % interval
@@ -80,18 +82,21 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
         if total > 0
         else len(a) + len(b) - 2
     )
-    half = stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(total)
+    tail = (1 - LEVEL) / 2 / comparisons
+    half = stats.t.isf(tail, freedom) * math.sqrt(total)
     ends = [center * math.exp(-half), center * math.exp(half)]
     return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
 
 
 def relative(
-    base: Sequence[float], times: Sequence[float], *, is_base: bool = False
+    base: Sequence[float], times: Sequence[float], *, is_base: bool = False, comparisons: int = 1
 ) -> dict[str, float]:
-    """Return ``ratio(base, times)``: NaN without base times, and 1 if ``is_base`` is set."""
+    """Return ``ratio`` of base and times: NaN without base times, and 1 if ``is_base`` is set."""
     if is_base:
         return dict.fromkeys(ENDS, 1.0)
-    return ratio(base, times) if len(base) else dict.fromkeys(ENDS, math.nan)
+    if not len(base):
+        return dict.fromkeys(ENDS, math.nan)
+    return ratio(base, times, comparisons=comparisons)
 
 
 def with_suffixes(name: str, ends: dict[str, float], divisor: float = 1.0) -> dict[str, float]:

@@ -171,7 +171,7 @@ def _memory_ratio(claim: Planned, files: Files) -> Measured:
         if not all(peaks):
             return Measured.absence(f"no GPU memory was recorded of {name}")
         memory.append([float(max(peak)) for peak in peaks])
-    ends = ratio(*memory)
+    ends = ratio(memory[0], memory[1])
     return Measured(ends[""], ends["_low"], ends["_high"], note="range over replicates")
 
 
@@ -194,7 +194,8 @@ def _recomputed_difference(claim: Planned, files: Files) -> Measured:
 
 def _loading_gain(claim: Planned, files: Files) -> Measured:
     table = by_way(read_table(files.locate(f"measured/{claim.study}/loading.csv")), SIMPLE)
-    return _best(table[table["way"] != SIMPLE], "gain", ("gain_ci_low", "gain_ci_high"), "way")
+    best = _best(table[table["way"] != SIMPLE], "gain", ("gain_ci_low", "gain_ci_high"), "way")
+    return replace(best, note=f"{best.note}; intervals of all adjusted for their number")
 
 
 def _inference_rate(claim: Planned, files: Files) -> Measured:
@@ -299,7 +300,7 @@ def _best(table: Any, column: str, ends: tuple[str, str], name: str) -> Measured
         return Measured.absence("the benchmark has no such row")
     row = max(records(table), key=lambda row: float(row[column]))
     low, high = (float(row[end]) for end in ends)
-    return Measured(float(row[column]), low, high, note=str(row[name]))
+    return Measured(float(row[column]), low, high, note=f"{row[name]}, best of {len(table)}")
 
 
 def _scaled(score: Mapping[str, float], scale: float) -> Measured:
