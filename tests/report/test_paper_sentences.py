@@ -432,10 +432,33 @@ def test_a_traced_step_is_longer_or_shorter(slowdown: float, words: str):
 
 def test_methods_name_the_studies_whose_near_duplicates_were_not_searched():
     studies = [
-        {"title": title, "split": {"near_duplicates": searched}, "repeated": False}
+        {"title": title, "split": {"mode": "grouped", "near_duplicates": searched}}
+        | {"patients": "known", "repeated": False}
         for title, searched in (("Skin", True), ("Pneumonia", False))
     ]
     scope = {"scaled": True, "project": [], "over": ["patients"]}
     scope |= {"compared": False, "parallel": False}
     text = section("methods", studies=studies, scope=scope, synthesis=NO_EFFECT)
     assert "near-duplicates stay, in one group (in Pneumonia none were searched). " in text
+
+
+@pytest.mark.parametrize(
+    ("studies", "words"),
+    [
+        ([("grouped", "known"), ("source", "known")], r"patients kept\\together};"),
+        ([("grouped", "not known")], r"patients are\\not known};"),
+        ([("grouped", "known"), ("grouped", "not known")], r"patients kept\\together where\\known"),
+        ([("grouped", "partly")], r"patients kept\\together where\\known"),
+        ([("grouped", "known"), ("published", "known")], r"as stated for\\each dataset"),
+    ],
+)
+def test_the_figure_of_the_steps_says_whether_patients_are_known(studies, words):
+    studies = [
+        {"title": "Skin", "split": {"mode": mode, "near_duplicates": True}}
+        | {"patients": state, "repeated": False}
+        for mode, state in studies
+    ]
+    scope = {"scaled": True, "project": [], "over": ["patients"]}
+    scope |= {"compared": False, "parallel": False}
+    text = section("methods", studies=studies, scope=scope, synthesis=NO_EFFECT)
+    assert rf"(split) {{split:\\{words}" in text
