@@ -168,6 +168,31 @@ def test_numbered_images_are_no_patients(tmp_path: Path, name: str) -> None:
     assert inventory_of(tmp_path).patient_notes == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{split}{label[0]}{n:02d}",  # trainc01
+        "{split}_{label[0]}_{n:02d}",
+        "{label}-{split}-{n}",
+        "{split}_{label[0]}",
+    ],
+)
+def test_names_of_classes_and_splits_are_no_patients(tmp_path: Path, name: str) -> None:
+    cases = [(s, c, n) for s in ("train", "valid") for c in ("cancer", "healthy") for n in (1, 2)]
+    for number, (split, label, n) in enumerate(cases):
+        file = name.format(split=split, label=label, n=n)
+        write(tmp_path / label / f"{file}.png", number + 1)
+        write(tmp_path / label / f"{split}_{label[0]}" / f"{number}.png", number + 20)
+    assert inventory_of(tmp_path).patient_notes == []
+
+
+def test_names_in_other_letters_are_noticed(tmp_path: Path) -> None:
+    for number, name in enumerate("张李王赵张李王赵"):
+        write(tmp_path / "xy"[number % 2] / f"{name}{number}.png", number + 1)
+    (note,) = inventory_of(tmp_path).patient_notes
+    assert note.startswith("8 names repeat 4 prefixes")
+
+
 def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> None:
     for number, name in enumerate(("x/p1_a", "x/p1_b", "y/p2_a", "y/scan")):
         write(tmp_path / f"{name}.png", number + 1)

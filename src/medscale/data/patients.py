@@ -9,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -44,7 +43,7 @@ HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients'
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
 _PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
 _PERSON = r"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
-# Normalized column names (``_plain_name``) that name a patient.
+# Normalized column names (``plain_name``) that name a patient.
 PERSONS = re.compile(
     rf"{_PREFIX}(?:{_PERSON}|(?:pat|pt){_IDENTIFIER}|pid|mrn)|[a-z0-9]*{_PERSON}{_IDENTIFIER}"
 )
@@ -53,13 +52,6 @@ PARTS = re.compile(
     rf"{_PREFIX}(?:lesion|case|exam|examination|visit|study|series|accession|eye|specimen|biopsy)"
     rf"(?:instance)?{_IDENTIFIER}"
 )
-# The part of a file's name up to its first number, and a separator.
-NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
-# The letters of a file's name up to its first number, such as a person's name.
-NAME_START = re.compile(r"(\D*[^\W\d_])[\W_]*\d")
-FIRST_WORDS = re.compile(r"(.+)[_\- ]")  # a file's name without its last word
-FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
-FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 
 
 def is_missing(text: str | None, *, name: bool = False) -> bool:
@@ -83,7 +75,7 @@ def patient_column(columns: Sequence[str], table: str) -> str | None:
     if PATIENT in columns:
         return PATIENT
     for pattern in (PERSONS, PARTS):
-        matches = [name for name in columns if pattern.fullmatch(_plain_name(name))]
+        matches = [name for name in columns if pattern.fullmatch(plain_name(name))]
         if len(matches) > 1:
             raise MedscaleError(
                 f"{table}: each of the columns {', '.join(matches)} may name the patients; name "
@@ -96,12 +88,12 @@ def patient_column(columns: Sequence[str], table: str) -> str | None:
 
 def is_person(column: str) -> bool:
     """Return whether a column names a patient by its own name."""
-    return bool(PERSONS.fullmatch(_plain_name(column)))
+    return bool(PERSONS.fullmatch(plain_name(column)))
 
 
 def names_part(column: str) -> bool:
     """Return whether a column names a part of a patient, such as a lesion or an exam."""
-    return bool(PARTS.fullmatch(_plain_name(column))) and not is_person(column)
+    return bool(PARTS.fullmatch(plain_name(column))) and not is_person(column)
 
 
 def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
@@ -181,109 +173,6 @@ def _value(match: re.Match[str] | None, setting: str) -> str | None:
     return groups or None
 
 
-def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return a note on common prefixes of file names, or on folders, which may be patients.
-
-    Args:
-        rows: path and label of images without known patients.
-    """
-    paths = [str(row["path"]) for row in rows]
-    labels = {str(row["label"]) for row in rows}
-    notes = [*_note_on_prefixes(paths, labels), *_note_on_folders(paths, labels)]
-    return [max(notes, key=lambda note: note[0])[1]] if notes else []
-
-
-def _note_on_folders(paths: Sequence[str], labels: Collection[str]) -> list[tuple[int, str]]:
-    """Return the number of folders that may be patients, and a note; empty without such folders.
-
-    Levels are the folders right above the images, those above these, and the first of each path. A
-    level with fewer names than a level above it is passed over, such as ``study1`` below each
-    patient of CheXpert.
-    """
-    folders = [PurePosixPath(path).parts[:-1] for path in paths]
-    levels: list[tuple[Counter[str], str]] = []  # names with their images, and the expression
-    for place, fewest, expression in (
-        (-1, 1, "([^/]+)/[^/]+$"),
-        (-2, 3, "([^/]+)/[^/]+/[^/]+$"),
-        (0, 1, "^([^/]+)/"),
-    ):
-        at_place = [parts[place] for parts in folders if len(parts) >= fewest]
-        names = Counter(name for name in at_place if name not in labels)
-        if len(names) >= FEWEST_FOLDERS:
-            levels = [level for level in levels if len(level[0]) >= len(names)]
-            levels.append((names, expression))
-    if not levels:
-        return []
-    (names, expression), *above = levels
-    note = (
-        f"{names.total():,} images are in {len(names):,} folders such as {min(names)}: are these "
-        f"patients? Then set source.patient: '{expression}'"
-    )
-    if above and len(above[0][0]) < len(names):
-        upper, expression = above[0]
-        note += (
-            f"; or are the {len(upper):,} folders above, such as {min(upper)}? Then '{expression}'"
-        )
-    return [(len(names), note)]
-
-
-def _note_on_prefixes(paths: Sequence[str], labels: Collection[str]) -> list[tuple[int, str]]:
-    """Return the number of repeated parts of file names, and a note on them; empty without any.
-
-    These are names, numbers, or words at the start.
-    """
-    stems = [PurePosixPath(path).stem for path in paths]
-    names = _repeated(NAME_START, stems, labels)
-    numbers = _repeated(NAME_PREFIX, stems)
-    words = _repeated(FIRST_WORDS, [stem for stem in stems if not re.search(r"\d", stem)], labels)
-    if len(names) >= FEWEST_FOLDERS:
-        repeated, expression = names, r"^(\D+)\d"
-    elif len(numbers) >= FEWEST_PREFIXES:
-        repeated, expression = numbers, _expression(numbers)
-    elif len(words) >= FEWEST_FOLDERS:
-        repeated, expression = words, r"^(.+)[_\- ]"
-    else:
-        return []
-    example = max(repeated, key=lambda prefix: (repeated[prefix], prefix))
-    note = (
-        f"{sum(repeated.values()):,} names repeat {len(repeated):,} prefixes such as {example}: "
-        f"are these patients? Then set source.patient: '{expression}'"
-    )
-    return [(len(repeated), note)]
-
-
-def _repeated(
-    prefix: re.Pattern[str], stems: Iterable[str], labels: Collection[str] = ()
-) -> dict[str, int]:
-    """Count the prefixes of file names that occur more than once and do not name a class."""
-    counts = Counter(match[1] for stem in stems if (match := prefix.match(stem)))
-    classes = {_plain_name(label) for label in labels}
-    return {
-        text: count
-        for text, count in counts.items()
-        if count > 1 and _plain_name(text) not in classes
-    }
-
-
-def _expression(prefixes: Iterable[str]) -> str:
-    """Return a regular expression whose group is the number of a patient in a file name.
-
-    Args:
-        prefixes: beginnings of file names that end in a number and a separator.
-    """
-    starts = {(prefix[:-1].rstrip("0123456789"), prefix[-1]) for prefix in prefixes}
-    if len(starts) > 1:
-        separators = "".join(sorted({re.escape(separator) for _, separator in starts}))
-        return rf"^(.*?\d+)[{separators}]"
-    ((start, separator),) = starts
-    return rf"^{_escape(start)}(\d+){_escape(separator)}"
-
-
-def _escape(text: str) -> str:
-    """Return a text with the special signs of regular expressions escaped, and no others."""
-    return re.sub(r"[.^$*+?{}\[\]\\|()]", r"\\\g<0>", text)
-
-
 def state(patients: Iterable[Any] | None) -> State:
     """Return whether the patients of the images are known.
 
@@ -329,7 +218,7 @@ def sentence(counts: dict[str, Any]) -> str:
     return f"{text}."
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
     """Return a column's name in lower case, without accents, spaces and punctuation."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]", "", plain.lower())

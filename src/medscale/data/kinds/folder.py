@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from unicodedata import normalize
 
-from medscale.data import patients
+from medscale.data import patient_hints, patients
 from medscale.data.class_folders import (
     check_classes,
     class_folders,
@@ -123,7 +123,7 @@ def _name_patients(
     column = table.patient if table is not None else None
     if table is None or column is None:
         if setting is None:
-            return None, patients.note_on_names(rows)
+            return None, patient_hints.note_on_names(rows)
         paths = [str(row["path"]) for row in rows]
         names, spellings = patients.unified(patients.by_pattern(paths, setting, "patient", columns))
         for row, name in zip(rows, names, strict=True):
@@ -136,7 +136,7 @@ def _name_patients(
         return None, []
     if any(row["group"] is not None for row in rows):
         return f"column {column} of {table.name}", []
-    return None, patients.note_on_names(rows)
+    return None, patient_hints.note_on_names(rows)
 
 
 KIND = DatasetKind(scan=scan, datasheet=Datasheet(), takes_columns=True)
