@@ -75,10 +75,10 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
     rows = rows.assign(per_image=rows["seconds"] / rows["images"])
     base = rows.loc[rows["way"] == alone, "per_image"].tolist()
     table: list[dict[str, Any]] = []
-    others = rows[rows["way"] != alone].groupby(["way", "processes"]).ngroups
+    comparisons = rows[rows["way"] != alone].groupby(["way", "processes"]).ngroups
     for (way, processes), group in rows.groupby(["way", "processes"], sort=False):
         times = group["per_image"].tolist()
-        gain = relative(base, times, is_base=way == alone, comparisons=others)
+        gain = relative(base, times, is_base=way == alone, comparisons=comparisons)
         rate = _rate(group)
         table.append(
             {
