@@ -22,6 +22,7 @@ HOSTILE = [
     "\x1b[31mred\x1b[0m", "\x07", "\0", "\x9b31m", "line\nbreak", "\u202egnp.exe", "\u2066x\u2069",
     "\ud800", "😀", "👨‍👩‍👧", "می‌خواهم", "\u200b", " ", "   ", "\u3000", "\u2028", "\ufeffx",
     "x" * 5000, "é", "e\u0301", "肺", "[bold]rich[/bold]", "    four blanks", "---", "===",
+    "0\n#", "x ##  ",
 ]  # fmt: skip
 LETTERS = st.one_of(
     st.characters(codec=None),

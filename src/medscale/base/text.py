@@ -23,7 +23,8 @@ LAYOUT = re.compile(r"[\t\n\r]+")
 # A spreadsheet takes a cell that begins with one of these for a formula (OWASP, "CSV Injection").
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?)?")  # or a sign, which is harmless
-_MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])")
+# Signs with a meaning, among them ``#`` at the end of a heading, which would not be shown.
+_MARKDOWN = re.compile(r"[\\`*\[\]|~$^]|(?<![^\W_])_|_(?![^\W_])|(?<= )#(?=#* *$)")
 _HTML = re.compile(r"[<>]|&(?=#?\w+;)")  # HTML, which Markdown would pass through
 # Marks at the beginning of a line that start a heading, underline one, or start a list item.
 _LINE_START = re.compile(r"[#+\-=:]+(?= |$)|\d+(?=[.)](?: |$))")
