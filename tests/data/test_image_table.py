@@ -287,10 +287,23 @@ def test_an_image_without_a_label_gets_that_of_its_class_folder(tmp_path: Path) 
 
 
 def test_labels_that_are_the_same_number_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MedscaleError, match=r"'1', '1.0' differ only by"):
-        listed(labelled(tmp_path, [",0", ",1", ",1.0"]))
+    with pytest.raises(MedscaleError, match=r"'01', '1' differ only by"):
+        listed(labelled(tmp_path, [",0", ",1", ",01"]))
     codes = ["L40", "L40.0", "L4", "L400"]  # of ICD-10
     assert listed(labelled(tmp_path, [f",{code}" for code in codes])).classes == sorted(codes)
+
+
+def test_whole_numbers_with_a_decimal_point_are_the_classes_of_these_numbers(
+    tmp_path: Path,
+) -> None:
+    """As pandas writes a column of numbers with an empty cell."""
+    root = labelled(tmp_path, [",27.0", ",3.0", ",27.0", ","])
+    for classes in (["3", "27"], None):
+        inventory = listed(root, classes)
+        assert sorted(inventory.classes) == ["27", "3"]
+        assert inventory.rows["label"].tolist() == ["27", "3", "27"]
+    grades = labelled(tmp_path, [",1.0", ",1.5", ",2.0", ",1.5"])
+    assert listed(grades).classes == ["1.0", "1.5", "2.0"]
 
 
 def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
@@ -308,7 +321,7 @@ def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
 def test_uncertain_labels_are_named_whatever_gives_the_labels(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",1.0,x", ",0.0,x", ",-1.0,x"], "path,Pneumonia,other")
     (note,) = listed(root, label="Pneumonia").notes
-    assert note.startswith("'-1.0' is read as a class; name the study's classes with")
+    assert note.startswith("'-1' is read as a class; name the study's classes with")
 
 
 def test_spellings_of_labels_without_images_are_refused_too(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def select_classes(rows: list[Row], classes: Sequence[str]) -> tuple[list[Row], 
 def refuse_spellings(root: Path, names: Collection[str]) -> None:
     """Raise MedscaleError if labels are spellings of one name.
 
-    Such are the folders ``train/NORMAL`` and ``test/Normal``, or the cells 1 and 1.0 of a table.
+    Such are the folders ``train/NORMAL`` and ``test/Normal``, or the cells 1 and 01 of a table.
     """
     if groups := several_spellings(names):
         raise MedscaleError(

@@ -33,6 +33,7 @@ from medscale.data.listing import Listing, normalized_path, read_table, separato
 from medscale.data.masks import without_masks
 from medscale.data.metadata import numbers
 from medscale.data.settings import Source
+from medscale.data.spelling import without_zero_decimals
 
 INDEX = "index.csv"
 # Columns of the index that the package computes, so that a table cannot give them.
@@ -113,7 +114,8 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         no_label = entries["label"].map(
             lambda text: patients.is_missing(text) and str(text).lower() != "none"
         )
-        entries["label"] = entries["label"].where(~no_label, None)
+        labels = without_zero_decimals(entries["label"].where(~no_label, None))
+        entries["label"] = pd.Series(labels, entries.index, dtype=object)
     remarks = list[str]()
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 
 _NUMBER = re.compile(r"()0*(\d+?)(?:\.0+)?")  # 7, 07 or 7.0
+_WHOLE = re.compile(r"-?\d+(?:\.0+)?")
 _NUMBERED = re.compile(r"(\D+)0*(\d+?)")  # P7 or P007; in ICD-10, L40 and L40.0 are two diagnoses
 
 
@@ -18,6 +19,17 @@ def spelling(name: str) -> str:
     text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
     match = _NUMBER.fullmatch(text) or _NUMBERED.fullmatch(text)
     return match[1] + match[2] if match else text
+
+
+def without_zero_decimals(names: Iterable[str | None]) -> list[str | None]:
+    """Return names without an ending ``.0`` if each is a whole number; None stays.
+
+    Programs write the numbers of a column in this way where a cell of it is empty.
+    """
+    texts = list(names)
+    if not all(text is None or _WHOLE.fullmatch(text) for text in texts):
+        return texts
+    return [text and text.partition(".")[0] for text in texts]
 
 
 def several_spellings(names: Iterable[str]) -> list[list[str]]:
