@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from medscale.base.errors import MedscaleError
 from medscale.cli.main import main
 from medscale.config.configuration import Config, load
+from medscale.resources import cost
 from medscale.resources.growth import growth
 from medscale.resources.sizing import text
 from medscale.resources.workload import Machine, makespan, studies, totals, trainings
@@ -126,3 +127,15 @@ def test_an_assumed_number_of_images_is_stated(full: Config, tmp_path: Path) -> 
     config = load(ROOT / "config.yaml", {"only": ["mine"], "studies": {"mine": mine}})
     page = text(config, [A100], SCALE, 10_000_000, 64)
     assert "The images of mine are not counted yet: 10,000 are assumed" in page
+
+
+def test_files_of_a_folder_are_counted_before_its_index(tmp_path: Path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    (tmp_path / "read me.txt").write_bytes(b"")
+    source = {"kind": "folder", "path": str(tmp_path)}
+    mine = {"title": "X-rays", "source": source, "classes": ["normal", "pneumonia"]}
+    config = load(ROOT / "config.yaml", {"only": ["mine"], "studies": {"mine": mine}})
+    assert sum(cost.images(config, "mine").values()) == 60
+    assert not cost.is_number_assumed(config, "mine")
+    assert "are assumed" not in text(config, [A100], SCALE, 10_000_000, 64)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.section import FilePath, Seed, Strict, Unique
 from medscale.base.suggest import suggestion
@@ -145,6 +146,11 @@ class Config(Strict):
         """Return the study whose raw images a study uses, mostly itself."""
         settings = self.study(study)
         return settings.source.of or settings.variant_of or settings.sweep_of or study
+
+    def raw(self, study: str) -> Path:
+        """Return the folder of a study's raw images; relative paths count from the root."""
+        path = self.study(owner := self.owner(study)).source.path
+        return (ROOT / (path or Path(self.workdir, "data", "raw", owner))).resolve()
 
     def data_of(self, study: str) -> str:
         """Return the study whose index and shards a study uses, mostly itself."""

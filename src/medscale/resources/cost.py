@@ -15,13 +15,17 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from medscale.base.code import ROOT
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
+from medscale.data.listing import list_folder
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
@@ -89,7 +93,7 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 
 
 def images(config: Config, study: str) -> dict[str, int]:
-    """Return the images by split, from the index or, before indexing, from the expected number."""
+    """Return the images by split, from the index or, before indexing, from ``expected_images``."""
     counts = _image_counts(config, study)
     if counts is not None:
         return counts
@@ -98,14 +102,21 @@ def images(config: Config, study: str) -> dict[str, int]:
 
 
 def expected_images(config: Config, study: str) -> Expected:
-    """Return the expected images of the study, or of the study that owns its raw images."""
-    return config.cost.expected.get(config.owner(study), config.cost.unknown_images)
+    """Return the expected images of the study, or of the study that owns its raw images.
+
+    A study that ``cost.expected`` lacks has as many images as image files in its raw folder.
+    """
+    if (owner := config.owner(study)) in config.cost.expected:
+        return config.cost.expected[owner]
+    unknown, count = config.cost.unknown_images, _image_files(config.raw(owner))
+    return unknown.model_copy(update={"images": count}) if count else unknown
 
 
 def is_number_assumed(config: Config, study: str) -> bool:
-    """Return whether the images of a study are neither counted by an index nor expected."""
-    is_expected = config.owner(study) in config.cost.expected
-    return _image_counts(config, study) is None and not is_expected
+    """Return whether the images of a study are neither indexed nor expected nor in its folder."""
+    if (owner := config.owner(study)) in config.cost.expected:
+        return False
+    return _image_counts(config, study) is None and not _image_files(config.raw(owner))
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
@@ -262,6 +273,15 @@ def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
     return dict(zip(("wall_seconds", "rate", "host_mb"), means, strict=True))
 
 
+@cache
+def _image_files(folder: Path) -> int:
+    """Return the number of image files in a raw folder; 0 if it cannot be listed."""
+    try:
+        return len(list_folder(folder, "").images)
+    except MedscaleError:
+        return 0
+
+
 def _image_counts(config: Config, study: str) -> dict[str, int] | None:
     """Return the images by split from the study's audit.json; None before it is indexed."""
     path = ROOT / config.workdir / "data" / config.data_of(study) / "audit.json"
@@ -283,7 +303,7 @@ def _notes(config: Config, plan: RunPlan) -> list[str]:
             f"{plan.model.name} is not among cost.networks: a network of middle size",
             plan.model.name not in config.cost.networks,
         ),
-        ("images as expected, not counted yet", not counts),
+        ("images not counted yet by an index", not counts),
         (
             f"rate of {device(config, plan).card} as measured (docs/gpu.csv)",
             measured_rate(config, plan) is not None,

@@ -192,7 +192,8 @@ class Cost(Strict):
     )
     unknown_images: Expected = Field(
         Expected(images=10_000, mb_each=1.0, per_core=50),
-        description="used for studies that `expected` lacks",
+        description="used for studies that `expected` lacks; its number of images, where the raw "
+        "folder has none yet",
     )
     network_gb_s: GigabytesPerSecond = Field(
         20.0, gt=0, title="Network", description="all-reduce bandwidth between nodes"

@@ -123,10 +123,8 @@ class Graph:
         return [name for study in self.studies for name in self.config.externals(study)]
 
     def raw(self, study: str) -> Path:
-        """Return the folder of a study's raw images; relative paths count from the root."""
-        study = self.config.owner(study)
-        path = self.config.study(study).source.path
-        return (self.workdir / "data" / "raw" / study if path is None else ROOT / path).resolve()
+        """Return the folder of a study's raw images, ``Config.raw``."""
+        return self.config.raw(study)
 
     def container(self, methods: Iterable[Any]) -> str | None:
         """Return the image file that jobs run in, as jobs name it.
