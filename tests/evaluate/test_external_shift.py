@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from medscale.evaluate.assessment import PAIRED_METRICS
-from medscale.evaluate.external import copies, shift, validation_fit
+from medscale.evaluate.external import copies, same_patients, shift, validation_fit
 
 
 def resamples(mean: float, spread: float, seed: int) -> pd.DataFrame:
@@ -68,3 +68,18 @@ def test_copies_are_counted_by_split():
     outside = pd.Series(["a", "c", "c", "d"])
     assert copies(outside, training) == {"train": 1, "val": 0, "test": 2}
     assert copies(outside, None) is None
+
+
+def test_images_of_patients_of_the_study_are_counted_by_split():
+    training = pd.DataFrame(
+        {
+            "patient": ["p1", "p1", "p2", "p3", None],
+            "split": ["train", "train", "val", "test", "test"],
+        }
+    )
+    outside = pd.Series(["p1", "p1", "p3", None, "p9"])
+    assert same_patients(outside, training) == {"train": 2, "val": 0, "test": 1}
+    assert same_patients(pd.Series(["p9", None]), training) == {"train": 0, "val": 0, "test": 0}
+    unknown = training.assign(patient=None)
+    for names, index in [(outside, None), (outside, unknown), (pd.Series([None]), training)]:
+        assert same_patients(names, index) is None

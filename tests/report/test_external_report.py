@@ -45,6 +45,7 @@ def make_external(folder: Path, result: Path, name: str) -> None:
         missing=[],
         notes=["One note: 100 % true."],
         copies={"train": 2, "val": 0, "test": 0},
+        same_patients={"train": 3, "val": 0, "test": 1},
         inputs={},
         assessment=outside,
         inside=inside,
@@ -86,6 +87,7 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
     facts = read_json(tables / "external.json")
     assert facts["sets"][0]["copies"]["train"] == 2
+    assert facts["sets"][0]["same_patients"] == {"train": 3, "val": 0, "test": 1}
     assert facts["sources"] == ["source: BEH"]  # one source, which two runs held out
     for name in ("external", "external_scores"):
         assert (tmp_path / "figures" / "glaucoma" / f"{name}.pdf").stat().st_size > 1000

@@ -13,6 +13,8 @@ from medscale.base.files import read_json, write_parquet
 from medscale.data.settings import Split
 from medscale.data.split import assign_folds
 from medscale.report.chapters import chapters_of, refuse_absent
+from medscale.report.checklists.answers import answer
+from medscale.report.checklists.items import StudyAnswers, files, read_listing
 from medscale.report.claims.checking import check
 from medscale.report.claims.planned import plan_claims
 from medscale.report.claims.quantities import Files
@@ -92,6 +94,31 @@ def test_tables_and_text_say_that_scores_are_pooled(folder: Path) -> None:
     assert r"\studytable{our_photos}{fold_tests}" in text
 
 
+def test_checklists_tell_the_test_images_of_a_fold_from_those_of_all(folder: Path) -> None:
+    tables = folder / "tables"
+    facts = read_facts(
+        [tables / STUDY / f"{name}.json" for name in ("facts", "scaling", "quality")],
+        [tables / "provenance.json"],
+    )
+    studies = {STUDY: StudyAnswers(personal=True, answers={}, stops=False)}
+    items = {
+        f"{path.stem}.{number}": item
+        for path in files()
+        for number, item in read_listing(path).items.items()
+    }
+
+    def text(name: str) -> str:
+        return answer(name, items[name], studies, facts)
+
+    counts = pd.read_parquet(folder / "data" / STUDY / "index.parquet")["split"].value_counts()
+    sizes = " / ".join(str(counts[split]) for split in ("train", "val", "test"))
+    folds = f"4 folds, each of which is the test split once; in the first, {sizes} images"
+    for name in ("claim.19", "reproducibility.7", "tripod.10", "tripod.12a", "tripod.21"):
+        assert folds in text(name), name
+    assert text("claim.21").startswith("120 test images of 60 patients or groups")
+    assert text("claim.32").startswith("120 test images, none of which is in the training split")
+
+
 def test_only_a_study_with_folds_has_the_chapter() -> None:
     config = configuration(STUDY, RUNS, split=SPLIT)
     assert "folds" in [chapter.name for chapter in chapters_of(config, STUDY)]
@@ -128,7 +155,17 @@ def test_the_paper_counts_folds_as_replicates_of_times(folder: Path) -> None:
     )
     text = {
         name: " ".join(fill(ROOT / "paper", Path(f"sections/{name}.tex.j2"), facts).split())
-        for name in ("abstract", "studies")
+        for name in ("abstract", "studies", "methods", "results")
     }
+    assert "is cross-validated in four folds." in text["abstract"]
+    counts = pd.read_parquet(folder / "data" / STUDY / "index.parquet")["split"].value_counts()
+    assert (
+        "Each is a test image in one of 4 folds: 120 test images of 60 patients or groups. In the "
+        f"first fold there are {counts['train']} images for training, {counts['val']} for the "
+        f"choice of the epoch whose weights are kept, and {counts['test']} for the test (Table"
+    ) in text["studies"]
+    assert "(mean over replicates, each of which has its own), fitted on" in text["studies"]
+    assert "so a run with one replicate has none" in text["methods"]
+    assert "a value without an interval is that of one replicate" in text["results"]
     assert "the parallel run with several replicates is" in text["abstract"].lower()
     assert "Each run has 8 replicates (seeds 1, 2; 4 folds each) on" in text["studies"]

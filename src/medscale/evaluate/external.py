@@ -33,7 +33,8 @@ def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> Valid
 def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessment) -> pd.DataFrame:
     """Compare the metrics of the test split (inside) with those of external images (outside).
 
-    The two sets have different patients, so their resamples are independent.
+    The two sets are taken to have different patients (``same_patients`` counts those of the same
+    name), so their resamples are independent.
 
     Args:
         summary: content of the result's summary.json, with the scores of the test split.
@@ -85,5 +86,28 @@ def copies(digests: pd.Series, training: pd.DataFrame | None) -> dict[str, int] 
         return None
     return {
         split: int(digests.isin(set(training.loc[training["split"] == split, "sha256"])).sum())
+        for split in SPLITS
+    }
+
+
+def same_patients(names: pd.Series, training: pd.DataFrame | None) -> dict[str, int] | None:
+    """Count the external images whose patient has the name of a patient of the study.
+
+    These are the same people if one table or one hospital names both, and not if each hospital
+    counts its patients from 1.
+
+    Args:
+        names: patients of the external images (column ``patient`` of their index).
+        training: index of the study; None if it is not available.
+
+    Returns:
+        Number of images by split of the study; None if its index is not available, or if either
+        set has no known patient.
+    """
+    if training is None or names.isna().all() or training["patient"].isna().all():
+        return None
+    of_study = training.dropna(subset=["patient"])
+    return {
+        split: int(names.isin(set(of_study.loc[of_study["split"] == split, "patient"])).sum())
         for split in SPLITS
     }

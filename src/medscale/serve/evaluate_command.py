@@ -94,7 +94,8 @@ def lines(summary: dict[str, Any], folder: str, titles: Mapping[str, str]) -> It
         yield f"[yellow]{plain(words)}[/]"
     counts = summary["counts"]["test"]
     yield f"{counts['images']} images; 95 % intervals are over {OVER[summary['patients']]}"
-    for note in [*summary["notes"], copies_sentence(summary["copies"])]:
+    shared = [copies_sentence(summary["copies"]), *patients_note(summary["same_patients"])]
+    for note in [*summary["notes"], *shared]:
         yield f"[yellow]note[/] {plain(note)}"
     names = NAMES | CALIBRATED
     table = Table("metric", "inside (test)", "outside", "outside - inside", box=None)
@@ -121,6 +122,17 @@ def copies_sentence(copies: dict[str, int] | None) -> str:
     if any(copies.values()):
         return f"Images that are copies, byte by byte, of images of the study: {total}."
     return "No image is a copy, byte by byte, of an image of the study."
+
+
+def patients_note(same: dict[str, int] | None) -> list[str]:
+    """Return a note on external images of patients who have names of the study's patients."""
+    if not same or not any(same.values()):
+        return []
+    total = ", ".join(f"{count} of {split}" for split, count in same.items())
+    return [
+        f"Images whose patient has the name of a patient of the study: {total}. If these are the "
+        "same people, the set is not independent of the study."
+    ]
 
 
 def _settings(result: Path, prevalence: Sequence[str]) -> Evaluate:

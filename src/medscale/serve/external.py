@@ -19,7 +19,7 @@ from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, Assessment, assess
-from medscale.evaluate.external import copies, shift, validation_fit
+from medscale.evaluate.external import copies, same_patients, shift, validation_fit
 from medscale.evaluate.replicates import Predictions, read_index
 from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
@@ -83,6 +83,7 @@ def evaluate_external(
         missing=[name for name in predictor.classes if not (rows["label"] == name).any()],
         notes=list(images.notes),
         copies=copies(rows["sha256"], training),
+        same_patients=same_patients(rows["patient"], training),
         inputs={"index": sha256(images.index), "result": sha256(result / bundle.INFERENCE)},
         assessment=assessment,
         inside=inside,

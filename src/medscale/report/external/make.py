@@ -126,7 +126,7 @@ def _facts(outside: Outside) -> dict[str, Any]:
         for name in names
         if name in shifts
     }
-    keys = ("title", "missing", "notes", "copies")
+    keys = ("title", "missing", "notes", "copies", "same_patients")
     return {key: summary[key] for key in keys} | {
         "label": label(summary["run"]["name"]),
         "images": summary["counts"]["test"]["images"],

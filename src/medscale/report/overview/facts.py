@@ -9,6 +9,7 @@ from medscale.config.sections import Study
 from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.leaks import shared_with_training
+from medscale.data.split import SPLITS
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import plain
@@ -50,6 +51,7 @@ def facts(
         | _decided(settings, results)
         | _of_study(settings, results)
         | _of_data(audit, images, counts, results[0].summary)
+        | {"division": _division(counts, settings.split.folds)}
         | _of_runs(settings, results, linear_facts(results, linear), speedups)
         | {"name": name, "chapters": list(chapters), "reported": not reported.empty}
     )
@@ -84,8 +86,17 @@ def _of_data(
         "over": OVER[patients],
         "groups": GROUPS[patients],
         "not_averaged": summary.get("not_averaged", []),
+        "test_images": summary["counts"]["test"]["images"],  # with folds, those of all folds
         "test_groups": summary["counts"]["test"]["groups"],
     }
+
+
+def _division(counts: pd.DataFrame, folds: int | None) -> str:
+    """Return the numbers of training, validation and test images in words."""
+    sizes = " / ".join(str(int(counts[split].sum())) for split in SPLITS)
+    if folds is None:
+        return f"{sizes} images"
+    return f"{folds} folds, each of which is the test split once; in the first, {sizes} images"
 
 
 def _of_runs(

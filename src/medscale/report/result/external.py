@@ -34,6 +34,7 @@ class External:
     missing: list[str]  # classes of which there is no external image
     notes: list[str]  # on the external images
     copies: dict[str, int] | None  # ``evaluate.external.copies``
+    same_patients: dict[str, int] | None  # ``evaluate.external.same_patients``
     inputs: dict[str, Any]  # digests of index and result
     assessment: Assessment
     inside: Result
@@ -57,6 +58,7 @@ def write_external(external: External, path: Path, further: Mapping[str, bytes])
             "missing": external.missing,
             "notes": external.notes,
             "copies": external.copies,
+            "same_patients": external.same_patients,
             "inputs": external.inputs,
             "environment": machine(),
             **assessment_content(assessment),

@@ -49,7 +49,7 @@ def verdicts_table(runs: pd.DataFrame) -> str:
         rules.append(len(rows) - 1)
     columns = [
         left("run", by_run()),
-        right(r"repli-\\cates", lambda row: str(row["replicates"])),
+        right("seeds", lambda row: str(row["replicates"])),
         right(r"speedup\\(95\,\% interval)", _speedup),
         right(r"effi-\\ciency", _efficiency),
         right(r"accuracy minus baseline's\\(points, 95\,\% interval)", _change),
