@@ -135,6 +135,7 @@ def test_a_test_set_of_one_class_has_no_sensitivity():
 def test_test_images_of_the_training_split_are_counted_as_the_audit_counts_them():
     item = {"by_study": LISTS["claim"].items["32"].by_study}
     facts = {"split": {"near_duplicates": True}, "patients": "not known", "test_in_training": 2}
+    facts["test_images"] = 12
     assert answer_text(item, {"a": PROJECT}, A | facts) == (
         "12 test images, of which 2 are in the training split too or look like an image in it; "
         "patients are not known"

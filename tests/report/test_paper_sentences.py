@@ -381,7 +381,7 @@ def test_no_text_leaves_the_number_of_things_open():
 )
 def test_labels_are_those_of_a_dataset_only_where_there_is_one(drawn: list[bool], words: str):
     studies = [
-        {"title": f"S{number}", "synthetic": synthetic, "images": {"test": 900}}
+        {"title": f"S{number}", "synthetic": synthetic, "test_images": 900}
         for number, synthetic in enumerate(drawn)
     ]
     scope = {"scaled": False, "parallel": False, "project": [], "compared": False}
