@@ -6,7 +6,6 @@ The results are docs/scale.csv and docs/scale.png.
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
+from medscale.base.memory import peak_memory_mb
 from medscale.base.scratch import scratch
 from medscale.data import lookalike
 from medscale.data.build import build_shards
@@ -149,10 +149,10 @@ def measure(stage: str, folder: Path, workers: int, out: Path) -> None:
     if stage in WITH_DASK:
         with _cluster(workers) as (address, connection):
             seconds = STAGES[stage](folder, Dask(scheduler=address))
-            workers_mb = max(connection.run(_peak).values())
+            workers_mb = max(connection.run(peak_memory_mb).values())
     else:
         seconds = STAGES[stage](folder, Dask())
-    write_json(out, {"seconds": seconds, "parent_mb": _peak(), "worker_mb": workers_mb})
+    write_json(out, {"seconds": seconds, "parent_mb": peak_memory_mb(), "worker_mb": workers_mb})
 
 
 @contextmanager
@@ -174,11 +174,6 @@ def _certified(folder: Path) -> Security:
     write_certificate(folder)
     os.environ[CERTIFICATES] = str(folder)
     return security_of(str(folder))
-
-
-def _peak() -> float:
-    """Return the peak resident memory of this process in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def draw(table: pd.DataFrame) -> Figure:

@@ -321,11 +321,11 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
 
 
 LARGE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 from medscale.data.settings import Preprocess
 from medscale.data.prepare import read_image
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+from medscale.base.memory import peak_memory_mb as peak
 chunk, before = json.loads(sys.argv[2]), peak()
 for image in chunk:
     read_image(sys.argv[1], tuple(image), Preprocess(size=224))

@@ -1,7 +1,6 @@
 """Time of preprocessing under Dask against the number of workers, without the workers' start."""
 
 import os
-import resource
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import pandas as pd
 from distributed import Client
 
 from medscale.base.log import log
+from medscale.base.memory import peak_memory_mb
 from medscale.config.benchmarks import Enhance
 from medscale.data import guard
 from medscale.data.build import Work, chunks, make_chunk, read_index
@@ -151,8 +151,4 @@ def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float
 
 def _peak_mb() -> float:
     """Return the peak memory of a worker and of its decoding process, in MiB."""
-    return _peak_mb_of_process() + guard.call(LIMITS, _peak_mb_of_process)
-
-
-def _peak_mb_of_process() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_mb() + guard.call(LIMITS, peak_memory_mb)

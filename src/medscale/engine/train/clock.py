@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ KINDS = ("data", "compute", "communication", "checkpoint", "validation")
 class Clock:
     """Seconds by kind of work; time that is not counted as another kind is computing.
 
-    On GPUs the host's wait for data is counted, and the device is synchronized by ``settle``.
+    A GPU is synchronized by ``settle``.
 
     Args:
         device: where this rank computes.
@@ -81,11 +80,6 @@ class Clock:
     def _add(self, kind: str, seconds: float) -> None:
         self.spent[kind] += seconds
         self.spent["compute"] -= seconds
-
-
-def host_memory_mb() -> float:
-    """Return the largest resident memory of this process, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def device_memory_mb(device: torch.device) -> float | None:

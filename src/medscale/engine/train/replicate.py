@@ -16,6 +16,7 @@ from torch import nn
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, read_json, write_json
 from medscale.base.log import log
+from medscale.base.memory import peak_memory_mb
 from medscale.base.provenance import environment
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
@@ -31,7 +32,7 @@ from medscale.engine.train import compiled, records
 from medscale.engine.train.board import board
 from medscale.engine.train.capture import NotCaptured
 from medscale.engine.train.checkpoint import Checkpoints
-from medscale.engine.train.clock import Meter, device_memory_mb, host_memory_mb
+from medscale.engine.train.clock import Meter, device_memory_mb
 from medscale.engine.train.ema import Average
 from medscale.engine.train.graphs import capture, capture_prediction, release
 from medscale.engine.train.guard import Guard, Watch, Watchdog
@@ -247,7 +248,7 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
     world = trainer.world
     rows = world.gather(
         (
-            host_memory_mb(),
+            peak_memory_mb(),
             device_memory_mb(world.device),
             meter.joules(),
             meter.use_percent(),
