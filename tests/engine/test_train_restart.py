@@ -147,6 +147,14 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
     assert (timing["world_size"], timing["global_batch"]) == (4, 20)
 
 
+def test_a_checkpoint_at_the_end_of_an_epoch_is_part_of_the_next_epochs_time(training):
+    """The 37 images of an epoch are two steps."""
+    settings = {"recipe": {"epochs": 3}, "parallel": {"checkpoint_every_steps": 2}}
+    folder = training.fork("serial_1cpu", **settings)
+    seconds = pd.read_csv(folder / "history.csv")["checkpoint_s"].tolist()
+    assert [value > 0 for value in seconds] == [False, True, True]
+
+
 def test_where_it_cannot_go_on_the_message_says_what_to_type(tmp_path):
     def plan_of(run: str, cpus: int) -> RunPlan:
         return plan(load(ROOT / "config.yaml", {"node": {"cpus": cpus}}), "glaucoma", run, 1)

@@ -86,9 +86,9 @@ class Trainer:
             with clock.kind("validation"):
                 val_loss, val_accuracy = self._validate()
             self._close_epoch(clock, val_loss, val_accuracy)
+            clock.reset()
             if save or stop:
                 self._save(clock, stop and not self.progress.stopped)
-            clock.reset()
 
     def _train_epoch(self, clock: Clock) -> tuple[bool, bool]:
         """Train for the rest of an epoch; return whether to stop and whether to save after it."""
