@@ -26,7 +26,7 @@ from sklearn.metrics import (
 )
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json, write_json, write_parquet
+from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import Predictions, read, same_run
@@ -254,6 +254,17 @@ def test_one_class_in_the_test_images_leaves_auroc_undefined(make_replicates, tm
         > 0
     )
     assert "AUROC undefined" in one_line(summary)
+
+
+def test_times_are_of_the_epochs_on_all_devices_without_the_first(make_replicates):
+    folders, index, _ = make_replicates(run="ddp_2cpu")
+    for folder in folders:
+        history = pd.read_csv(folder / "history.csv")
+        history["compute_s"] = [9.0, 1.0, 2.0, 5.0, 5.0, 5.0]
+        history["processes"] = [2, 2, 2, 1, 1, 1]
+        write_csv(folder / "history.csv", history)
+    seconds = summarise(evaluate(folders, index, resamples=50))["timing"]["seconds_by_kind"]
+    assert seconds["compute"]["values"] == [1.5, 1.5]
 
 
 def test_a_single_replicate_has_no_spread_over_seeds(make_replicates):

@@ -39,6 +39,17 @@ class Replicate:
     history: pd.DataFrame
     predictions: pd.DataFrame
 
+    def timed_epochs(self) -> pd.DataFrame:
+        """Return the rows of the history that count for times.
+
+        They are those of the epochs on all devices of the run's name, without the first of them, in
+        which the device warms up. A training of one such epoch has its row; one without any has the
+        rows of its epochs on fewer devices, likewise.
+        """
+        own = self.history[self.history["processes"] == self.plan.run.devices]
+        rows = own if len(own) else self.history
+        return rows.iloc[1:] if len(rows) > 1 else rows
+
     @property
     def batch_norm(self) -> bool:
         """Whether the network has batch normalization: its weights hold running statistics.

@@ -116,15 +116,14 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
     """Return times, memory (MB) and energy (joules) of a run's training.
 
     Each quantity has the ``values`` of the replicates, and their ``mean, sd, low, high`` (Student's
-    t). ``seconds_by_kind`` are means over the epochs after the first, in which the device warms up;
-    a training of one epoch has the values of that epoch.
+    t). ``seconds_by_kind`` are means over ``Replicate.timed_epochs``.
     """
     clocks: dict[str, Any] = {
         name: _spread([r.timing[name] for r in replicates]) for name in CLOCKS
     }
-    later = [r.history.iloc[1:] if len(r.history) > 1 else r.history for r in replicates]
+    timed = [r.timed_epochs() for r in replicates]
     clocks["seconds_by_kind"] = {
-        kind: _spread([float(h[f"{kind}_s"].mean()) for h in later]) for kind in KINDS
+        kind: _spread([float(h[f"{kind}_s"].mean()) for h in timed]) for kind in KINDS
     }
     for name in ("world_size", "threads_per_rank", "global_batch", "train_images"):
         clocks[name] = replicates[0].timing[name]

@@ -237,10 +237,7 @@ FUNCTIONS: Mapping[str, Callable[[Planned, Files], Measured]] = {
 
 def _seconds(replicate: Replicate) -> float:
     """Return the median seconds of an epoch on all devices, without the first (history.csv)."""
-    history = replicate.history
-    own = history[history["processes"] == replicate.plan.run.devices]
-    seconds = (own if len(own) else history)["seconds"].tolist()
-    return statistics.median(seconds[1:] or seconds)
+    return statistics.median(replicate.timed_epochs()["seconds"].tolist())
 
 
 def _incomparable(run: Replicate, base: Replicate) -> str:
