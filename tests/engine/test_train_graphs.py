@@ -7,6 +7,7 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +26,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.config.planning import plan
+from medscale.data import ahead as data_ahead
 from medscale.data import augment
 from medscale.data.ahead import ahead
 from medscale.data.loader import Batch, Loader, Step
@@ -757,7 +759,7 @@ def stream(monkeypatch):
     """A pretended stream, to run the thread of a GPU on the CPU."""
     waits = []
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
-    user = SimpleNamespace(wait_event=waits.append)
+    user = SimpleNamespace(wait_event=waits.append, synchronize=lambda: None)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: user)
     return SimpleNamespace(record_event=lambda: "ready", waits=waits)
 
@@ -780,6 +782,26 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
     assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
     assert len(waits) == 5, "the end is waited for, too"
+
+
+def test_a_gpu_that_works_on_the_item_before_does_not_wait(stream, monkeypatch):
+    """The item is ready at 1.5 s, and the GPU has finished the one before at 1.0 s."""
+    now, asked, waits = [0.0], Event(), []
+
+    def clock():
+        asked.set()
+        return now[0]
+
+    def items():
+        assert asked.wait(60)
+        now[0] = 1.5
+        yield "item"
+
+    monkeypatch.setattr(data_ahead, "perf_counter", clock)
+    user = torch.cuda.current_stream()
+    monkeypatch.setattr(user, "synchronize", lambda: now.__setitem__(0, max(now[0], 1.0)))
+    assert list(ahead(items(), stream, lambda item: [], waits.append)) == ["item"]
+    assert waits == [0.5, 0.0]
 
 
 def test_only_a_step_that_is_not_ready_is_waited_for(shards):

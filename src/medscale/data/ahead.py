@@ -35,7 +35,7 @@ def ahead(
         items: iterator that prepares the items.
         stream: the stream for the preparation; None on a CPU.
         tensors: function that returns the tensors of an item in the memory of the GPU.
-        waited: called with the seconds for which each item of the thread was waited for.
+        waited: called with the seconds for which the GPU, without other work, waited for an item.
     """
     if stream is None:
         yield from items
@@ -48,6 +48,9 @@ def ahead(
     with ThreadPoolExecutor(1, "ahead") as thread:
         future = thread.submit(make)
         while True:
+            if not future.done():
+                # While the GPU works on the item before, it does not wait for this one.
+                torch.cuda.current_stream().synchronize()
             start = perf_counter()
             batch, ready = future.result()
             waited(perf_counter() - start)

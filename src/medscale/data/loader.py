@@ -202,8 +202,7 @@ class Loader:
         """Return a clock, s, that runs while a step is waited for.
 
         On a CPU, which prepares the steps itself, it always runs. On a GPU it runs while the thread
-        has not finished a step: the host's other work for a batch delays no GPU, which still trains
-        on the batch before.
+        has not finished a step and the GPU has finished the step before.
         """
         return perf_counter() if self._device.type == "cpu" else self._waited_s
 

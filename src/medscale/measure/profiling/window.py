@@ -32,7 +32,7 @@ class Measurements:
 
     # seconds of each step without the profiler; on a GPU their mean, since steps overlap
     seconds: list[float] = field(default_factory=list)
-    # seconds for which the host waits for the batch of each of these steps
+    # seconds of waiting for the batch of each of these steps (``Loader.waited``)
     data_s: list[float] = field(default_factory=list)
     images: int = 0  # number of images of all these steps, over all replicas
     profiled_s: float = 0.0  # mean seconds of a step under the profiler
@@ -91,8 +91,9 @@ class Window:
         self._wait()
         marks = [time.perf_counter()]
         for _ in range(self._settings.steps):
+            before = self._loader.waited()
             step = next(source)
-            result.data_s.append(time.perf_counter() - marks[-1])
+            result.data_s.append(self._loader.waited() - before)
             result.images += step.size
             yield step
             marks.append(time.perf_counter())
