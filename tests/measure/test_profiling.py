@@ -259,6 +259,23 @@ def test_work_is_that_counted_by_hand() -> None:
     assert work.flops == {"convolution": 3 * forward}
 
 
+@pytest.mark.parametrize("groups", [1, 4, 8])
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_work_of_grouped_convolutions_is_that_counted_by_hand(
+    kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], groups: int
+) -> None:
+    layer = kind(8, 16, 3, stride=2, groups=groups)
+    images, work = torch.randn(2, 8, 11, 11), Work()
+    side = 5 if kind is nn.Conv2d else 11  # a 3x3 kernel is placed at 5 x 5 or 11 x 11 positions
+    forward = 2 * 2 * side**2 * 8 * 16 // groups * 3 * 3
+    with count_work(work):
+        layer(images).sum().backward()
+    assert work.flops == {"convolution": 2 * forward}, "images have no gradient"
+    with count_work(work):
+        layer(images.requires_grad_()).sum().backward()
+    assert work.flops == {"convolution": 3 * forward}
+
+
 BASE = Numbers(
     data=0.1,
     communication=0.1,

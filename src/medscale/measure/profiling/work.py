@@ -1,5 +1,6 @@
 """Work of a training step: FLOPs, bytes of operands and results, bytes of collectives."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -63,7 +64,8 @@ def count_work(work: Work) -> Iterator[None]:
 
     Compiled functions run uncompiled meanwhile, since their operators cannot be counted.
     """
-    flops, traffic = FlopCounterMode(display=False), Traffic()
+    backward = {torch.ops.aten.convolution_backward: _convolution_backward}
+    flops, traffic = FlopCounterMode(display=False, custom_mapping=backward), Traffic()
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(traffic)
@@ -74,6 +76,19 @@ def count_work(work: Work) -> Iterator[None]:
         by_kind[of_operator(str(operator).replace(".", "::"))] += count
     work.flops, work.bytes = dict(by_kind), dict(traffic.bytes)
     work.communicated = traffic.communicated
+
+
+def _convolution_backward(
+    grad: torch.Size, images: torch.Size, weight: torch.Size, *rest: Any, **_: Any
+) -> int:
+    """Return the FLOPs of a convolution's gradients by the shapes of the operator's arguments.
+
+    PyTorch's count ignores ``groups`` in the gradient of the weight: that of a depthwise layer of
+    n channels would be n times too large. Each gradient takes as many FLOPs as the forward pass.
+    """
+    transposed, output_mask = rest[4], rest[7]
+    positions = math.prod((images if transposed else grad)[2:])
+    return 2 * grad[0] * positions * math.prod(weight) * sum(output_mask[:2])
 
 
 def _is_free(func: Any) -> bool:
