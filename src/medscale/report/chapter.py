@@ -31,7 +31,6 @@ WORDS = {  # titles for people; a name that is not here is its own title
     "cost": "Time and cost to the target",
     "curves": "Training curves",
     "data": "Images by class and split",
-    "decision": "Decision curve",
     "detection": "Localization",
     "enhance": "Preprocessing with several Dask workers",
     "ensemble": "Ensemble of the seeds",

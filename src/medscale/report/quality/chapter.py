@@ -34,8 +34,6 @@ CHAPTER = Chapter(
         "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
         "brackets) with 95 % bootstrap intervals. Hollow: no resample changes the value, so that "
         "it has no interval.",
-        "decision": "Decision curve of the baseline of *{study}*: net benefit of acting from a "
-        "probability on, with its 95 % bootstrap interval, against acting always and never.",
         "gaps": "Sensitivity and specificity of the baseline of *{study}* by subgroup of the test "
         "images, at the first operating point, with 95 % bootstrap intervals. Hollow: no resample "
         "changes the value, so that it has no interval.",

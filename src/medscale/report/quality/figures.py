@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from medscale.evaluate.subgroups import METRICS
 from medscale.report import style
-from medscale.report.names import BLACK, BLUE, LOOKS, VERMILION, label, title
+from medscale.report.names import BLUE, LOOKS, label, title
 from medscale.report.result.figures import draw_curve
 from medscale.report.result.quality import (
     CALIBRATED,
@@ -22,7 +22,6 @@ from medscale.report.result.quality import (
 from medscale.report.result.reading import Result, records
 
 COLUMNS = 5
-DECISION_COLUMNS = 3
 RATES = ("sensitivity", "specificity")
 ERRORS = {"ece": "calibration error (ECE)", "brier": "Brier score"}
 
@@ -64,33 +63,6 @@ def _mark_uniform(axes: Axes, height: float, ends: Sequence[float], colour: str)
     if low == high:  # not of an undefined value, which is NaN
         hollow: dict[str, Any] = {"color": colour, "markerfacecolor": "white", "markersize": 5}
         axes.plot(value, height, "o", zorder=4, **hollow)
-
-
-def decision(result: Result, classes: Sequence[str]) -> Figure:
-    """Draw the decision curve of a run, a panel for each of ``classes``."""
-    bands, columns = style.grid(len(classes), DECISION_COLUMNS)
-    figure = style.new(0.7 + 2.3 * bands)
-    panels = style.panels(figure, len(classes), columns)
-    for name, (axes,) in zip(classes, panels, strict=True):
-        draw_decision(axes, result.decision[result.decision["class"] == name])
-        axes.set(
-            xlabel="threshold probability", ylabel="net benefit", title=style.short_class(name)
-        )
-    style.legend_below(figure, panels[0][0].get_legend_handles_labels()[0])
-    return figure
-
-
-def draw_decision(axes: Axes, table: pd.DataFrame) -> None:
-    """Draw the rows of decision.csv of one class."""
-    thresholds = table["threshold"]
-    options = style.of_look(LOOKS[0], marker="", label="act by the network")
-    axes.plot(thresholds, table["net_benefit"], **options)
-    axes.fill_between(thresholds, table["low"], table["high"], color=LOOKS[0].colour, alpha=0.2)
-    axes.plot(thresholds, table["treat_all"], color=VERMILION, linestyle="--", label="act always")
-    axes.axhline(0, color=BLACK, linewidth=0.8, label="act never")
-    highest = max(table["net_benefit"].max(), table["treat_all"].max(), 0.01)
-    # Below, the curve of acting always falls without limit.
-    axes.set(xlim=(0, 1), ylim=(-0.3 * highest, 1.15 * highest))
 
 
 def gaps(result: Result, classes: Sequence[str]) -> Figure:

@@ -48,7 +48,6 @@ def make(
             "pr": figures.precision_recall(runs),
             "calibration": figures.calibration(runs, base),
             "subgroups": (subgroups, [marks_of(base.summary)]),
-            "decision": (figures.decision(base, classes), [marks_of(base.summary)]),
             "gaps": (figures.gaps(base, classes), [marks_of(base.summary)]),
         },
         tables={
