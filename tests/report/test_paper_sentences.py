@@ -160,7 +160,7 @@ def test_an_interval_that_includes_one_shows_no_speedup():
     assert "No parallel run was faster than one device: the fastest, DDP" in results(once)
 
 
-def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
+def results(synthesis: dict[str, Any], *scalings: dict[str, Any], compared: bool = False) -> str:
     """Return the section of results for studies with these facts of scaling."""
     usual = {
         "not_comparable": [], "fitted": False, "cores": None, "same_scores": [], "tested_once": 0,
@@ -168,16 +168,32 @@ def results(synthesis: dict[str, Any], *scalings: dict[str, Any]) -> str:
         "another_network": 0, "reaching": {},
     }  # fmt: skip
     scope = {"project": [], "precisions": ["full"], "stand_ins": False, "scaled": True}
-    scope |= {"compared": False, "prices": []}
+    scope |= {"compared": compared, "prices": []}
     scores = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("auroc", "accuracy")}
     studies = [
         {"title": f"S{number}", "name": f"s{number}", "reported": False, "scaling": scaling}
-        | {"communication_measured": True, "runs": []}
+        | {"communication_measured": True, "runs": [], "replicates": 1}
         | {"baseline": {"label": "serial", "scores": scores, "linear": "better"}}
         | {"linear": {"scores": scores}}
         for number, scaling in enumerate(scalings)
     ]
     return section("results", synthesis=usual | synthesis, scope=scope, studies=studies)
+
+
+def test_the_runs_that_alone_reach_the_target_stand_in_one_sentence():
+    best = {"target": 0.9, "share": None, "metric": "AUROC", "first_apart": False}
+    best |= {"target_words": "an AUROC of 0.9"}
+    scalings = [best | {"best": labels} for labels in (["DDP"], ["serial"], ["FSDP", "serial"])]
+    facts = NO_EFFECT | {"reaching": {"s0": 1, "s1": 1, "s2": 3}}
+    text = results(facts, *scalings, compared=True)
+    assert (
+        r"The only run that reaches it is DDP in \emph{S0} and serial in \emph{S1}. "
+        r"In \emph{S2}, FSDP has the shortest time and serial the lowest cost."
+    ) in text
+    three = [best | {"best": [name]} for name in ("DDP", "serial", "FSDP")]
+    facts |= {"reaching": dict.fromkeys(("s0", "s1", "s2"), 1)}
+    text = results(facts, *three, compared=True)
+    assert r"DDP in \emph{S0}, serial in \emph{S1}, and FSDP in \emph{S2}." in text
 
 
 def test_a_single_verdict_is_stated_without_a_count():

@@ -5,7 +5,7 @@ from medscale.report.benchmark import chapter
 CHAPTER = chapter(
     "enhance",
     figures={
-        "enhance": "Time, speedup and efficiency of preprocessing the images of *{study}* "
-        "against the number of Dask workers, by split."
+        "enhance": "Time and speedup of preprocessing the images of *{study}* against the number "
+        "of Dask workers, by split."
     },
 )

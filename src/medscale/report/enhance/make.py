@@ -22,20 +22,17 @@ def make(study: str, *, measured: str, about: str, reported: str) -> Pages:
 
 
 def _figure(table: pd.DataFrame) -> Figure:
-    """Draw seconds, speedup and efficiency by number of workers, a line for each split."""
+    """Draw seconds and speedup by number of workers, a line for each split."""
     figure = style.new(2.7)
-    panels = dict(zip(("seconds", "speedup", "efficiency"), figure.subplots(1, 3), strict=True))
+    panels = dict(zip(("seconds", "speedup"), figure.subplots(1, 2), strict=True))
     benchmark.draw_lines(panels, table, "split", "workers", SPLITS_IN_WORDS)
     counts = np.array(sorted({1, *table["workers"]}))
     for column, axes in panels.items():
         style.devices(axes, counts, "Dask workers")
         axes.set(ylabel=column)
-        if column != "efficiency":
-            axes.set_yscale("log", base=2)
-            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    for column, ideal in (("speedup", counts), ("efficiency", np.ones(len(counts)))):
-        options: dict[str, Any] = {"linestyle": ":", "label": "ideal", "zorder": 1}
-        panels[column].plot(counts, ideal, **options, **style.REFERENCE)
-    panels["efficiency"].set(ylim=(0, None))
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    options: dict[str, Any] = {"linestyle": ":", "label": "ideal", "zorder": 1}
+    panels["speedup"].plot(counts, counts, **options, **style.REFERENCE)
     benchmark.draw_legend(figure, panels["speedup"], table)
     return figure

@@ -16,7 +16,6 @@ from medscale.report.units import money_unit, time_unit
 
 KEPT = ("global", "per_device", "other", "")  # which batch a series keeps; order of the table
 LAWS = {"amdahl": "Amdahl", "gustafson": "Gustafson", "usl": "USL"}
-HOURS = ("device_hours", "whole_device_hours")  # printed in the same units
 CHOSEN = r"\textsuperscript{*}"
 
 
@@ -48,13 +47,13 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> pd.DataFrame:
 def cost(
     costs: pd.DataFrame, best: Sequence[str], currency: str, timings: Mapping[str, dict[str, Any]]
 ) -> str:
-    """Return the table of time, device-hours and money: until the target, and of all epochs.
+    """Return the table of time, device-hours and money until the target, and of the whole time.
 
     ``timings``: ``timing`` of summary.json by run.
     """
     until, until_unit = time_unit(_largest(costs, "seconds"))
     whole, whole_unit = time_unit(_largest(costs, "whole_seconds"))
-    used, used_unit = time_unit(3600 * _largest(costs, *HOURS))
+    used, used_unit = time_unit(3600 * _largest(costs, "device_hours"))
     price, sum_unit = money_unit(_largest(costs, "money"), currency)
     money = latex(sum_unit).replace(" for ", r"\\ for ")
     run_cell = by_run()
@@ -65,8 +64,8 @@ def cost(
     def mean(row: dict[str, Any], quantity: str) -> str:
         return significant(timings[row["run"]][quantity]["mean"])
 
-    def hours(value: float) -> str:
-        return significant(value * 3600 * used)
+    def device_time(row: dict[str, Any]) -> str:
+        return significant(row["device_hours"] * 3600 * used)
 
     columns = [
         left("run", run),
@@ -74,10 +73,9 @@ def cost(
         right("images/s", lambda row: mean(row, "images_per_second")),
         right(r"replicates\\at target", lambda row: f"{row['reached']} of {row['replicates']}"),
         right(rf"{until_unit}\\to target", lambda row: significant(row["seconds"] * until)),
-        right(rf"device-{used_unit}\\to target", lambda row: hours(row["device_hours"])),
+        right(rf"device-{used_unit}\\to target", device_time),
         right(rf"{money}\\to target", lambda row: significant(row["money"] * price, 2)),
         right(rf"whole\\{whole_unit}", lambda row: significant(row["whole_seconds"] * whole)),
-        right(rf"whole\\device-{used_unit}", lambda row: hours(row["whole_device_hours"])),
         right(r"energy\\(kWh)", lambda row: significant(row["energy_kwh"])),
     ]
     return table(records(costs), columns)
