@@ -7,9 +7,9 @@ import typer
 from medscale.base import log
 from medscale.base.errors import tell_user
 from medscale.base.files import write_csv, write_json
+from medscale.data.index_file import read_index
 from medscale.data.shards import Shards
 from medscale.evaluate.reference import reference
-from medscale.evaluate.replicates import read_index
 
 
 def main(

@@ -148,7 +148,7 @@ def test_a_changed_image_makes_only_its_chunk_again(study: Path, dask: Dask) -> 
     assert remade(before, state(study / "shards")) == {"images-00000.npy"}
 
 
-@pytest.mark.parametrize("change", ["other bytes", "gone", "no index", "no parquet"])
+@pytest.mark.parametrize("change", ["other bytes", "gone", "no index", "no classes", "no parquet"])
 def test_inputs_that_do_not_fit_are_one_message(study: Path, dask: Dask, change: str) -> None:
     match change:
         case "other bytes":
@@ -159,10 +159,14 @@ def test_inputs_that_do_not_fit_are_one_message(study: Path, dask: Dask, change:
             message = "a/0.png cannot be read any more"
         case "no index":
             (study / "index.parquet").unlink()
-            message = "index.parquet does not exist"
+            message = "index.parquet cannot be read .* make it again by `snakemake data`"
+        case "no classes":
+            index = pd.read_parquet(study / "index.parquet")
+            index.astype({"label": "str"}).to_parquet(study / "index.parquet")
+            message = "is not an index: .* no column `label` with the order of the classes"
         case _:
             (study / "index.parquet").write_bytes(b"PAR1")
-            message = "is not an index"
+            message = "index.parquet cannot be read"
     with pytest.raises(MedscaleError, match=message):
         build(study, dask)
     assert not (study / "shards/meta.json").exists()

@@ -16,6 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_parquet
 from medscale.config.sections import Evaluate
 from medscale.data import folds as columns
+from medscale.data.index_file import read_index
 from medscale.data.settings import Split
 from medscale.data.shards import Shards
 from medscale.data.split import assign_folds
@@ -24,7 +25,7 @@ from medscale.evaluate.by_fold import compare_folds, corrected_t_test
 from medscale.evaluate.evaluation import Evaluation, evaluate
 from medscale.evaluate.operating import threshold
 from medscale.evaluate.reference import reference
-from medscale.evaluate.replicates import Predictions, join_predictions, read, read_index
+from medscale.evaluate.replicates import Predictions, join_predictions, read
 from medscale.report.result.folder import write_result
 from medscale.report.show import show
 from medscale.serve import bundle

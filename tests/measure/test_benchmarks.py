@@ -21,8 +21,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.config.benchmarks import Enhance, Loading
 from medscale.data.augment import MEAN, STD
-from medscale.data.build import build_shards, read_index
+from medscale.data.build import build_shards
 from medscale.data.index import build_index
+from medscale.data.index_file import read_index
 from medscale.data.limits import chunk_size
 from medscale.data.settings import Clahe, Dask, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Crop

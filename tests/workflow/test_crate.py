@@ -22,7 +22,7 @@ import hostile
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
-from medscale.evaluate.replicates import index_digest
+from medscale.data.index_file import index_digest
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS

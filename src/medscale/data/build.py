@@ -19,6 +19,7 @@ from medscale.data import boxes, guard
 from medscale.data.cluster import client, run_all
 from medscale.data.images import Unreadable
 from medscale.data.index import INDEX_COLUMNS
+from medscale.data.index_file import read_index
 from medscale.data.limits import chunk_size
 from medscale.data.prepare import IndexedImage, read_image
 from medscale.data.settings import LIMITS, Dask, Limits, Preprocess
@@ -150,20 +151,6 @@ def read_safely(limits: Limits, raw: str, image: IndexedImage, settings: Preproc
         raise MedscaleError(
             f"{Path(raw, image[0])} exceeds a limit ({error}); raise source.limits, or index again"
         ) from None
-
-
-def read_index(path: Path) -> pd.DataFrame:
-    """Return the index in the order of its ids.
-
-    Raises:
-        MedscaleError: when the file is missing, or is not an index.
-    """
-    if not path.is_file():
-        raise MedscaleError(f"{path} does not exist; create it first: snakemake data")
-    try:
-        return pd.read_parquet(path).sort_values("id", ignore_index=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise MedscaleError(f"{path} is not an index ({error}); delete it and run again") from None
 
 
 def _recipe(settings: Preprocess) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import digest
 from medscale.data import patients
 from medscale.data.boxes import SIDES, relative
+from medscale.data.index_file import read_index
 from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
 from medscale.evaluate.boxes import BoxMatches
@@ -22,7 +23,6 @@ from medscale.evaluate.replicates import (
     digests,
     group_codes,
     read,
-    read_index,
     same_run,
 )
 

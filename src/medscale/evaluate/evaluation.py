@@ -11,6 +11,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
 from medscale.data import patients
 from medscale.data.folds import test_to_train
+from medscale.data.index_file import read_index
 from medscale.evaluate import calibration, metrics
 from medscale.evaluate.assessment import (
     RESAMPLES,
@@ -29,7 +30,6 @@ from medscale.evaluate.replicates import (
     digests,
     join_predictions,
     read,
-    read_index,
     same_run,
     test_rows,
 )

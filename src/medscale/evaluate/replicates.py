@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,21 +10,19 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
 from medscale.data.folds import check, count, of_fold
+from medscale.data.index_file import index_digest
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
 from medscale.engine.unused import keeping
 from medscale.evaluate import bootstrap
 
 SPLITS = ("val", "test")
-# Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
-ORIGINAL = b"medscale.original"
 
 
 @dataclass(frozen=True)
@@ -164,37 +161,6 @@ def read(folder: str | Path) -> Replicate:
     )
 
 
-def read_index(path: str | Path) -> pd.DataFrame:
-    """Read index.parquet: ``id, label, split, group`` and the metadata of each image.
-
-    The order of the categories of ``label`` is the order of the classes.
-
-    Raises:
-        MedscaleError: when the file is missing or damaged, or its labels are not categorical.
-    """
-    index = read_table(path)
-    if not isinstance(index["label"].dtype, pd.CategoricalDtype):
-        raise MedscaleError(
-            f"{path}: `label` has no categories, so the order of the classes is unknown; "
-            "index again"
-        )
-    return index
-
-
-def index_digest(path: str | Path) -> str:
-    """Return the SHA-256 of index.parquet; a copy without file names has that of its original.
-
-    Raises:
-        MedscaleError: when the digest that a copy holds is not a SHA-256.
-    """
-    original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
-    if original is None:
-        return sha256(path)
-    if re.fullmatch(rb"[0-9a-f]{64}", original) is None:
-        raise MedscaleError(f"{path}: the digest of its original is no SHA-256; restore it again")
-    return original.decode()
-
-
 def join_predictions(
     replicates: Sequence[Replicate], index: pd.DataFrame, split: str
 ) -> Predictions:
@@ -202,7 +168,7 @@ def join_predictions(
 
     Args:
         replicates: all replicates of a run, in the order of the seeds.
-        index: table from ``read_index``.
+        index: table from ``index_file.read_index``.
         split: ``val`` or ``test``.
 
     Raises:
@@ -237,7 +203,7 @@ def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame) -> Pred
 
     Args:
         folders: run folders of all replicates of a run, in the order of the seeds.
-        index: table from ``read_index``.
+        index: table from ``index_file.read_index``.
 
     Raises:
         MedscaleError: when a file is missing or damaged, the folders are not replicates of one run,

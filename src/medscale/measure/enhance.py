@@ -17,8 +17,9 @@ from medscale.base.log import log
 from medscale.base.memory import peak_memory_mb
 from medscale.config.benchmarks import Enhance
 from medscale.data import guard
-from medscale.data.build import Work, chunks, make_chunk, read_index
+from medscale.data.build import Work, chunks, make_chunk
 from medscale.data.cluster import client, run_all
+from medscale.data.index_file import read_index
 from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.prepare import read_image
 from medscale.data.preprocess import preprocess

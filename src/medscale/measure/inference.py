@@ -16,7 +16,7 @@ import torch
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.config.benchmarks import Latency
-from medscale.data.build import read_index
+from medscale.data.index_file import read_index
 from medscale.measure.exporting import time_pass
 from medscale.measure.record import cores, in_turns, spread, warm
 from medscale.serve import bundle, runtime

@@ -21,7 +21,7 @@ import torch
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
 from medscale.config.benchmarks import Loading
-from medscale.data.build import read_index
+from medscale.data.index_file import read_index
 from medscale.data.loader import Loader
 from medscale.data.random import permutation
 from medscale.data.settings import Preprocess

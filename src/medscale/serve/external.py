@@ -16,11 +16,12 @@ from medscale.base.files import sha256
 from medscale.base.log import track
 from medscale.config.sections import Evaluate
 from medscale.data.images import Unreadable
+from medscale.data.index_file import read_index
 from medscale.data.prepare import PreparedImage
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.assessment import RESAMPLES, Assessment, assess
 from medscale.evaluate.external import copies, same_patients, shift, validation_fit
-from medscale.evaluate.replicates import Predictions, read_index
+from medscale.evaluate.replicates import Predictions
 from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import Result, read_result
@@ -73,15 +74,9 @@ def evaluate_external(
     class_probabilities = probabilities(predictor, images.raw, rows)
     assessment = _assess(predictor, inside, rows, class_probabilities, settings)
     training = _training_images(training_index, predictor)
-    marks = dict(inside.summary["marks"])
     external = External(
-        title=images.title,
-        study=predictor.inference.study,
-        run=inside.summary["run"],
-        seeds=list(dict.fromkeys(w.seed for w in predictor.weights)),
-        marks=marks | {"synthetic": marks["synthetic"] or images.synthetic},
+        **_names(images, predictor, inside.summary),
         missing=[name for name in predictor.classes if not (rows["label"] == name).any()],
-        notes=list(images.notes),
         copies=copies(rows["sha256"], training),
         same_patients=same_patients(rows["patient"], training),
         inputs={"index": sha256(images.index), "result": sha256(result / bundle.INFERENCE)},
@@ -92,6 +87,19 @@ def evaluate_external(
     )
     with class_titles(predictor.inference.class_titles):
         return write_external(external, out, images.further)
+
+
+def _names(images: ExternalSet, predictor: Predictor, summary: dict[str, Any]) -> dict[str, Any]:
+    """Return what names the images and the run, and the marks and notes on them."""
+    marks = dict(summary["marks"])
+    return {
+        "title": images.title,
+        "study": predictor.inference.study,
+        "run": summary["run"],
+        "seeds": list(dict.fromkeys(w.seed for w in predictor.weights)),
+        "marks": marks | {"synthetic": marks["synthetic"] or images.synthetic},
+        "notes": list(images.notes),
+    }
 
 
 def classification(result: Path) -> Inference:
@@ -111,7 +119,7 @@ def _rows(index: Path, predictor: Predictor) -> pd.DataFrame:
             f"{index} has the classes {', '.join(classes)}, {predictor.name} has "
             f"{', '.join(predictor.classes)}"
         )
-    return table.sort_values("id", ignore_index=True)
+    return table
 
 
 def _assess(

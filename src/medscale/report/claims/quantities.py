@@ -19,6 +19,7 @@ import numpy as np
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
+from medscale.data.index_file import read_index
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import RESAMPLES, draws
 from medscale.evaluate.paired import compare, smallest_difference
@@ -27,7 +28,6 @@ from medscale.evaluate.replicates import (
     Replicate,
     join_predictions,
     read,
-    read_index,
     same_run,
 )
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from medscale.data.folds import test_to_train
+from medscale.data.index_file import read_index
 from medscale.evaluate.by_fold import TESTED_METRICS, compare_folds
-from medscale.evaluate.replicates import read_index, read_predictions
+from medscale.evaluate.replicates import read_predictions
 from medscale.evaluate.verdicts import ALPHA
 from medscale.report import style
 from medscale.report.latex import number, p_value

@@ -9,7 +9,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.config.sections import Study
-from medscale.evaluate.replicates import read_index
+from medscale.data.index_file import read_index
 from medscale.measure.scaling.speedup import speedups
 from medscale.report.marks import marks_of
 from medscale.report.names import SPLITS

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from medscale.data.index_file import read_index
 from medscale.evaluate.assessment import draws
 from medscale.evaluate.ensembles import METRICS, Member, ensembles
 from medscale.evaluate.paired import compare
-from medscale.evaluate.replicates import read_index, read_predictions
+from medscale.evaluate.replicates import read_predictions
 from medscale.report.marks import marks_of
 from medscale.report.quality import figures, tables
 from medscale.report.quality.assessment import assessment

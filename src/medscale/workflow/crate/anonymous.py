@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from medscale.base.files import atomic, read_json, read_table, write_csv
 from medscale.data.folds import is_of_folds
-from medscale.evaluate.replicates import ORIGINAL, index_digest, read_index
+from medscale.data.index_file import ORIGINAL, index_digest, read_index
 from medscale.report.datasheet.make import FREQUENT, metadata_columns
 from medscale.workflow.crate.scan import ANONYMOUS
 

@@ -1,0 +1,48 @@
+"""The file index.parquet: a row for each image of a study."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from medscale.base.errors import MedscaleError
+from medscale.base.files import read_table, sha256
+
+# Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
+ORIGINAL = b"medscale.original"
+
+
+def read_index(path: str | Path) -> pd.DataFrame:
+    """Read the rows in the order of their ids: ``id, label, split, group`` and metadata.
+
+    The order of the categories of ``label`` is the order of the classes.
+
+    Raises:
+        MedscaleError: when the file is missing or damaged, or its labels are not categorical.
+    """
+    index = read_table(path, "make it again by `snakemake data`")
+    if not {"id", "label"} <= set(index) or not isinstance(
+        index["label"].dtype, pd.CategoricalDtype
+    ):
+        raise MedscaleError(
+            f"{path} is not an index: it has no column `id`, or no column `label` with the order "
+            "of the classes; delete it and run again"
+        )
+    return index.sort_values("id", ignore_index=True)
+
+
+def index_digest(path: str | Path) -> str:
+    """Return the SHA-256 of index.parquet; a copy without file names has that of its original.
+
+    Raises:
+        MedscaleError: when the digest that a copy holds is not a SHA-256.
+    """
+    original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
+    if original is None:
+        return sha256(path)
+    if re.fullmatch(rb"[0-9a-f]{64}", original) is None:
+        raise MedscaleError(f"{path}: the digest of its original is no SHA-256; restore it again")
+    return original.decode()
