@@ -478,3 +478,15 @@ def test_the_figure_of_the_steps_says_whether_patients_are_known(studies, words)
     scope |= {"compared": False, "parallel": False}
     text = section("methods", studies=studies, scope=scope, synthesis=NO_EFFECT)
     assert rf"(split) {{split:\\{words}" in text
+
+
+def test_published_speedups_are_compared_in_short_sentences():
+    facts = {"pairs": 5, "above": 1, "inside": 2, "below": 0, "without": 2, "studies": ["skin"]}
+    text = results(NO_EFFECT | {"published": facts})
+    comparison = text.partition("Of five published speedups")[2]
+    assert (
+        "one lies above our 95 % interval and two lie within our interval (Figure~\\ref{fig:"
+        "how_far}). Of ours, two have one seed and no interval. Appendix~"
+    ) in comparison.replace("\\,\\%", " %")
+    sentences = re.split(r"\. ", comparison)
+    assert max(len(sentence.split()) for sentence in sentences) <= 30
