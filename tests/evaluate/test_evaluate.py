@@ -31,7 +31,9 @@ from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import Predictions, read, same_run
 from medscale.evaluate.summary import one_line, summarise
+from medscale.report.quality import facts as quality_facts
 from medscale.report.result.folder import whole_folder, write_result
+from medscale.report.result.reading import read_result
 from synthetic_runs import configuration, make_index, make_run, probabilities
 
 TWO, FOUR = ["normal", "glaucoma"], ["a", "b & c", "dé", "e_f"]
@@ -390,3 +392,7 @@ def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):
     point = evaluation.operating.iloc[0]
     assert 0 < point["sensitivity_low"] < point["sensitivity"] == 1
     assert np.isnan(point["ppv_low"])  # follows from both rates, and no resample changes it
+    write_result(evaluation, folders[0].parent / "result")
+    card = (folders[0].parent / "result" / "model_card.md").read_text(encoding="utf-8")
+    assert "| 1.000 | 1.000 |" in card  # predictive values without an interval
+    assert quality_facts._point(read_result(folders[0].parent / "result"))["ppv"]["low"] is None
