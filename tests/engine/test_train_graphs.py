@@ -759,7 +759,8 @@ def stream(monkeypatch):
     """A pretended stream, to run the thread of a GPU on the CPU."""
     waits = []
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
-    user = SimpleNamespace(wait_event=waits.append, synchronize=lambda: None)
+    work = SimpleNamespace(query=lambda: True)  # the stream is idle
+    user = SimpleNamespace(wait_event=waits.append, record_event=lambda: work)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: user)
     return SimpleNamespace(record_event=lambda: "ready", waits=waits)
 
@@ -786,20 +787,23 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
 
 def test_a_gpu_that_works_on_the_item_before_does_not_wait(stream, monkeypatch):
     """The item is ready at 1.5 s, and the GPU has finished the one before at 1.0 s."""
-    now, asked, waits = [0.0], Event(), []
+    now, idle, waits = [0.0], Event(), []
 
-    def clock():
-        asked.set()
-        return now[0]
+    def query():
+        if now[0] >= 1.0:
+            idle.set()
+            return True
+        now[0] += 0.5
+        return False
 
     def items():
-        assert asked.wait(60)
+        assert idle.wait(60)
         now[0] = 1.5
         yield "item"
 
-    monkeypatch.setattr(data_ahead, "perf_counter", clock)
-    user = torch.cuda.current_stream()
-    monkeypatch.setattr(user, "synchronize", lambda: now.__setitem__(0, max(now[0], 1.0)))
+    monkeypatch.setattr(data_ahead, "perf_counter", lambda: now[0])
+    user = torch.cuda.current_stream()  # cannot be synchronized with
+    monkeypatch.setattr(user, "record_event", lambda: SimpleNamespace(query=query))
     assert list(ahead(items(), stream, lambda item: [], waits.append)) == ["item"]
     assert waits == [0.5, 0.0]
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from time import perf_counter
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 T = TypeVar("T")
+# Seconds between two looks at whether a GPU still works. The host must not synchronize with it: it
+# would launch the next step only after the GPU has become idle.
+LOOK_EVERY = 0.0002
 
 
 def upload(values: Tensor, device: torch.device) -> Tensor:
@@ -48,12 +51,8 @@ def ahead(
     with ThreadPoolExecutor(1, "ahead") as thread:
         future = thread.submit(make)
         while True:
-            if not future.done():
-                # While the GPU works on the item before, it does not wait for this one.
-                torch.cuda.current_stream().synchronize()
-            start = perf_counter()
+            waited(_wait(future, torch.cuda.current_stream()))
             batch, ready = future.result()
-            waited(perf_counter() - start)
             if not batch:
                 return
             future = thread.submit(make)
@@ -62,3 +61,15 @@ def ahead(
             for tensor in tensors(batch[0]):
                 tensor.record_stream(current)  # keeps its memory until this stream has used it
             yield batch[0]
+
+
+def _wait(future: Future[Any], stream: torch.cuda.Stream) -> float:
+    """Wait for a future; return the seconds of it in which the stream had no other work."""
+    start = perf_counter()
+    if not future.done():
+        work = stream.record_event()
+        while not future.done() and not work.query():
+            wait([future], LOOK_EVERY)
+            start = perf_counter()
+        wait([future])
+    return perf_counter() - start
