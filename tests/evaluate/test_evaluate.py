@@ -27,6 +27,7 @@ from sklearn.metrics import (
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
+from medscale.config.sections import Evaluate
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.replicates import Predictions, read, same_run
@@ -395,4 +396,7 @@ def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):
     write_result(evaluation, folders[0].parent / "result")
     card = (folders[0].parent / "result" / "model_card.md").read_text(encoding="utf-8")
     assert "| 1.000 | 1.000 |" in card  # predictive values without an interval
+    fixed = Evaluate(prevalence={"glaucoma": 0.1})
+    curve = evaluate(folders, index, fixed, resamples=50).decision
+    assert quality_facts.useful_thresholds(curve) is None  # no error, so no interval
     assert quality_facts._point(read_result(folders[0].parent / "result"))["ppv"]["low"] is None

@@ -204,6 +204,12 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     return max(low - unseen, lowest), min(high + unseen, 1.0)
 
 
+def spread_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval over resamples; NaN where they do not differ, as without any error."""
+    low, high = interval(values)
+    return (low, high) if high - low > ROUNDING else (float("nan"), float("nan"))
+
+
 def with_interval(name: str, value: float, ends: tuple[float, float]) -> dict[str, float]:
     """Return ``<name>, <name>_low, <name>_high``: a value with the ends of its interval."""
     return {name: float(value), f"{name}_low": ends[0], f"{name}_high": ends[1]}

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 
 from medscale.config.sections import Evaluate
-from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.bootstrap import spread_interval
 from medscale.evaluate.operating import positive_classes
 from medscale.evaluate.replicates import Predictions
 
@@ -30,8 +30,8 @@ def decision_curve(
 
     Returns:
         A row for each class and threshold: ``class, threshold, net_benefit`` (mean over
-        replicates), ``low, high`` (over patients), and ``treat_all``, the net benefit of acting
-        without a test; that of never acting is 0.
+        replicates), ``low, high`` (over patients; NaN where no resample changes the value), and
+        ``treat_all``, the net benefit of acting without a test; that of never acting is 0.
     """
     weights = THRESHOLDS / (1 - THRESHOLDS)
     rows = []
@@ -45,7 +45,7 @@ def decision_curve(
         resample_values = _net_benefit([draw_counts @ part for part in sums], stated_prevalence)
         prevalence = positive.mean() if stated_prevalence is None else stated_prevalence
         for number, limit in enumerate(THRESHOLDS):
-            low, high = interval(resample_values[:, number])
+            low, high = spread_interval(resample_values[:, number])
             rows.append(
                 {
                     "class": classes[code],

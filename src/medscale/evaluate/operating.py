@@ -7,7 +7,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.config.sections import Evaluate
-from medscale.evaluate.bootstrap import ROUNDING, interval, ratio, score_interval, with_interval
+from medscale.evaluate.bootstrap import ratio, score_interval, spread_interval, with_interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predictions
 
@@ -114,19 +114,14 @@ def operating_points(
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
         for name, value in points.items():
-            line = with_interval(name, value, ends.get(name) or _ends(resample_values[name]))
+            of_value = ends.get(name) or spread_interval(resample_values[name])
+            line = with_interval(name, value, of_value)
             if name in ODDS:
                 line = {column: float(odds(end)) for column, end in line.items()}
             row |= line
         row |= {"cost_untested": cost_without_test(prevalence, settings.miss_cost)}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _ends(values: np.ndarray) -> tuple[float, float]:
-    """Return the interval over resamples; NaN where they do not differ, as without any error."""
-    low, high = interval(values)
-    return (low, high) if high - low > ROUNDING else (float("nan"), float("nan"))
 
 
 def calls(
