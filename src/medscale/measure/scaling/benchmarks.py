@@ -142,9 +142,10 @@ def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
         One row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
         replicates``; ``images_per_second`` with ``_low, _high`` (range over seeds); ``over_fp32``
         and ``over_tf32``, the gains in speed over these formats, with the suffixes of
-        ``speedup.ratio`` (NaN if that format was not measured); ``device_mb``; ``millijoules``
-        for each image of training (NaN if the device does not report its energy); and ``accuracy,
-        balanced_accuracy, auroc`` (means over seeds) with ``_low, _high`` (range).
+        ``speedup.ratio`` (NaN if that format was not measured); ``device_mb``; ``millijoules``,
+        the energy of the whole training for each of its images (NaN if the device does not report
+        it); and ``accuracy, balanced_accuracy, auroc`` (means over seeds) with ``_low, _high``
+        (range).
     """
     columns = ("run", "format", "hardware", "devices", "global_batch", "epochs", "images")
     times = {name: part["seconds"].tolist() for name, part in rows.groupby("format")}

@@ -39,8 +39,8 @@ CHAPTER = Chapter(
         "speedup": "Speedup of *{study}* against devices: seconds an epoch of the serial run on "
         "one device of the same kind, divided by those of the run. Both axes are logarithmic; "
         "bars are ranges over pairs of replicates.",
-        "time": "Seconds of an epoch of *{study}* by activity: mean over epochs "
-        "without the first, and over replicates.",
+        "time": "Seconds of an epoch of *{study}* by activity of the first process: mean over "
+        "epochs without the first, and over replicates.",
     },
     tables=dict.fromkeys(
         ("data", "audit", "results", "parity", "per_class", "timing", "reported"), TABLE
