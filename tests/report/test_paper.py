@@ -298,6 +298,7 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         r"24.7 points higher (2.3 to 45.6) than that of \emph{PA};",
         "is 10.0 points lower (1.0 to 20.0) than that of all other images.",
         r"view \emph{AP} (sensitivity at 90\,\%: all 15 images right).",
+        "files and entries of a table, ",
         "510 are left out, 1 of them listed but missing (Table",
         "patients with images in two splits count once under ``all''.",
         "DDP, 2 GPU lies on DDP, 2 CPU.",

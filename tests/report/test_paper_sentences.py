@@ -490,3 +490,34 @@ def test_published_speedups_are_compared_in_short_sentences():
     ) in comparison.replace("\\,\\%", " %")
     sentences = re.split(r"\. ", comparison)
     assert max(len(sentence.split()) for sentence in sentences) <= 30
+
+
+def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare():
+    score = {"mean": 0.6, "low": 0.5, "high": 0.7}
+    outside = {"auroc": {"outside": {"mean": 0.71, "low": 0.6, "high": 0.8}}}
+    sets = [
+        {"title": "Clinic B", "images": 122, "label": label, "scores": outside}
+        for label in ("serial, 1 CPU", "DDP, 2 CPU")
+    ]
+    study: dict[str, Any] = {
+        "title": "Chest", "repeated": False, "seeds": [1], "files": {"used": 120},
+        "classes": ["a", "b"], "split": {}, "runs": [{"label": "serial, 1 CPU"}], "collapsed": [],
+        "baseline": {
+            "label": "serial, 1 CPU, fp32", "scores": {"accuracy": score, "auroc": score},
+        },
+    }  # fmt: skip
+    scope = {"scaled": False, "runs": 1, "precisions": ["full"], "unknown_patients": []}
+    scope |= {"partly_known": []}
+
+    def abstract(**changes: Any) -> str:
+        return section("abstract", studies=[study | changes], scope=scope, synthesis=NO_EFFECT)
+
+    plain = abstract()
+    assert "Clinic B" not in plain
+    assert "no learning" not in plain
+    text = abstract(collapsed=["serial, 1 CPU"], external={"sets": sets})
+    # The other run's scores are in the study's section alone.
+    words = r"On \emph{Clinic B} (122 images of another origin), its AUROC is 0.710 (0.600--0.800)."
+    assert text.count("Clinic B") == 1
+    assert words in text
+    assert "serial, 1 CPU gave every test image the same class: the accuracy shows no" in text
