@@ -302,7 +302,8 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "510 are left out, 1 of them listed but missing (Table",
         "patients with images in two splits count once under ``all''.",
         "DDP, 2 GPU lies on DDP, 2 CPU.",
-        "rates and thresholds are means over seeds",
+        "thresholds are means over replicates, each of which has its own, and rates are means over "
+        "seeds.",
         "until the target (mean over the replicates that reach it)",
         r"pixels, their local contrast is equalized (limit 2, 4$\times$4 tiles), and gamma is set",
         r"Labels are smoothed by 0.1 \cite{szegedy2016}.",
@@ -310,3 +311,9 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "The number format is fp32.",
     ):
         assert sentence in section, sentence
+    for slope, is_stated in (((9.7, 9.7), False), ((9.1, 9.9), True)):
+        low, high = slope
+        study["quality"] |= {"slope": {"mean": 9.7, "low": low, "high": high}, "subgroups": []}
+        section = fill(ROOT / "paper", Path("sections") / "studies.tex.j2", variables)
+        assert ("the probabilities are not extreme enough" in section) == is_stated
+        assert "divides the test images into large enough parts" in " ".join(section.split())

@@ -521,3 +521,18 @@ def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare
     assert text.count("Clinic B") == 1
     assert words in text
     assert "serial, 1 CPU gave every test image the same class: the accuracy shows no" in text
+
+
+@pytest.mark.parametrize(("images", "is_small"), [([3], True), ([900], False), ([900, 3], True)])
+def test_a_small_test_set_is_a_threat_of_any_study(images: list[int], is_small: bool):
+    studies = [
+        {"title": f"S{count}", "synthetic": False, "test_images": count, "runs": []}
+        for count in images
+    ]
+    scope = {"scaled": False, "parallel": False, "project": [], "compared": False}
+    scope |= {"unknown_patients": [], "partly_known": []}
+    for mark in ("", "demo: few epochs"):
+        facts: dict[str, Any] = {"studies": studies, "provenance": {"mixed": []}, "scope": scope}
+        text = section("threats", **facts, mark=mark)
+        assert ("so that intervals are wide" in text) == is_small
+        assert ("(3 images)" in text) == (images == [3])
