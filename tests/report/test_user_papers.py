@@ -85,7 +85,7 @@ ABSENT = {
         "AMP gain", "mixed precision contain", "run with several replicates",
         "fully sharded data parallel (FSDP)", "replicates (seeds",
     ),
-    "seven": ("The index has no age", "trained once", "fully sharded data parallel (FSDP)"),
+    "seven": ("No age, sex, view", "trained once", "fully sharded data parallel (FSDP)"),
 }  # fmt: skip
 PRESENT = {
     "one": (
