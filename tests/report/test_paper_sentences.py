@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 from medscale.config.yaml_file import read_yaml
 from medscale.report.paper.build import fill
-from medscale.report.scaling.facts import is_first_apart
+from medscale.report.scaling.facts import above_devices, is_first_apart
 from medscale.report.sources import REPORTED
 from synthetic_runs import ROOT
 
@@ -42,6 +43,18 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
     synthesis = NO_EFFECT | {"loss": loss, "lost_time": lost, "tested": 3}
     synthesis |= {"tested_parallel": 0, "verdicts": [], "verdicts_parallel": []}
     return section("conclusion", synthesis=synthesis)
+
+
+def test_speedups_above_the_number_of_devices_are_named_ours_and_published():
+    def series(*speedups):
+        table = pd.DataFrame({"devices": [1, 2, 4], "speedup": speedups})
+        return SimpleNamespace(table=lambda: table)
+
+    analysis = SimpleNamespace(measured=[series(1, 2.58, 3)], published=[series(1, 2.01, 4.4)])
+    assert above_devices(analysis) == [
+        {"origin": "measured", "speedup": 2.58, "devices": 2},
+        {"origin": "published", "speedup": 4.4, "devices": 4},
+    ]
 
 
 def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():

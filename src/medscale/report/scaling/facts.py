@@ -57,11 +57,7 @@ def facts(
             for series in analysis.published
         ],
         "published_alone": [label(run) for run in analysis.published_alone],
-        "superlinear": [
-            {"speedup": float(row["speedup"]), "devices": int(row["devices"])}
-            for series in analysis.published
-            for _, row in superlinear(series.table()).iterrows()
-        ],
+        "superlinear": above_devices(analysis),
         "target": None if math.isnan(analysis.target.value) else analysis.target.value,
         "target_words": analysis.target.words,
         "metric": METRICS[analysis.target.metric],
@@ -72,6 +68,16 @@ def facts(
         "currency": currency,
         "prices": _prices(summaries, devices),
     }
+
+
+def above_devices(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return each speedup above its number of devices: ``origin, speedup, devices``."""
+    return [
+        {"origin": origin, "speedup": float(row["speedup"]), "devices": int(row["devices"])}
+        for origin, group in (("measured", analysis.measured), ("published", analysis.published))
+        for series in group
+        for _, row in superlinear(series.table()).iterrows()
+    ]
 
 
 def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
