@@ -14,6 +14,7 @@ from medscale.report.overview.figures import coinciding
 from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
 from medscale.report.result.gallery import some_cases
+from medscale.report.show import operating_point
 from medscale.report.tables import interval
 
 
@@ -21,6 +22,21 @@ def gap(part: str, value: tuple[float, ...], ends: tuple[float, ...]) -> dict[st
     row = {"by": "view", "part": part, "class": "ill", "wanted": 0.9, "rate": "specificity"}
     row |= dict(zip(("value", "low", "high"), value, strict=True)) | {"images": 15}
     return row | dict(zip(("gap", "gap_low", "gap_high"), ends, strict=True))
+
+
+def test_show_says_what_is_undefined_or_has_no_interval():
+    row: dict[str, Any] = {"class": "ill", "wanted": 0.9, "prevalence": 0.5}
+    for name, ends in {
+        "sensitivity": (0.8, 0.7, 0.9),
+        "specificity": (1.0, 0.93, 1.0),
+        "ppv": (1.0, None, None),
+        "npv": (None, None, None),
+    }.items():
+        row |= dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    assert list(operating_point(row, {}))[1:] == [
+        "  sensitivity 80.0 % (70.0 to 90.0), specificity 100.0 % (93.0 to 100.0)",
+        "  PPV 100.0 % (no interval), NPV – at prevalence 50.0 %",
+    ]
 
 
 def test_a_rate_of_too_few_images_has_no_empty_brackets():

@@ -207,10 +207,10 @@ def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[
     """Yield lines, of at most 80 letters for short names of classes, on an operating point."""
 
     def rate(name: str) -> str:
-        if name not in row:  # results of earlier versions have no predictive values
+        if row.get(name) is None:  # undefined, or a result of an earlier version
             return "–"
         value, low, high = (_number(row[f"{name}{end}"], 100) for end in ("", "_low", "_high"))
-        return f"{value} % ({low} to {high})"
+        return f"{value} % ({low} to {high})" if low != "–" else f"{value} % (no interval)"
 
     specificity_text = f"{100 * row['wanted']:g} %"
     name = class_name(row["class"], titles)
