@@ -86,6 +86,7 @@ def exported_study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         {"preprocess": SETTINGS.model_dump(mode="json"), "versions": {}},
     )
     index = rows.assign(
+        label=pd.Categorical.from_codes(rows["label"], categories=["a", "b", "c"]),
         path=[path.name for path in paths],
         sha256=[sha256(path) for path in paths],
         width=60,

@@ -23,6 +23,8 @@ def read_index(path: str | Path) -> pd.DataFrame:
     Raises:
         MedscaleError: when the file is missing or damaged, or its labels are not categorical.
     """
+    if not Path(path).is_file():
+        raise MedscaleError(f"{path} does not exist; create it first: snakemake data")
     index = read_table(path, "make it again by `snakemake data`")
     if not {"id", "label"} <= set(index) or not isinstance(
         index["label"].dtype, pd.CategoricalDtype
