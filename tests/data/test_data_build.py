@@ -159,14 +159,14 @@ def test_inputs_that_do_not_fit_are_one_message(study: Path, dask: Dask, change:
             message = "a/0.png cannot be read any more"
         case "no index":
             (study / "index.parquet").unlink()
-            message = "index.parquet cannot be read .* make it again by `snakemake data`"
+            message = "index.parquet does not exist; create it first: snakemake data"
         case "no classes":
             index = pd.read_parquet(study / "index.parquet")
             index.astype({"label": "str"}).to_parquet(study / "index.parquet")
             message = "is not an index: .* no column `label` with the order of the classes"
         case _:
             (study / "index.parquet").write_bytes(b"PAR1")
-            message = "index.parquet cannot be read"
+            message = "index.parquet cannot be read .* make it again by `snakemake data`"
     with pytest.raises(MedscaleError, match=message):
         build(study, dask)
     assert not (study / "shards/meta.json").exists()
