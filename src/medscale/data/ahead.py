@@ -64,7 +64,7 @@ def ahead(
 
 
 def _wait(future: Future[Any], stream: torch.cuda.Stream) -> float:
-    """Wait for a future; return the seconds of it in which the stream had no other work."""
+    """Wait for a future; return for how many seconds the stream was idle meanwhile."""
     start = perf_counter()
     if not future.done():
         work = stream.record_event()

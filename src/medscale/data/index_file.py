@@ -1,4 +1,4 @@
-"""The file index.parquet: a row for each image of a study."""
+"""Reader of index.parquet, the table with a row for each image of a study."""
 
 from __future__ import annotations
 

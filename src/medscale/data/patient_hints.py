@@ -91,7 +91,7 @@ def _note_on_prefixes(labels: Mapping[str, str]) -> list[tuple[int, str]]:
 
 
 def _repeated(prefix: re.Pattern[str], stems: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """Count the prefixes of file names that occur more than once and do not name a class.
+    """Count the files by the prefix of their names, for repeated prefixes that name no class.
 
     ``stems``: name without its ending, and class of each file.
     """
@@ -141,5 +141,5 @@ def _expression(prefixes: Iterable[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return a text with the special signs of regular expressions escaped, and no others."""
+    """Escape the operators of regular expressions in a text, but not spaces, as re.escape does."""
     return re.sub(r"[.^$*+?{}\[\]\\|()]", r"\\\g<0>", text)

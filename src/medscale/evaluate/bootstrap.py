@@ -186,7 +186,7 @@ def smallest_share(patients: int) -> float:
 
 
 def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tuple[float, float]:
-    """Return the interval of a score that is at most 1, such as a share of right answers.
+    """Return the 95 % interval of a score whose maximum is 1, such as an accuracy.
 
     Where all resamples have the same value, as with 51 right answers of 51, the bootstrap has no
     width. The interval then reaches as far as patients that the test set does not exclude can

@@ -93,30 +93,29 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
 
 
 def images(config: Config, study: str) -> dict[str, int]:
-    """Return the images by split, from the index or, before indexing, from ``expected_images``."""
+    """Return the number of images of each split, as indexed.
+
+    Before indexing it follows from the expected number. A study that ``cost.expected`` lacks has as
+    many images as image files in its raw folder, if there are any.
+    """
     counts = _image_counts(config, study)
     if counts is not None:
         return counts
-    split, total = config.study(study).split, expected_images(config, study).images
+    split = config.study(study).split
+    total = _unexpected_files(config, study) or expected_images(config, study).images
     return {name: max(1, round(total * getattr(split, name))) for name in ("train", "val", "test")}
 
 
 def expected_images(config: Config, study: str) -> Expected:
-    """Return the expected images of the study, or of the study that owns its raw images.
-
-    A study that ``cost.expected`` lacks has as many images as image files in its raw folder.
-    """
-    if (owner := config.owner(study)) in config.cost.expected:
-        return config.cost.expected[owner]
-    unknown, count = config.cost.unknown_images, _image_files(config.raw(owner))
-    return unknown.model_copy(update={"images": count}) if count else unknown
+    """Return the expected images of the study, or of the study that owns its raw images."""
+    return config.cost.expected.get(config.owner(study), config.cost.unknown_images)
 
 
 def is_number_assumed(config: Config, study: str) -> bool:
     """Return whether the images of a study are neither indexed nor expected nor in its folder."""
-    if (owner := config.owner(study)) in config.cost.expected:
+    if config.owner(study) in config.cost.expected or _image_counts(config, study) is not None:
         return False
-    return _image_counts(config, study) is None and not _image_files(config.raw(owner))
+    return not _unexpected_files(config, study)
 
 
 def allreduce_seconds(config: Config, plan: RunPlan) -> float:
@@ -271,6 +270,12 @@ def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
         return None
     means = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
     return dict(zip(("wall_seconds", "rate", "host_mb"), means, strict=True))
+
+
+def _unexpected_files(config: Config, study: str) -> int:
+    """Return the number of raw image files of a study that ``cost.expected`` lacks; else 0."""
+    owner = config.owner(study)
+    return 0 if owner in config.cost.expected else _image_files(config.raw(owner))
 
 
 @cache

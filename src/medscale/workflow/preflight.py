@@ -93,7 +93,7 @@ def _restored(graph: Graph) -> Finding:
 
 
 def _attempt(subject: str, function: Callable[[], str | None]) -> Iterator[Finding]:
-    """Yield the finding of a check: its error, or the text that it returns; none without text."""
+    """Yield a finding: the error that a check raises, or its text; nothing if it returns none."""
     try:
         if text := function():
             yield Finding("ok", subject, text)

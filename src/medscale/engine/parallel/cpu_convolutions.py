@@ -1,4 +1,4 @@
-"""Convolutions whose weight gradients oneDNN computes wrongly on a CPU: how they are computed."""
+"""Changes of convolutions that keep oneDNN from wrong weight gradients on CPUs."""
 
 from __future__ import annotations
 

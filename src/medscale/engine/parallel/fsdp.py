@@ -36,7 +36,7 @@ class FSDP(WholeModel):
 
     def __init__(self, network: nn.Module, world: World, precision: Precision) -> None:
         super().__init__(network, world, precision)
-        if world.replicas > 1:  # a single rank exchanges nothing
+        if world.replicas > 1:  # one rank alone has no communication
             self._measure_waits(_groups(network))
 
     def train(self, mode: bool) -> None:

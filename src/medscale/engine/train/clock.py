@@ -59,7 +59,7 @@ class Clock:
         self._add("communication", seconds)
 
     def settle(self) -> dict[str, float]:
-        """Return the seconds by kind until now; their sum is the time that has passed."""
+        """Return the seconds of the epoch so far by kind of work; they add up to its duration."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = perf_counter()

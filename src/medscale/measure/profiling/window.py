@@ -32,7 +32,7 @@ class Measurements:
 
     # seconds of each step without the profiler; on a GPU their mean, since steps overlap
     seconds: list[float] = field(default_factory=list)
-    # seconds of waiting for the batch of each of these steps (``Loader.waited``)
+    # seconds for which each of these steps waited for its batch (``Loader.waited``)
     data_s: list[float] = field(default_factory=list)
     images: int = 0  # number of images of all these steps, over all replicas
     profiled_s: float = 0.0  # mean seconds of a step under the profiler

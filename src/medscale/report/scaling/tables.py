@@ -47,7 +47,7 @@ def laws(sources: Mapping[str, Sequence[Series]]) -> pd.DataFrame:
 def cost(
     costs: pd.DataFrame, best: Sequence[str], currency: str, timings: Mapping[str, dict[str, Any]]
 ) -> str:
-    """Return the table of time, device-hours and money until the target, and of the whole time.
+    """Return a table with, for each run, time and cost until the target and the whole duration.
 
     ``timings``: ``timing`` of summary.json by run.
     """
