@@ -18,6 +18,7 @@ try:
     from medscale.workflow.progress.expectations import announce
     from medscale.workflow.progress.terminal import shorten
     from medscale.workflow.runs import ALONE, Runs
+    from medscale.workflow.scheduling import use_one_timer
     from medscale.workflow.stages import complete, record_code
 except ModuleNotFoundError as error:
     sys.exit(
@@ -61,6 +62,7 @@ SLURM.set_resources(workflow.rules)
 
 
 onstart:
+    use_one_timer(workflow.scheduler)
     or_end(partial(DATASETS.ready, workflow))
     RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name

@@ -1,0 +1,33 @@
+"""Snakemake's scheduler with one timer, so that long workflows do not need a core for waiting."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+def use_one_timer(scheduler: Any) -> None:
+    """Let a scheduler look at the jobs that are ready once per interval of its rate limit.
+
+    Snakemake (seen in 9.27) starts a timer each time it looks at these jobs, and looks again when
+    the timer ends. Each job that ends makes it look once more, which adds a timer that never stops
+    as long as jobs are ready. After 200 jobs it looks 200 times a second, which takes a core
+    (snakemake/snakemake#2967, #3744).
+
+    Args:
+        scheduler: Snakemake's ``JobScheduler``.
+    """
+    pending: set[float] = set()  # intervals whose timer runs, seconds
+
+    def wake(interval: float) -> None:
+        pending.discard(interval)  # before the scheduler looks, as it may then start the next timer
+        scheduler._open_jobs.release()
+
+    def schedule(interval: float) -> None:
+        if interval not in pending:
+            pending.add(interval)
+            timer = threading.Timer(interval, wake, [interval])
+            timer.daemon = True  # Snakemake does not wait for it at its end
+            timer.start()
+
+    scheduler._schedule_reevalutation = schedule  # Snakemake's spelling
