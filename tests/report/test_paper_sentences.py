@@ -22,7 +22,8 @@ LOSS: dict[str, Any] = {
     "others": [],
 }  # fmt: skip
 NO_EFFECT: dict[str, Any] = {
-    "fastest": None, "leakage": None, "parallel_effect": None, "loss": None, "tested": 0,
+    "fastest": None, "fastest_above_one": None, "leakage": None, "parallel_effect": None,
+    "loss": None, "tested": 0,
     "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
     "margins": [2.0], "fewest_patients": 183, "too_few_patients": [],
 }  # fmt: skip
@@ -166,6 +167,12 @@ def test_an_interval_that_includes_one_shows_no_speedup():
     assert words in section("conclusion", synthesis=open_ends)
     assert words in results(open_ends)
     assert "the interval of each includes 1" in results(open_ends)
+    other = {"label": "DDP, 2 CPU", "title": "Glaucoma", "speedup": 1.12, "low": 1.02, "high": 1.24}
+    assert (
+        r"The largest speedup whose 95\,\% interval lies above 1 is 1.12 (1.02--1.24), by DDP, 2 "
+        r"CPU in \emph{Glaucoma}; the fastest parallel run, DDP, 2 CPU in \emph{Skin}, has 2.78 "
+        r"times the speed of one device, but an interval of 0.02--274.60."
+    ) in results(open_ends | {"fastest_above_one": other, "faster": 1})
     above = open_ends | {"fastest": best | {"low": 2.5, "high": 3.1}, "faster": 1}
     assert "The largest speedup is 2.78 (95" in results(above)
     assert "No speedup is established" not in results(above)
@@ -200,7 +207,7 @@ def test_the_runs_that_alone_reach_the_target_stand_in_one_sentence():
     facts = NO_EFFECT | {"reaching": {"s0": 1, "s1": 1, "s2": 3}}
     text = results(facts, *scalings, compared=True)
     assert (
-        r"The only run that reaches it is DDP in \emph{S0} and serial in \emph{S1}. "
+        r"In two studies, only one run reaches it: DDP in \emph{S0} and serial in \emph{S1}. "
         r"In \emph{S2}, FSDP has the shortest time and serial the lowest cost."
     ) in text
     three = [best | {"best": [name]} for name in ("DDP", "serial", "FSDP")]

@@ -364,6 +364,7 @@ def test_the_facts_count_what_intervals_show():
         0,
     )
     assert synthesis_facts["fastest"]["label"] == "DDP + AMP, 2 GPU"
+    assert synthesis_facts["fastest_above_one"] == synthesis_facts["fastest"]
     assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["tested_once"] == 0

@@ -67,6 +67,7 @@ def facts(
             "fewest_patients": fewest_patients(margins[0]),
             "too_few_patients": _too_few_patients(studies),
             "fastest": _fastest(parallel),
+            "fastest_above_one": _fastest(parallel[parallel["speedup_low"] > 1]),
             "parallel": len(parallel),
             "parallel_stand_ins": len(with_speedup) - len(parallel),
             "faster": _count(parallel["speedup_low"] > 1),
