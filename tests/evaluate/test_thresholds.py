@@ -25,6 +25,7 @@ from medscale.evaluate.gaps import gaps
 from medscale.evaluate.operating import operating_points, thresholds
 from medscale.evaluate.predictive import consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predictions
+from medscale.evaluate.subgroups import subgroups
 
 TWO = ["well", "ill"]
 
@@ -214,6 +215,36 @@ def test_subgroups_at_the_operating_point_are_those_of_fairlearn():
     assert (table["gap"] < table["gap_high"]).all()
     # The two replicates have the same chance of an error in both sexes: intervals contain zero.
     assert ((table["gap_low"] < 0) & (table["gap_high"] > 0)).mean() >= 0.75
+
+
+def test_a_subgroup_of_right_answers_is_as_uncertain_as_its_patients_are_few():
+    labels, number = np.tile([0, 1], 40), np.arange(80)
+    scores = np.where(labels == 1, 0.9, 0.1)
+    scores[[1, 5, 9, 13]] = 0.1  # four of the 25 ill men are missed, none of the 15 women
+    sexes = np.where(number < 50, "male", "female")
+    test = Predictions(number, labels, number, np.stack([1 - scores, scores], axis=1)[None])
+    rows, draws = pd.DataFrame({"sex": sexes}), bootstrap.draw(80, 400, 0)
+    limits = thresholds(first_replicate(cases(300, 1)), TWO, [0.9])
+    limits.loc[:, [name for name in limits if str(name).startswith("threshold")]] = 0.5
+    table = gaps(test, rows, limits, TWO, Evaluate(), draws).set_index(["rate", "part"])
+    women = table.loc[("sensitivity", "female")]
+    assert (women["value"], women["high"]) == (1, 1)
+    assert women["low"] == pytest.approx(0.025 ** (1 / 15))  # Clopper and Pearson, 15 of 15
+    # Newcombe's interval: that of the women is added to that of the men.
+    men = table.loc[("sensitivity", "male")]
+    assert women["gap"] == pytest.approx(4 / 25)
+    below, above = np.hypot(1 - women["low"], men["high"] - men["value"]), 0.84 - men["low"]
+    assert women["gap_low"] == pytest.approx(4 / 25 - below)
+    assert women["gap_high"] == pytest.approx(4 / 25 + above)
+    # Both sexes have a specificity of 1; that is no certainty that they are equal.
+    same = table.loc[("specificity", "male")]
+    assert same["gap"] == 0
+    assert same["gap_low"] < -0.1
+    assert same["gap_high"] > 0.1
+    parts = subgroups(test, rows, Evaluate(), draws, metrics.resamples(test, draws))
+    area = parts[(parts["metric"] == "auroc") & (parts["part"] == "female")].iloc[0]
+    assert (area["mean"], area["high"]) == (1, 1)
+    assert area["low"] == pytest.approx(0.025 ** (1 / 15))
 
 
 def test_a_subgroup_with_few_ill_has_no_sensitivity():

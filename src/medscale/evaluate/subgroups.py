@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.config.sections import Evaluate
-from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate import metrics
 from medscale.evaluate.bootstrap import ResampleMetrics
 from medscale.evaluate.replicates import Predictions
 
@@ -83,7 +83,7 @@ def _rows(
     points, rows = metrics.points(part, class_mask), []
     for metric in METRICS:
         means = np.mean([values.overall[metric] for values in resample_values], axis=0)
-        low, high = bootstrap.interval(means)
+        low, high = metrics.interval(metric, part, means)
         mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows

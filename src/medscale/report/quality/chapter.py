@@ -32,11 +32,9 @@ CHAPTER = Chapter(
         "confidence of the baseline, and calibration error and Brier score of each run before and "
         "after the temperature that was fitted on the validation images.",
         "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
-        "brackets) with 95 % bootstrap intervals. Hollow: no resample changes the value, so that "
-        "it has no interval.",
+        "brackets) with 95 % intervals.",
         "gaps": "Sensitivity and specificity of the baseline of *{study}* by subgroup of the test "
-        "images, at the first operating point, with 95 % bootstrap intervals. Hollow: no resample "
-        "changes the value, so that it has no interval.",
+        "images, at the first operating point, with 95 % intervals.",
     },
     tables=dict.fromkeys(
         ("tests", "operating", "calibration", "gaps", "confusions", "ensemble"), TABLE

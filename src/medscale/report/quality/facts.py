@@ -31,7 +31,7 @@ def facts(baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame) -> dic
         "prevalence_stated": bool(baseline.operating["stated"].any()),
         "point": _point(baseline) if len(baseline.classes) == 2 else None,
         "useful": useful_thresholds(baseline.decision) if len(baseline.classes) == 2 else None,
-        **subgroup_gaps(baseline.gaps),
+        "apart_subgroups": subgroup_gaps(baseline.gaps),
         "temperature": baseline.summary["calibration"]["temperature"],
         "tests": len(tests),
         "significant": [label(run) for run in tests.loc[accuracy | auroc, "run"]],
@@ -86,30 +86,24 @@ def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:
     return {"ranges": ranges, "count": len(thresholds), "all": len(table)} | ends
 
 
-def subgroup_gaps(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+def subgroup_gaps(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the subgroups whose gap to all other images has an interval without zero.
 
-    A rate that no resample changes (all images right, or all wrong) has no usable interval, and
-    supports no difference: such a subgroup is in ``uniform_subgroups`` and not in
-    ``apart_subgroups``. Two subgroups that divide all images are one comparison, which is
-    returned once, from the higher to the lower: ``other`` is the lower one, otherwise None.
+    Two subgroups that divide all images are one comparison, which is returned once, from the higher
+    to the lower: ``other`` is the lower one, otherwise None.
 
     Args:
         table: gaps.csv.
     """
-    rows = table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]
-    apart, uniform = [], []
-    for row in records(rows):
-        gap = {name: row[name] for name in RATE_OF} | {"part": row["part"]}
-        if row["low"] == row["high"]:
-            uniform.append(gap | {"images": int(row["images"]), "value": row["value"]})
-            continue
+    apart = []
+    for row in records(table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]):
         other = _complement(table, row)
-        if other is not None and (row["gap"] < 0 or other["low"] == other["high"]):
+        if other is not None and row["gap"] < 0:
             continue  # the row of the other subgroup stands for this comparison
+        gap = {name: row[name] for name in RATE_OF} | {"part": row["part"]}
         ends = {"mean": row["gap"], "low": row["gap_low"], "high": row["gap_high"]}
         apart.append(gap | {"other": None if other is None else other["part"]} | ends)
-    return {"apart_subgroups": apart, "uniform_subgroups": uniform}
+    return apart
 
 
 def _complement(table: pd.DataFrame, row: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,20 +1,17 @@
 """Figures of how far a study's results can be trusted, over its runs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medscale.evaluate.subgroups import METRICS
 from medscale.report import style
-from medscale.report.names import BLUE, LOOKS, label, title
+from medscale.report.names import LOOKS, label, title
 from medscale.report.result.figures import draw_curve
 from medscale.report.result.quality import (
     CALIBRATED,
-    UNITS,
     draw_reliability,
     draw_subgroups,
     undefined,
@@ -33,14 +30,7 @@ def subgroups(table: pd.DataFrame) -> Figure:
         return style.only_text("no age, sex, view or source set tells the test images apart")
     figure = style.new(0.5 + 0.17 * len(parts))
     panels = list(figure.subplots(1, len(METRICS), sharey=True))
-    table = without_single_classes(table)
-    draw_subgroups(panels, table)
-    heights = np.arange(len(parts))[::-1]  # of ``style.rows``
-    for axes, metric in zip(panels, METRICS, strict=True):
-        rows = table[table["metric"] == metric].set_index(["by", "part"])
-        for height, key in zip(heights, zip(parts["by"], parts["part"], strict=True), strict=True):
-            ends = style.score_ends(rows.loc[key], UNITS[metric][1])
-            _mark_uniform(axes, height, ends, BLUE)
+    draw_subgroups(panels, without_single_classes(table))
     return figure
 
 
@@ -55,14 +45,6 @@ def without_single_classes(table: pd.DataFrame) -> pd.DataFrame:
     hidden = single.reindex(keys).to_numpy(bool) & (table["metric"] == "balanced_accuracy")
     ends = ["mean", "low", "high"]
     return table.assign(**{end: table[end].mask(hidden) for end in ends})
-
-
-def _mark_uniform(axes: Axes, height: float, ends: Sequence[float], colour: str) -> None:
-    """Make the marker of a value hollow if no resample changes it, so that it has no interval."""
-    value, low, high = ends
-    if low == high:  # not of an undefined value, which is NaN
-        hollow: dict[str, Any] = {"color": colour, "markerfacecolor": "white", "markersize": 5}
-        axes.plot(value, height, "o", zorder=4, **hollow)
 
 
 def gaps(result: Result, classes: Sequence[str]) -> Figure:
@@ -91,7 +73,6 @@ def gaps(result: Result, classes: Sequence[str]) -> Figure:
                 continue
             ends = [100 * row[end] for end in ("value", "low", "high")]
             style.interval(axes, height, ends, LOOKS[0], linestyle="", markersize=3.5)
-            _mark_uniform(axes, height, ends, LOOKS[0].colour)
         overall = result.operating[result.operating["wanted"] == table["wanted"].iloc[0]]
         if not several:
             whole = 100 * overall[overall["class"].isin(classes)][rate].iloc[0]
