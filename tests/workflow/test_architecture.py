@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "medscale"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 WIDTH = 100
-PROSE = ("src/**/*.py", "scripts/*.py", "rules/*.smk", "Snakefile", "docs/**/*.md")
+PROSE = ("src/**/*.py", "src/**/*.j2", "scripts/*.py", "rules/*.smk", "Snakefile", "docs/**/*.md")
 
 
 def table(heading: str) -> Iterator[list[str]]:
