@@ -87,6 +87,7 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
     facts = read_json(tables / "external.json")
     assert facts["sets"][0]["copies"]["train"] == 2
+    assert (facts["sets"][0]["patients"], facts["sets"][0]["groups"]) == ("known", 45)
     assert facts["sets"][0]["same_patients"] == {"train": 3, "val": 0, "test": 1}
     assert facts["sources"] == ["source: BEH"]  # one source, which two runs held out
     for name in ("external", "external_scores"):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -269,6 +270,42 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     build(ROOT / "paper", facts, facts_files, tmp_path, tmp_path / "paper" / "paper.pdf")
     whole = words(tmp_path / "paper" / "paper.pdf").lower()
     assert not [word for word in ("demo", "stand-in", "synthetic", "in place of") if word in whole]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"same_patients": {"train": 4, "val": 0, "test": 1}},
+            r"\(60 images of 30 patients\) was not used .* \\textbf\{4 of its images are of "
+            r"patients whose names are in the training split\}, and 1 of patients",
+        ),
+        (
+            {"same_patients": {"train": 0, "val": 0, "test": 0}},
+            "None of its images is of a patient whose name is in the study.",
+        ),
+        (
+            {"same_patients": None, "patients": "not known"},
+            r"\(60 images\) was .* not known, since the patients of the set are not\.",
+        ),
+        ({"same_patients": None}, r"not known, since the patients of the study are not\."),
+    ],
+)
+def test_an_external_set_is_in_the_paper_with_its_patients_and_a_table(two_studies, changes, words):
+    variables = read_facts(two_studies.facts, two_studies.made)
+    study = next(s for s in variables["studies"] if s["name"] == "glaucoma")
+    ends = {"mean": 0.7, "low": 0.6, "high": 0.8}
+    sides = dict.fromkeys(("inside", "outside", "difference"), ends)
+    scores = dict.fromkeys(("auroc", "balanced_accuracy"), sides)
+    images: dict[str, Any] = {
+        "title": "Clinic B", "label": "serial, 1 CPU", "images": 60, "groups": 30, "points": [],
+        "patients": "known", "over": "patients", "scores": scores, "missing": [], "copies": None,
+    }  # fmt: skip
+    study["external"] = {"sets": [images | changes], "sources": [], "worst": None}
+    text = " ".join(fill(ROOT / "paper", Path("sections") / "studies.tex.j2", variables).split())
+    assert re.search(words, text)
+    assert r"Table~\ref{tab:glaucoma:external} compares the scores" in text
+    assert text.count(r"\studytable{glaucoma}{external}") == 1
 
 
 def test_the_section_of_a_study_says_what_its_facts_support(two_studies):

@@ -126,10 +126,10 @@ def _facts(outside: Outside) -> dict[str, Any]:
         for name in names
         if name in shifts
     }
-    keys = ("title", "missing", "notes", "copies", "same_patients")
+    keys = ("title", "missing", "copies", "patients", "same_patients")
     return {key: summary[key] for key in keys} | {
         "label": label(summary["run"]["name"]),
-        "images": summary["counts"]["test"]["images"],
+        **{key: summary["counts"]["test"][key] for key in ("images", "groups")},
         "over": OVER[summary["patients"]],
         "scores": scores,
         "points": _point_rows(outside)[:1] if len(summary["classes"]) == 2 else [],
