@@ -96,6 +96,56 @@ def test_a_class_that_cannot_be_in_every_part_is_refused(tmp_path: Path) -> None
     assert text.startswith("error: class b has 2 images of 2 patients or groups, so that it cannot")
 
 
+def test_a_small_test_split_is_noted_with_what_it_can_show(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 9, "b": 6})
+    table = ["path,label,patient"]
+    table += [f"a/{n}.png,a,P{n}" for n in range(9)] + [f"b/{n}.png,b,Q{n}" for n in range(6)]
+    (tmp_path / "raw" / "index.csv").write_text("\n".join(table))
+    text = findings(tmp_path / "raw", {})["test split of mine"]
+    assert text == (
+        "note: there are only about 3 patients to test on (b: 1): even if all answers are right, "
+        "the 95 % interval of the accuracy reaches down to 29 %; add images, or test each image "
+        "once by cross-validation (split.folds)"
+    )
+    shares = {"train": None, "val": None, "test": None}
+    text = findings(tmp_path / "raw", {"folds": 3} | shares)["test split of mine"]
+    assert "about 15 patients to test on (b: 6)" in text
+    assert text.endswith("reaches down to 78 %; add images")
+    class_tree(tmp_path / "large", {"a": 90, "b": 90})  # 36 test images: down to 90.3 %
+    assert "test split of mine" not in findings(tmp_path / "large", {})
+
+
+def test_patients_of_an_external_set_are_compared_with_those_of_the_study(tmp_path: Path) -> None:
+    class_tree(tmp_path / "raw", {"a": 12, "b": 12})
+    for name in ("clinic", "other", "unnamed"):
+        class_tree(tmp_path / name, {"a": 4, "b": 4})
+    header, order = "path,label,patient\n", [("a", 12), ("b", 12)]
+    rows = [f"{label}/{n}.png,{label},P{n}\n" for label, count in order for n in range(count)]
+    (tmp_path / "raw" / "index.csv").write_text(header + "".join(rows))
+    rows = [f"{label}/{n}.png,{label},P{n + 10}\n" for label in "ab" for n in range(4)]
+    (tmp_path / "clinic" / "index.csv").write_text(header + "".join(rows))
+    rows = [f"{label}/{n}.png,{label},R{n}\n" for label in "ab" for n in range(4)]
+    (tmp_path / "other" / "index.csv").write_text(header + "".join(rows))
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study["external"] = [
+        {"title": name, "source": {"kind": "folder", "path": str(tmp_path / name)}}
+        for name in ("clinic", "other", "unnamed")
+    ]
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    texts = [
+        f"{f.level}: {f.text}"
+        for f in examine(Graph(changes))
+        if f.subject.startswith("patients of mine_external")
+    ]
+    assert texts == [
+        "note: 4 of its 8 images are of 2 patients whose names mine has too: if these are the same "
+        "people, the set is not independent of the study, so leave these images out",
+        "ok: 4, none with a name that mine has too",
+        "note: whether the set shares patients with mine is not known: neither a table nor an "
+        "expression names the patients of mine_external3",
+    ]
+
+
 def test_an_edited_table_makes_the_index_again(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"a": 3, "b": 3})
     datasets, study = Datasets(graph(tmp_path / "raw", {})), SimpleNamespace(study="mine")

@@ -147,10 +147,8 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
 
 
-def check_listed(rows: pd.DataFrame, settings: Split) -> list[str]:
+def check_listed(rows: pd.DataFrame, settings: Split) -> pd.DataFrame | None:
     """Check, before any image is read, whether the listed images can be divided.
-
-    Return the classes without test images; a published or held-out test split can lack some.
 
     The audit only leaves out images and joins groups, so that a division which fails here would
     also fail after the audit.
@@ -159,11 +157,16 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> list[str]:
         rows: rows of an inventory.
         settings: settings of the division.
 
+    Returns:
+        The rows of the test images, with a group for each: with folds all rows, since each image is
+        tested once. A published or held-out test split can lack classes. None if only the headers
+        of the images can have the column that divides them.
+
     Raises:
         MedscaleError: when they cannot be divided.
     """
     if settings.mode == "source" and settings.column not in rows:
-        return []  # the headers of the images may have the column
+        return None
     if settings.mode == "published":
         check_published(rows)
         rows = rows[rows["split_published"].notna()]
@@ -172,9 +175,8 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> list[str]:
     rows = rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"]))
     if settings.folds is not None:
         assign_folds(rows, settings)
-        return []
-    labels = rows["label"]
-    return sorted(set(labels) - set(labels[assign(rows, settings) == "test"]))
+        return rows
+    return rows[assign(rows, settings) == "test"]
 
 
 def _divide(

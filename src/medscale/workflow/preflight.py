@@ -49,17 +49,19 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
         return [*findings, _restored(graph), *_latex(), *_checklists(graph)]
     plans, faults = _plans(graph)
     findings += faults
-    images = {}
-    for name in graph.studies:
-        images[name], lines = examine_data(graph, name)
-        findings += lines
-    for name in graph.externals:
-        findings += examine_data(graph, name)[1]
+    studies = {name: examine_data(graph, name) for name in graph.studies}
+    externals = [
+        examine_data(graph, name, data.inventory)
+        for study, data in studies.items()
+        for name in config.externals(study)
+    ]
+    for data in (*studies.values(), *externals):
+        findings += data.findings
     programs = _cluster(graph, in_image) if on_cluster else _latex()
     findings += [*_models(config, plans), *_weights(graph, plans), *programs, *_dask(graph)]
     findings += _checklists(graph)
     if not faults:  # the cost model needs the plans of all runs
-        findings.append(_disk(graph, images))
+        findings.append(_disk(graph, {name: data.images for name, data in studies.items()}))
     if on_cluster:
         return [*findings, _nodes(plans), *_image(in_image)]
     return [*findings, *_devices(graph, plans), _memory(graph, plans)]

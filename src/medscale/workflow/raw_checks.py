@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
@@ -15,54 +18,94 @@ from medscale.data.demo.generate import parse_options
 from medscale.data.external import external_inventory
 from medscale.data.inventory import COLUMNS, Inventory, is_dicom
 from medscale.data.kind import scan
+from medscale.data.patients import KNOWN, state
 from medscale.data.settings import Source, Split
+from medscale.evaluate.bootstrap import smallest_share
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
 PARTS = ("train", "val", "test")  # that each class has images in
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
+UNCERTAIN = 0.1  # width of the interval of a perfect accuracy from which a test split is small
 
 
-def examine_data(graph: Graph, name: str) -> tuple[int, list[Finding]]:
-    """Return the number of listed (not yet decoded) images and the findings on the raw folder."""
+@dataclass(frozen=True)
+class RawData:
+    """What `medscale check` finds in the raw folder of a study or of an external set."""
+
+    images: int  # listed, and not yet decoded; the number that is generated of synthetic images
+    findings: list[Finding]
+    inventory: Inventory | None = None  # None: the images are synthetic, or cannot be listed
+
+
+def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> RawData:
+    """List a raw folder and return what was found in it.
+
+    Args:
+        graph: the checked configuration.
+        name: a study, or an external set.
+        owner: the images of the study that an external set belongs to; None if they are not listed.
+    """
     settings, raw = graph.config.study(name), graph.raw(name)
     subject, source = f"data of {name}", settings.source
     try:
         if source.synthetic:
             count = parse_options(source.kind, source.options).images
             text = f"synthetic: about {count} images are generated in {raw}"
-            return count, [Finding("note", subject, text)]
+            return RawData(count, [Finding("note", subject, text)])
         folder = source.model_copy(update={"path": raw})
         if settings.external_of is None:
             inventory = scan(folder, settings.classes)
         else:
-            inventory = _external(graph, folder, settings.external_of)
+            classes = graph.config.study(settings.external_of).classes
+            inventory = _external(folder, owner.classes if owner is not None else classes)
     except MedscaleError as error:
-        return 0, [Finding("error", subject, str(error))]
+        return RawData(0, [Finding("error", subject, str(error))])
     rows = inventory.rows
     counts = rows["label"].value_counts()
     listing = ", ".join(f"{label} {count}" for label, count in counts.items())
     findings = [Finding("ok", subject, f"{len(rows)} images in {raw}: {listing}")]
     if settings.external_of is not None:
-        return len(rows), [*findings, *(Finding("note", subject, text) for text in inventory.notes)]
+        findings += [Finding("note", subject, text) for text in inventory.notes]
+        if owner is not None:
+            findings.append(_shared_patients(inventory, owner, settings.external_of, name))
+        return RawData(len(rows), findings, inventory)
     findings += _metadata(settings, inventory, name)
     findings += _class_names(settings, [str(label) for label in counts.index], name)
     findings += _unprintable(settings, [str(label) for label in counts.index], name)
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
-    findings += _split(inventory, settings.split, name)
-    return len(rows), [*findings, *_patients(inventory, name)]
+    findings += [*_split(inventory, settings.split, name), *_patients(inventory, name)]
+    return RawData(len(rows), findings, inventory)
 
 
-def _external(graph: Graph, source: Source, owner: str) -> Inventory:
-    """List external images by the classes of their study, as the index does."""
-    study = graph.config.study(owner)
-    classes = study.classes
-    if classes is None:
-        try:
-            classes = scan(study.source.model_copy(update={"path": graph.raw(owner)}), None).classes
-        except MedscaleError:  # the findings on that study name the mistake
-            return scan(source, None, fewest=1)
-    return external_inventory(source, classes)
+def _external(source: Source, classes: list[str] | None) -> Inventory:
+    """List external images by the classes of their study, as the index does.
+
+    ``classes``: None if the study cannot be listed; the findings on it name the mistake.
+    """
+    return scan(source, None, fewest=1) if classes is None else external_inventory(source, classes)
+
+
+def _shared_patients(inventory: Inventory, owner: Inventory, study: str, name: str) -> Finding:
+    """Return whether patients of an external set have names of patients of its study."""
+    subject, names = f"patients of {name}", inventory.patient_names
+    of_study = set(owner.patient_names.dropna())
+    if names.isna().all() or not of_study:
+        unnamed = name if of_study else study
+        text = (
+            f"whether the set shares patients with {study} is not known: neither a table nor an "
+            f"expression names the patients of {unnamed}"
+        )
+        return Finding("note", subject, text)
+    shared = names[names.isin(of_study)]
+    if shared.empty:
+        return Finding("ok", subject, f"{names.nunique()}, none with a name that {study} has too")
+    text = (
+        f"{len(shared)} of its {len(names)} images are of {shared.nunique()} patients whose names "
+        f"{study} has too: if these are the same people, the set is not independent of the study, "
+        "so leave these images out"
+    )
+    return Finding("note", subject, text)
 
 
 def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Finding]:
@@ -125,13 +168,43 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         )
         yield Finding("note", subject, text)
     try:
-        untested = split.check_listed(rows, settings)
+        tested = split.check_listed(rows, settings)
     except MedscaleError as error:
         yield Finding("error", subject, str(error))
         return
-    if untested:
+    if tested is None:
+        return
+    if untested := sorted(set(rows["label"]) - set(tested["label"])):
         text = f"No test image is of class {', '.join(untested)}, so that nothing can be estimated"
         yield Finding("note", subject, f"{text} for it.")
+    yield from _test_size(tested, state(inventory.patient_names) == KNOWN, settings, name)
+
+
+def _test_size(
+    tested: pd.DataFrame, is_known: bool, settings: Split, name: str
+) -> Iterator[Finding]:
+    """Yield a note on a test split that is too small for any precise score.
+
+    Args:
+        tested: rows of the test images.
+        is_known: whether their groups are patients.
+        settings: settings of the division.
+        name: the study.
+    """
+    groups = tested["group"].nunique()
+    unseen = smallest_share(groups)
+    if unseen <= UNCERTAIN:
+        return
+    unit = "patients" if is_known else "images or groups of images"
+    by_class = tested.groupby("label")["group"].nunique()
+    can_fold = settings.mode == "grouped" and settings.folds is None
+    remedy = ", or test each image once by cross-validation (split.folds)" if can_fold else ""
+    text = (
+        f"there are only about {groups} {unit} to test on ({by_class.idxmin()}: {by_class.min()}): "
+        f"even if all answers are right, the 95 % interval of the accuracy reaches down to "
+        f"{100 * (1 - unseen):.0f} %; add images{remedy}"
+    )
+    yield Finding("note", f"test split of {name}", text)
 
 
 def _patients(inventory: Inventory, name: str) -> Iterator[Finding]:
