@@ -156,7 +156,8 @@ def _checklists(graph: Graph) -> Iterator[Finding]:
 def _dask(graph: Graph) -> Iterator[Finding]:
     scheduler = graph.config.dask.scheduler
     if scheduler == "local":
-        yield Finding("ok", "Dask", f"{graph.dask_workers()} local workers")
+        workers = graph.dask_workers()
+        yield Finding("ok", "Dask", f"{workers} local worker{'s' if workers != 1 else ''}")
     elif scheduler == "slurm":
         if shutil.which("sbatch") is None:
             yield Finding("error", "Dask", "dask.scheduler is slurm, but no sbatch")
