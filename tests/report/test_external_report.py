@@ -86,7 +86,7 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     points = pd.read_csv(tables / "external_points.csv")
     assert points["threshold"].tolist() == inside.operating["threshold"].tolist()
     facts = read_json(tables / "external.json")
-    assert facts["sets"][0]["copies"]["train"] == 2
+    assert (facts["sets"][0]["copies"]["train"], facts["sets"][0]["overlap"]) == (2, 4)
     assert (facts["sets"][0]["patients"], facts["sets"][0]["groups"]) == ("known", 45)
     assert facts["sets"][0]["same_patients"] == {"train": 3, "val": 0, "test": 1}
     assert facts["sources"] == ["source: BEH"]  # one source, which two runs held out

@@ -277,7 +277,7 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
     [
         (
             {"same_patients": {"train": 4, "val": 0, "test": 1}},
-            r"\(60 images of 30 patients\) was not used .* \\textbf\{4 of its images are of "
+            r"\(60 images of 30 patients\) is evaluated .* \\textbf\{4 of its images are of "
             r"patients whose names are in the training split\}, and 1 of patients",
         ),
         (
@@ -286,7 +286,7 @@ def test_a_study_without_stand_ins_has_no_mark(tmp_path):
         ),
         (
             {"same_patients": None, "patients": "not known"},
-            r"\(60 images\) was .* not known, since the patients of the set are not\.",
+            r"\(60 images\) is .* not known, since the patients of the set are not\.",
         ),
         ({"same_patients": None}, r"not known, since the patients of the study are not\."),
     ],

@@ -516,7 +516,7 @@ def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare
     score = {"mean": 0.6, "low": 0.5, "high": 0.7}
     outside = {"auroc": {"outside": {"mean": 0.71, "low": 0.6, "high": 0.8}}}
     sets = [
-        {"title": "Clinic B", "images": 122, "label": label, "scores": outside}
+        {"title": "Clinic B", "images": 122, "label": label, "scores": outside, "overlap": 0}
         for label in ("serial, 1 CPU", "DDP, 2 CPU")
     ]
     study: dict[str, Any] = {
@@ -541,6 +541,8 @@ def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare
     assert text.count("Clinic B") == 1
     assert words in text
     assert "serial, 1 CPU gave every test image the same class: the accuracy shows no" in text
+    text = abstract(external={"sets": [sets[0] | {"overlap": 20}]})
+    assert "another origin, 20 of which, or their patients, are in the study too), its" in text
 
 
 @pytest.mark.parametrize(("images", "is_small"), [([3], True), ([900], False), ([900, 3], True)])

@@ -778,6 +778,7 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result,
     words = " ".join(answer.output.split())
     assert "is a copy" not in words
     assert "copies of training images is not known" in words
+    assert "Whether patients of the study are among these is not known." in words
     assert "No image is of class dark, light" in words
     summary = read_json(tmp_path / "outside" / "summary.json")
     assert summary["missing"] == ["dark", "light"]

@@ -103,13 +103,13 @@ def test_a_small_test_split_is_noted_with_what_it_can_show(tmp_path: Path) -> No
     (tmp_path / "raw" / "index.csv").write_text("\n".join(table))
     text = findings(tmp_path / "raw", {})["test split of mine"]
     assert text == (
-        "note: there are only about 3 patients to test on (b: 1): even if all answers are right, "
-        "the 95 % interval of the accuracy reaches down to 29 %; add images, or test each image "
-        "once by cross-validation (split.folds)"
+        "note: there are only about 3 patients to test on (1 of class b): even if all answers are "
+        "right, the 95 % interval of the accuracy reaches down to 29 %; add images, or test each "
+        "image once by cross-validation (split.folds)"
     )
     shares = {"train": None, "val": None, "test": None}
     text = findings(tmp_path / "raw", {"folds": 3} | shares)["test split of mine"]
-    assert "about 15 patients to test on (b: 6)" in text
+    assert "about 15 patients to test on (6 of class b)" in text
     assert text.endswith("reaches down to 78 %; add images")
     class_tree(tmp_path / "large", {"a": 90, "b": 90})  # 36 test images: down to 90.3 %
     assert "test split of mine" not in findings(tmp_path / "large", {})

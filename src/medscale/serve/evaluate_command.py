@@ -126,7 +126,9 @@ def copies_sentence(copies: dict[str, int] | None) -> str:
 
 def patients_note(same: dict[str, int] | None) -> list[str]:
     """Return a note on external images of patients who have names of the study's patients."""
-    if not same or not any(same.values()):
+    if same is None:
+        return ["Whether patients of the study are among these is not known."]
+    if not any(same.values()):
         return []
     total = ", ".join(f"{count} of {split}" for split, count in same.items())
     return [

@@ -200,9 +200,9 @@ def _test_size(
     can_fold = settings.mode == "grouped" and settings.folds is None
     remedy = ", or test each image once by cross-validation (split.folds)" if can_fold else ""
     text = (
-        f"there are only about {groups} {unit} to test on ({by_class.idxmin()}: {by_class.min()}): "
-        f"even if all answers are right, the 95 % interval of the accuracy reaches down to "
-        f"{100 * (1 - unseen):.0f} %; add images{remedy}"
+        f"there are only about {groups} {unit} to test on ({by_class.min()} of class "
+        f"{by_class.idxmin()}): even if all answers are right, the 95 % interval of the accuracy "
+        f"reaches down to {100 * (1 - unseen):.0f} %; add images{remedy}"
     )
     yield Finding("note", f"test split of {name}", text)
 
