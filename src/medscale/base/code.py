@@ -144,14 +144,11 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
 
     The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
     its functions. The imports of these functions count only if a name is imported from
-    ``medscale.a`` itself.
+    ``medscale.a`` itself. Raises MedscaleError when a file has a syntax error or a relative import.
 
     Args:
         script: file of the script.
         unused: names of modules that a registry lists and the script does not use.
-
-    Raises:
-        MedscaleError: when a file has a syntax error or a relative import.
     """
     paths: dict[str, Path] = {}
     packages: set[str] = set()

@@ -118,13 +118,12 @@ def machine() -> dict[str, Any]:
 def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance of a result for its summary.json.
 
+    Returns ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values
+    differ between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
+
     Args:
         environments: environment.json of each replicate, in the order of the seeds.
         inputs: digests of the input files of the evaluation, by name.
-
-    Returns:
-        ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values differ
-        between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
     """
     differ = [
         key
@@ -141,10 +140,9 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
 def container() -> dict[str, str | None] | None:
     """Return the container image of this process; None outside a container.
 
-    Returns:
-        ``file``, ``digest``, and the ``commit`` and ``lock`` of the image's build. Under Apptainer
-        the file's name contains the digest. A docker container does not know its own digest;
-        ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
+    Returns ``file``, ``digest``, and the ``commit`` and ``lock`` of the image's build. Under
+    Apptainer the file's name contains the digest. A docker container does not know its own digest;
+    ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
     """
     lock = os.environ.get("MEDSCALE_IMAGE_LOCK")
     sif = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")

@@ -112,14 +112,13 @@ class Augmenter:
     def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
         """Apply changes to images, and normalize them.
 
+        Returns float32, shape n,C,h,w in channels-last memory, normalized by ImageNet's mean and
+        standard deviation.
+
         Args:
             images: uint8, shape n,H,W,C.
             changes: changes of the images, on their device.
             training: False skips noise and resampling, which ``neutral`` changes do not need.
-
-        Returns:
-            float32, shape n,C,h,w in channels-last memory, normalized by ImageNet's mean and
-            standard deviation.
         """
         noisy = training and self.settings.noise > 0
         exact = not training or self._exact
@@ -222,13 +221,12 @@ class Augmenter:
 def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
     """Resample images bilinearly with mirrored borders.
 
+    The result has shape n,C,h,w.
+
     Args:
         images: float, shape n,C,H,W.
         matrix: float32, shape n,2,3, as in ``Changes``.
         side: height h and width w of the result.
-
-    Returns:
-        Shape n,C,h,w.
     """
     height, width = images.shape[2:]
     y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)

@@ -46,7 +46,9 @@ def build_shards(
 
     Each chunk has a key file with the digest of its inputs (preprocessing, code, libraries, SHA-256
     of each image). Chunks with a valid key are kept, also after an interruption; others are
-    computed again or removed. The bytes do not depend on the number of workers.
+    computed again or removed. The bytes do not depend on the number of workers. Raises
+    MedscaleError when the index or an image is missing, or an image has changed since it was
+    indexed.
 
     Args:
         index: path of index.parquet.
@@ -59,10 +61,6 @@ def build_shards(
             (boxes.parquet).
         siblings: other shard sets, such as those of the same images with another split. Their
             chunks are linked if the keys agree.
-
-    Raises:
-        MedscaleError: when the index or an image is missing, or an image has changed since it was
-            indexed.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
@@ -124,10 +122,8 @@ def make_chunk(
 ) -> int | MedscaleError:
     """Write one chunk and then its key file; runs on a Dask worker.
 
-    Images are decoded in a child process with limits, which a hostile file may crash.
-
-    Returns:
-        The chunk's number, or the error that ends the work (see ``cluster.run_all``).
+    Images are decoded in a child process with limits, which a hostile file may crash. Returns the
+    chunk's number, or the error that ends the work (see ``cluster.run_all``).
     """
     try:
         pixels = [read_safely(limits, raw, image, settings) for image in images]
@@ -142,8 +138,7 @@ def make_chunk(
 def read_safely(limits: Limits, raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
     """Call ``read_image`` in a child process with limits.
 
-    Raises:
-        MedscaleError: for a file that exceeds them.
+    Raises MedscaleError for a file that exceeds them.
     """
     try:
         return guard.call(limits, read_image, raw, image, settings)

@@ -64,10 +64,7 @@ def check(kind: str, folder: Path) -> Report:
     """Compare a raw folder with the complete download of a dataset kind.
 
     Kinds without a download, and synthetic images, have no expected numbers. For them the report
-    counts images and lists unusual files.
-
-    Raises:
-        MedscaleError: when the kind does not exist.
+    counts images and lists unusual files. Raises MedscaleError when the kind does not exist.
     """
     dataset = load_kind(kind)
     source = Source(kind=kind, path=folder, options=dict(dataset.check_options))

@@ -18,14 +18,12 @@ SHOWN = 8  # labels of a message
 def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
     """Return the rows of the images in class folders; other images are left out.
 
-    The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``.
+    The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``. Returns rows by
+    path, and the images that are left out.
 
     Args:
         listing: listing of the raw folder.
         source: name of the source set.
-
-    Returns:
-        Rows by path, and the images that are left out.
     """
     splits = _split_folders(listing)
     depth = 1 if splits else 0  # position of the class folder in a path
@@ -82,6 +80,8 @@ def check_classes(
 ) -> None:
     """Check that each class has images.
 
+    Raises MedscaleError for a class without images.
+
     Args:
         listing: listing of the raw folder.
         classes: classes of the study.
@@ -89,9 +89,6 @@ def check_classes(
         expected: the expected layout, for the message.
         labels: all labels of the images, in which a class may have another name.
         hints: further sentences of the message.
-
-    Raises:
-        MedscaleError: for a class without images.
     """
     with_images = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in with_images]:

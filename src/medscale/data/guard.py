@@ -61,8 +61,7 @@ class Child:
     def ask(self, request: Any) -> tuple[bool, Any]:
         """Send a request and return whether it succeeded, and its result or its exception.
 
-        Raises:
-            EOFError: the process has ended.
+        Raises EOFError if the process has ended.
         """
         try:
             self._pipe.send(request)
@@ -86,15 +85,14 @@ def call(
 ) -> Result:
     """Call a function of a module in this thread's child process and return its result.
 
+    Raises Unreadable when the file needs more memory or time than the limits, or the child crashes.
+    Raises any exception of the function.
+
     Args:
         limits: limits of the child.
         function: function that decodes one file; its result and exceptions can be pickled.
         arguments: positional arguments of the function.
         keywords: keyword arguments of the function.
-
-    Raises:
-        Unreadable: when the file needs more memory or time than the limits, or the child crashes.
-        Exception: any exception of the function.
     """
     child = _take(limits)
     try:

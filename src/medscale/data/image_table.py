@@ -84,10 +84,8 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
 
     The columns path, label, split and source may be written in capitals. ``source.image``,
     ``source.label`` and ``source.patient`` name other columns. Raises MedscaleError if the table is
-    missing, is not a CSV file, or lacks a column.
-
-    Returns:
-        The table, None without one, and the names of all columns of the file.
+    missing, is not a CSV file, or lacks a column. Returns the table, None without one, and the
+    names of all columns of the file.
     """
     file = _table_file(listing, source.table)
     if file is None:

@@ -55,11 +55,7 @@ class Listing:
     """
 
     def __init__(self, root: Path) -> None:
-        """List ``root``.
-
-        Raises:
-            MedscaleError: when a folder in it cannot be read.
-        """
+        """List ``root``; raise MedscaleError when a folder in it cannot be read."""
         self.root = root
         self.images: list[str] = []
         self.excluded: list[Excluded] = []
@@ -127,12 +123,11 @@ class Listing:
 def list_folder(root: Path | None, expected: str) -> Listing:
     """List a raw folder.
 
+    Raises MedscaleError when it is missing, is not a folder, or cannot be read.
+
     Args:
         root: the folder.
         expected: expected contents and their source, for messages.
-
-    Raises:
-        MedscaleError: when it is missing, is not a folder, or cannot be read.
     """
     if root is None:
         raise MedscaleError("the source has no path; set source.path in the configuration")
@@ -146,11 +141,9 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
     Values are separated by commas, semicolons (as spreadsheets write in countries with a decimal
-    comma) or tabs, whichever divides the first two lines into the most values.
-
-    Raises:
-        MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
-            twice, or has a line with more values than columns.
+    comma) or tabs, whichever divides the first two lines into the most values. Raises MedscaleError
+    when it is not a CSV file in UTF-8, lacks a required column, has a column twice, or has a line
+    with more values than columns.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -74,7 +74,8 @@ class Loader:
     The N images of an epoch are divided into ``ceil(N / global_batch)`` steps, each step among the
     replicas, and each share into ``accumulate`` micro-batches. In each division the sizes differ by
     at most one. The order depends only on (seed, epoch), so that the steps have the same images for
-    any number of replicas.
+    any number of replicas. Raises MedscaleError when the split has no images, or the global batch
+    is smaller than the number of replicas.
 
     Args:
         shards: shard set of the images.
@@ -92,10 +93,6 @@ class Loader:
         channels_last: memory format of the images.
         resident: whether to keep the split in the device's memory; None: on CUDA, if half of the
             free memory suffices.
-
-    Raises:
-        MedscaleError: when the split has no images, or the global batch is smaller than the number
-            of replicas.
     """
 
     def __init__(

@@ -87,6 +87,8 @@ def assess(
 ) -> Assessment:
     """Assess the predictions of a run's replicates for a set of labelled images.
 
+    Raises MedscaleError when ``settings.prevalence`` names a class that does not exist.
+
     Args:
         test: predictions of at least one image.
         rows: rows of the index, of the same images in the same order.
@@ -95,9 +97,6 @@ def assess(
         validation_fit: temperatures and thresholds from the validation split.
         settings: prevalences, costs and subgroups.
         resamples: number of bootstrap resamples.
-
-    Raises:
-        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
     """
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.

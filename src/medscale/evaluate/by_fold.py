@@ -111,21 +111,16 @@ def compare_folds(
 ) -> pd.DataFrame:
     """Compare each run with the baseline, paired by fold: the same images train both.
 
-    The values of a fold are means over seeds.
+    The values of a fold are means over seeds. Returns one row for each run but the baseline and
+    each of ``TESTED_METRICS``: ``run, metric, folds``, and ``mean, sd, low, high, p`` from
+    ``corrected_t_test`` of the differences by fold, run minus baseline (accuracy in percentage
+    points). Raises MedscaleError when a run has other folds than the baseline.
 
     Args:
         names: names of the runs.
         predictions: out-of-fold predictions of each run.
         baseline: position of the baseline among the runs.
         test_to_train: number of test images per training image of a fold.
-
-    Returns:
-        One row for each run but the baseline and each of ``TESTED_METRICS``: ``run, metric,
-        folds``, and ``mean, sd, low, high, p`` from ``corrected_t_test`` of the differences by
-        fold, run minus baseline (accuracy in percentage points).
-
-    Raises:
-        MedscaleError: when a run has other folds than the baseline.
     """
     base = predictions[baseline]
     for name, run in zip(names, predictions, strict=True):

@@ -98,11 +98,8 @@ def sign_flips(changes: np.ndarray) -> float:
 
     With changes of +1 and -1 this is McNemar's exact test (Psychometrika 1947). All images and
     replicates of a patient form one term. The distribution of the sum is the convolution of
-    binomial distributions, one for each absolute value of a change.
-
-    Args:
-        changes: for each patient, the correct answers of the run minus those of the baseline,
-            int64, shape G.
+    binomial distributions, one for each absolute value of a change. ``changes``: for each patient,
+    the correct answers of the run minus those of the baseline, int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)
@@ -155,14 +152,12 @@ def reading(low: float, high: float, margin: float, patients: int) -> str:
     This amounts to two one-sided tests at 2.5 % (Schuirmann 1987): two runs are equal if the whole
     interval lies between ``-margin`` and ``margin``. A test that finds no difference does not show
     equality. A bootstrap interval is too narrow where few answers differ, and has no width where
-    none does, so that the test set needs ``fewest_patients``.
+    none does, so that the test set needs ``fewest_patients``. Returns ``SAME``, ``OPEN``,
+    ``APART_WITHIN`` or ``APART``.
 
     Args:
         low, high, margin: percentage points.
         patients: number of patients or groups of the test set.
-
-    Returns:
-        ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
     """
     within, apart = -margin < low and high < margin, low > 0 or high < 0
     if within and patients >= fewest_patients(margin):

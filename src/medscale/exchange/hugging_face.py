@@ -90,7 +90,9 @@ def publish(
 ) -> list[str]:
     """Write a result as a model folder, upload it on request, and return lines for the user.
 
-    The folder is written completely or not at all.
+    The folder is written completely or not at all. Raises MedscaleError when huggingface_hub is not
+    installed, the result is not complete, ``to`` holds other files, the folder would contain
+    identifiers of patients or machines, or the upload fails.
 
     Args:
         result: result folder ``results/<study>/<run>``.
@@ -102,11 +104,6 @@ def publish(
             detectors, and otherwise unknown.
         datasets: names of the training data on the Hub.
         upload: repository ``OWNER/NAME`` for the upload; None: no upload.
-
-    Raises:
-        MedscaleError: when huggingface_hub is not installed, the result is not complete, ``to``
-            holds other files, the folder would contain identifiers of patients or machines, or the
-            upload fails.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
     record = bundle.read(result)

@@ -61,14 +61,12 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     A replicate that is already in the store is not changed, so that a second call adds nothing. An
     unfinished run of an interrupted call is recorded again. All files are read before the first is
     written. Calls at the same time take turns: one would delete the unfinished runs of the other.
+    Raises MedscaleError when MLflow is not installed, a file of a result or of its replicates is
+    missing, or ``store`` holds other files.
 
     Args:
         folders: result folders ``results/<study>/<run>``; ``runs/`` must be next to ``results/``.
         store: folder of the store, such as ``mlruns``.
-
-    Raises:
-        MedscaleError: when MLflow is not installed, a file of a result or of its replicates is
-            missing, or ``store`` holds other files.
     """
     require("MLflow stores", "exchange", "mlflow")
     store = expand_home(store).resolve()

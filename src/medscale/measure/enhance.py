@@ -42,7 +42,11 @@ def measure_enhance(
     The timed tasks are those of the rule ``shards`` (read, check, decode, enhance and write). They
     are the same for any number of workers. A worker is a process of one thread on one core; more
     workers than cores share cores (``oversubscribed``). Each split's files are read once before
-    each timing. Outputs go to a folder in ``scratch`` and are removed.
+    each timing. Outputs go to a folder in ``scratch`` and are removed. Returns one row for each
+    repetition with the columns ``COLUMNS``: ``startup_s`` until the workers are ready, ``seconds``
+    from the first task to the last, ``peak_memory_mb`` (MiB) of the largest worker until then.
+    Raises MedscaleError when the index or an image is missing, or an image has changed since it was
+    indexed.
 
     Args:
         index: the study's index.parquet.
@@ -50,15 +54,6 @@ def measure_enhance(
         settings: settings of the preprocessing.
         benchmark: numbers of workers and of repetitions.
         scratch: folder for the outputs.
-
-    Returns:
-        One row for each repetition with the columns ``COLUMNS``: ``startup_s`` until the workers
-        are ready, ``seconds`` from the first task to the last, ``peak_memory_mb`` (MiB) of the
-        largest worker until then.
-
-    Raises:
-        MedscaleError: when the index or an image is missing, or an image has changed since it was
-            indexed.
     """
     table, raw, rows = read_index(index), raw.resolve(), []
     scratch.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,11 @@ def measure_formats(
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
     A replicate that is finished below ``work`` with the same plan and images is not trained again.
+    Returns one row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch
+    and its ``seconds`` (median without the first epoch), ``device_mb`` (largest over the devices;
+    NaN on CPUs), ``joules`` (NaN if the device does not report them), and scores of the test images
+    as shares. Second, the reason for each format that the device lacks. Raises MedscaleError when a
+    training fails.
 
     Args:
         plan: plan of the run; its precision is replaced.
@@ -49,15 +54,6 @@ def measure_formats(
         shards: digest of the shard set.
         work: folder of the run folders.
         train: function that trains a plan.
-
-    Returns:
-        One row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and
-        its ``seconds`` (median without the first epoch), ``device_mb`` (largest over the devices;
-        NaN on CPUs), ``joules`` (NaN if the device does not report them), and scores of the test
-        images as shares. Second, the reason for each format that the device lacks.
-
-    Raises:
-        MedscaleError: when a training fails.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]

@@ -80,20 +80,16 @@ def measure_inference(
     - ``decoded``: decoding and inference of each batch. A CPU does one after the other; with a GPU,
       the host decodes the next batch during inference.
 
+    Returns one row for each repetition with the columns ``COLUMNS``; only ``latency`` has
+    percentiles, over the calls of a repetition. Second, the reason for each way or device that is
+    not available. Raises MedscaleError when an input is missing or damaged.
+
     Args:
         results: result folders.
         export_folder: folder of the files ``<run>.<format>.onnx``.
         index: the study's index.parquet, for the paths of the raw files.
         raw: folder that its paths are relative to.
         settings: ways, threads, batch sizes, and numbers of calls, images and repetitions.
-
-    Returns:
-        One row for each repetition with the columns ``COLUMNS``; only ``latency`` has percentiles,
-        over the calls of a repetition. Second, the reason for each way or device that is not
-        available.
-
-    Raises:
-        MedscaleError: when an input is missing or damaged.
     """
     missing: dict[str, str] = {}
     rows, before = [], torch.get_num_threads()

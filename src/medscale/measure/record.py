@@ -50,8 +50,7 @@ def spread(positions: np.ndarray, limit: int) -> np.ndarray:
 def warm(files: Sequence[Path]) -> None:
     """Read files once, so that the system's cache holds as many of them as fit.
 
-    Raises:
-        MedscaleError: when a file cannot be read.
+    Raises MedscaleError when a file cannot be read.
     """
     for file in files:
         try:

@@ -46,14 +46,12 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
 
     Samples must be unsigned, of 1 to 16 bits; they are scaled by their full range. Alpha and other
     extra samples are dropped without a change of the colour. WhiteIsZero, palette and orientation
-    are applied.
+    are applied. Raises Unreadable when the file is truncated or damaged, or has an unsupported
+    feature.
 
     Args:
         data: bytes of the file.
         frame: number of the page, from 0; smaller copies and masks do not count.
-
-    Raises:
-        Unreadable: when the file is truncated or damaged, or has an unsupported feature.
     """
     with _open_pages(data) as pages:
         page = pages[frame]
@@ -78,8 +76,7 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
 def frame_count(data: bytes) -> int:
     """Return the number of pages; smaller copies and masks do not count.
 
-    Raises:
-        Unreadable: when the directory of pages is damaged.
+    Raises Unreadable when the directory of pages is damaged.
     """
     with _open_pages(data) as pages:
         return len(pages)

@@ -83,6 +83,9 @@ def blob(
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """Return the relative distance of pixels from the centre of an irregular blob.
 
+    Returns the part of the image that holds the blob, and distances of its pixels: 0 at the centre,
+    1 on the border.
+
     Args:
         rng: determines the border's waves and the elongation.
         height: of the image, pixels.
@@ -90,10 +93,6 @@ def blob(
         centre: row and column, pixels.
         radius: mean radius, pixels.
         irregularity: strength of the border's waves; 0 gives an oval.
-
-    Returns:
-        The part of the image that holds the blob, and distances of its pixels: 0 at the centre, 1
-        on the border.
     """
     reach = radius * 1.6
     rows = slice(max(0, int(centre[0] - reach)), min(height, int(centre[0] + reach) + 2))

@@ -117,8 +117,7 @@ def _name_patients(
 ) -> tuple[str | None, list[str]]:
     """Set each row's group by source.patient where it is an expression.
 
-    Returns:
-        Where patients' names come from, None without, and notes.
+    Returns where patients' names come from, None without, and notes.
     """
     column = table.patient if table is not None else None
     if table is None or column is None:

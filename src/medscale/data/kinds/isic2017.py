@@ -84,9 +84,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     Images are found by their number in any folder. Patients are not published; each of the two
     pairs of published duplicates is a group. With the option ``allow_missing``, an incomplete
     download is accepted: a note names the missing parts, and classes without images are left out.
-
-    Raises:
-        MedscaleError: when the folder is missing or incomplete, or the classes do not fit.
+    Raises MedscaleError when the folder is missing or incomplete, or the classes do not fit.
     """
     names = list(classes or CLASSES)
     if unknown := [name for name in names if name not in CLASSES]:

@@ -172,10 +172,7 @@ def _assigner(settings: Any) -> Any:
 
     Ultralytics lists the pairs of a box and an anchor inside it, copies a number from the host, and
     adds at indices, which in deterministic mode copies, too; the host waits for the GPU to do so.
-    Here all pairs are computed.
-
-    Args:
-        settings: an assigner of ultralytics with the same settings.
+    Here all pairs are computed. ``settings``: an assigner of ultralytics with the same settings.
     """
     from ultralytics.utils.tal import TaskAlignedAssigner
 

@@ -57,6 +57,9 @@ def launch(
 ) -> None:
     """Run ``python -m module`` once per device of this node, and wait for all.
 
+    Raises Stopped when the ranks stopped in order at a signal or time limit. Raises MedscaleError
+    naming the rank that failed first, and its error.
+
     Args:
         plan: the run, which decides the number of processes and nodes.
         module: dotted name of the worker's module.
@@ -65,10 +68,6 @@ def launch(
         rendezvous: ``host:port`` where the nodes of a run over several nodes meet; the function is
             then called once per node. In a SLURM job step the address is derived.
         node: number of this node, from 0, which is the one of ``rendezvous``; derived likewise.
-
-    Raises:
-        Stopped: when the ranks stopped in order at a signal or time limit.
-        MedscaleError: naming the rank that failed first, and its error.
     """
     meeting: dict[str, str] = {}
     if plan.nodes > 1:

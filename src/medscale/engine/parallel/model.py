@@ -61,15 +61,14 @@ class ParallelModel(ABC):
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """Store the gradient of the mean loss over the global batch in ``.grad``.
 
+        Returns this rank's sum of losses in units of 1/FIXED, number of correct images, and number
+        of losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
+        compute the output.
+
         Args:
             micros: this replica's micro-batches.
             criterion: sum of losses of a micro-batch.
             size: images of the step over all replicas.
-
-        Returns:
-            This rank's sum of losses in units of 1/FIXED, number of correct images, and number of
-            losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
-            compute the output.
         """
 
     @abstractmethod

@@ -254,8 +254,7 @@ class Pipeline(ParallelModel):
 def micro_batches(images: int, parts: int) -> list[tuple[int, int, int]]:
     """Cut images into at most ``parts`` micro-batches whose sizes differ by at most one.
 
-    Returns:
-        ``(start, images per micro-batch, micro-batches)`` for each of the at most two sizes.
+    Returns ``(start, images per micro-batch, micro-batches)`` for each of the at most two sizes.
     """
     parts = min(parts, images)
     if not parts:

@@ -47,10 +47,8 @@ class Checkpoints:
     def save(self, tensors: dict[str, Any], progress: Progress, steps_done: int) -> bool:
         """Write a checkpoint; all ranks call it, each with its own part of ``tensors``.
 
-        A failure, such as a full disk, is logged. Earlier checkpoints are kept.
-
-        Returns:
-            Whether the checkpoint was written, the same on every rank.
+        A failure, such as a full disk, is logged. Earlier checkpoints are kept. Returns whether the
+        checkpoint was written, the same on every rank.
         """
         final = self._folder / f"step-{steps_done:09d}"
         partial = self._folder / f".{final.name}.part"

@@ -41,12 +41,11 @@ class OptimizerStep:
     def __call__(self, batches: Sequence[Batch], size: int) -> Spans:
         """Train on the micro-batches of this replica.
 
+        Returns the events between which this rank waits for other ranks in the step, on a GPU.
+
         Args:
             batches: the micro-batches.
             size: images of the step over all replicas.
-
-        Returns:
-            The events between which this rank waits for other ranks in the step, on a GPU.
         """
         self._model.waits.begin_step()
         self._optimizer.zero_grad(set_to_none=True)

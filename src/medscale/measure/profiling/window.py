@@ -67,8 +67,7 @@ class Window:
     def steps(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Yield the steps of the training loop; a step ends when the loop asks for the next one.
 
-        Raises:
-            WindowEnd: after the last step.
+        Raises WindowEnd after the last step.
         """
         source = self._endless(epoch, start)
         for number in range(self._settings.warmup):

@@ -41,21 +41,15 @@ class Target:
     def seconds(self, history: pd.DataFrame) -> float:
         """Return the seconds until the end of the first epoch that reaches the target.
 
-        NaN if no epoch does, or if the number of processes changed before its end.
-
-        Args:
-            history: history.csv of a replicate.
+        NaN if no epoch does, or if the number of processes changed before its end. ``history``:
+        history.csv of a replicate.
         """
         epoch = self.epoch(history)
         return float("nan") if epoch is None else seconds_of(history, epoch)
 
 
 def read_history(path: str | Path) -> pd.DataFrame:
-    """Read a replicate's history.csv.
-
-    Raises:
-        MedscaleError: when the file is missing or damaged.
-    """
+    """Read a replicate's history.csv; raise MedscaleError when the file is missing or damaged."""
     return read_table(path, "run the training again")
 
 
@@ -109,18 +103,17 @@ def costs(
 ) -> pd.DataFrame:
     """Compute the cost of each run until the target, and as a whole.
 
+    Returns one row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
+    replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range over
+    these replicates), ``device_hours`` and ``money`` are those until the target. ``whole_seconds,
+    whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole training; the energy
+    is NaN if the devices do not measure it.
+
     Args:
         summaries: content of summary.json of each run.
         histories: history.csv of each replicate, by run.
         target: value of a validation metric.
         prices: price of a device-hour by backend (cpu, cuda).
-
-    Returns:
-        One row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
-        replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range
-        over these replicates), ``device_hours`` and ``money`` are those until the target.
-        ``whole_seconds, whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole
-        training; the energy is NaN if the devices do not measure it.
     """
     return pd.DataFrame(
         [

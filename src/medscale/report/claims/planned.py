@@ -110,9 +110,7 @@ def shown_by(claim: Planned, output_paths: Mapping[str, Mapping[str, str]]) -> s
     """Return the path of the figure or table that shows a claim, which is a target of Snakemake.
 
     Raises MedscaleError for a name that no chapter has; the message names the closest one.
-
-    Args:
-        output_paths: pattern of the path by name, for ``figures`` and for ``tables``.
+    ``output_paths``: pattern of the path by name, for ``figures`` and for ``tables``.
     """
     kind, name = ("figures", claim.figure) if claim.figure else ("tables", claim.table)
     if name not in output_paths[kind]:

@@ -37,10 +37,8 @@ def read_linear(path: str | Path) -> Linear:
 def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
     """Subtract the reference's AUROC from each run's, on the same resamples of the patients.
 
-    Raises MedscaleError when a run was evaluated on other test images than the reference.
-
-    Returns:
-        ``run, mean, low, high``; NaN where the AUROC is undefined.
+    Raises MedscaleError when a run was evaluated on other test images than the reference. Returns
+    ``run, mean, low, high``; NaN where the AUROC is undefined.
     """
     rows = []
     base = linear.score("auroc")["mean"]

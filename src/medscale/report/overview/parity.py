@@ -29,13 +29,11 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     network are the same; then initial weights, order and augmentation are the same too. What still
     differs is rounding, dropout, which each replica draws for its own share of a batch, and batch
     normalization, which sees ``images`` at a time (Wu and Johnson 2021, section 3): the whole
-    global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
-
-    Returns:
-        ``run, format, same_steps, images`` (NaN where the network has no batch normalization), and
-        differences from the baseline, NaN where the steps are not the same: of the training loss
-        in the ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in
-        percentage points.
+    global batch in a serial run, its own share in a replica, a micro-batch in a pipeline. Returns
+    ``run, format, same_steps, images`` (NaN where the network has no batch normalization), and
+    differences from the baseline, NaN where the steps are not the same: of the training loss in the
+    ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in percentage
+    points.
     """
     base = next(result for result in results if result.name == baseline)
     rows = []

@@ -13,9 +13,8 @@ from medscale.report.profiling.reading import PRODUCTS, Profiled, device
 def facts(profiles: Sequence[Profiled], operators: pd.DataFrame) -> dict[str, Any]:
     """Return the facts of a study's profiled runs; ``seconds`` are those of a step.
 
-    Args:
-        operators: rows of the table of operators; a ``name`` ends with its kind in brackets where
-            the operator mostly has another kind.
+    ``operators``: rows of the table of operators; a ``name`` ends with its kind in brackets where
+    the operator mostly has another kind.
     """
     return {
         "marks": [profile.about["marks"] for profile in profiles],

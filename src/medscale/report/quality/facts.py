@@ -65,12 +65,10 @@ def _point(result: Result) -> dict[str, Any] | None:
 def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:
     """Return the thresholds at which the interval of the net benefit lies above both other rules.
 
-    The other rules are to act always and never. ``ranges`` are the ends (``low, high``) of each
-    run of neighbouring thresholds, ``count`` the number of thresholds in them. ``all, lowest,
-    highest`` are number and ends of the thresholds examined. None without such a threshold.
-
-    Args:
-        table: decision.csv, rows of one class.
+    The other rules are to act always and never. ``ranges`` are the ends (``low, high``) of each run
+    of neighbouring thresholds, ``count`` the number of thresholds in them. ``all, lowest, highest``
+    are number and ends of the thresholds examined. None without such a threshold. ``table``:
+    decision.csv, rows of one class.
     """
     table = table.sort_values("threshold", ignore_index=True)
     above = table["low"] > table["treat_all"].clip(lower=0)

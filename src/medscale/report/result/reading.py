@@ -95,10 +95,8 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
     """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
 
     Each resample draws the same patients for both runs, so that common variation cancels. Raises
-    MedscaleError when the baseline has no result, or the runs' test images differ.
-
-    Returns:
-        ``run, mean, low, high`` in percentage points; NaN where the metric is undefined.
+    MedscaleError when the baseline has no result, or the runs' test images differ. Returns ``run,
+    mean, low, high`` in percentage points; NaN where the metric is undefined.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:

@@ -83,8 +83,7 @@ def published_pairs(
 ) -> pd.DataFrame:
     """Return the published speedups of runs that were carried out here, with the measured ones.
 
-    Args:
-        series: measured series by study, which give the interval of the measured speedup.
+    ``series``: measured series by study, which give the interval of the measured speedup.
     """
     rows = []
     for study in studies:

@@ -147,10 +147,8 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
 def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
     """Return the compared runs of a study with another run's accuracy and AUROC in each seed.
 
-    The other run precedes it in the study; stand-ins that ``repeats`` names are left out.
-
-    Args:
-        runs: of ``all_runs``.
+    The other run precedes it in the study; stand-ins that ``repeats`` names are left out. ``runs``:
+    of ``all_runs``.
     """
     own = runs[(runs["study"] == study.name) & (runs["same_as"] == "")]["run"].tolist()
     tested = compared(runs[runs["study"] == study.name])["run"].tolist()

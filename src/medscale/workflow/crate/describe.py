@@ -64,8 +64,7 @@ class Description:
     def write(self, left_out: Mapping[str, int]) -> None:
         """Describe all files of the folder and write the metadata into it.
 
-        Args:
-            left_out: number of files of the study that the crate does not have, by kind.
+        ``left_out``: number of files of the study that the crate does not have, by kind.
         """
         trained = [
             self._trained(summary, at)

@@ -65,15 +65,13 @@ OF_STUDY = {
 def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
-    Raises MedscaleError when a file of a run is missing, or there is no result at all.
+    Raises MedscaleError when a file of a run is missing, or there is no result at all. Returns the
+    number of existing files that were left out, by kind; ``other``: of no known kind.
 
     Args:
         graph: the study.
         folder: of the crate.
         request: kinds of files to pack besides records: weights, images, file names.
-
-    Returns:
-        Number of existing files that were left out, by kind; ``other``: of no known kind.
     """
     for file in _code():
         copy(file, folder / file.relative_to(ROOT))
