@@ -84,7 +84,6 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
     A change of size or time of any script, module or template empties the cache.
 
     Args:
-        kind: kind of the result.
         parts: inputs of the result in addition to the code.
         compute: function that returns a digest of scripts, modules and templates.
     """
@@ -145,10 +144,7 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
     The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
     its functions. The imports of these functions count only if a name is imported from
     ``medscale.a`` itself. Raises MedscaleError when a file has a syntax error or a relative import.
-
-    Args:
-        script: file of the script.
-        unused: names of modules that a registry lists and the script does not use.
+    ``unused``: names of modules that a registry lists and the script does not use.
     """
     paths: dict[str, Path] = {}
     packages: set[str] = set()

@@ -62,10 +62,7 @@ def is_quiet() -> bool:
 def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     """Iterate with a progress bar on a terminal, and a line for each tenth in a log.
 
-    Args:
-        items: the items.
-        name: name of the items in the plural, for the bar; if empty, nothing is shown.
-        total: number of items.
+    ``name``: name of the items in the plural, for the bar; if empty, nothing is shown.
     """
     if not name:
         yield from items

@@ -60,10 +60,6 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a replicate (environment.json): its inputs, code and machine.
 
     It is taken at the start of a training, since the checkout's code can change during it.
-
-    Args:
-        plan: plan of the replicate.
-        inputs: digests of the input files, by name.
     """
     import torch
 

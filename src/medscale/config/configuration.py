@@ -229,7 +229,6 @@ def load(
     Raises MedscaleError, naming each wrong key, its value, and the allowed values.
 
     Args:
-        base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
         files: the YAML files that the changes come from, which messages name.
         check_network: raises MedscaleError for the name of a network that does not exist.

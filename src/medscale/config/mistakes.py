@@ -55,8 +55,6 @@ def explain(
     """Return one message on all mistakes.
 
     Args:
-        layers: the settings before validation.
-        model: the class of the whole configuration.
         errors: those of the validation, and of the layers.
         files: YAML files that the changes come from, the highest last.
         check_network: raises MedscaleError for the name of a network that does not exist.

@@ -45,10 +45,8 @@ def in_force(
     Raises MedscaleError where the configuration is not valid, or has no such study.
 
     Args:
-        base: path of config.yaml.
         changes: layers above config.yaml, the highest last.
         study: name of the study; None for all settings.
-        check_network: as for ``load``.
     """
     layers = Layers(base, changes)
     config = validate(layers, check_network=check_network)

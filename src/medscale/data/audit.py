@@ -60,12 +60,8 @@ def inspect_all(
     Returns the columns ``FACTS``, ordered by path and frame.
 
     Args:
-        connection: to a scheduler with workers.
-        root: the raw folder.
-        paths: paths below it.
         source: which frames of a file are used (``frames``), and ``limits``.
         workers: expected number of workers, see ``cluster.run_all``.
-        near_duplicates: see ``inspection.inspect``.
     """
     arguments = [(source.limits, str(root), path, source.frames, near_duplicates) for path in paths]
     facts = run_all(connection, inspect_safely, arguments, "reading images", workers, LARGEST)
@@ -86,7 +82,6 @@ def clean(
 
     Args:
         rows: rows of an inventory with the columns ``FACTS``.
-        published: whether the study uses the published split.
         near_duplicates: whether similar images share a group.
     """
     rows = rows.sort_values("path", ignore_index=True)

@@ -36,10 +36,8 @@ def notes(
     """Return the notes of audit.json.
 
     Args:
-        index: the used images.
         left_out: rows of audit.csv.
         inventory: the listed images, with the notes of their dataset kind.
-        division: settings of the split.
         patient_counts: counts of images and patients, see ``patients.summary``.
         look_alikes: counts of clusters of similar images.
         counts: images by class and split.

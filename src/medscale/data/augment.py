@@ -69,7 +69,6 @@ class Augmenter:
         """Draw the random changes of samples in an epoch.
 
         Args:
-            epoch: number of the epoch.
             ids: ids of the samples, int64, shape n.
             labels: class codes of the samples, int64, shape n.
             size: height and width of the images.
@@ -196,7 +195,6 @@ class Augmenter:
 
         Args:
             values: shape n,….
-            changes: changes of the n images.
             mean: mean intensity of each image, shape n.
         """
         shape = (-1, *[1] * (values.dim() - 1))

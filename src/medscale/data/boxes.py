@@ -20,13 +20,9 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     For detection, images are stretched to squares, which does not change these shares. Parts of a
     box outside the image are cut off. Returns one row for each box: ``id`` and ``x, y, width,
     height`` in [0, 1]. Raises MedscaleError when the index has no boxes, or a box is invalid or
-    outside its image.
-
-    Args:
-        index: index with ``id, width, height`` and ``boxes``: for each image a list of ``[x, y,
-            width, height]`` in pixels of the original frame, with x and y of the top left corner;
-            empty for an image without boxes.
-        index_file: path of the index, for messages.
+    outside its image. ``index``: index with ``id, width, height`` and ``boxes``: for each image a
+    list of ``[x, y, width, height]`` in pixels of the original frame, with x and y of the top left
+    corner; empty for an image without boxes.
     """
     counts, pixels = _pixels(index, index_file)
     ids = np.repeat(index["id"].to_numpy(np.int64), counts)

@@ -51,11 +51,6 @@ def build_shards(
     indexed.
 
     Args:
-        index: path of index.parquet.
-        raw: folder of the raw images.
-        settings: the preprocessing.
-        dask: settings of the Dask workers.
-        out: folder of the shard set.
         limits: limits for decoding an image; they change no byte of a shard.
         with_boxes: whether to write the boxes of the index as shares of the images' sides
             (boxes.parquet).

@@ -20,10 +20,6 @@ def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[
 
     The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``. Returns rows by
     path, and the images that are left out.
-
-    Args:
-        listing: listing of the raw folder.
-        source: name of the source set.
     """
     splits = _split_folders(listing)
     depth = 1 if splits else 0  # position of the class folder in a path
@@ -80,15 +76,8 @@ def check_classes(
 ) -> None:
     """Check that each class has images.
 
-    Raises MedscaleError for a class without images.
-
-    Args:
-        listing: listing of the raw folder.
-        classes: classes of the study.
-        rows: rows of the images of these classes.
-        expected: the expected layout, for the message.
-        labels: all labels of the images, in which a class may have another name.
-        hints: further sentences of the message.
+    Raises MedscaleError for a class without images. ``labels``: all labels of the images, in which
+    a class may have another name.
     """
     with_images = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in with_images]:

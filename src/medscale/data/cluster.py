@@ -95,7 +95,6 @@ def client(
     lack the package, have other versions, or do not see the folder.
 
     Args:
-        settings: section ``dask`` of the configuration.
         functions: functions that the workers will call; their modules are imported beforehand.
         decoding: limits and function of the workers' child processes.
         tasks: number of tasks, which limits the number of local workers.
@@ -131,9 +130,6 @@ def run_all(
     scheduler dies.
 
     Args:
-        connection: client of a scheduler with workers.
-        function: the function to call.
-        arguments: arguments of each call.
         title: title of the progress messages; empty for none.
         workers: expected number of workers, if they do not all start at once.
         largest: largest number of calls of a task. If a worker is lost, the calls of its task are

@@ -22,10 +22,6 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     ``source.labels`` matches further names. Images of other classes are left out, and the notes
     name missing classes. Raises MedscaleError when no class of the folder matches a class of the
     study, or ``scan`` fails.
-
-    Args:
-        source: kind and path of the folder.
-        classes: classes of the study in their order.
     """
     inventory = scan(source, None, fewest=1)
     names = match_classes(inventory.classes, classes, source.labels)
@@ -66,11 +62,7 @@ def match_classes(
     """Return the study's class for each class name of a folder; names without a match are left out.
 
     Raises MedscaleError when ``labels`` names a class that the folder or the study does not have.
-
-    Args:
-        names: class names of the folder.
-        classes: classes of the study.
-        labels: class of the study by class name of the folder, for names that do not match.
+    ``labels``: class of the study by class name of the folder, for names that do not match.
     """
     if unknown := [name for name in labels if name not in names]:
         raise MedscaleError(

@@ -35,7 +35,6 @@ def divide(rows: pd.DataFrame, folds: int, seed: int, divide_others: Divide) -> 
 
     Args:
         rows: ``label, group``, one row for each image, in the order of the index.
-        folds: number of folds k.
         seed: seed for the order of equal groups.
         divide_others: function that divides the images which a fold does not test into train and
             val.

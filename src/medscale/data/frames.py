@@ -19,11 +19,8 @@ SEVERAL = "several frames"  # reason of the audit's row
 def frame_numbers(choice: str, count: int) -> list[int]:
     """Return the numbers, from 0, of the selected frames of a file with ``count`` frames.
 
-    The middle of an even number of frames is the first of the second half.
-
-    Args:
-        choice: ``FIRST``, ``MIDDLE`` or ``ALL``.
-        count: number of frames.
+    The middle of an even number of frames is the first of the second half. ``choice``: ``FIRST``,
+    ``MIDDLE`` or ``ALL``.
     """
     if choice == ALL:
         return list(range(count))

@@ -86,13 +86,8 @@ def call(
     """Call a function of a module in this thread's child process and return its result.
 
     Raises Unreadable when the file needs more memory or time than the limits, or the child crashes.
-    Raises any exception of the function.
-
-    Args:
-        limits: limits of the child.
-        function: function that decodes one file; its result and exceptions can be pickled.
-        arguments: positional arguments of the function.
-        keywords: keyword arguments of the function.
+    Raises any exception of the function. ``function``: function that decodes one file; its result
+    and exceptions can be pickled.
     """
     child = _take(limits)
     try:

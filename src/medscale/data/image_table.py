@@ -342,11 +342,9 @@ def _fault(
     """Return reason and detail if the entries of an image cannot be used.
 
     Args:
-        row: the image's row.
         differing: the values that differ between its entries, by column.
         folder_row: the image's row according to its folder.
         labels: all labels of the table; a folder of another name is no class folder.
-        table: the table of the entries.
     """
     if "label" in differing:
         return CONFLICT, f"{table.name} names it as {' and as '.join(sorted(differing['label']))}"

@@ -66,13 +66,8 @@ def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
     65535 becomes 255) and rounded. The recorded orientation is applied. For DICOM see
     ``medscale.data.decoding.dicom``. Raises Unreadable with the reason (zero bytes, not an image,
     truncated, unreadable) and a detail. A file whose decoding would take too long is unreadable,
-    too (``structure.check``).
-
-    Args:
-        data: bytes of the file.
-        reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster;
-            other formats are decoded at full size.
-        frame: number of the frame or page, from 0.
+    too (``structure.check``). ``reduce``: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size
+    in the DCT, which is faster; other formats are decoded at full size.
     """
     kind = _kind(data)
     structure.check(data, kind)

@@ -32,8 +32,6 @@ def inspect(
     file's frames; and the difference of the brightest and the darkest of 256 levels.
 
     Args:
-        root: the raw folder.
-        path: path of the file below it.
         frame_choice: frames to select if the file has several (``source.frames``).
         near_duplicates: whether to compute the signature, which the search for similar images
             needs.

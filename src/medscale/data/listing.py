@@ -123,11 +123,8 @@ class Listing:
 def list_folder(root: Path | None, expected: str) -> Listing:
     """List a raw folder.
 
-    Raises MedscaleError when it is missing, is not a folder, or cannot be read.
-
-    Args:
-        root: the folder.
-        expected: expected contents and their source, for messages.
+    Raises MedscaleError when it is missing, is not a folder, or cannot be read. ``expected``:
+    expected contents and their source, for messages.
     """
     if root is None:
         raise MedscaleError("the source has no path; set source.path in the configuration")
@@ -219,10 +216,7 @@ def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, 
 
     Links to folders are followed after all other folders, so that a folder keeps its own name where
     a link leads to it. No folder is listed twice, which also stops links that form a loop.
-
-    Args:
-        root: the raw folder.
-        directories: list to which the relative path of each folder is appended.
+    ``directories``: list to which the relative path of each folder is appended.
     """
     visited: set[tuple[int, int]] = set()  # device and inode of each folder
     folders, links = [""], list[str]()

@@ -78,19 +78,12 @@ class Loader:
     is smaller than the number of replicas.
 
     Args:
-        shards: shard set of the images.
-        split: train, val or test.
         global_batch: largest number of images per step over all replicas.
-        replicas: number of replicas that share each step.
-        replica: number of this replica, from 0.
-        accumulate: micro-batches per step.
-        seed: seed of order and augmentation.
         training: whether to shuffle and augment, differently in each epoch. Otherwise the images
             are in the order of the shards, without augmentation.
         augment: settings of the augmentation, and the visible part of an image.
         metadata: features of all samples of the shards, float32, shape N,F; None without.
         device: device on which batches are augmented and yielded.
-        channels_last: memory format of the images.
         resident: whether to keep the split in the device's memory; None: on CUDA, if half of the
             free memory suffices.
     """

@@ -87,10 +87,7 @@ def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
     """Return the encoding of each column, fitted on the training split.
 
     Raises MedscaleError for a column that is missing, or has no value in the training split.
-
-    Args:
-        rows: ``split`` and the columns, one row for each sample.
-        columns: names of the columns.
+    ``rows``: ``split`` and the columns, one row for each sample.
     """
     if missing := [name for name in columns if name not in rows]:
         available = [c for c in rows.columns if c not in ("id", "label", "split", "group")]

@@ -24,7 +24,6 @@ def nearest(
     Args:
         points: float32, shape (N, D).
         neighbours: number of neighbours that are searched for each point.
-        seed: seed of the random directions.
         queries: positions of the points whose neighbours are searched, shape Q; all by default.
     """
     count = max(min(neighbours, len(points) - 1), 0)

@@ -65,11 +65,8 @@ def is_missing(text: str | None, *, name: bool = False) -> bool:
 def patient_column(columns: Sequence[str], table: str) -> str | None:
     """Return the column that names patients, or parts of patients; None without such a column.
 
-    Raises MedscaleError when several columns look like a patient's.
-
-    Args:
-        columns: names of the columns of the table.
-        table: name of the table, for messages.
+    Raises MedscaleError when several columns look like a patient's. ``table``: name of the table,
+    for messages.
     """
     if PATIENT in columns:
         return PATIENT
@@ -121,8 +118,6 @@ def by_pattern(
     MedscaleError when the expression is not valid, or matches no path.
 
     Args:
-        paths: of the images, below the raw folder.
-        pattern: the expression.
         setting: the setting in ``source`` that holds the expression: patient or label.
         columns: of the table of images, in which the name may have been meant.
     """

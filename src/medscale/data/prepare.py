@@ -34,13 +34,8 @@ def from_file(
 ) -> np.ndarray:
     """Decode and preprocess a file of known size; a large JPEG is decoded at a reduced scale.
 
-    Returns uint8 RGB, shape size,size,3. Raises Unreadable, see ``images.decode``.
-
-    Args:
-        data: the file's bytes.
-        settings: the preprocessing.
-        size: width and height as displayed.
-        frame: number of the frame, from 0.
+    Returns uint8 RGB, shape size,size,3. Raises Unreadable, see ``images.decode``. ``size``: width
+    and height as displayed.
     """
     factor = reduction(*size, settings.size, settings.margin)
     return preprocess(decode(data, factor, frame), settings)
@@ -61,10 +56,8 @@ def decode_reduced(
     Raises Unreadable, see ``images.decode``.
 
     Args:
-        data: the file's bytes.
         size: smallest length of both sides after decoding, in pixels.
         margin: see ``preprocess.reduction``.
-        frame: number of the frame, from 0.
     """
     if header_size := jpeg_size(data):
         factor = reduction(*header_size, size, margin)

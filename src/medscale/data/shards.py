@@ -53,7 +53,6 @@ def seal(
     Raises MedscaleError when the number of images in the chunks differs from the number of rows.
 
     Args:
-        folder: folder of the finished chunks.
         rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
         inputs: preprocessing, versions and digests of the inputs, kept in meta.json.

@@ -54,7 +54,6 @@ def rate(card: str, network: str, number_format: str, batch: int) -> Rate | None
 
     Args:
         card: name of the card by PyTorch.
-        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card.
     """
@@ -75,7 +74,6 @@ def strategy_share(
 
     Args:
         card: name of the card by PyTorch.
-        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card; the nearest measured batch counts.
         strategy: ``ddp`` or ``fsdp``; `make bench-gpu` measures no others.
@@ -92,7 +90,6 @@ def compilation(card: str, network: str, number_format: str, batch: int) -> Comp
 
     Args:
         card: name of the card by PyTorch.
-        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card; the nearest measured batch counts.
     """

@@ -14,10 +14,6 @@ def keeping(plan: RunPlan, trained: RunPlan) -> RunPlan:
 
     These are the places of its processes, limits of their time, the times of its checkpoints, and
     settings that the run does not use. They may differ between the replicates of a run.
-
-    Args:
-        plan: the plan as configured.
-        trained: the plan of the complete replicate.
     """
     recipe, parallel = _unused_recipe(plan), list(LIMITS)
     if plan.run.stages == 1:

@@ -96,7 +96,6 @@ def assess(
         seeds: seeds of the replicates, or their names.
         validation_fit: temperatures and thresholds from the validation split.
         settings: prevalences, costs and subgroups.
-        resamples: number of bootstrap resamples.
     """
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.
@@ -186,7 +185,6 @@ def row(values: list[float], ends: tuple[float, float], seeds: Names) -> dict[st
 
     Args:
         values: the metric of each seed.
-        ends: interval of their mean over patients.
         seeds: seeds of the replicates, or their names.
     """
     spread = over_seeds(values)
@@ -209,7 +207,6 @@ def score_rows(
         points: metrics of each seed.
         resample_values: the same metrics of each seed on all resamples, each of shape R.
         seeds: seeds of the replicates, or their names.
-        split: name of the split.
         names: name in metrics.csv, by metric.
         interval: function of a metric and its values on all resamples that returns the interval.
     """

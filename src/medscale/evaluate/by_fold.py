@@ -51,8 +51,6 @@ def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_tra
 
     Args:
         test: out-of-fold predictions with their folds.
-        seeds: seeds of the replicates.
-        resamples: number of bootstrap resamples.
         test_to_train: number of test images per training image of a fold.
     """
     draw_counts, parts = draws(test, resamples), _parts(test)
@@ -117,9 +115,7 @@ def compare_folds(
     points). Raises MedscaleError when a run has other folds than the baseline.
 
     Args:
-        names: names of the runs.
         predictions: out-of-fold predictions of each run.
-        baseline: position of the baseline among the runs.
         test_to_train: number of test images per training image of a fold.
     """
     base = predictions[baseline]

@@ -16,12 +16,7 @@ AVERAGES = ("balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", 
 
 
 def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> ValidationFit:
-    """Return the temperatures and thresholds of a result folder, from its validation split.
-
-    Args:
-        summary: content of summary.json.
-        operating: operating.csv.
-    """
+    """Return the temperatures and thresholds of a result folder, from its validation split."""
     temperatures = summary["calibration"]["temperatures"]
     columns = [str(name) for name in operating if str(name).startswith(LIMIT)]
     return ValidationFit(

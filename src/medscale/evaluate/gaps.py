@@ -35,9 +35,7 @@ def gaps(
     ``settings.smallest``; a gap also if that of the other images is.
 
     Args:
-        test: predictions of the test images.
         rows: rows of the index, of the same images in the same order.
-        limits: thresholds from ``operating.thresholds``.
         classes: class names in the order of their codes.
         settings: columns that form subgroups, and the smallest number of images for a rate.
         draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.

@@ -41,7 +41,6 @@ def thresholds(
     images of other classes.
 
     Args:
-        val: predictions of the validation split.
         classes: class names. The last of two is positive; more are each compared with the rest.
         specificities: smallest specificities on the validation split.
     """
@@ -81,8 +80,6 @@ def operating_points(
     that does not exist.
 
     Args:
-        test: predictions of the test images.
-        limits: result of ``thresholds``.
         classes: class names in the order of their codes.
         settings: prevalence by class, and the cost of a missed case. A class without a prevalence
             has that of the test images.

@@ -36,9 +36,7 @@ def compare(
     """Compare each run with the baseline on the same test images.
 
     Args:
-        names: names of the runs.
         predictions: predictions of the test split by each run.
-        baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.
         draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 

@@ -57,7 +57,6 @@ def reference(
 
     Args:
         study: name of the study, for messages.
-        shards: preprocessed images with their splits.
         index: index.parquet, for the groups of the bootstrap.
         resamples: number of bootstrap resamples; they are those of the study's runs.
     """

@@ -30,7 +30,6 @@ def subgroups(
     the index lacks, or that have one value for all images, are left out.
 
     Args:
-        predictions: predictions of the test images.
         rows: rows of the index, of the same images in the same order.
         settings: columns, limits of age bands in years, smallest number of images of a subgroup.
         draw_counts: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.

@@ -64,12 +64,7 @@ def write(study: str, settings: Study, folder: Path) -> Path:
     """Write a validated ``croissant.json`` into a study's data folder, and return its path.
 
     Raises MedscaleError when mlcroissant is not installed, the folder has no index, or the metadata
-    are not valid.
-
-    Args:
-        study: name of the study.
-        settings: the study's section of the configuration.
-        folder: ``data/<study>`` with index.parquet and audit.json.
+    are not valid. ``folder``: ``data/<study>`` with index.parquet and audit.json.
     """
     require("Croissant metadata", "exchange", "mlcroissant")
     for name in (INDEX, AUDIT):

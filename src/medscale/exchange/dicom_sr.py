@@ -91,9 +91,6 @@ def write(
 
     Args:
         folder: folder of the reports, which are named by their images, such as ``scan.dcm.sr.dcm``.
-        predictor: the loaded run.
-        items: the images.
-        evidence: headers of the images, from ``headers``.
         predictions: predictions of the images, in the same order.
         codes: codes ``CLASS=SCHEME:VALUE:MEANING``, which replace private codes.
     """

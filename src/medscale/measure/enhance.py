@@ -46,14 +46,7 @@ def measure_enhance(
     repetition with the columns ``COLUMNS``: ``startup_s`` until the workers are ready, ``seconds``
     from the first task to the last, ``peak_memory_mb`` (MiB) of the largest worker until then.
     Raises MedscaleError when the index or an image is missing, or an image has changed since it was
-    indexed.
-
-    Args:
-        index: the study's index.parquet.
-        raw: folder that its paths are relative to.
-        settings: settings of the preprocessing.
-        benchmark: numbers of workers and of repetitions.
-        scratch: folder for the outputs.
+    indexed. ``raw``: folder that its paths are relative to.
     """
     table, raw, rows = read_index(index), raw.resolve(), []
     scratch.mkdir(parents=True, exist_ok=True)
@@ -129,10 +122,7 @@ def stay_on(core: int) -> None:
 def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float:
     """Return the seconds of all tasks, and remove their outputs.
 
-    Args:
-        connection: client of the cluster.
-        work: the tasks.
-        files: input files of the tasks; each is read once before the timing.
+    ``files``: input files of the tasks; each is read once before the timing.
     """
     out = Path(work[0][0])
     out.mkdir(parents=True, exist_ok=True)

@@ -46,8 +46,6 @@ def measure_export(
     PyTorch's by more than its format allows, or an input is missing.
 
     Args:
-        results: result folders.
-        shards: folder of the study's shards.
         settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.
     """
@@ -110,7 +108,6 @@ def write(
 
     Args:
         predictor: the loaded run, on the CPU.
-        shards: images of its study.
         calibration: positions in the shards of the images for calibration.
         formats: names of further formats; the one in 32 bit is always written.
         stem: folder and run, the beginning of the paths.

@@ -49,11 +49,9 @@ def measure_formats(
 
     Args:
         plan: plan of the run; its precision is replaced.
-        seeds: seeds of the replicates.
         settings: formats, and the number of epochs if it is not the recipe's.
         shards: digest of the shard set.
         work: folder of the run folders.
-        train: function that trains a plan.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]

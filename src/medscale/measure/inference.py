@@ -85,8 +85,6 @@ def measure_inference(
     not available. Raises MedscaleError when an input is missing or damaged.
 
     Args:
-        results: result folders.
-        export_folder: folder of the files ``<run>.<format>.onnx``.
         index: the study's index.parquet, for the paths of the raw files.
         raw: folder that its paths are relative to.
         settings: ways, threads, batch sizes, and numbers of calls, images and repetitions.

@@ -103,11 +103,8 @@ def measure_loading(
     missing, or torchvision lacks the study's augmentation.
 
     Args:
-        index: the study's index.parquet.
         raw: folder that its paths are relative to.
-        shards: folder of the study's shards.
         preprocess: preprocessing of the study, for the ways that read raw files.
-        augment: augmentation of the study.
         benchmark: numbers of images, processes and repetitions, and the batch size.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)

@@ -84,8 +84,6 @@ def write(
     Args:
         out: folder of the files.
         benchmark: name of the benchmark: enhance, loading, formats, export or inference.
-        rows: one row for each repetition.
-        settings: the benchmark's section of the configuration.
         marks: limits of the study's data.
         ways: title and description of each way that the rows compare.
         missing: reason for each way or device that was not measured.

@@ -76,9 +76,7 @@ class Graph:
     def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
         """End Snakemake with one message where a target on its command line does not exist.
 
-        Args:
-            rules: all rules of the workflow.
-            program: the command line with its program, which may be another one than Snakemake.
+        ``program``: the command line with its program, which may be another one than Snakemake.
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
             or_end(partial(refuse_unknown, self.config, rules, program[1:]))

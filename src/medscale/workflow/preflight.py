@@ -37,7 +37,6 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     """Return all findings for the active studies.
 
     Args:
-        graph: the checked configuration.
         on_cluster: jobs run on other machines; devices and memory of this one are not checked.
         in_image: jobs on other machines run in the image.
     """

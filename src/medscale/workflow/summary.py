@@ -52,9 +52,7 @@ def facts(graph: Graph) -> dict[str, Any]:
 def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
     """Yield the lines and tables for the terminal; results come first, times last.
 
-    Args:
-        graph: the study.
-        since: start of the command that made the study (Unix time); 0 leaves out how long it took.
+    ``since``: start of the command that made the study (Unix time); 0 leaves out how long it took.
     """
     outputs = facts(graph)
     summaries: list[dict[str, Any]] = []

@@ -74,10 +74,6 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     Padding (C.7.5.1.1.2) does not count in the range and becomes black. Palettes are applied, and
     YCbCr is converted. Raises Unreadable when the file is truncated, is not an image (a DICOM
     object without pixels), or cannot be decoded, with pydicom's message.
-
-    Args:
-        data: bytes of the file.
-        frame: number of the frame, from 0.
     """
     dataset = _read(data)
     with _unreadable("the pixels", dataset):

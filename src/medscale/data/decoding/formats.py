@@ -62,12 +62,8 @@ def kind_of(data: bytes) -> str | None:
 def check_size(width: int, height: int, samples: int = 1) -> None:
     """Check the number of pixels of an image against ``bounds.max_pixels``.
 
-    Raises Unreadable when the image is too large.
-
-    Args:
-        width: width in pixels.
-        height: height in pixels.
-        samples: samples of each pixel; more than four count as further pixels.
+    Raises Unreadable when the image is too large. ``samples``: samples of each pixel; more than
+    four count as further pixels.
     """
     if width * height * max(1, samples / 4) > bounds.max_pixels:
         raise too_many_pixels(f"{width} x {height} pixels")

@@ -32,11 +32,8 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 
     The pixels equal those of OpenCV, which uses the same library (libjpeg-turbo). OpenCV does not
     report the library's warnings, so that lost data would become grey. Raises Unreadable when the
-    file is truncated or damaged, with libjpeg's message.
-
-    Args:
-        data: the file's bytes.
-        reduce: 1, 2, 4 or 8: decode at 1/reduce of the size, in the DCT.
+    file is truncated or damaged, with libjpeg's message. ``reduce``: 1, 2, 4 or 8: decode at
+    1/reduce of the size, in the DCT.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)

@@ -39,8 +39,6 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
     Raises Unreadable if it is truncated or unreadable.
 
     Args:
-        data: the file's bytes.
-        kind: its format, for the message.
         reduce: 1, 2, 4 or 8: a JPEG becomes 1/reduce of its size; 1 for other formats.
         flags: further ``cv2.IMREAD`` flags.
     """

@@ -42,10 +42,6 @@ def check(data: bytes, kind: str) -> None:
     """Check that a file's structure cannot make its decoding take unusually long.
 
     Damage is left to the decoders. Raises Unreadable when a number exceeds its limit.
-
-    Args:
-        data: bytes of the file.
-        kind: format of the file, see ``formats.kind_of``.
     """
     if kind == "jpeg":
         check_scans(data)

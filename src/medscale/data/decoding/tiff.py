@@ -47,11 +47,7 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     Samples must be unsigned, of 1 to 16 bits; they are scaled by their full range. Alpha and other
     extra samples are dropped without a change of the colour. WhiteIsZero, palette and orientation
     are applied. Raises Unreadable when the file is truncated or damaged, or has an unsupported
-    feature.
-
-    Args:
-        data: bytes of the file.
-        frame: number of the page, from 0; smaller copies and masks do not count.
+    feature. ``frame``: number of the page, from 0; smaller copies and masks do not count.
     """
     with _open_pages(data) as pages:
         page = pages[frame]

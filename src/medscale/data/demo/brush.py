@@ -45,7 +45,6 @@ def polyline(size: int, points: np.ndarray, thickness: int) -> np.ndarray:
     Args:
         size: pixels a side.
         points: x and y as shares of the side, shape N,2.
-        thickness: pixels.
     """
     canvas = np.zeros((size, size), np.uint8)
     pixels = fixed_point(points, size)
@@ -56,11 +55,7 @@ def polyline(size: int, points: np.ndarray, thickness: int) -> np.ndarray:
 def skin(rng: np.random.Generator, height: int, width: int, darkest: float) -> np.ndarray:
     """Draw bare skin, unevenly lit; float32 RGB, shape height,width,3.
 
-    Args:
-        rng: determines tone, texture and light.
-        height: pixels.
-        width: pixels.
-        darkest: darkest allowed tone as a position along ``SKIN``, in [0, 1].
+    ``darkest``: darkest allowed tone as a position along ``SKIN``, in [0, 1].
     """
     tone = rng.uniform(0, darkest) * (len(SKIN) - 1)
     lighter, darker = SKIN[int(tone)], SKIN[min(int(tone) + 1, len(SKIN) - 1)]
@@ -87,9 +82,6 @@ def blob(
     1 on the border.
 
     Args:
-        rng: determines the border's waves and the elongation.
-        height: of the image, pixels.
-        width: of the image, pixels.
         centre: row and column, pixels.
         radius: mean radius, pixels.
         irregularity: strength of the border's waves; 0 gives an oval.

@@ -64,10 +64,6 @@ def write_dataset(
     generator has written.
 
     Args:
-        kind: name of the dataset kind.
-        options: options of the generator.
-        out: the raw folder.
-        drawings: plans of all images.
         write: function that draws one image and writes its files; it must be picklable.
         faulty: kind (``TRUNCATED``, ``EMPTY``, ``TEXT`` or ``THUMBS``) of each faulty file by path.
             Real downloads contain such files, and the audit must list each of them.

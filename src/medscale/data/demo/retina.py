@@ -29,7 +29,6 @@ def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.nd
     Returns uint8 RGB, shape size,size,3; black outside the round field of view.
 
     Args:
-        rng: determines everything but the ratio.
         cup_to_disc: vertical diameter of the cup over that of the disc, in (0, 1).
         size: pixels a side.
     """

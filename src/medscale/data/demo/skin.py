@@ -118,7 +118,6 @@ def photograph(rng: np.random.Generator, looks: np.ndarray, size: int) -> np.nda
     Returns uint8 RGB, shape H,W,3.
 
     Args:
-        rng: generator of everything except the appearance.
         looks: appearance of the spots, as in ``CLASSES``.
         size: the sides are between this and 4/3 of it, pixels.
     """

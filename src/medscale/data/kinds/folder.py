@@ -96,9 +96,7 @@ def _label_by_pattern(
     """Return the rows of all images that an expression labels, and the other images as left out.
 
     Args:
-        listing: the raw folder.
         by_folder: rows of the images in class folders, for their splits.
-        pattern: the setting ``source.label``.
         columns: of the table, in which the name may have been meant.
     """
     rows, left_out = {}, []

@@ -75,11 +75,7 @@ class BoxLoss:
 
     The loss does not rank epochs. A network that finds nothing is assigned no targets, so that its
     loss is close to 0 and rises as it begins to find boxes. The weights of the last epoch are kept,
-    at the end of the cosine schedule.
-
-    Args:
-        network: the network, on the device.
-        size: pixels per side of the images.
+    at the end of the cosine schedule. ``size``: pixels per side of the images.
     """
 
     judges = ranks = False

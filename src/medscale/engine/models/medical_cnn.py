@@ -27,8 +27,6 @@ class MedicalCNN(nn.Sequential):
     MedscaleError for a width below 4 or a dropout outside [0, 1).
 
     Args:
-        num_classes: number of logits.
-        in_channels: channels of the images.
         width: channels of the first stage; other stages scale with it.
         dropout: probability after the multi-dilated block and each hidden layer of the head.
     """

@@ -62,8 +62,6 @@ def launch(
 
     Args:
         plan: the run, which decides the number of processes and nodes.
-        module: dotted name of the worker's module.
-        options: command line of the worker, by option.
         reserve: hold GPUs of this machine; called with the run's name and the number of GPUs.
         rendezvous: ``host:port`` where the nodes of a run over several nodes meet; the function is
             then called once per node. In a SLURM job step the address is derived.

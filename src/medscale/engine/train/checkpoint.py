@@ -36,7 +36,6 @@ class Checkpoints:
 
     Args:
         folder: their folder, on a disk that all ranks see.
-        world: this rank and its peers.
         key: digest of the settings that decide the weights; checkpoints with another are skipped.
     """
 

@@ -65,11 +65,6 @@ class Guard:
 
     The ranks' flags are summed while the next step computes and read after it, so that no step
     waits for them.
-
-    Args:
-        world: this rank and its peers.
-        settings: intervals and limits.
-        watch: signals.
     """
 
     def __init__(self, world: World, settings: Parallel, watch: Watch) -> None:
@@ -84,7 +79,6 @@ class Guard:
         Returns whether to stop, and whether to save a checkpoint: the same on every rank.
 
         Args:
-            step: the step that was just trained on.
             sums: int64, shape 3, as ``ParallelModel.backward`` returns them.
             steps_done: optimizer steps since the beginning.
             position: epoch and step, for messages.

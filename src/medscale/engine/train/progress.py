@@ -47,9 +47,7 @@ class Progress(BaseModel):
         Returns whether the epoch is the best so far.
 
         Args:
-            row: the epoch's row of the history.
             patience: epochs without a better one until training stops; None: no limit.
-            epochs: largest number of epochs.
             ranks: whether the smallest validation loss is best; otherwise the last epoch is.
         """
         self.history.append({**row, "processes": self.fewest})

@@ -42,10 +42,7 @@ class OptimizerStep:
         """Train on the micro-batches of this replica.
 
         Returns the events between which this rank waits for other ranks in the step, on a GPU.
-
-        Args:
-            batches: the micro-batches.
-            size: images of the step over all replicas.
+        ``size``: images of the step over all replicas.
         """
         self._model.waits.begin_step()
         self._optimizer.zero_grad(set_to_none=True)

@@ -58,12 +58,7 @@ def profile_run(
     shards.
 
     Args:
-        plan: plan of the run.
-        shards: images of the study.
-        task: task of the plan.
-        out: the profiled folder.
         world: ranks of the run; each calls this function.
-        watch: watchdog of the rank.
         settings: numbers of steps, and settings of the profiler.
     """
     trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
@@ -129,12 +124,8 @@ def write(
     Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
 
     Args:
-        out: the profiled folder.
-        plan: plan of the run.
-        settings: settings of the profiler.
         form: number format of convolutions and products, a key of ``ceilings.DTYPES``.
         ranks: results in the order of the ranks.
-        inputs: digests of the inputs, by name.
     """
     rank_records = [_record(rank) for rank in ranks]
     numbers = _numbers(plan, [rank.timeline for rank in ranks], rank_records)

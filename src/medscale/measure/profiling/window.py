@@ -46,9 +46,7 @@ class Window:
     Epochs follow each other without validation.
 
     Args:
-        loader: this rank's share of the training images.
         settings: numbers of steps, and settings of the profiler.
-        device: device of this rank.
         eager: function that returns a context in which steps run without a CUDA graph, so that
             their operations can be counted.
     """

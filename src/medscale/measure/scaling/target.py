@@ -110,7 +110,6 @@ def costs(
     is NaN if the devices do not measure it.
 
     Args:
-        summaries: content of summary.json of each run.
         histories: history.csv of each replicate, by run.
         target: value of a validation metric.
         prices: price of a device-hour by backend (cpu, cuda).

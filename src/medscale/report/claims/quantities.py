@@ -48,9 +48,7 @@ TEST_SECONDS = 900
 class Files:
     """The files of a study's outputs, read once each.
 
-    Args:
-        locate: returns where a file lies, by its path in the folder of all outputs.
-        resamples: number of bootstrap resamples of the patients.
+    ``locate``: returns where a file lies, by its path in the folder of all outputs.
     """
 
     def __init__(self, locate: Callable[[str], Path], resamples: int = RESAMPLES) -> None:

@@ -39,7 +39,6 @@ def facts(
     """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
-        linear: the linear reference.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
         images: the index: columns ``split`` and ``group``.
         counts: images by class (rows) and split (columns).

@@ -18,9 +18,7 @@ RATE_OF = ["by", "class", "wanted", "rate"]  # with "part", the keys of gaps.csv
 def facts(baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame) -> dict[str, Any]:
     """Return the facts of a study's tests and of its baseline's calibration.
 
-    Args:
-        tests: the table tests.csv, a row a comparison with the baseline.
-        ensembles: the table ensemble.csv.
+    ``tests``: the table tests.csv, a row a comparison with the baseline.
     """
     tests = tests.reindex(columns=COLUMNS)  # a study of one run has a table without columns
     accuracy = tests["accuracy_p_holm"].astype(float) < ALPHA

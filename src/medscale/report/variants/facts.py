@@ -12,10 +12,7 @@ def facts(
 ) -> dict[str, Any]:
     """Return the facts of a study's variants.
 
-    Args:
-        study: the study that the variants belong to.
-        results: result folders of the study and its variants; those of the study come first.
-        changed: which settings the variants change.
+    ``results``: result folders of the study and its variants; those of the study come first.
     """
     runs: dict[str, dict[str, Any]] = {}
     for result in results:

@@ -30,7 +30,6 @@ def export(
     files, and how many were left out by kind.
 
     Args:
-        graph: the study, whose paper is made.
         out: folder or archive; an existing crate is replaced.
         request: kinds of files to pack besides records (``kinds.ON_REQUEST``).
         agent: name of who ran the study, to be published with it.

@@ -47,7 +47,6 @@ class Description:
         """Read the results and start a crate.
 
         Args:
-            folder: the packed files.
             titles: title by study, of variants too.
             agent: name of the person or group that ran the study, if it is published.
         """

@@ -66,12 +66,8 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
     Raises MedscaleError when a file of a run is missing, or there is no result at all. Returns the
-    number of existing files that were left out, by kind; ``other``: of no known kind.
-
-    Args:
-        graph: the study.
-        folder: of the crate.
-        request: kinds of files to pack besides records: weights, images, file names.
+    number of existing files that were left out, by kind; ``other``: of no known kind. ``request``:
+    kinds of files to pack besides records: weights, images, file names.
     """
     for file in _code():
         copy(file, folder / file.relative_to(ROOT))
@@ -119,7 +115,6 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
 
     Args:
         graph: the study, whose patients, files and hosts are searched for.
-        folder: of the crate.
         request: kinds of files that were packed besides records.
     """
     data = [graph.workdir / "data" / name for name in [*graph.trained, *graph.externals]]

@@ -58,9 +58,7 @@ class Names:
     def __init__(self, kind: str, names: Iterable[str]) -> None:
         """Sort the names; those too short to distinguish from ordinary words are not searched for.
 
-        Args:
-            kind: their kind, for messages.
-            names: such as the patients' ids.
+        ``names``: such as the patients' ids.
         """
         distinct = {name.strip() for name in names if not IS_ANONYMOUS.fullmatch(name)}
         distinctive = {name for name in distinct if _is_distinctive(name)}
@@ -135,10 +133,7 @@ def scan(
 ) -> Iterator[Finding]:
     """Yield the texts in the files below a folder, or in one file, that must not be published.
 
-    Args:
-        folder: folder or file.
-        names: names to search for as whole words.
-        code: paths of source files, in which the names of DICOM headers are no data.
+    ``code``: paths of source files, in which the names of DICOM headers are no data.
     """
     home = str(Path.home())
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:

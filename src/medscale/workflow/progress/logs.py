@@ -198,7 +198,6 @@ def logs_of(workdir: Path, slurm_logs: Path, place: str, target: str) -> Iterato
     """Yield the logs that belong to a target, those of its study first and the newest last.
 
     Args:
-        workdir: folder of the study's outputs.
         slurm_logs: folder of SLURM's logs of jobs, of all workdirs.
         place: the workdir as SLURM's logs name it.
         target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run.
