@@ -95,7 +95,6 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
 
 @cache
 def _state() -> str:
-    """Return a digest of size and times of all scripts, modules and templates."""
     files = []
     for top in (SCRIPTS, PACKAGE):
         for folder, _, names in os.walk(top):

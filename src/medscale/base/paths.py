@@ -164,7 +164,6 @@ def usable_results(paths: Iterable[Path]) -> list[Path]:
 
 
 def _result(path: str | Path, file: str) -> Path:
-    """Return a folder with a file of a result; MedscaleError if it has none."""
     full = expand_home(path)
     if not (full / file).is_file():
         raise _no_result(path, file)

@@ -198,7 +198,6 @@ def _git(*arguments: str) -> str | None:
 
 
 def _driver() -> str | None:
-    """Return the version of NVIDIA's driver."""
     import pynvml
 
     try:

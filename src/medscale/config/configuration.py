@@ -258,7 +258,6 @@ def validate(
 
 
 def _networks(config: Config) -> set[str]:
-    """Return the names of all networks that the configuration names."""
     studies = config.studies.values()
     runs = (RunSpec.parse(run).model for study in studies for run in study.runs)
     models = (model.name for study in studies for model in (study.model, *study.models.values()))

@@ -69,7 +69,6 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _origin(layers: Layers, path: tuple[str, ...]) -> str:
-    """Return the origin of a setting: the highest layer that has it."""
     if path[0] != "studies":
         return _file(layers, path)
     if path[1] not in layers.studies:

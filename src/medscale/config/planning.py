@@ -121,7 +121,6 @@ def _training(
 
 
 def _model(settings: Study, name: str | None) -> Model:
-    """Return the study's model, or that of a run's name with its settings from ``models``."""
     if name is None or name == settings.model.name:
         return settings.model
     return settings.models.get(

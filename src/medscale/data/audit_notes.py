@@ -115,7 +115,6 @@ def _notes_on_small_classes(
 
 
 def _note_on_headers(counts: dict[str, Any]) -> list[str]:
-    """Return a note on patients that the headers of DICOM files name."""
     if counts["from"] != patients.HEADERS:
         return []
     return [
@@ -125,7 +124,6 @@ def _note_on_headers(counts: dict[str, Any]) -> list[str]:
 
 
 def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
-    """Return a note on files with several frames or pages, if there are any."""
     several = kept_rows.loc[kept_rows["reason"] == SEVERAL, "detail"]
     if several.empty:
         return []
@@ -146,7 +144,6 @@ def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
 
 
 def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
-    """Return a note on files that exceed the limits, if there are any."""
     count = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
     if not count:
         return []
@@ -185,7 +182,6 @@ def _notes_on_published_split(
 
 
 def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
-    """Return a note on the folds, if there are any."""
     if division.folds is None:
         return []
     sizes = index[folds.FOLD].value_counts()
@@ -231,7 +227,6 @@ def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
 
 
 def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
-    """Return a note on clusters of similar images, if there are any."""
     if not counts["clusters"]:
         return []
     details = [f"clusters: {counts['clusters']}, the largest of {counts['largest']}"]

@@ -159,7 +159,6 @@ def left_out_sentences(left_out: pd.DataFrame) -> list[str]:
 
 
 def _endings(paths: Iterable[str]) -> str:
-    """Return how many files have each ending, and an example."""
     files = [PurePosixPath(path) for path in paths]
     examples = {file.suffix.lower(): file for file in reversed(files)}
     endings = Counter(file.suffix.lower() for file in files)

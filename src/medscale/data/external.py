@@ -80,5 +80,4 @@ def match_classes(
 
 
 def _key(name: str) -> str:
-    """Return a class name without capitals, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", normalize("NFKC", name).casefold())

@@ -110,7 +110,6 @@ def _load(function: Callable[..., Any]) -> None:
 
 
 def _take(limits: Limits) -> Child:
-    """Return an idle child process with these limits, or a new one."""
     while _idle:
         child = _idle.pop()  # list.pop is atomic, so that threads share no child
         if child.limits == limits and child.is_alive:

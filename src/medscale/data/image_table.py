@@ -125,7 +125,6 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
 
 
 def _table_file(listing: Listing, name: str | None) -> Path | None:
-    """Return the path of the table; None without one."""
     if name is None:
         return listing.find_file(INDEX)
     if (file := listing.find_file(str(expand_home(name)))) is None:
@@ -257,7 +256,6 @@ def _entry(entry: Mapping[Hashable, Any], file: Path) -> dict[str, Any]:
 
 
 def _no_image_named(table: ImageTable, listing: Listing) -> MedscaleError:
-    """Return the error for a table whose paths lead nowhere."""
     paths = table.entries["path"].dropna()
     if paths.empty:
         return MedscaleError(f"{table.file}: the column path is empty")

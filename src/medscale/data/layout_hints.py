@@ -233,7 +233,6 @@ def _other_labels(table: pd.DataFrame, column: str, classes: Sequence[str] | Non
 
 
 def _patients(table: pd.DataFrame) -> str:
-    """Return the end of the sentence: the column of the patients, if there is one."""
     columns: Collection[str] = [str(name) for name in table.columns]
     try:
         column = patients.patient_column([*columns], "")

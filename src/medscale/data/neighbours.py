@@ -61,7 +61,6 @@ def ordered(pairs: np.ndarray) -> np.ndarray:
 
 
 def _leaves(points: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Divide points into leaves; return the positions in each."""
     leaves, parts = [], [np.arange(len(points))]
     while parts:
         part = parts.pop()

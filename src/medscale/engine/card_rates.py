@@ -122,7 +122,6 @@ def _pair(
 
 @cache
 def _rates(table: Path) -> dict[tuple[str, str, str, str], list[Rate]]:
-    """Return the measured rates by card, network, number format and way."""
     cells: dict[tuple[str, str, str, str], list[Rate]] = {}
     if not table.is_file():
         return cells

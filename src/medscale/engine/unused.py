@@ -30,7 +30,6 @@ def keeping(plan: RunPlan, trained: RunPlan) -> RunPlan:
 
 
 def _unused_recipe(plan: RunPlan) -> list[str]:
-    """Return the settings of the recipe that a run does not use."""
     unused = {
         "half": not plan.run.amp,
         "tf32": plan.run.amp or plan.backend == "cpu",

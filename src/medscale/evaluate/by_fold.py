@@ -152,7 +152,6 @@ def _same_folds(name: str, run: Predictions, base_name: str, base_run: Predictio
 
 
 def _parts(test: Predictions) -> list[Predictions]:
-    """Return the predictions of each fold."""
     assert test.folds is not None
     return [test.part(test.folds == fold) for fold in range(int(test.folds.max()) + 1)]
 

@@ -60,7 +60,6 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
 
 
 def _network(replicate: Replicate, shards: Shards, metadata_width: int) -> nn.Module:
-    """Return the trained network of a replicate."""
     # Without pretrained weights, which would only be replaced by those of model.safetensors.
     plain = replicate.plan.model.model_copy(update={"pretrained": None})
     network = build(plain, len(shards.classes), shards.shape[2], metadata_width)

@@ -173,7 +173,6 @@ def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarra
 def _decision_metrics(
     labels: np.ndarray, probabilities: np.ndarray, class_mask: np.ndarray | None = None
 ) -> ResampleMetrics:
-    """Compute the metrics of the predicted classes on the original images (R = 1)."""
     return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)), class_mask)
 
 

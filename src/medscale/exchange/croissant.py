@@ -186,7 +186,6 @@ def _identifiers(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field:
-    """Return the field of a column of the index."""
     import mlcroissant as mlc
 
     references = {"label": f"{CLASSES}/name", "split": f"{SPLIT_NAMES}/name"}
@@ -205,7 +204,6 @@ def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field
 
 
 def _value_type(kind: pa.DataType) -> str:
-    """Return the name of the data type in mlcroissant for a column's type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _value_type(kind.value_type)
     if pa.types.is_boolean(kind):

@@ -140,7 +140,6 @@ def _parse_code(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept
 
 
 def _private(meaning: str) -> sr.CodedConcept:
-    """Return the code of the private scheme for a meaning."""
     from highdicom import sr
 
     if len(meaning) > LONGEST_MEANING:
@@ -350,5 +349,4 @@ def _device(predictor: Predictor) -> str:
 
 
 def _uid() -> str:
-    """Return a new UID (PS3.5, B.2)."""
     return f"2.25.{uuid.uuid4().int}"

@@ -176,7 +176,6 @@ def _file(weights: Weights, networks: Sequence[Weights]) -> str:
 
 
 def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
-    """Return the content of config.json: architecture, classes and preprocessing."""
     labels, temperatures = dict(enumerate(record.classes)), [w.temperature for w in networks]
     return {
         "library_name": "medscale",

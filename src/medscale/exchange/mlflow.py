@@ -83,7 +83,6 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
 
 
 def _check(store: Path) -> None:
-    """Refuse a folder of other files, and a file."""
     is_empty = store.is_dir() and not any(store.iterdir())
     if store.exists() and not (store / TRASH).is_dir() and not is_empty:
         raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
@@ -98,7 +97,6 @@ def _client(store: Path) -> MlflowClient:
 
 
 def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
-    """Yield the replicates of a result."""
     summary = read_summary(folder)
     study, run = summary["study"], summary["run"]["name"]
     runs = workdir_of(folder) / "runs" / study / run

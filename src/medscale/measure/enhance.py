@@ -71,7 +71,6 @@ def _measure(
     raw: Path,
     settings: Preprocess,
 ) -> Iterator[dict[str, Any]]:
-    """Time each split's tasks on a number of workers."""
     start = perf_counter()
     with cluster(workers, raw, settings) as connection:
         startup = perf_counter() - start

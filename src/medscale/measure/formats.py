@@ -86,7 +86,6 @@ def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) 
 
 
 def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:
-    """Return the formats that the device lacks, with reasons."""
     # Another process asks, since this one must hold no memory of the GPU during the trainings.
     with ProcessPoolExecutor(1, start_method(__name__)) as pool:
         reasons = pool.submit(_reasons, plan.backend, list(names)).result()

@@ -185,7 +185,6 @@ def _exported_ways(
 
 
 def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
-    """Time calls with one image each."""
     seconds = []
     for call in range(-WARM_UP, calls):
         image_slice = slice(call % len(images.pixels), call % len(images.pixels) + 1)
@@ -211,7 +210,6 @@ def _throughput(way: Way, images: Images, batch: int) -> dict[str, Any]:
 
 
 def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, Any]:
-    """Time reading, decoding and preprocessing alone."""
     with _decoders(threads) as pool:
         start = perf_counter()
         list(pool.map(predictor.prepare, files))

@@ -127,7 +127,6 @@ def measure_loading(
 
 
 def _row(deliveries: list[Delivery], processes: int) -> dict[str, Any]:
-    """Summarize the times of all processes."""
     waits = [wait for process in deliveries for wait in process.waits]
     return {
         "processes": processes,
@@ -216,7 +215,6 @@ _barrier: Barrier  # of all processes of the team, in each of them
 
 
 def _set_up(barrier: Barrier) -> None:
-    """Prepare a process of a team."""
     global _barrier
     _barrier = barrier
     torch.set_num_threads(1)

@@ -166,7 +166,6 @@ class Graph:
         os.environ |= environment | {"PATH": path}
 
     def _weight_folders(self) -> list[Path]:
-        """Return the folders of files of pretrained weights."""
         studies = self.config.studies.values()
         sections = [section for s in studies for section in (s.model, *s.models.values(), s.detect)]
         names = {section.pretrained for section in sections if section is not None}

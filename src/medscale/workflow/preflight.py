@@ -122,7 +122,6 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
-    """Yield which files of pretrained weights are missing."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
         yield from _attempt("weights", partial(check_weights, graph.workdir / path))
 
@@ -173,7 +172,6 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 
 
 def _image(in_image: bool) -> Iterator[Finding]:
-    """Yield which image jobs run in."""
     if in_image:
         yield from _attempt("image", lambda: containers.image(ROOT).name)
     else:

@@ -121,7 +121,6 @@ def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Find
 
 
 def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
-    """Yield the settings that name a class which no image of a study has."""
     classes = settings.classes or labels
     for setting, by_class in (
         ("evaluate.prevalence", list(settings.evaluate.prevalence)),

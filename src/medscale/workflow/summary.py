@@ -79,7 +79,6 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
 
 
 def _study(graph: Graph, name: str) -> dict[str, Any]:
-    """Return the title of a study, and the paths of its results and figures."""
     results, figures = (graph.workdir / folder / name for folder in ("results", "figures"))
     return {
         "study": name,
@@ -131,7 +130,6 @@ def _verdicts(runs: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
 
 
 def _interval(row: dict[str, Any], column: str, form: str) -> str:
-    """Return a value and its interval, if it has one."""
     value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_low", "_high"))
     text = "" if math.isnan(value) else format(value, form)
     return text + (f" ({low:{form}} to {high:{form}})" if low < high else "")

@@ -96,7 +96,6 @@ def _jpeg_parts(data: bytes) -> Iterator[int]:
 
 
 def _png_parts(data: bytes) -> Iterator[int]:
-    """Yield the position of each chunk of a PNG."""
     position = 8
     while position + 12 <= len(data):
         yield position

@@ -98,7 +98,6 @@ def _open_pages(data: bytes) -> Iterator[list[TiffPage]]:
 
 
 def _bits(page: TiffPage) -> tuple[int, ...]:
-    """Return the distinct numbers of bits of the samples, ascending."""
     recorded = page.tags.get("BitsPerSample")
     value = 1 if recorded is None else recorded.value
     return tuple(sorted(set(value))) if isinstance(value, tuple) else (int(value),)
@@ -124,7 +123,6 @@ def _is_opencvs(page: TiffPage) -> bool:
 
 
 def _lacks_samples(page: TiffPage) -> bool:
-    """Return whether a page of colours has fewer than three samples a pixel."""
     return page.samplesperpixel < 3 and page.photometric not in (*GREY, PHOTOMETRIC.PALETTE)
 
 

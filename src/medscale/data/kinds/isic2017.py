@@ -178,7 +178,6 @@ def _archives(
 
 
 def _read_truth(truths: Mapping[str, Path]) -> pd.DataFrame:
-    """Return the ground truth tables of all splits as one, with the column ``split``."""
     parts = [
         read_table(path, ["image_id", *ANSWERS]).assign(split=split)
         for split, path in truths.items()

@@ -111,7 +111,6 @@ def patient(source: str, original: str | None, patient_id: str | None) -> str | 
 
 
 def _read_parent_table(listing: Listing) -> pd.DataFrame | None:
-    """Return the parent set's CSV with image names as index; None if there is no such file."""
     path = listing.find_file(*TABLES)
     if path is None:
         return None

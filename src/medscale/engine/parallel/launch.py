@@ -176,7 +176,6 @@ def _rank_environment(plan: RunPlan, rank: int, local: int) -> dict[str, str]:
 
 
 def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
-    """Return the environment variables of the ranks."""
     cores = len(os.sched_getaffinity(0))
     threads = 1 if plan.backend == "cpu" else max(1, cores // plan.procs_per_node)
     return {
@@ -196,7 +195,6 @@ def _ask_for_another_turn() -> None:
 
 
 def _forward(received: set[int], number: int, _frame: Any) -> None:
-    """Handle a signal: forward it to all ranks."""
     received.add(number)
     for rank in _ranks():
         with suppress(psutil.Error):  # the rank has just ended

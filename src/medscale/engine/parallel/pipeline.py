@@ -278,6 +278,5 @@ def _is_random(block: nn.Module) -> bool:
 
 
 def _remove(network: nn.Module, name: str) -> None:
-    """Remove a submodule from its parent, if the network has a submodule of that name."""
     parent, _, child = name.rpartition(".")
     network.get_submodule(parent)._modules.pop(child, None)

@@ -121,7 +121,6 @@ class Checkpoints:
         self._broken.clear()
 
     def _all(self) -> list[Path]:
-        """Return the checkpoint folders, newest first."""
         if not self._folder.is_dir():
             return []
         return sorted((f for f in self._folder.iterdir() if _NAME.fullmatch(f.name)), reverse=True)
@@ -175,7 +174,6 @@ def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message."""
     if isinstance(error, CheckpointException):
         error = next((e for e, _ in error.failures.values() if isinstance(e, BaseException)), error)
     text = str(error).strip()

@@ -264,7 +264,6 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
 
 
 def _headline(trainer: Trainer, resumed: bool) -> str:
-    """Return the first line of the log."""
     plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (

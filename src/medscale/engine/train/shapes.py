@@ -35,7 +35,6 @@ class Slot(Generic[T]):
                 target.copy_(source, non_blocking=True)
 
     def _read(self, batch: Batch) -> list[Tensor]:
-        """Return the tensors of a batch that the work reads."""
         return [*batch.arguments, batch.labels] if self._labelled else batch.arguments
 
 

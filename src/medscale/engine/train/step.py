@@ -56,7 +56,6 @@ class OptimizerStep:
         return self._model.waits.end_step()
 
     def _limit_gradients(self) -> None:
-        """Undo loss scaling and limit the gradient's norm."""
         if self._limit is None and not self._precision.scaling:
             return
         scale = self._precision.scale

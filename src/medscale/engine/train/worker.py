@@ -94,7 +94,6 @@ def run_rank(
 
 
 def _resolved(plan: RunPlan, shards: Shards, device: torch.device) -> RunPlan:
-    """Return the plan with the settings that depend on the training images."""
     labels = shards.labels[shards.positions("train")]
     counts = np.bincount(labels, minlength=len(shards.classes))
     return resolve(plan, counts, shards.shape[0], device)

@@ -83,7 +83,6 @@ class Window:
             yield from self._loader.epoch(number, start if number == epoch else 0)
 
     def _timed_steps(self, source: Iterator[Step]) -> Iterator[Step]:
-        """Time the steps without the profiler."""
         result = self.measurements
         self._wait()
         marks = [time.perf_counter()]

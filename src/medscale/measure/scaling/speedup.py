@@ -190,7 +190,6 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> s
 def _amp_gain(
     spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return ``amp_gain`` and ``amp_gain_over`` of a row of ``speedups``."""
     twin = by_name.get(spec.model_copy(update={"amp": False}).name) if spec.amp else None
     if twin is None or _difference(summary, twin):
         return {"amp_gain": math.nan, "amp_gain_over": ""}

@@ -194,7 +194,6 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
 
 
 def _bounds(config: Config, claim: Claim, reported: Mapping[str, Any]) -> tuple[float, float]:
-    """Return the expected value and the tolerance as numbers."""
     if claim.compare == "equivalent":
         return 0.0, config.study(claim.study or "").evaluate.margin
     expected = claim.expected

@@ -204,7 +204,6 @@ def _inference_rate(claim: Planned, files: Files) -> Measured:
 
 
 def _software_test(claim: Planned, files: Files) -> Measured:
-    """Run a test of the software with pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", claim.test]
     try:
         process = subprocess.run(

@@ -52,7 +52,6 @@ def make(
 def _tests(
     runs: Sequence[Result], index: str, predictions: Sequence[str], baseline: str
 ) -> pd.DataFrame:
-    """Return the comparison of each run with the baseline, paired by fold."""
     table_of_images, files = read_index(index), files_by_run(predictions)
     names = [run.name for run in runs]
     predicted = [
@@ -95,8 +94,6 @@ def _figure(runs: Sequence[Result]) -> Figure:
 
 
 def _table(rows: pd.DataFrame) -> str:
-    """Return the scores of each run: pooled, and over folds."""
-
     def cell(prefix: str) -> Any:
         return lambda row: interval(row, _digits(row), _scale(row), prefix)
 
@@ -112,7 +109,6 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def _tests_table(tests: pd.DataFrame) -> str:
-    """Return the differences from the baseline by fold."""
     columns = [
         left("run", by_run()),
         left("metric", lambda row: "accuracy (points)" if row["metric"] == "accuracy" else "AUROC"),

@@ -57,7 +57,6 @@ def facts(
 
 
 def _of_study(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
-    """Return titles, classes and dataset."""
     return {
         "title": settings.title,
         "classes": results[0].classes,

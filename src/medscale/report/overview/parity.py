@@ -61,7 +61,6 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
 
 
 def _steps(result: Result) -> dict[str, object]:
-    """Return all settings that decide a run's steps."""
     recipe = {key: v for key, v in result.summary["recipe"].items() if key not in NOT_STEPS}
     keys = ("seeds", "global_batch", "learning_rate", "augment", "model")
     return {"recipe": recipe, **{key: result.summary[key] for key in keys}}

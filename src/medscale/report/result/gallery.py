@@ -130,7 +130,6 @@ def _caption(case: dict[str, Any], columns: int) -> str:
 
 
 def _names(case: dict[str, Any]) -> str:
-    """Return the true class, a wrong answer, and its probability, with whole names of classes."""
     true, predicted = (
         style.broken(style.short_class(str(case[key]), 60), LINE) for key in ("true", "predicted")
     )

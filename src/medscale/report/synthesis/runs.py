@@ -116,12 +116,10 @@ def _hits(summary: dict[str, Any]) -> list[Any]:
 
 
 def _scores(summary: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of each metric on the test images, by seed."""
     return {name: score["values"] for name, score in summary["metrics"]["test"].items()}
 
 
 def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
-    """Return the difference in accuracy from the study's baseline, in percentage points."""
     if run == study.baseline:
         zero = dict.fromkeys(("change", "change_low", "change_high"), 0.0)
         return {**zero, "p": np.nan, "verdict": BASELINE}
@@ -136,7 +134,6 @@ def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
 
 
 def _beyond_seeds(study: StudyRuns, run: str) -> bool:
-    """Tell whether the difference in accuracy exceeds the spread over seeds."""
     values, base = (
         dict(zip(summary["seeds"], summary["metrics"]["test"]["accuracy"]["values"], strict=True))
         for summary in (study.summaries[run], study.summaries[study.baseline])

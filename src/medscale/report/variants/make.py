@@ -92,7 +92,6 @@ def _figure(names: Sequence[str], runs: Sequence[Result]) -> Figure:
 
 
 def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
-    """Return the settings that differ, the number of replicates, and the scores."""
     column_names = [*SETTINGS, "test_images", "replicates"]
     same = {column for column in column_names if rows[column].nunique() == 1} - {"replicates"}
 

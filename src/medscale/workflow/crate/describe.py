@@ -162,7 +162,6 @@ class Description:
         )
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
-        """Return the action of the training of one replicate."""
         study, run, name = summary["study"], summary["run"]["name"], summary["replicates"][at]
         record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/{name}"
         end = record.get("finished") or self._time_of(f"{place}/timing.json")
@@ -202,7 +201,6 @@ class Description:
         return action
 
     def _evaluated(self, summary: dict[str, Any]) -> Entity:
-        """Return the action of the evaluation of a run's replicates."""
         study, run = summary["study"], summary["run"]["name"]
         place = f"results/{study}/{run}"
         predictions = [

@@ -154,7 +154,6 @@ def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _code() -> list[Path]:
-    """Return the files of the program and its settings."""
     return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
 
 

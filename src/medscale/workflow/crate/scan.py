@@ -170,7 +170,6 @@ def refuse(findings: Iterable[Finding], subject: str) -> None:
 
 
 def _is_distinctive(name: str) -> bool:
-    """Whether a name is long enough to be searched for."""
     return len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST)
 
 
@@ -180,7 +179,6 @@ def _is_dicom(file: Path) -> bool:
 
 
 def _patterns(text: str, home: str, is_code: bool) -> list[str]:
-    """Return the kinds of data that patterns find in a text."""
     kinds = []
     if any(len(match[0]) >= SHORTEST_UID for match in UID.finditer(text)):
         kinds.append("a DICOM id")

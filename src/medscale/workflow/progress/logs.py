@@ -172,7 +172,6 @@ def _remedy(sentence: str) -> str:
 
 
 def _last_error(lines: list[str]) -> str:
-    """Return the last printed line of a program, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
 
 
@@ -232,7 +231,6 @@ def _is_of_study(name: str) -> bool:
 
 
 def _parts(target: str) -> tuple[str, str]:
-    """Return study and run of a target; empty strings where it names none."""
     if match := TARGET.match(target):
         return match[1] or match[3], match[2] or ""
     study, _, run = target.strip("/").partition("/")
