@@ -8,8 +8,8 @@ rule paper_pdf:
         REPORT.documents(),
         GRAPH.own("paper/references.bib", "paper/sections/*"),
         text=GRAPH.own("paper/paper.tex.j2"),
-        facts=REPORT.facts(),
-        shared=REPORT.shared_facts(),
+        facts=REPORT.facts(shared=False),
+        shared=REPORT.facts(shared=True),
     output:
         "paper/paper.pdf",
     log:

@@ -37,8 +37,8 @@ from medscale.report import style
 from medscale.report.chapters import chapters_of
 from medscale.report.marks import mark
 from medscale.report.profiling.chapter import CHAPTER
-from medscale.report.profiling.facts import limit
 from medscale.report.profiling.figures import cover
+from medscale.report.profiling.make import limit
 from medscale.report.profiling.reading import Profiled, by_name, short
 from medscale.report.writer import write_chapter
 from medscale.workflow.targets import check_target

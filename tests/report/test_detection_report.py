@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from medscale.base.provenance import COMMON_KEYS
-from medscale.report.conditions import WORDS
 from medscale.report.detection.make import facts, spread
+from medscale.report.result.origin import CONDITIONS
 
 
 def summary(*values: float | None, low: float | None = 0.3) -> dict[str, Any]:
@@ -36,4 +36,4 @@ def test_replicates_that_differ_in_more_than_the_seed_are_named_with_the_differe
 
 
 def test_every_condition_that_replicates_share_has_a_name():
-    assert set(COMMON_KEYS) == set(WORDS)
+    assert set(COMMON_KEYS) == set(CONDITIONS)

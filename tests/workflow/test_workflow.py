@@ -118,7 +118,7 @@ def test_scales_share_target_names_and_no_folder():
     full, demo = Graph({}), Graph({"scale": "demo"})
     assert "results/glaucoma/ddp_amp_2gpu" in set(full.results()) & set(demo.results())
     assert demo.workdir != full.workdir
-    assert demo.raw("glaucoma").is_relative_to(demo.workdir)
+    assert demo.config.raw("glaucoma").is_relative_to(demo.workdir)
 
 
 def test_a_changed_recipe_touches_exactly_the_runs_that_use_it():

@@ -111,4 +111,4 @@ def _raw_folder(kind: str) -> Path:
         raise MedscaleError(
             f"no study in config.yaml reads dataset kind {kind!r}: name the raw folder with --to"
         )
-    return graph.raw(names[0])
+    return graph.config.raw(names[0])

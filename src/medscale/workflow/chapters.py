@@ -157,19 +157,12 @@ class Report:
             for path in chapter.documents
         ]
 
-    def facts(self) -> list[str]:
-        """Return the files of facts of all studies to carry out."""
-        return self._facts(shared=False)
-
-    def shared_facts(self) -> list[str]:
-        """Return the files of facts about all studies."""
-        return self._facts(shared=True)
-
     def shared_options(self) -> list[str]:
         """Return the options of the paper's script that name the facts about all studies."""
-        return [part for path in self.shared_facts() for part in ("--shared", path)]
+        return [part for path in self.facts(shared=True) for part in ("--shared", path)]
 
-    def _facts(self, *, shared: bool) -> list[str]:
+    def facts(self, *, shared: bool) -> list[str]:
+        """Return the files of facts of all studies to carry out, or of those about all studies."""
         return [
             chapter.table_path(chapter.facts, "json").format(study=study)
             for study, chapter in _reports(self.config)

@@ -69,7 +69,7 @@ class Datasets:
         for job in workflow.dag.needrun_jobs():
             if job.rule.name != "index" or not is_local:
                 continue
-            raw = self._graph.raw(job.wildcards.study)
+            raw = self._config.raw(job.wildcards.study)
             source = self._config.study(job.wildcards.study).source
             if not source.synthetic and not raw.exists():
                 source = source.model_copy(update={"path": raw})
@@ -119,11 +119,11 @@ class Datasets:
         path = self._config.study(self._config.owner(wildcards.study)).source.path
         if path is not None and path.is_absolute():
             return str(path)
-        return os.path.relpath(self._graph.raw(wildcards.study), self._graph.workdir.resolve())
+        return os.path.relpath(self._config.raw(wildcards.study), self._graph.workdir.resolve())
 
     def raw_state(self, wildcards: Any) -> str:
         """Return the state of the raw folder (``raw_folder.state``)."""
-        root, study = self._graph.raw(wildcards.study), str(wildcards.study)
+        root, study = self._config.raw(wildcards.study), str(wildcards.study)
         if self._config.study(study).source.synthetic or not root.is_dir():
             return ABSENT
         return raw_folder.state(root, self._tables(study), self._raw_record(study))
@@ -133,7 +133,7 @@ class Datasets:
         dag = workflow.dag
         for job in (job for job in dag.jobs if job.rule.name == "index"):
             study = str(job.wildcards.study)
-            root, record = self._graph.raw(study), self._raw_record(study)
+            root, record = self._config.raw(study), self._raw_record(study)
             is_new = dag.needrun(job) or not record.is_file()
             if is_new and self.raw_state(job.wildcards) != ABSENT:
                 with suppress(OSError):  # a file that cannot be read, which the index reports
@@ -144,7 +144,7 @@ class Datasets:
 
     def _tables(self, study: str) -> set[Path]:
         """Return the tables of a raw folder: those in its first level, and the one that is set."""
-        root, table = self._graph.raw(study), self._config.study(study).source.table
+        root, table = self._config.raw(study), self._config.study(study).source.table
         tables = {*root.glob("*.csv")}
         tables |= {root / expand_home(table)} if table is not None else set()
         return {file for file in tables if file.is_file()}

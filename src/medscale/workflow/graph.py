@@ -120,10 +120,6 @@ class Graph:
         """Names of the external sets of the active studies."""
         return [name for study in self.studies for name in self.config.externals(study)]
 
-    def raw(self, study: str) -> Path:
-        """Return the folder of a study's raw images, ``Config.raw``."""
-        return self.config.raw(study)
-
     def container(self, methods: Iterable[Any]) -> str | None:
         """Return the image file that jobs run in, as jobs name it.
 
@@ -157,7 +153,7 @@ class Graph:
         and the git commit.
         """
         self._check_writable()
-        folders = [self.workdir, *(self.raw(study) for study in self.config.studies)]
+        folders = [self.workdir, *(self.config.raw(study) for study in self.config.studies)]
         folders += self._weight_folders()
         folders += self.config.cluster.binds if self.config.cluster is not None else []
         commit = UNKNOWN_STATE if self._is_dry_run else git_state()  # two processes less

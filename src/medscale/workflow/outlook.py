@@ -99,7 +99,7 @@ def _cost(explanation: Explanation) -> str:
 def _sources(graph: Graph, explanation: Explanation) -> dict[Path, Source]:
     """Return the source of each raw folder: of the jobs' studies, without jobs of all studies."""
     return {
-        graph.raw(name): graph.config.study(graph.config.owner(name)).source
+        graph.config.raw(name): graph.config.study(graph.config.owner(name)).source
         for name in explanation.studies or [*graph.studies, *graph.externals]
     }
 

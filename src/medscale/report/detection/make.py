@@ -8,9 +8,9 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.measure.scaling.speedup import speedups
-from medscale.report.conditions import different_conditions
 from medscale.report.latex import number, significant
 from medscale.report.names import label
+from medscale.report.result.origin import different_conditions
 from medscale.report.result.reading import records
 from medscale.report.tables import by_run, left, right, scored, table
 from medscale.report.writer import Pages

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_json
-from medscale.report.external import figures, tables
+from medscale.report.external import figures
 from medscale.report.external.figures import Outside
 from medscale.report.names import OVER, label
 from medscale.report.result.reading import Result, read_csv, read_result, records
+from medscale.report.tables import around, left, right, short_name, table
 from medscale.report.writer import Pages
 
 METRICS = ("auroc", "balanced_accuracy", "accuracy")
@@ -42,7 +43,7 @@ def make(
             "external_scores": figures.scores(sets),
         },
         tables={
-            "external": (tables.external(rows), rows),
+            "external": (_table(rows), rows),
             "external_points": points,
         },
         facts={"sets": [_facts(outside) for outside in sets], **_summary(rows)},
@@ -161,3 +162,24 @@ def _summary(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _float(value: float | None) -> float:
     return np.nan if value is None else float(value)
+
+
+def _table(rows: pd.DataFrame) -> str:
+    """Return metrics inside and outside of each external set and held-out source."""
+    columns = [
+        left("images from", lambda row: short_name(row["set"])),
+        left("run", lambda row: short_name(label(row["run"]))),
+        right("images", lambda row: str(row["images"])),
+        right(r"AUROC\\inside", lambda row: around(row, "auroc_inside", 3)),
+        right(r"AUROC\\outside", lambda row: around(row, "auroc_outside", 3)),
+        right(r"outside minus\\inside", lambda row: around(row, "auroc_difference", 3)),
+        right(
+            r"balanced accuracy\\inside (\%)",
+            lambda row: around(row, "balanced_accuracy_inside", 1, 100),
+        ),
+        right(
+            r"balanced accuracy\\outside (\%)",
+            lambda row: around(row, "balanced_accuracy_outside", 1, 100),
+        ),
+    ]
+    return table(records(rows), columns)

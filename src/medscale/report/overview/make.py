@@ -13,7 +13,7 @@ from medscale.data.index_file import read_index
 from medscale.measure.scaling.speedup import speedups
 from medscale.report.marks import marks_of
 from medscale.report.names import SPLITS
-from medscale.report.overview import data, figures, tables
+from medscale.report.overview import figures, tables
 from medscale.report.overview.facts import facts
 from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
@@ -51,7 +51,7 @@ def make(
     return Pages(
         marks=marks,
         figures={
-            "audit": (data.audit(_fates(files, reasons), by_class), of_data),
+            "audit": (figures.audit(_fates(files, reasons), by_class), of_data),
             "curves": figures.curves(runs),
             "accuracy": figures.accuracy(runs, baseline.name),
             "roc": figures.roc(runs),

@@ -11,8 +11,13 @@ from medscale.base.text import latex
 from medscale.evaluate.summary import FORMAT_UNKNOWN, replicate_scores
 from medscale.measure.scaling.speedup import hardware
 from medscale.report.latex import longtable, number, significant
-from medscale.report.provenance.facts import facts
-from medscale.report.result.origin import SHORT, container_name, origins
+from medscale.report.result.origin import (
+    LOCAL,
+    SHORT,
+    container_name,
+    different_conditions,
+    origins,
+)
 from medscale.report.result.reading import records
 from medscale.report.tables import DAGGER, Column, left, right, table
 from medscale.report.writer import Pages
@@ -38,7 +43,7 @@ def make(study: str, *, results: Sequence[str], titles: dict[str, str]) -> Pages
     machines = groups.size().rename("replicates").reset_index()
     return Pages(
         tables={"runs": (_runs(runs, titles), runs), "provenance": (_machines(machines), machines)},
-        facts=facts(summaries, runs, machines),
+        facts=_facts(summaries, runs, machines),
     )
 
 
@@ -134,3 +139,33 @@ def _machines(machines: pd.DataFrame) -> str:
         Column("r", "replicates", lambda row: str(row["replicates"])),
     ]
     return table(records(machines), columns)
+
+
+def _facts(
+    summaries: Sequence[dict[str, Any]], replicates: pd.DataFrame, origins: pd.DataFrame
+) -> dict[str, Any]:
+    """Return the facts of all runs.
+
+    Args:
+        replicates: the table runs.csv, a row a replicate.
+        origins: the table provenance.csv, a row for each combination of machine and code.
+    """
+    environment = summaries[-1]["environment"]
+    return {
+        "marks": [summary["marks"] for summary in summaries],
+        "runs": len(summaries),
+        "replicates": len(replicates),
+        "restarts": int(replicates["restarts"].sum()),
+        "device_hours": float(replicates["device_hours"].sum()),
+        "mixed": [
+            {"run": f"{summary['study']}/{summary['run']['name']}", "differences": words}
+            for summary in summaries
+            if (words := different_conditions(summary))
+        ],
+        "commits": sorted(set(origins["commit"])),
+        "local_changes": bool(origins["commit"].str.contains(LOCAL, regex=False).any()),
+        "containers": sorted(set(origins["container"]) - {"none"}),
+        "hardware": sorted(set(origins["hardware"])),
+        "python": environment["python"],
+        "versions": environment["versions"],
+    }

@@ -1,10 +1,24 @@
-"""The origin of a replicate: its code, container and inputs, short enough for a table."""
+"""The origin of replicates in words: code, container and inputs, and in which they differ."""
 
+from collections.abc import Mapping
 from typing import Any
 
 SHORT = 12  # letters of a SHA-256 that a reader is shown
 COMMIT = 9  # and of a commit's
 LOCAL = "with local changes"
+CONDITIONS = {
+    "commit": "code",
+    "dirty": "code",
+    "code": "code",
+    "container": "container",
+    "versions": "versions of packages",
+    "python": "version of Python",
+    "cpu": "machine",
+    "gpus": "machine",
+    "format": "number format",
+    "cuda": "version of CUDA",
+    "inputs": "inputs",
+}
 
 
 def origins(summary: dict[str, Any]) -> list[dict[str, Any]]:
@@ -27,6 +41,11 @@ def container_name(environment: dict[str, Any]) -> str:
     """Return the name of the image's file, or its digest under docker; "none" without an image."""
     image = environment.get("container") or {}
     return image.get("file") or image.get("digest") or "none"
+
+
+def different_conditions(summary: Mapping[str, Any]) -> list[str]:
+    """Return the conditions other than the seed in which a run's replicates differ, in words."""
+    return list(dict.fromkeys(CONDITIONS[key] for key in summary["provenance"]["differ"]))
 
 
 def _commit(environment: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The chapter variants: a study compared with itself, one setting changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,6 @@ from medscale.report.marks import marks_of
 from medscale.report.names import LOOKS, label
 from medscale.report.result.reading import Result, read_result, records
 from medscale.report.tables import left, right, scored, table
-from medscale.report.variants.facts import facts
 from medscale.report.writer import Pages
 
 METRICS = (  # metric, name, heading of a table, scale, decimals
@@ -39,7 +38,7 @@ def make(
         marks=[marks_of(result.summary) for result in runs],
         figures={"variants": _figure(names, runs)},
         tables={"variants": (_table(names, rows), rows)},
-        facts=facts(titles, study, runs, changed),
+        facts=_facts(titles, study, runs, changed),
     )
 
 
@@ -106,3 +105,23 @@ def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
         *[scored(heading, metric, digits, scale) for metric, _, heading, scale, digits in METRICS],
     ]
     return table(records(rows.assign(name=names)), columns)
+
+
+def _facts(
+    titles: Mapping[str, str], study: str, results: Sequence[Result], changed: Mapping[str, bool]
+) -> dict[str, Any]:
+    """Return the facts of a study's variants.
+
+    ``results``: result folders of the study and its variants; those of the study come first.
+    """
+    runs: dict[str, dict[str, Any]] = {}
+    for result in results:
+        name, score = result.summary["study"], result.score("accuracy")
+        accuracy = {key: score[key] for key in ("mean", "low", "high")}
+        if name == study:
+            own = {"label": label(result.name), "accuracy": accuracy, "variants": []}
+            runs[result.name] = own
+            continue
+        variant = {"title": titles[name], "collapsed": result.collapsed}
+        runs[result.name]["variants"].append(variant | {"accuracy": accuracy})
+    return {"runs": list(runs.values()), "changed": dict(changed)}

@@ -23,11 +23,7 @@ from medscale.workflow.crate.scan import ANONYMOUS
 INDEX, AUDIT, EXTERNAL = (
     "data/*/index.parquet", "data/*/audit.csv", "external/*/*/predictions.csv",
 )  # fmt: skip
-LINKED = [
-    "id",
-    "label",
-    "split",
-]  # columns that stay in one row with group and folds
+LINKED = ["id", "label", "split"]  # columns that stay in one row with group and folds
 
 
 def is_copied(path: str) -> bool:
