@@ -95,7 +95,7 @@ def analysed(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     side, ones = 2 * spectrum.FREQUENCIES, np.ones(SIDE, np.float32)
     spectra = np.empty((len(signatures), side, side), np.int16)
     buffers = empty_buffers(CHUNK)
-    for chunk in _chunks(np.arange(len(signatures)), CHUNK):
+    for chunk in _chunks(np.arange(len(signatures))):
         details, mask = _details(signatures, chunk, buffers)
         total = np.einsum("nij,nij->n", details, details)
         # products with ones take less time than sums along an axis
@@ -109,9 +109,8 @@ def analysed(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     return relief, spectra
 
 
-def _chunks(positions: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Divide positions into chunks of ``size`` at most."""
-    return (positions[start : start + size] for start in range(0, len(positions), size))
+def _chunks(positions: np.ndarray) -> Iterator[np.ndarray]:
+    return (positions[start : start + CHUNK] for start in range(0, len(positions), CHUNK))
 
 
 def near_duplicates(
@@ -127,16 +126,22 @@ def near_duplicates(
         spectra: their lowest frequencies, see ``analysed``.
         candidates: positions, shape (M, 2).
     """
-    decisions = np.zeros(len(candidates), bool)
     symmetries, fits = spectrum.best_symmetries(spectra, candidates)
-    buffers = [empty_buffers(CHUNK) for _ in range(2)]
-    for rows in _chunks(np.flatnonzero(fits >= FIT), CHUNK):
-        first, second = candidates[rows].T
-        decisions[rows] = _alike(
-            *_details(signatures, first, buffers[0]),
-            *_turned_details(signatures, second, symmetries[rows], buffers[1]),
-        )
+    decisions = np.zeros(len(candidates), bool)
+    for rows, details in _pairs_of_details(signatures, candidates, fits >= FIT, symmetries):
+        decisions[rows] = _alike(*details)
     return decisions
+
+
+def _pairs_of_details(
+    signatures: Sequence[bytes], candidates: np.ndarray, chosen: np.ndarray, symmetries: np.ndarray
+) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+    """Yield rows of the chosen candidates; details and masks of the first and the turned second."""
+    buffers = [empty_buffers(CHUNK) for _ in range(2)]
+    for rows in _chunks(np.flatnonzero(chosen)):
+        first, second = candidates[rows].T
+        details = _details(signatures, first, buffers[0])
+        yield rows, (*details, *_turned(signatures, second, symmetries[rows], buffers[1]))
 
 
 def _alike(
@@ -163,14 +168,10 @@ def same_scene(
         spectra: their lowest frequencies, see ``analysed``.
         candidates: positions, shape (M, 2).
     """
-    decisions = np.zeros(len(candidates), bool)
     peaks, symmetries, shifts = spectrum.shifted(spectra, candidates)
-    buffers = [empty_buffers(CHUNK) for _ in range(2)]
-    for rows in _chunks(np.flatnonzero(peaks >= SHIFTED), CHUNK):
-        first, second = candidates[rows].T
-        details = _details(signatures, first, buffers[0])
-        other = _turned_details(signatures, second, symmetries[rows], buffers[1])
-        decisions[rows] = registered(*details, *other, shifts[rows]) >= REGISTERED
+    decisions = np.zeros(len(candidates), bool)
+    for rows, details in _pairs_of_details(signatures, candidates, peaks >= SHIFTED, symmetries):
+        decisions[rows] = registered(*details, shifts[rows]) >= REGISTERED
     return decisions
 
 
@@ -182,7 +183,7 @@ def _details(
     return unpacked(np.frombuffer(packed, np.uint8).reshape(-1, BYTES), buffers)
 
 
-def _turned_details(
+def _turned(
     signatures: Sequence[bytes],
     positions: np.ndarray,
     symmetries: np.ndarray,

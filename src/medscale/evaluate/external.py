@@ -74,12 +74,7 @@ def copies(digests: pd.Series, training: pd.DataFrame | None) -> dict[str, int] 
         digests: SHA-256 of the external images (column ``sha256`` of their index).
         training: index of the study; None if it is not available.
     """
-    if training is None:
-        return None
-    return {
-        split: int(digests.isin(set(training.loc[training["split"] == split, "sha256"])).sum())
-        for split in SPLITS
-    }
+    return None if training is None else _shared(digests, training, "sha256")
 
 
 def same_patients(names: pd.Series, training: pd.DataFrame | None) -> dict[str, int] | None:
@@ -95,8 +90,12 @@ def same_patients(names: pd.Series, training: pd.DataFrame | None) -> dict[str, 
     """
     if training is None or names.isna().all() or training["patient"].isna().all():
         return None
-    of_study = training.dropna(subset=["patient"])
+    return _shared(names, training, "patient")
+
+
+def _shared(values: pd.Series, training: pd.DataFrame, column: str) -> dict[str, int]:
+    known = training.dropna(subset=[column])
     return {
-        split: int(names.isin(set(of_study.loc[of_study["split"] == split, "patient"])).sum())
+        split: int(values.isin(set(known.loc[known["split"] == split, column])).sum())
         for split in SPLITS
     }

@@ -1,5 +1,7 @@
 """Grad-CAM of a run: test images predicted right and wrong, and the parts that decided it."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def some_cases(gallery: Gallery) -> Figure:
             image = gallery.images[number]
             above.imshow(image, interpolation="nearest")
             below.imshow(overlay(image, gallery.heat[number]), interpolation="nearest")
-            above.set_title(_names(cases[number]), size=5.5)
+            above.set_title(_caption(cases[number], _whole_name, ","), size=5.5)
     return figure
 
 
@@ -83,6 +85,7 @@ def of_run(gallery: Gallery, summary: dict[str, Any]) -> Figure:
         style.empty(figure.subplots(), gallery.reason)
         return figure
     panels, cases = figure.subplots(4, columns, squeeze=False), records(gallery.cases)
+    short = partial(style.short_class, length=18 if columns > 4 else 26)
     for band, (numbers, words) in enumerate(zip(rows, ("right", "wrong"), strict=True)):
         above, below = panels[2 * band], panels[2 * band + 1]
         for axes in (*above[len(numbers) :], *below[len(numbers) :]):
@@ -91,7 +94,7 @@ def of_run(gallery: Gallery, summary: dict[str, Any]) -> Figure:
             image, heat = gallery.images[number], gallery.heat[number]
             axes.imshow(image, interpolation="nearest")
             heat_axes.imshow(overlay(image, heat), interpolation="nearest")
-            axes.set_title(_caption(cases[number], columns), size=5.5)
+            axes.set_title(_caption(cases[number], short), size=5.5)
             _bare(axes)
             _bare(heat_axes)
         if len(numbers):
@@ -118,27 +121,15 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return np.asarray((1 - SHARE) * grey + SHARE * colours)
 
 
-def _caption(case: dict[str, Any], columns: int) -> str:
-    length = 18 if columns > 4 else 26
-    true, predicted = (style.short_class(str(case[key]), length) for key in ("true", "predicted"))
-    confidence = f"({100 * float(case['probability']):.0f} %)"
-    return (
-        f"{true}\n{confidence}"
-        if case["right"]
-        else f"{true}\ntaken for\n{predicted}\n{confidence}"
-    )
+def _caption(case: dict[str, Any], name: Callable[[str], str], mark: str = "") -> str:
+    """Return true and predicted class with the probability; ``mark`` follows the true one."""
+    true, predicted = (name(str(case[key])) for key in ("true", "predicted"))
+    answer = "" if case["right"] else f"{mark}\ntaken for\n{predicted}"
+    return f"{true}{answer}\n({100 * float(case['probability']):.0f} %)"
 
 
-def _names(case: dict[str, Any]) -> str:
-    true, predicted = (
-        style.broken(style.short_class(str(case[key]), 60), LINE) for key in ("true", "predicted")
-    )
-    confidence = f"({100 * float(case['probability']):.0f} %)"
-    return (
-        f"{true}\n{confidence}"
-        if case["right"]
-        else f"{true},\ntaken for\n{predicted}\n{confidence}"
-    )
+def _whole_name(text: str) -> str:
+    return style.broken(style.short_class(text, 60), LINE)
 
 
 def _bare(axes: Axes) -> None:

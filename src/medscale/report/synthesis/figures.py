@@ -1,4 +1,4 @@
-"""Figures over all studies: how far, at what cost, why, what to buy, leakage, published."""
+"""Figures over all studies: how far, at what cost, and why."""
 
 from __future__ import annotations
 
@@ -149,11 +149,6 @@ def _bar(axes: Axes, height: float, seconds: np.ndarray) -> None:
         colour, hatch, _ = TIME_LOOKS[kind]
         axes.barh(height, part, 0.75, start, color=colour, hatch=hatch, ec="white", linewidth=0.3)
         start += part
-
-
-def _bars(ends: Sequence[float]) -> np.ndarray:
-    value, low, high = (np.array([end], dtype=float) for end in ends)
-    return np.nan_to_num(style.errors(value, low, high))
 
 
 def _powers(values: pd.Series) -> np.ndarray:
