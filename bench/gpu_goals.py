@@ -59,10 +59,7 @@ class Goal:
         if self.value is None:
             return row | {"measured": "", "result": UNKNOWN}
         good = self.value <= self.limit if self.most else self.value >= self.limit
-        return row | {
-            "measured": self.form.format(self.value),
-            "result": MET if good else MISSED,
-        }
+        return row | {"measured": self.form.format(self.value), "result": MET if good else MISSED}
 
 
 def main(folders: list[Path]) -> None:

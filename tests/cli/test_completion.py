@@ -91,9 +91,7 @@ def test_stdout_holds_one_json_document(command: str) -> None:
     assert isinstance(json.loads(result.stdout), dict)
 
 
-def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(
-    tmp_path: Path,
-) -> None:
+def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text(f"workdir: {tmp_path}\n")
     for study in ("skin", "melanoma"):
         times = tmp_path / "benchmarks" / study / "index.tsv"

@@ -123,10 +123,7 @@ def test_a_wrong_value_is_one_message_or_a_valid_plan(path, value):
         ({"seeds": [-1]}, "seeds.0: .*greater than or equal to 0"),
         ({"seeds": [1180591620717411303424]}, "seeds.0: .*less than or equal to 99999999"),
         ({"studies": {"mine": {"recipe": {"lr": float("inf")}}}}, "recipe.lr: .*finite"),
-        (
-            {"studies": {"mine": {"like": ["glaucoma"]}}},
-            "mine.like: .*did you mean 'glaucoma'",
-        ),
+        ({"studies": {"mine": {"like": ["glaucoma"]}}}, "mine.like: .*did you mean 'glaucoma'"),
         ({"studies": {"mine": {"runs": ["serial_1cpu", "serial_1cpu"]}}}, "runs: has duplicates"),
     ],
     ids=lambda value: json.dumps(value)[:60],

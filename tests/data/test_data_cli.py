@@ -343,10 +343,6 @@ def test_open_archives_come_through_curl_or_wget(
         fetch("isic2017", tmp_path / "raw")
     assert sorted(
         str(p.relative_to(tmp_path / "raw")) for p in (tmp_path / "raw").rglob("*") if p.is_file()
-    ) == [
-        "X-1_Truth.csv",
-        "a/0.png",
-        "a/1.png",
-    ]
+    ) == ["X-1_Truth.csv", "a/0.png", "a/1.png"]
     with pytest.raises(MedscaleError, match="download failed"):
         fetch("isic2017", tmp_path / "again")

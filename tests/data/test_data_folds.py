@@ -28,11 +28,7 @@ def table(groups: int, seed: int = 0, shares: tuple[float, ...] = (0.6, 0.3, 0.1
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    groups=st.integers(60, 150),
-    count=st.integers(2, 10),
-    seed=st.integers(0, 99),
-)
+@given(groups=st.integers(60, 150), count=st.integers(2, 10), seed=st.integers(0, 99))
 def test_folds_are_grouped_stratified_and_the_same_each_time(
     groups: int, count: int, seed: int
 ) -> None:

@@ -13,13 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from data_trees import image_bytes, picture
-from medscale.data.decoding.formats import (
-    EMPTY,
-    NOT_AN_IMAGE,
-    TRUNCATED,
-    UNREADABLE,
-    Unreadable,
-)
+from medscale.data.decoding.formats import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.decoding.png import chunk_names, plain_size
 from medscale.data.images import decode, jpeg_size, read_bytes
 from medscale.data.inspection import FACTS, inspect

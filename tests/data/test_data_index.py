@@ -364,9 +364,7 @@ def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path:
     assert summary["near_duplicates"]["clusters"] == 0
 
 
-def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(
-    tmp_path: Path,
-) -> None:
+def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(tmp_path: Path) -> None:
     root = detailed_tree(tmp_path, {"a": 12, "b": 12})
     shutil.copy(root / "a/0.png", root / "b/same.png")  # two labels: both are left out
     looks_like(root / "a/z.jpg", root / "a/0.png")

@@ -39,11 +39,7 @@ def test_chest_xrays_are_split_by_patient() -> None:
     assert index["label"].value_counts().to_dict() == {"normal": 301, "pneumonia": 300}
     assert summary["groups"] == 402
     assert index.groupby("group")["split"].nunique().max() == 1
-    assert (summary["found"], summary["used"], summary["by_reason"]) == (
-        601,
-        601,
-        {},
-    )
+    assert (summary["found"], summary["used"], summary["by_reason"]) == (601, 601, {})
     for label, total in (("normal", 301), ("pneumonia", 300)):
         for split, share in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
             assert abs(summary["counts"][label][split] - share * total) <= 3

@@ -19,12 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 from pydicom import dcmread
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-)
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from data_trees import image_bytes
 from medscale.data.decoding.formats import TRUNCATED, UNREADABLE, Unreadable

@@ -16,10 +16,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, p
 
 from medscale.data.images import Unreadable, decode, frame_count, kind_of
 
-FOLDERS = [
-    Path(pydicom.data.__file__).parent / "test_files",
-    Path(next(iter(data_store.__path__))),
-]
+FOLDERS = [Path(pydicom.data.__file__).parent / "test_files", Path(next(iter(data_store.__path__)))]
 # Files that pydicom's tests damage on purpose, and why each is refused.
 REFUSED_FILES = {
     "JPEG2000-embedded-sequence-delimiter.dcm": "3722445056 x 1024 pixels",

@@ -57,12 +57,7 @@ def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(tmp_path: Pat
     [
         (exec, ("while True: pass",), UNDECODABLE, r"more than 0\.5 s of computing"),
         (bytes, (4_000_000_000,), TOO_LARGE, "more memory than an image of the allowed size"),
-        (
-            signal.raise_signal,
-            (signal.SIGSEGV,),
-            UNDECODABLE,
-            "ended the process .*SIGSEGV",
-        ),
+        (signal.raise_signal, (signal.SIGSEGV,), UNDECODABLE, "ended the process .*SIGSEGV"),
         (os._exit, (3,), UNDECODABLE, "ended the process .*exit status 3"),
     ],
 )

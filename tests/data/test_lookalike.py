@@ -172,9 +172,7 @@ def test_a_dataset_of_copies_is_one_cluster_with_few_comparisons(
     assert sum(comparisons) < 8 * 1559  # a million pairs are alike
 
 
-def test_comparisons_grow_with_the_images_not_with_their_pairs(
-    comparisons: list[int],
-) -> None:
+def test_comparisons_grow_with_the_images_not_with_their_pairs(comparisons: list[int]) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (3000, 14, 14, 3), np.uint8)
     pictures = [cv2.resize(cells, (64, 64), interpolation=cv2.INTER_CUBIC) for cells in coarse]
@@ -273,9 +271,7 @@ def test_near_pairs_are_found_among_many_leaves(monkeypatch: pytest.MonkeyPatch)
     assert (near == partners[:, None]).any(axis=1).mean() > 0.95
 
 
-def test_a_scene_is_joined_where_copies_fill_its_neighbours(
-    originals: list[np.ndarray],
-) -> None:
+def test_a_scene_is_joined_where_copies_fill_its_neighbours(originals: list[np.ndarray]) -> None:
     """Four copies of each frame are nearer than the other frame: clusters are searched again."""
     kinds = list(COPIES)[:4]
     frames = [frame for image in originals[:20] for frame in (image, move(image))]

@@ -631,11 +631,7 @@ def test_a_detection_plan_has_its_own_recipe_and_none_of_the_classification_s_ne
         detection_plan.model.trained,
         detection_plan.model.metadata,
         detection_plan.model.pretrained,
-    ) == (
-        "all",
-        [],
-        "some.safetensors",
-    )
+    ) == ("all", [], "some.safetensors")
     assert (detection_plan.global_batch, detection_plan.recipe.epochs) == (8, 2)
     changed_plan = plan(configured(images="all"), "glaucoma", "ddp_2cpu_yolov8n", 1)
     assert (
@@ -822,8 +818,7 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 @pytest.mark.parametrize(
-    ("run", "number_format"),
-    [("serial_1gpu_yolov8n", "fp32"), ("ddp_amp_1gpu_yolov8n", "bf16")],
+    ("run", "number_format"), [("serial_1gpu_yolov8n", "fp32"), ("ddp_amp_1gpu_yolov8n", "bf16")]
 )
 def test_yolov8n_trains_and_predicts_boxes_on_a_gpu(detection_study, run, number_format):
     folder = train(detection_study, run, f"{run}-cuda", toy=False, gpu=True, epochs=2, batch_size=8)

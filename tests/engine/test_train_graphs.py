@@ -946,12 +946,7 @@ def sharded():
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
     mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("dp", "pp"))
     world = SimpleNamespace(
-        device=CPU,
-        size=2,
-        replica=0,
-        replicas=2,
-        replica_group=mesh.get_group("dp"),
-        mesh=mesh,
+        device=CPU, size=2, replica=0, replicas=2, replica_group=mesh.get_group("dp"), mesh=mesh
     )
 
     def make(number_format):

@@ -159,12 +159,7 @@ def test_runs_stand_beside_the_baseline():
         same_run["only_baseline"],
         same_run["accuracy"],
         same_run["auroc"],
-    ) == (
-        0,
-        0,
-        0,
-        0,
-    )
+    ) == (0, 0, 0, 0)
     assert (same_run["accuracy_p"], same_run["auroc_p"], same_run["reading"]) == (1, 1, paired.SAME)
     assert worse_run["reading"] == paired.APART
     assert worse_run["accuracy_high"] < 0 > worse_run["auroc_high"]

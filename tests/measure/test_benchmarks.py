@@ -61,11 +61,7 @@ def test_preprocessing_is_timed_on_each_number_of_workers_and_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(enhance, "cores", lambda: cores()[:1])
     rows = measure_enhance(
-        study / "index.parquet",
-        study / "raw",
-        PLAIN,
-        Enhance(workers=[1, 2], repeats=1),
-        tmp_path,
+        study / "index.parquet", study / "raw", PLAIN, Enhance(workers=[1, 2], repeats=1), tmp_path
     )
     assert list(rows.columns) == enhance.COLUMNS
     assert rows["workers"].tolist() == [1] * 3 + [2] * 3

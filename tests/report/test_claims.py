@@ -32,13 +32,7 @@ from medscale.report.claims.measures import MEASURES
 from medscale.report.claims.planned import Planned, plan_claims, shown_by
 from medscale.report.claims.quantities import FUNCTIONS, Files
 from medscale.report.claims.schema import PATH, schema_text
-from medscale.report.claims.statements import (
-    Claim,
-    Published,
-    accepted,
-    published,
-    read_claims,
-)
+from medscale.report.claims.statements import Claim, Published, accepted, published, read_claims
 from medscale.report.claims.verdicts import FAILS, HOLDS, MISSING, OPEN, Measured, judge
 from synthetic_runs import ROOT, configuration, make_index, make_run, make_study
 
@@ -227,10 +221,7 @@ def test_planted_damage_makes_claims_of_accuracy_and_of_the_tables_fail(copy_of_
         tolerance=None,
     )
     loss = claim(
-        measure="accuracy_difference",
-        run="ddp_2gpu",
-        baseline="serial_1gpu",
-        expected=-10,
+        measure="accuracy_difference", run="ddp_2gpu", baseline="serial_1gpu", expected=-10
     )
     large_loss = loss.model_copy(update={"expected": -20.0, "lowest": -20.0})
     same_claim = claim(
@@ -340,10 +331,7 @@ def test_a_leaking_split_is_compared_by_independent_intervals(study_folder: Path
 
 def test_what_is_not_measured_names_target_and_reason(study_folder: Path):
     missing = check(claim(run="ddp_4cpu", demo="another reason"), files(study_folder))
-    assert (missing["verdict"], missing["note"]) == (
-        MISSING,
-        "not at demo scale: another reason",
-    )
+    assert (missing["verdict"], missing["note"]) == (MISSING, "not at demo scale: another reason")
     other_claim = claim(run="ddp_4cpu")
     row = check(other_claim, files(study_folder))
     assert (row["verdict"], row["note"]) == (MISSING, "ddp_4cpu not among the runs of the study")
@@ -485,10 +473,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
     code, text = verify("--json", "fast", "theirs")
     assert code == 0  # a published conclusion does not count
     rows = {row["name"]: row for row in json.loads(text)["claims"]}
-    assert {name: row["verdict"] for name, row in rows.items()} == {
-        "fast": HOLDS,
-        "theirs": FAILS,
-    }
+    assert {name: row["verdict"] for name, row in rows.items()} == {"fast": HOLDS, "theirs": FAILS}
     assert rows["fast"]["lowest"] == 1
     assert rows["fast"]["value"] == pytest.approx(2.0, rel=0.04)
     result = CliRunner().invoke(main, ["verify", "--configfile", str(settings), "fats"])

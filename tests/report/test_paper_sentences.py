@@ -228,11 +228,7 @@ def test_a_single_verdict_is_stated_without_a_count():
 @pytest.mark.parametrize(
     ("studies", "small", "words"),
     [
-        (
-            1,
-            ["S0"],
-            "The test set is too small to show equality within the margin, which takes 1",
-        ),
+        (1, ["S0"], "The test set is too small to show equality within the margin, which takes 1"),
         (2, ["S0", "S1"], "All test sets are too small"),
         (2, ["S0"], r"The test set of \emph{S0} is too small"),
         (3, ["S0", "S2"], r"The test sets of \emph{S0} and \emph{S2} are too small"),

@@ -174,12 +174,7 @@ def test_published_quantities_have_distinct_labels():
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [
-        ("acne_vulgaris", "acne vulgaris"),
-        ("BCC", "BCC"),
-        ("_a__b_", "_a b_"),
-        ("___", "___"),
-    ],
+    [("acne_vulgaris", "acne vulgaris"), ("BCC", "BCC"), ("_a__b_", "_a b_"), ("___", "___")],
 )
 def test_names_of_classes_have_no_underscores_between_words(name, expected):
     assert class_name(name) == expected

@@ -39,11 +39,7 @@ def changes(study: str, settings: dict[str, Any], scale: str = "demo") -> dict[s
             "serial_1cpu",
             r"widht; did you mean 'width'\? it h",
         ),
-        (
-            {"model": {"options": {"width": "big"}}},
-            "serial_1cpu",
-            "width is 'big', but must be",
-        ),
+        ({"model": {"options": {"width": "big"}}}, "serial_1cpu", "width is 'big', but must be"),
         ({"model": {"options": {"width": "auto"}}}, "serial_1cpu", "must be a whole number"),
         ({"model": {"options": {"dropout": True}}}, "serial_1cpu", "must be a number or auto"),
         ({"recipe": {"accumulate": 17}}, "ddp_2cpu", "share of a batch has 16 images: lower it"),

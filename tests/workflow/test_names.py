@@ -21,7 +21,7 @@ REFUSED = {
 }
 ALLOWED = {
     # An option of the demo data, which configurations and commands name.
-    ("src/medscale/data/demo/skin.py", "each"),
+    ("src/medscale/data/demo/skin.py", "each")
 }
 
 

@@ -61,13 +61,7 @@ def publish(
 
     lines = list(
         write(
-            result,
-            to,
-            seed=seed,
-            data=data,
-            licence=licence,
-            datasets=dataset or (),
-            upload=upload,
+            result, to, seed=seed, data=data, licence=licence, datasets=dataset or (), upload=upload
         )
     )
     print_facts({"folder": to, "sentences": lines}, map(plain, lines), as_json)

@@ -59,11 +59,7 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-main = typer.Typer(
-    cls=Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+main = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _print_version(is_asked: bool) -> None:

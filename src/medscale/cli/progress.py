@@ -144,12 +144,7 @@ def _text(
 
 
 def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType]:
-    from medscale.workflow.progress.display import (
-        failure_lines,
-        headline,
-        left_text,
-        running_lines,
-    )
+    from medscale.workflow.progress.display import failure_lines, headline, left_text, running_lines
 
     state, now = recorded.state, time.time()
     yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"

@@ -133,8 +133,7 @@ def predict(
         Path | None, typer.Option(help="DICOM images: write a DICOM SR of each to this folder")
     ] = None,
     code: Annotated[
-        list[str] | None,
-        typer.Option(help="--sr: the code of a class, CLASS=SCHEME:VALUE:MEANING"),
+        list[str] | None, typer.Option(help="--sr: the code of a class, CLASS=SCHEME:VALUE:MEANING")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -81,8 +81,7 @@ def _refuse_errors(findings: list[Finding]) -> None:
 
 def study(
     scale: Annotated[
-        str | None,
-        typer.Option(help="full or demo; default: full with a configfile, demo without"),
+        str | None, typer.Option(help="full or demo; default: full with a configfile, demo without")
     ] = None,
     only: Only = None,
     configfile: ConfigFile = None,
@@ -138,8 +137,7 @@ def _outlook(graph: Graph, changes: dict[str, Any]) -> tuple[dict[str, Any], Ite
 
 def config(
     study: Annotated[
-        str | None,
-        typer.Option(help="settings of this study alone", autocompletion=studies_like),
+        str | None, typer.Option(help="settings of this study alone", autocompletion=studies_like)
     ] = None,
     scale: Annotated[str | None, typer.Option(help="full or demo")] = None,
     only: Only = None,
@@ -237,10 +235,7 @@ def _profile_lines(facts: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def summary(
-    scale: Scale = "full",
-    only: Only = None,
-    configfile: ConfigFile = None,
-    as_json: AsJson = False,
+    scale: Scale = "full", only: Only = None, configfile: ConfigFile = None, as_json: AsJson = False
 ) -> None:
     """Name the results, figures and paper of a study, and how long each stage took."""
     graph = study_graph(scale, only, configfile)

@@ -237,9 +237,7 @@ def load(
 
 
 def validate(
-    layers: Layers,
-    files: Sequence[str | Path] = (),
-    check_network: NetworkCheck = accept_network,
+    layers: Layers, files: Sequence[str | Path] = (), check_network: NetworkCheck = accept_network
 ) -> Config:
     """Return the configuration that layers of settings make; see ``load``."""
     tree = layers.whole()

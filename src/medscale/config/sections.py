@@ -121,8 +121,7 @@ class Study(Strict):
         False, description="write the history also as TensorBoard logs, below the run's folder"
     )
     variant_of: str | None = Field(
-        None,
-        description="study of the same raw images, in whose section this one is shown",
+        None, description="study of the same raw images, in whose section this one is shown"
     )
     external: list[External] = Field(
         [], description="sets of other origins; each becomes an entry of `studies`"

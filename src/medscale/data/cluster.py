@@ -278,10 +278,7 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
         raise MedscaleError(
             "dask.scheduler is slurm, but the number of workers is not set; set dask.workers"
         )
-    with (
-        dask.config.set(DASK_SETTINGS),
-        scratch(".dask-tls-", Path.cwd()) as folder,
-    ):
+    with dask.config.set(DASK_SETTINGS), scratch(".dask-tls-", Path.cwd()) as folder:
         # Jobs inherit the environment, from which Dask reads its configuration.
         dask_config = dask.config.serialize(dask.config.global_config)
         with kept_environment(DASK_INTERNAL_INHERIT_CONFIG=dask_config):

@@ -29,7 +29,7 @@ INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
 # An image's boxes, each x, y, width, height in pixels of its frame.
 BOXES = pa.list_(pa.list_(pa.float64()))
 TEXT_COLUMNS = [
-    *("path", "split", "split_published", "group", "patient", "sha256", "source", "alike"),
+    *("path", "split", "split_published", "group", "patient", "sha256", "source", "alike")
 ]
 # Columns of every index, in this order; the dataset's metadata follow.
 INDEX_COLUMNS = [

@@ -72,10 +72,7 @@ def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) ->
     crowded |= (neighbours[:, 1:] == neighbours[:, :-1]).any(axis=1)
     # Where copies of one image are among the neighbours, other clusters are searched again.
     again = nearest(points[first], NEIGHBOURS, seed=1, queries=numbers[crowded])
-    pairs = [
-        pairs_of(numbers[~crowded], neighbours[~crowded]),
-        pairs_of(numbers[crowded], again),
-    ]
+    pairs = [pairs_of(numbers[~crowded], neighbours[~crowded]), pairs_of(numbers[crowded], again)]
     return first[ordered(np.concatenate(pairs))]
 
 
@@ -184,10 +181,7 @@ def _details(
 
 
 def _turned(
-    signatures: Sequence[bytes],
-    positions: np.ndarray,
-    symmetries: np.ndarray,
-    buffers: np.ndarray,
+    signatures: Sequence[bytes], positions: np.ndarray, symmetries: np.ndarray, buffers: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return details and masks of some signatures in ``buffers``, each under a symmetry."""
     details, mask = _details(signatures, positions, buffers)

@@ -17,14 +17,7 @@ from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
 from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.evaluation import learning_curves
-from medscale.evaluate.replicates import (
-    SPLITS,
-    Replicate,
-    digests,
-    group_codes,
-    read,
-    same_run,
-)
+from medscale.evaluate.replicates import SPLITS, Replicate, digests, group_codes, read, same_run
 
 
 @dataclass(frozen=True)

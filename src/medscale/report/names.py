@@ -39,11 +39,7 @@ STATES = {
     PARTLY: "the patients are known of a part of the images",
     NOT_KNOWN: "the patients are not known",
 }
-OVER = {
-    KNOWN: "patients",
-    PARTLY: "patients or groups of images",
-    NOT_KNOWN: "groups of images",
-}
+OVER = {KNOWN: "patients", PARTLY: "patients or groups of images", NOT_KNOWN: "groups of images"}
 GROUPS = {
     KNOWN: "patients or groups",
     PARTLY: "patients or groups",

@@ -14,14 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from medscale.base.code import (
-    PACKAGE,
-    code_digest,
-    from_cache,
-    module_digest,
-    modules,
-    tree_digest,
-)
+from medscale.base.code import PACKAGE, code_digest, from_cache, module_digest, modules, tree_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, expand_home
 from medscale.data.kind import kind_file, scan

@@ -10,14 +10,7 @@ from itertools import pairwise, product
 import cv2
 import numpy as np
 
-from medscale.data.demo.brush import (
-    FRACTION_BITS,
-    colour,
-    fixed_point,
-    sigmoid,
-    texture,
-    to_uint8,
-)
+from medscale.data.demo.brush import FRACTION_BITS, colour, fixed_point, sigmoid, texture, to_uint8
 
 RETINA, DISC, CUP = (186, 92, 50), (222, 138, 74), (252, 232, 186)  # RGB
 BLOOD = np.array((0.45, 0.7, 0.7), np.float32)  # darkening of R, G and B by a vessel

@@ -17,21 +17,10 @@ from medscale.data.class_folders import (
     rows_by_folder,
     select_classes,
 )
-from medscale.data.image_table import (
-    INDEX,
-    ImageTable,
-    find_types,
-    read_image_table,
-    rows_by_table,
-)
+from medscale.data.image_table import INDEX, ImageTable, find_types, read_image_table, rows_by_table
 from medscale.data.inventory import NO_LABEL, Excluded, Inventory, Row, image_row, make_inventory
 from medscale.data.kind import DatasetKind
-from medscale.data.layout_hints import (
-    doubtful_labels,
-    label_hints,
-    no_label_column,
-    unread_tables,
-)
+from medscale.data.layout_hints import doubtful_labels, label_hints, no_label_column, unread_tables
 from medscale.data.listing import Listing, list_folder
 from medscale.data.masks import without_masks
 from medscale.data.settings import Datasheet, Source

@@ -43,11 +43,7 @@ SMALL = 64  # pixels; networks of timm can refuse images below this size
 
 
 def build(
-    model: Model,
-    num_classes: int,
-    in_channels: int = 3,
-    features: int = 0,
-    side: int | None = None,
+    model: Model, num_classes: int, in_channels: int = 3, features: int = 0, side: int | None = None
 ) -> nn.Module:
     """Return a network from float images (n,in_channels,H,W) to logits (n,num_classes).
 

@@ -13,13 +13,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.parallel.cut import Block
-from medscale.engine.parallel.model import (
-    Criterion,
-    Inputs,
-    Micro,
-    ParallelModel,
-    loss_sums,
-)
+from medscale.engine.parallel.model import Criterion, Inputs, Micro, ParallelModel, loss_sums
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
 from medscale.engine.parallel.waits import Mark, Waits

@@ -77,13 +77,7 @@ def open_store(rank: int, size: int) -> dist.Store:
     listener = _listen(host, port)
     _use_interface(_interface(listener.getsockname()[0]))
     return dist.TCPStore(
-        host,
-        port,
-        size,
-        True,
-        WAIT,
-        wait_for_workers=False,
-        master_listen_fd=listener.detach(),
+        host, port, size, True, WAIT, wait_for_workers=False, master_listen_fd=listener.detach()
     )
 
 

@@ -62,12 +62,7 @@ def command(make_task: MakeTask) -> Callable[[Path, Path, Path, Path], None]:
 
 
 def run_rank(
-    spec: Path,
-    shards: Path,
-    out: Path,
-    log_file: Path,
-    make_task: MakeTask,
-    work: Work = train,
+    spec: Path, shards: Path, out: Path, log_file: Path, make_task: MakeTask, work: Work = train
 ) -> None:
     """Join the other ranks and do this rank's work; a failure is reported and ends the process.
 

@@ -66,10 +66,7 @@ def make(
 
 
 def _rows(
-    name: str,
-    listing: Listing,
-    studies: Mapping[str, StudyAnswers],
-    variables: Mapping[str, Any],
+    name: str, listing: Listing, studies: Mapping[str, StudyAnswers], variables: Mapping[str, Any]
 ) -> pd.DataFrame:
     rows = [
         {

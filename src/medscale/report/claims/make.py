@@ -25,10 +25,7 @@ from medscale.report.units import time_unit
 from medscale.report.writer import Pages
 
 NOWHERE = Path("not-an-input")  # of no file that exists
-WHOSE = {
-    OURS: "Statements of this document",
-    PUBLISHED: "Conclusions of the published projects",
-}
+WHOSE = {OURS: "Statements of this document", PUBLISHED: "Conclusions of the published projects"}
 COLUMNS = ["name", "statement", "whose", "study", "measure", "value", "low", "high"]
 COLUMNS += ["lowest", "highest", "verdict", "note", "reason", "shown", "target"]
 COLUMNS += ["minutes", "measured_minutes", "hardware", "measured_hardware"]

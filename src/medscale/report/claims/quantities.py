@@ -23,13 +23,7 @@ from medscale.data.index_file import read_index
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import RESAMPLES, draws
 from medscale.evaluate.paired import compare, smallest_difference
-from medscale.evaluate.replicates import (
-    Predictions,
-    Replicate,
-    join_predictions,
-    read,
-    same_run,
-)
+from medscale.evaluate.replicates import Predictions, Replicate, join_predictions, read, same_run
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
 from medscale.measure.scaling.benchmarks import by_inference, by_way
 from medscale.measure.scaling.laws import FEWEST, fit

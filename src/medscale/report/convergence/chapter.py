@@ -39,7 +39,7 @@ CHAPTER = Chapter(
     settings,
     figures={
         "convergence": "Epochs and time to the target of *{study}*: each replicate of each run, "
-        "and the means. A replicate that does not reach the target stands at its last epoch.",
+        "and the means. A replicate that does not reach the target stands at its last epoch."
     },
     tables={"convergence": TABLE},
     facts="convergence",

@@ -29,10 +29,7 @@ def make(study: str, *, results: Sequence[str]) -> Pages:
     """Return the chapter's table and facts."""
     summaries = [read_json(Path(folder) / "summary.json") for folder in results]
     scores = _scores(summaries)
-    return Pages(
-        tables={"detection": (_table(scores), scores)},
-        facts=facts(summaries),
-    )
+    return Pages(tables={"detection": (_table(scores), scores)}, facts=facts(summaries))
 
 
 def facts(summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -38,14 +38,8 @@ def make(
     summaries = [outside.summary for outside in sets] + [v.summary for v in variants]
     return Pages(
         marks=[summary["marks"] for summary in summaries],
-        figures={
-            "external": figures.inside_outside(rows),
-            "external_scores": figures.scores(sets),
-        },
-        tables={
-            "external": (_table(rows), rows),
-            "external_points": points,
-        },
+        figures={"external": figures.inside_outside(rows), "external_scores": figures.scores(sets)},
+        tables={"external": (_table(rows), rows), "external_points": points},
         facts={"sets": [_facts(outside) for outside in sets], **_summary(rows)},
     )
 

@@ -25,12 +25,7 @@ UNITS = {"accuracy": ("accuracy (%)", 100, 1), "auroc": ("AUROC", 1, 3)}
 
 
 def make(
-    study: str,
-    *,
-    index: str,
-    results: Sequence[str],
-    predictions: Sequence[str],
-    baseline: str,
+    study: str, *, index: str, results: Sequence[str], predictions: Sequence[str], baseline: str
 ) -> Pages:
     """Return the figure, tables and facts of the chapter.
 

@@ -38,11 +38,7 @@ class Profiled:
     def marks(self) -> Marks:
         """The marks of its figures, with the number format."""
         amp, about = RunSpec.parse(self.name).amp, self.about
-        return about["marks"] | {
-            "amp": amp,
-            "backend": about["device"],
-            "format": about["format"],
-        }
+        return about["marks"] | {"amp": amp, "backend": about["device"], "format": about["format"]}
 
     @property
     def ranks(self) -> int:

@@ -7,13 +7,7 @@ import pandas as pd
 
 from medscale.report.latex import number
 from medscale.report.result.reading import Result, records
-from medscale.report.tables import (
-    around,
-    class_cell,
-    left,
-    right,
-    table,
-)
+from medscale.report.tables import around, class_cell, left, right, table
 
 FEW = 8  # classes up to which each has its operating points in the table
 WORST = 5  # classes of the lowest sensitivity that have them otherwise

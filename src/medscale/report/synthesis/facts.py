@@ -22,10 +22,7 @@ from medscale.report.synthesis.runs import NETWORK, StudyRuns, compared, same_sc
 # Verdicts in the order of the text: as they end "the accuracy is …", short and with their reason.
 ORDER = {
     EQUAL: ("equal", "equal within the margin"),
-    WITHIN: (
-        "different within the margin",
-        "different, but by less than the margin",
-    ),
+    WITHIN: ("different within the margin", "different, but by less than the margin"),
     WORSE: ("lower", "lower"),
     BETTER: ("higher", "higher"),
     UNSURE: (

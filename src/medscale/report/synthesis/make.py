@@ -45,10 +45,7 @@ def make(
             "why": figures.why(members),
             "what_to_buy": what_to_buy(members, currency),
         },
-        tables={
-            "studies": studies_table(members),
-            "verdicts": (verdicts_table(runs), runs),
-        },
+        tables={"studies": studies_table(members), "verdicts": (verdicts_table(runs), runs)},
         facts=facts(members, runs, effects, pairs) | {"fitted": _is_fitted(series.values())},
     )
 

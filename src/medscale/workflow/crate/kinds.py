@@ -28,13 +28,7 @@ RESULT_TABLES = (
 RESULT_FIGURES = ("curves", "confusion", "roc", "quality", "pr")
 EXTERNAL_FIGURES = ("confusion", "distribution", "quality", "roc")
 RESULT_FIGURES_WITH_IMAGES = ("boxes", "gradcam")
-REPLICATE = (
-    "spec.json",
-    "environment.json",
-    "history.csv",
-    "timing.json",
-    "predictions.parquet",
-)
+REPLICATE = ("spec.json", "environment.json", "history.csv", "timing.json", "predictions.parquet")
 
 # Pattern of a path in the workdir and the kind of such files; ``*`` stands for no ``/``.
 PATTERNS: tuple[tuple[str, str], ...] = (

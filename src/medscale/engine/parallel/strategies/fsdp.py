@@ -17,10 +17,7 @@ def wrap(setup: Setup) -> Any:
 STRATEGY = Strategy(
     name="fsdp",
     title="FSDP",
-    looks={
-        "": Look("#56B4E9", "P", (0, (8, 2))),
-        "amp": Look("#8C510A", "*", (0, (3, 1))),
-    },
+    looks={"": Look("#56B4E9", "P", (0, (8, 2))), "amp": Look("#8C510A", "*", (0, (3, 1)))},
     wrap=wrap,
     # Parameters are gathered twice and gradients scattered once; an all-reduce is a scatter and a
     # gather (Rajbhandari et al., SC 2020).
