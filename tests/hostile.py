@@ -34,20 +34,23 @@ def zeros(count: int) -> bytes:
     return zlib.compress(bytes(count), 9)
 
 
-def tiff(width: int, height: int) -> bytes:
-    """A TIFF of 8 x 8 pixels whose header says otherwise."""
-    file = io.BytesIO()
-    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "TIFF", compression="tiff_deflate")
-    data = bytearray(file.getvalue())
+def with_entries(plain: bytes, values: dict[int, int]) -> bytes:
+    """A TIFF with other values of tags."""
+    data = bytearray(plain)
     first = struct.unpack_from("<I", data, 4)[0]
     for entry in range(struct.unpack_from("<H", data, first)[0]):
         at = first + 2 + 12 * entry
         tag = struct.unpack_from("<H", data, at)[0]
-        if tag in (256, 257, 278):  # width, height, rows a strip
-            struct.pack_into(
-                "<HII", data, at + 2, 4, 1, {256: width, 257: height, 278: height}[tag]
-            )
+        if tag in values:
+            struct.pack_into("<HII", data, at + 2, 4, 1, values[tag])
     return bytes(data)
+
+
+def tiff(width: int, height: int) -> bytes:
+    """A TIFF of 8 x 8 pixels whose header says otherwise."""
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(file, "TIFF", compression="tiff_deflate")
+    return with_entries(file.getvalue(), {256: width, 257: height, 278: height})  # rows a strip
 
 
 def jpeg(width: int, height: int) -> bytes:
@@ -128,16 +131,8 @@ def strips_tiff(size: int) -> bytes:
     image = Image.fromarray(np.zeros((64, 64, 4), np.uint8))
     file = io.BytesIO()
     image.save(file, "TIFF", compression="tiff_adobe_deflate")
-    data = bytearray(file.getvalue())
-    strip = zeros(size)
-    first = struct.unpack_from("<I", data, 4)[0]
-    for entry in range(struct.unpack_from("<H", data, first)[0]):
-        at = first + 2 + 12 * entry
-        tag = struct.unpack_from("<H", data, at)[0]
-        if tag in (273, 279):  # offset and bytes of the strip
-            value = {273: len(data), 279: len(strip)}[tag]
-            struct.pack_into("<HII", data, at + 2, 4, 1, value)
-    return bytes(data) + strip
+    data, strip = file.getvalue(), zeros(size)
+    return with_entries(data, {273: len(data), 279: len(strip)}) + strip  # its offset and bytes
 
 
 def pages_tiff(count: int) -> bytes:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from pydicom import dcmread
 
+from data_trees import digests
 from medscale.base.errors import MedscaleError
-from medscale.base.files import sha256
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.demo.generate import generate
@@ -35,14 +35,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inventory_of(demo: Path, **options: object) -> Inventory:
     source = Source(kind="rsna", synthetic=True, options={**OPTIONS, **options})
     return scan(source.model_copy(update={"path": demo}), None)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): sha256(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
