@@ -72,13 +72,19 @@ def check_complete(root: Path, inventory: Inventory) -> None:
     )
 
 
+def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
+    """What ``audit.inspect_all`` gives, without Dask."""
+    return pd.DataFrame(
+        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
+    )
+
+
 def index_and_summary(
     root: Path, inventory: Inventory, division: Split | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
     division = division or Split()
-    facts = [inspect(str(root), path)[0] for path in inventory.rows["path"]]
-    index, left_out = make_index(inventory, pd.DataFrame(facts, columns=FACTS), division)
+    index, left_out = make_index(inventory, facts(root, inventory), division)
     return index, summarize(index, left_out, inventory, division)
 
 

@@ -16,25 +16,17 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from dask_scheduler import running_scheduler
-from data_trees import class_tree, fundus_pytorch, image_bytes, picture, write
+from data_trees import class_tree, facts, fundus_pytorch, image_bytes, picture, write
 from medscale.base.errors import MedscaleError
 from medscale.data import audit, inspection
 from medscale.data.index import build_index, make_index, summarize
 from medscale.data.inspection import FACTS, inspect
-from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
 NOT_KNOWN = (
     "The patients are not known: images of one patient can stand on both sides of the split."
 )
-
-
-def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
-    """What ``audit.inspect_all`` gives, without Dask."""
-    return pd.DataFrame(
-        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
-    )
 
 
 def index_of(

@@ -9,14 +9,13 @@ import pandas as pd
 import pytest
 from pydicom import dcmread
 
-from data_trees import digests
+from data_trees import digests, facts, index_and_summary
 from medscale.base.errors import MedscaleError
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.demo.generate import generate
 from medscale.data.images import decode
-from medscale.data.index import make_index, summarize
-from medscale.data.inspection import FACTS, inspect
+from medscale.data.index import make_index
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TRAIN
@@ -38,12 +37,7 @@ def inventory_of(demo: Path, **options: object) -> Inventory:
 
 
 def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
-    inventory, division = inventory_of(demo), Split(balance=True)
-    facts = pd.DataFrame(
-        [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
-    )
-    index, left_out = make_index(inventory, facts, division)
-    summary = summarize(index, left_out, inventory, division)
+    index, summary = index_and_summary(demo, inventory_of(demo), Split(balance=True))
     assert summary["found"] == len(digests(demo)) == summary["used"] + summary["excluded"]
     assert summary["by_reason"] == {
         "balanced away": summary["by_reason"]["balanced away"],
@@ -64,10 +58,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 def test_an_implausible_age_is_kept_without_it(demo: Path) -> None:
     inventory = inventory_of(demo)
-    facts = pd.DataFrame(
-        [inspect(str(demo), path)[0] for path in inventory.rows["path"]], columns=FACTS
-    )
-    index, left_out = make_index(inventory, facts, Split())
+    index, left_out = make_index(inventory, facts(demo, inventory), Split())
     odd = left_out[left_out["reason"] == "odd header"]
     assert odd["detail"].tolist() == ["PatientAge 148 is over 110 years; taken as not known"]
     assert index["age"].isna().sum() == 1
