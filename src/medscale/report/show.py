@@ -9,7 +9,6 @@ from rich.table import Table
 from medscale.base.console import plain
 from medscale.base.files import read_json
 from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
-from medscale.data.patients import NOT_KNOWN
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
@@ -37,7 +36,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
         yield f"[yellow]{plain(words)}[/]"
-    state = summary.get("patients", NOT_KNOWN)  # results of earlier versions do not say it
+    state = summary["patients"]
     groups = GROUPS[state].split(" (")[0]  # the next line says whether patients are known
     counts, seeds = summary["counts"], ", ".join(map(str, summary["seeds"]))
     folds = summary.get("folds")
