@@ -4,12 +4,7 @@ from typing import Any
 
 from medscale.config.configuration import Config
 from medscale.report import sources
-from medscale.report.chapter import TABLE, Chapter, Inputs
-
-
-def inputs(config: Config, study: str) -> Inputs:
-    """Return the files that the chapter is made from."""
-    return sources.predictions(config, study)
+from medscale.report.chapter import TABLE, Chapter
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
@@ -24,7 +19,7 @@ def present(config: Config, study: str) -> bool:
 
 CHAPTER = Chapter(
     "folds",
-    inputs,
+    sources.predictions,
     settings,
     figures={
         "folds": "Accuracy and AUROC of each run of *{study}* in cross-validation: pooled "

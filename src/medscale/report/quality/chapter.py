@@ -4,12 +4,7 @@ from typing import Any
 
 from medscale.config.configuration import Config
 from medscale.report import sources
-from medscale.report.chapter import TABLE, Chapter, Inputs
-
-
-def inputs(config: Config, study: str) -> Inputs:
-    """Return the files that the chapter is made from."""
-    return sources.predictions(config, study)
+from medscale.report.chapter import TABLE, Chapter
 
 
 def settings(config: Config, study: str) -> dict[str, Any]:
@@ -20,7 +15,7 @@ def settings(config: Config, study: str) -> dict[str, Any]:
 
 CHAPTER = Chapter(
     "quality",
-    inputs,
+    sources.predictions,
     settings,
     figures={
         "assessment": "The baseline of *{study}* on the test images: confusion (percent of the "
