@@ -28,6 +28,8 @@ FIT = 0.75
 RELIEF = 0.6
 NEIGHBOURS = 3  # nearest neighbours that an image is compared with
 CHUNK = 64  # signatures that are unpacked at a time: 1 MiB fits the cache of a core
+# Details and masks of the first and of the second images.
+Details = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def pairs(signatures: Sequence[bytes]) -> np.ndarray:
@@ -132,7 +134,7 @@ def near_duplicates(
 
 def _pairs_of_details(
     signatures: Sequence[bytes], candidates: np.ndarray, chosen: np.ndarray, symmetries: np.ndarray
-) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
+) -> Iterator[tuple[np.ndarray, Details]]:
     """Yield rows of the chosen candidates; details and masks of the first and the turned second."""
     buffers = [empty_buffers(CHUNK) for _ in range(2)]
     for rows in _chunks(np.flatnonzero(chosen)):
