@@ -26,12 +26,7 @@ except ModuleNotFoundError as error:
     )
 
 shorten(workflow.logger_manager, sys.argv[1:])
-GRAPH = Graph(
-    config,
-    arguments=sys.argv[1:],
-    directory=workflow.overwrite_workdir,
-    files=workflow.configfiles,
-)
+GRAPH = Graph(config, sys.argv[1:], workflow.overwrite_workdir, workflow.configfiles)
 GRAPH.equip_jobs()
 DATASETS, RUNS, REPORT = Datasets(GRAPH), Runs(GRAPH), Report(GRAPH)
 config["first_page"] = REPORT.first_page()
