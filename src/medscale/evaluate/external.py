@@ -94,8 +94,8 @@ def same_patients(names: pd.Series, training: pd.DataFrame | None) -> dict[str, 
 
 
 def _shared(values: pd.Series, training: pd.DataFrame, column: str) -> dict[str, int]:
-    known = training.dropna(subset=[column])
+    rows = training.dropna(subset=[column])
     return {
-        split: int(values.isin(set(known.loc[known["split"] == split, column])).sum())
+        split: int(values.isin(set(rows.loc[rows["split"] == split, column])).sum())
         for split in SPLITS
     }
