@@ -142,19 +142,10 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> pd.DataFrame | None:
     """Check, before any image is read, whether the listed images can be divided.
 
     The audit only leaves out images and joins groups, so that a division which fails here would
-    also fail after the audit. Raises MedscaleError when they cannot be divided.
-
-    Args:
-        rows: rows of an inventory.
-        settings: settings of the division.
-
-    Returns:
-        The rows of the test images, with a group for each: with folds all rows, since each image is
-        tested once. A published or held-out test split can lack classes. None if only the headers
-        of the images can have the column that divides them.
-
-    Raises:
-        MedscaleError: when they cannot be divided.
+    also fail after the audit. Raises MedscaleError when they cannot be divided. Returns the rows of
+    the test images, with a group for each: with folds all rows, since each image is tested once. A
+    published or held-out test split can lack classes. None if only the headers of the images can
+    have the column that divides them. Raises MedscaleError when they cannot be divided.
     """
     if settings.mode == "source" and settings.column not in rows:
         return None

@@ -42,11 +42,10 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
     """List a raw folder and return what was found in it.
 
     Args:
-        graph: the checked configuration.
         name: a study, or an external set.
         owner: the images of the study that an external set belongs to; None if they are not listed.
     """
-    settings, raw = graph.config.study(name), graph.raw(name)
+    settings, raw = graph.config.study(name), graph.config.raw(name)
     subject, source = f"data of {name}", settings.source
     try:
         if source.synthetic:
@@ -187,7 +186,6 @@ def _test_size(
     Args:
         tested: rows of the test images.
         is_known: whether their groups are patients.
-        settings: settings of the division.
         name: the study.
     """
     groups = tested["group"].nunique()

@@ -86,10 +86,7 @@ def subgroup_gaps(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the subgroups whose gap to all other images has an interval without zero.
 
     Two subgroups that divide all images are one comparison, which is returned once, from the higher
-    to the lower: ``other`` is the lower one, otherwise None.
-
-    Args:
-        table: gaps.csv.
+    to the lower: ``other`` is the lower one, otherwise None. ``table``: gaps.csv.
     """
     apart = []
     for row in records(table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]):
