@@ -232,6 +232,7 @@ def _timing(run_plan: Any, history: pd.DataFrame, train_images: int) -> dict[str
         "images_per_second": train_images / per_epoch,
         "images_per_second_first_epoch": train_images / epoch_seconds[0],
         "wall_seconds": sum(epoch_seconds) * 1.2,
+        "device_seconds": sum(epoch_seconds) * 1.2 * run_plan.run.devices,
         "seconds": {kind: float(history[f"{kind}_s"].sum()) for kind in kinds},
         "peak_memory_mb": {"host": [500.0] * run_plan.run.devices, "device": None},
         "energy_joules": None,

@@ -36,7 +36,8 @@ from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
 from run_comparison import distance, equal_runs
-from training_runs import WHOLE
+from slow_loading import LATE_S
+from training_runs import WHOLE, fork_ranks
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,7 +128,8 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
     for _ in range(20):  # until an epoch is complete
         training.fork("ddp_4cpu", "fewer", status=STOPPED, recipe=recipe, parallel=stop)
         newest = max(folder.glob("checkpoints/step-*/progress.json"))
-        if json.loads(newest.read_text())["history"]:
+        before = json.loads(newest.read_text())
+        if before["history"]:
             break
     training("ddp_4cpu", "fewer", recipe=recipe, node={"cpus": 2})
     log = (training.folder / "fewer.log").read_text()
@@ -143,6 +145,9 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
         statistics.median(full_world_seconds[1:] or full_world_seconds)
     )
     assert (timing["world_size"], timing["global_batch"]) == (4, 20)
+    assert before["device_s"] == pytest.approx(4 * before["wall_s"])
+    of_two = 2 * (timing["wall_seconds"] - before["wall_s"])
+    assert timing["device_seconds"] == pytest.approx(before["device_s"] + of_two)
 
 
 def test_a_checkpoint_at_the_end_of_an_epoch_is_part_of_the_next_epochs_time(training):
@@ -151,6 +156,13 @@ def test_a_checkpoint_at_the_end_of_an_epoch_is_part_of_the_next_epochs_time(tra
     folder = training.fork("serial_1cpu", **settings)
     seconds = pd.read_csv(folder / "history.csv")["checkpoint_s"].tolist()
     assert [value > 0 for value in seconds] == [False, True, True]
+
+
+def test_the_wait_for_a_rank_that_loads_for_longer_is_in_no_epoch(training):
+    fork_ranks(training.paths("ddp_2cpu", "late"), 2, "slow_loading:LateClassification")
+    timing = json.loads((training.folder / "late" / "timing.json").read_text())
+    assert timing["epoch_seconds"][0] < LATE_S < timing["wall_seconds"]
+    assert timing["device_seconds"] == pytest.approx(2 * timing["wall_seconds"])
 
 
 def test_where_it_cannot_go_on_the_message_says_what_to_type(tmp_path):

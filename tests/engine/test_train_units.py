@@ -29,6 +29,7 @@ from medscale.engine.parallel.model import FIXED, loss_sums
 from medscale.engine.parallel.pipeline import _is_random, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
 from medscale.engine.plan import Parallel
+from medscale.engine.train import loop
 from medscale.engine.train.clock import Clock, Meter
 from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard, Watch
@@ -234,6 +235,37 @@ def test_communication_longer_than_the_epoch_does_not_lengthen_it():
     seconds = clock.settle()
     assert seconds["compute"] == 0
     assert sum(seconds.values()) <= time.perf_counter() - before
+
+
+def test_a_checkpoint_counts_each_second_once(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def collect(**_):
+        now[0] += 5.0
+        return {}
+
+    trainer = object.__new__(loop.Trainer)
+    trainer.progress, trainer.started = Progress(processes=4, fewest=4), now[0]
+    trainer.watchdog = SimpleNamespace(rest=lambda: None)
+    trainer.precision = SimpleNamespace(state=dict)
+    trainer.tensors = SimpleNamespace(collect=collect)
+    trainer.optimizer = SimpleNamespace(state={})
+    trainer.guard = SimpleNamespace(saved=lambda seconds: None)
+    for _ in range(2):  # 10 s of training, and a checkpoint of 5 s
+        now[0] += 10.0
+        trainer._save(Clock(CPU, {}), False)
+    assert trainer.progress.wall_s == 25
+    trainer.count_time()
+    assert (trainer.progress.wall_s, trainer.progress.device_s) == (30, 4 * 30)
+
+
+def test_seconds_count_for_the_processes_that_trained_in_them():
+    progress = Progress(processes=4, fewest=4)
+    progress.count_time(10)
+    progress.go_on(2)
+    progress.count_time(6)
+    assert (progress.wall_s, progress.device_s) == (16, 4 * 10 + 2 * 6)
 
 
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():

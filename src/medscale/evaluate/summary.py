@@ -19,7 +19,8 @@ KINDS = ("data", "compute", "communication", "checkpoint", "validation")
 FORMAT_UNKNOWN = "format not recorded"  # in runs of versions before 2026-11
 MAX_CONFUSIONS = 10  # most frequent confusions
 CLOCKS = ["seconds_per_epoch", "first_epoch_seconds", "images_per_second"]
-CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "epochs", "best_epoch", "restarts"]
+CLOCKS += ["images_per_second_first_epoch", "wall_seconds", "device_seconds"]
+CLOCKS += ["epochs", "best_epoch", "restarts"]
 
 
 def summarise(evaluation: Evaluation) -> dict[str, Any]:

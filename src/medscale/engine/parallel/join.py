@@ -53,12 +53,13 @@ def join(plan: RunPlan) -> Iterator[World]:
     patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     assert isinstance(control, dist.ProcessGroup)
     assert isinstance(patient, dist.ProcessGroup)
+    world = World(rank, size, local_rank, device, mesh, control, patient, threads)
     stopped: Stopped | None = None
     try:
-        yield World(rank, size, local_rank, device, mesh, control, patient, threads)
+        yield world
     except Stopped as error:  # all ranks stop together, so they can leave in order
         stopped = error
-    dist.barrier(group=patient)
+    world.meet()
     dist.destroy_process_group()
     if stopped is not None:
         raise stopped

@@ -52,6 +52,10 @@ class World:
         """Whether this is rank 0, which makes decisions and writes files."""
         return self.rank == 0
 
+    def meet(self) -> None:
+        """Wait until all ranks call this."""
+        dist.barrier(group=self.patient)
+
     def from_main(self, value: T) -> T:
         """Return rank 0's value on every rank, so that a decision is made once."""
         values = [value]

@@ -50,7 +50,7 @@ class Trainer:
     progress: Progress
     guard: Guard
     watchdog: Watchdog
-    started: float  # when this process began, or the last checkpoint (``time.monotonic``)
+    started: float  # when this process began, or ``count_time`` was called (``time.monotonic``)
     # called on rank 0 with each row of the history; None: not called
     log_row: Callable[[dict[str, Any]], None] | None = None
     # yields the steps of an epoch, beginning with a given step; profiling replaces it
@@ -80,6 +80,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the recipe's epochs, its patience or a request to stop ends it."""
         self.training.load()  # once a run, so that no epoch waits for it
+        self.world.meet()  # so that the first step does not wait for a rank that loads for longer
         clock = Clock(self.world.device, self.progress.spent)
         while not self.progress.stopped:
             stop, save = self._train_epoch(clock)
@@ -207,12 +208,11 @@ class Trainer:
 
     def _save(self, clock: Clock, stop: bool) -> None:
         """Write a checkpoint; if asked to stop, end the training."""
-        start = time.monotonic()
+        start = self.count_time()
         self.watchdog.rest()
         with clock.kind("checkpoint"):
             self.progress.precision = self.precision.state()
             tensors = self.tensors.collect(with_best=self.progress.best_epoch > 0)
-            self.progress.wall_s, self.started = self.wall_seconds(), start
             # While every step so far was skipped, the optimizer has no state and nothing is lost.
             is_saved = bool(self.optimizer.state) and self.checkpoints.save(
                 tensors, self.progress, self._steps_done()
@@ -225,9 +225,12 @@ class Trainer:
                 f"stopped by {reason} {self._position()}, {note}; the same command continues it"
             )
 
-    def wall_seconds(self) -> float:
-        """Return the duration of the training, with earlier starts up to their checkpoints."""
-        return self.progress.wall_s + time.monotonic() - self.started
+    def count_time(self) -> float:
+        """Add the time since the last call, or since the start, to the progress; return now."""
+        now = time.monotonic()
+        self.progress.count_time(now - self.started)
+        self.started = now
+        return now
 
     def _if_judged(self, accuracy: float) -> float:
         return accuracy if self.criterion.judges else math.nan

@@ -22,7 +22,8 @@ class Progress(BaseModel):
     best_epoch: int = 0  # number of the epoch whose weights are kept, from 1; 0: none yet
     best_loss: float | None = None  # its validation loss
     precision: dict[str, float] = {}  # state of the loss scaling
-    wall_s: float = 0.0  # seconds of training until the last checkpoint
+    wall_s: float = 0.0  # seconds of all starts, each until its last checkpoint
+    device_s: float = 0.0  # the same, each second times the processes that trained in it
     restarts: int = 0  # how often training was continued from a checkpoint
     processes: int = 0  # that train now
     fewest: int = 0  # smallest number of processes that trained a part of the epoch so far
@@ -31,6 +32,11 @@ class Progress(BaseModel):
     def steps_done(self, steps_per_epoch: int) -> int:
         """Return the number of optimizer steps since the beginning."""
         return self.epoch * steps_per_epoch + self.step
+
+    def count_time(self, seconds: float) -> None:
+        """Add seconds of the present processes to the time of the training."""
+        self.wall_s += seconds
+        self.device_s += seconds * self.processes
 
     def go_on(self, processes: int) -> None:
         """Continue from a checkpoint with a number of processes, which may differ from before."""

@@ -240,7 +240,7 @@ def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.Dat
 
 def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
     """Return wall time, memory, energy and utilization of all ranks on rank 0."""
-    world = trainer.world
+    world, progress = trainer.world, trainer.progress
     rows = world.gather(
         (
             peak_memory_mb(),
@@ -253,11 +253,13 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
     if rows is None:
         return None
     host, device, joules, use, threads = (list(column) for column in zip(*rows, strict=True))
+    trainer.count_time()
     return {
-        "wall_seconds": trainer.wall_seconds(),
+        "wall_seconds": progress.wall_s,
+        "device_seconds": progress.device_s,
         "threads_per_rank": threads[0],
         "peak_memory_mb": {"host": host, "device": None if None in device else device},
-        "energy_joules": None if None in joules or trainer.progress.restarts else sum(joules),
+        "energy_joules": None if None in joules or progress.restarts else sum(joules),
         "gpu_use_percent": None if None in use else use,
         "communication_measured": trainer.model.waits.measured,
     }

@@ -80,9 +80,7 @@ def profile_run(
     except (torch.OutOfMemoryError, RuntimeError) as error:
         raise explained(error, plan) from error
     form = trainer.precision.format
-    # This sum is a barrier: all ranks measure at the same time, since they share the machine's
-    # memory bandwidth.
-    world.total(torch.zeros(1))
+    world.meet()  # all ranks measure at the same time, since they share the memory bandwidth
     ceiling = ceilings.measure(world.device, form)
     timeline = analyse(events(window.measurements.trace))
     _keep_trace(out / f"trace-rank{world.rank}.json.gz", window.measurements)

@@ -55,7 +55,6 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     values = replicate_scores(summary, score)
     for place, (origin, environment) in enumerate(zip(origins(summary), environments, strict=True)):
-        seconds = timing["wall_seconds"]["values"][place]
         rows.append(
             {
                 "study": summary["study"],
@@ -67,10 +66,12 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 "value": values[place],
                 **{
                     key: timing[key]["values"][place]
-                    for key in ("epochs", "best_epoch", "restarts", "seconds_per_epoch")
+                    for key in (
+                        *("epochs", "best_epoch", "restarts", "seconds_per_epoch"),
+                        "wall_seconds",
+                    )
                 },
-                "wall_seconds": seconds,
-                "device_hours": seconds * summary["run"]["devices"] / 3600,
+                "device_hours": timing["device_seconds"]["values"][place] / 3600,
                 "format": environment.get("format", FORMAT_UNKNOWN),
                 "specification": environment["plan_digest"],
                 "shards": environment.get("inputs", {}).get("shards"),
@@ -132,7 +133,7 @@ def _machines(machines: pd.DataFrame) -> str:
     columns = [
         left("hardware", lambda row: latex(row["hardware"])),
         Column("r", "cores", lambda row: str(row["cores"])),
-        Column("r", "memory (GB)", lambda row: number(row["memory_gb"], 0)),
+        Column("r", "memory (GiB)", lambda row: number(row["memory_gb"], 0)),
         left("container", lambda row: latex(row["container"])),
         left("commit", lambda row: rf"\texttt{{{latex(row['commit'])}}}"),
         left("Python / PyTorch", lambda row: latex(f"{row['python']} / {row['torch']}")),
