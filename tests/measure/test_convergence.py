@@ -60,7 +60,7 @@ def test_the_target_is_one_that_each_replicate_of_the_baseline_reaches() -> None
 def test_a_replicate_that_does_not_reach_the_target_is_censored_at_the_planned_epochs() -> None:
     # The second stops early, after two of four epochs: its seconds are those that it took.
     of_run = times_to(
-        [history(0.5, 0.8, 0.9), history(0.5, 0.6)], Target("val_accuracy", 0.8), planned=4
+        [history(0.5, 0.8, 0.9), history(0.5, 0.6)], Target("val_accuracy", 0.8), 4, devices=1
     )
     assert of_run.epochs.tolist() == [2, 4]
     assert of_run.seconds.tolist() == [23.0, 23.0]
@@ -68,10 +68,11 @@ def test_a_replicate_that_does_not_reach_the_target_is_censored_at_the_planned_e
     assert of_run.last_if_censored.tolist() == [2, np.inf]
 
 
-def test_seconds_are_unknown_where_the_processes_changed() -> None:
+def test_seconds_are_unknown_where_an_epoch_ran_on_fewer_devices() -> None:
     changed_history = pd.concat([history(0.5, processes=2), history(0.9, processes=1)])
-    of_run = times_to([changed_history.reset_index()], Target("val_accuracy", 0.8), planned=4)
-    assert of_run.epochs.tolist() == [2]
+    histories = [changed_history.reset_index(), history(0.5, 0.9, processes=1)]
+    of_run = times_to(histories, Target("val_accuracy", 0.8), 4, devices=2)
+    assert of_run.epochs.tolist() == [2, 2]
     assert np.isnan(of_run.seconds).all()
 
 

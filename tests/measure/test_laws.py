@@ -333,27 +333,36 @@ def test_time_and_money_until_the_target():
     base = [history(0.5, 0.7, 0.8), history(0.6, 0.6, 0.9)]
     target = target_of(base, "val_accuracy", None, 0.9)
     assert target.value == pytest.approx(0.9 * 0.8)
-    assert target.seconds(base[0]) == pytest.approx(34.5)
-    assert math.isnan(target.seconds(history(0.1, 0.2)))
-    clock = {"wall_seconds": {"mean": 60.0}, "energy_joules": {"mean": 7.2e6}}
+    assert target.seconds(base[0], 1) == pytest.approx(34.5)
+    assert math.isnan(target.seconds(history(0.1, 0.2), 1))
+    assert math.isnan(target.seconds(base[0], 2))  # the epochs of a run on two devices ran on one
     marks = {"stand_in": False}
     runs = {
         "serial_1cpu": base,
         "ddp_2cpu": [history(0.8, 0.9, processes=2), history(0.2, 0.3, processes=2)],
         "ddp_4cpu": [history(0.9, processes=4)] * 2,
-        "ddp_8cpu": [history(0.1, 0.9, processes=8, fewer=1)] * 2,
+        # the second replicate reaches the target on fewer devices
+        "ddp_8cpu": [history(0.9, processes=8), history(0.1, 0.9, processes=8, fewer=1)],
     }
+    device_seconds = {"serial_1cpu": 60, "ddp_2cpu": 120, "ddp_4cpu": 240, "ddp_8cpu": 400}
+    clock = {"wall_seconds": {"mean": 60.0}, "energy_joules": {"mean": 7.2e6}}
     summaries = [
-        {"run": {"name": run}, "timing": clock, "marks": marks, "backend": "cpu", "format": "fp32"}
-        for run in runs
+        {"run": {"name": run}, "marks": marks, "backend": "cpu", "format": "fp32"}
+        | {"timing": clock | {"device_seconds": {"mean": seconds}}}
+        for run, seconds in device_seconds.items()
     ]
     table = costs(summaries, runs, target, {"cpu": 2.0}).set_index("run")
-    epochs_to_target = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}
-    assert table["reached"].to_dict() == epochs_to_target
-    # It went on with fewer devices, so neither time nor money is known of its name's devices.
-    unknown = ["seconds", "money", "whole_seconds", "whole_money"]
+    replicates_at_target = {"serial_1cpu": 2, "ddp_2cpu": 1, "ddp_4cpu": 2, "ddp_8cpu": 2}
+    assert table["reached"].to_dict() == replicates_at_target
+    assert table.loc["ddp_2cpu", "seconds"] == pytest.approx(11.5)  # of the one that reaches it
+    # One went on with fewer devices, so that the times on its name's devices are not known.
+    unknown = ["seconds", "seconds_low", "seconds_high", "money", "whole_seconds"]
     assert table.loc["ddp_8cpu", unknown].isna().all()
     assert table.loc["ddp_4cpu", unknown].notna().all()
+    assert table["whole_seconds"].to_list()[:3] == [60, 60, 60]
+    for run, seconds in device_seconds.items():  # whatever the devices were
+        assert table.loc[run, "whole_device_hours"] == pytest.approx(seconds / 3600)
+        assert table.loc[run, "whole_money"] == pytest.approx(2 * seconds / 3600)
     assert table.loc["ddp_4cpu", "device_hours"] == pytest.approx(4 * 11.5 / 3600)
     assert table.loc["ddp_4cpu", "money"] == pytest.approx(2 * 4 * 11.5 / 3600)
     assert table.loc["serial_1cpu", "energy_kwh"] == pytest.approx(2.0)

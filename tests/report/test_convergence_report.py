@@ -15,6 +15,7 @@ from file_tables import read_tables
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv
 from medscale.config.configuration import load
+from medscale.engine.run import RunSpec
 from medscale.measure.scaling.convergence import Times, by_seed, compare
 from medscale.report import style
 from medscale.report.chapters import chapters_of
@@ -40,7 +41,8 @@ def write_history(
     """Write the history of a replicate that reaches ``best`` in the epoch ``reached``."""
     epoch = np.arange(1, epochs + 1)
     high = np.zeros(epochs, bool) if epoch_reached is None else epoch >= epoch_reached
-    times = {"seconds": 5.0, "validation_s": 1.0, "checkpoint_s": 0.0, "processes": 2}
+    times = {"seconds": 5.0, "validation_s": 1.0, "checkpoint_s": 0.0}
+    times |= {"processes": RunSpec.parse(run).devices}
     table = pd.DataFrame({"epoch": epoch, "val_accuracy": np.where(high, best, 0.5)})
     table = table.assign(val_loss=1 - table["val_accuracy"], **times)
     write_csv(folder / run / f"seed{seed}" / "history.csv", table)

@@ -11,6 +11,7 @@ from medscale.config.yaml_file import read_yaml
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling.series import Point, gather, point_of
 from medscale.measure.scaling.speedup import speedups
+from medscale.measure.scaling.target import whole_seconds
 from medscale.report.names import SPLITS_IN_WORDS
 from medscale.report.result.reading import Result, records
 
@@ -205,8 +206,8 @@ def _measured_value(result: Result, key: str, split: str) -> float:
     test, device = metrics["test"], timing["peak_memory_mb"]["device"]
     epoch = timing["seconds_per_epoch"]["mean"]
     values = {
-        "minutes": timing["wall_seconds"]["mean"] / 60,
-        "seconds": timing["wall_seconds"]["mean"],
+        "minutes": whole_seconds(result.summary) / 60,
+        "seconds": whole_seconds(result.summary),
         "epoch_seconds": epoch,
         "epoch_minutes": epoch / 60,
         "seconds_5_epochs": 5 * epoch,

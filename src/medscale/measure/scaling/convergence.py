@@ -44,7 +44,7 @@ class Times:
     """
 
     epochs: np.ndarray  # float64, shape S for S replicates
-    seconds: np.ndarray  # float64, shape S; NaN if the number of processes changed until then
+    seconds: np.ndarray  # float64, shape S; NaN if an epoch until then ran on fewer devices
     reached: np.ndarray  # bool, shape S
 
     @property
@@ -68,20 +68,23 @@ class Comparison(NamedTuple):
     verdict: str
 
 
-def times_to(histories: Sequence[pd.DataFrame], target: Target, planned: int) -> Times:
+def times_to(
+    histories: Sequence[pd.DataFrame], target: Target, planned: int, devices: int
+) -> Times:
     """Return the epochs and seconds that each replicate needs to reach the target.
 
     Args:
         histories: history.csv of each replicate.
         target: value of a validation metric.
         planned: number of epochs of a whole training.
+        devices: number of devices of the run's name.
     """
     epochs = [target.epoch(history) for history in histories]
     return Times(
         np.array([planned if epoch is None else epoch for epoch in epochs], dtype=np.float64),
         np.array(
             [
-                seconds_of(history, len(history) if epoch is None else epoch)
+                seconds_of(history, len(history) if epoch is None else epoch, devices)
                 for history, epoch in zip(histories, epochs, strict=True)
             ]
         ),

@@ -83,6 +83,11 @@ def ratio(above: Sequence[float], below: Sequence[float], comparisons: int = 1) 
     return dict(zip(ENDS, [*center_and_range, *ends], strict=True))
 
 
+def rate(times: Sequence[float], comparisons: int = 1) -> dict[str, float]:
+    """Return the inverse of a mean time, with the spreads of ``ratio`` by its suffixes."""
+    return ratio([1.0, 1.0], times, comparisons)  # one second, exactly
+
+
 def relative(
     base: Sequence[float], times: Sequence[float], *, is_base: bool = False, comparisons: int = 1
 ) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Target of a training (a value of a validation metric), and the cost of reaching it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +39,14 @@ class Target:
         is_reached = values <= self.value if is_smaller else values >= self.value
         return int(is_reached.argmax()) + 1 if is_reached.any() else None
 
-    def seconds(self, history: pd.DataFrame) -> float:
+    def seconds(self, history: pd.DataFrame, devices: int) -> float:
         """Return the seconds until the end of the first epoch that reaches the target.
 
-        NaN if no epoch does, or if the number of processes changed before its end. ``history``:
-        history.csv of a replicate.
+        NaN if no epoch does, or if an epoch until then did not run on all ``devices`` of the run's
+        name. ``history``: history.csv of a replicate.
         """
         epoch = self.epoch(history)
-        return float("nan") if epoch is None else seconds_of(history, epoch)
+        return float("nan") if epoch is None else seconds_of(history, epoch, devices)
 
 
 def read_history(path: str | Path) -> pd.DataFrame:
@@ -88,11 +89,18 @@ def factor_of(metric: str, share: float) -> float:
     return 1 / share if metric in SMALLER_IS_BETTER else share
 
 
-def seconds_of(history: pd.DataFrame, epochs: int) -> float:
-    """Return the seconds of the first epochs; NaN if the number of processes changed in them."""
-    if history["processes"][:epochs].nunique() > 1:
+def seconds_of(history: pd.DataFrame, epochs: int, devices: int) -> float:
+    """Return the seconds of the first epochs; NaN unless all of them ran on so many devices."""
+    if (history["processes"][:epochs] != devices).any():
         return float("nan")
     return float(history[list(WALL_TIME_COLUMNS)].to_numpy()[:epochs].sum())
+
+
+def whole_seconds(summary: Mapping[str, Any]) -> float:
+    """Return the mean seconds of a run's trainings; NaN if one continued with fewer devices."""
+    clock, devices = summary["timing"], RunSpec.parse(summary["run"]["name"]).devices
+    wall, on_devices = clock["wall_seconds"]["mean"], clock["device_seconds"]["mean"]
+    return float(wall) if math.isclose(on_devices, devices * wall) else float("nan")
 
 
 def costs(
@@ -105,9 +113,11 @@ def costs(
 
     Returns one row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
     replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range over
-    these replicates), ``device_hours`` and ``money`` are those until the target. ``whole_seconds,
-    whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole training; the energy
-    is NaN if the devices do not measure it.
+    these replicates), ``device_hours`` and ``money`` are those until the target. They are NaN
+    without such a replicate, and if one of them reached it on fewer devices. ``whole_seconds,
+    whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole training. Its
+    seconds are NaN if a replicate continued with fewer devices, and its energy if the devices do
+    not measure it.
 
     Args:
         histories: history.csv of each replicate, by run.
@@ -127,33 +137,27 @@ def _cost(
 ) -> dict[str, Any]:
     """Return the row of one run; ``price`` is that of a device-hour."""
     name, clock = summary["run"]["name"], summary["timing"]
-    times = np.array([target.seconds(history) for history in histories])
-    finite_times = times[~np.isnan(times)]
     devices = RunSpec.parse(name).devices
-    mean, low, high = (
-        (float(finite_times.mean()), float(finite_times.min()), float(finite_times.max()))
-        if len(finite_times)
-        else (float("nan"),) * 3
-    )
-    # The time of a whole training is unknown if a replicate continued with fewer devices.
-    same_devices = all((history["processes"] == devices).all() for history in histories)
-    whole = clock["wall_seconds"]["mean"] if same_devices else float("nan")
+    reaching = [history for history in histories if target.epoch(history) is not None]
+    times = np.array([target.seconds(history, devices) for history in reaching] or [float("nan")])
+    mean = float(times.mean())
+    whole_hours = clock["device_seconds"]["mean"] / 3600
     energy = clock["energy_joules"]
     return {
         "run": name,
         "devices": devices,
         "stand_in": summary["marks"]["stand_in"],
         "format": summary["format"],
-        "replicates": len(times),
-        "reached": sum(target.epoch(history) is not None for history in histories),
+        "replicates": len(histories),
+        "reached": len(reaching),
         "seconds": mean,
-        "seconds_low": low,
-        "seconds_high": high,
+        "seconds_low": float(times.min()),
+        "seconds_high": float(times.max()),
         "device_hours": devices * mean / 3600,
         "money": price * devices * mean / 3600,
-        "whole_seconds": whole,
-        "whole_device_hours": devices * whole / 3600,
-        "whole_money": price * devices * whole / 3600,
+        "whole_seconds": whole_seconds(summary),
+        "whole_device_hours": whole_hours,
+        "whole_money": price * whole_hours,
         "energy_kwh": energy["mean"] / 3.6e6 if energy is not None else float("nan"),
     }
 
@@ -161,8 +165,8 @@ def _cost(
 def frontier(table: pd.DataFrame) -> list[str]:
     """Return the runs that no other run beats in both time and money, from the fastest on.
 
-    A run counts only if all its replicates reach the target. A mean over the successful replicates
-    alone would favour runs that reach the target by chance.
+    A run counts only if all its replicates reach the target, on all its devices. A mean over the
+    successful replicates alone would favour runs that reach the target by chance.
     """
     if table.empty:
         return []

@@ -30,7 +30,8 @@ def epochs_to_target(times: Mapping[str, Times], baseline: str, margin: float) -
     center = float(times[baseline].epochs.mean())
     panels[0].axvspan((1 - margin) * center, (1 + margin) * center, color=BAND, zorder=0)
     panels[0].axvline(center, **style.REFERENCE)
-    factor, unit = time_unit(max(float(np.nanmax(of_run.seconds)) for of_run in times.values()))
+    seconds = np.concatenate([of_run.seconds for of_run in times.values()])
+    factor, unit = time_unit(float(np.max(seconds, where=~np.isnan(seconds), initial=0.0)))
     for axes, column, scale in ((panels[0], "epochs", 1.0), (panels[1], "seconds", factor)):
         for height, (run, of_run) in zip(heights, times.items(), strict=True):
             values = scale * getattr(of_run, column).astype(float)

@@ -52,7 +52,8 @@ def make(
     refuse_unreachable(read[baseline], level, study, baseline)
     times = {
         run: by_seed(
-            times_to(read[run], level, summary["recipe"]["epochs"]), list(map(seed_of, paths[run]))
+            times_to(read[run], level, summary["recipe"]["epochs"], summary["run"]["devices"]),
+            list(map(seed_of, paths[run])),
         )
         for run, summary in summaries.items()
     }

@@ -63,6 +63,7 @@ def facts(
         "metric": METRICS[analysis.target.metric],
         "share": share,
         "unreached": bool((analysis.cost["reached"] == 0).any()) if len(analysis.cost) else False,
+        "fewer": bool(analysis.cost["whole_seconds"].isna().any()) if len(analysis.cost) else False,
         "best": [label(run) for run in analysis.best],
         "first_apart": is_first_apart(analysis.cost, analysis.best),
         "currency": currency,

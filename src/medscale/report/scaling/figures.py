@@ -66,7 +66,8 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
             drawn, value = look(row["run"]), scale * row[column]
             if value != value:
                 place: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-                axes.text(0.02, height, "not reached", size=6.5, **place)
+                words = "partly on fewer devices" if row["reached"] else "not reached"
+                axes.text(0.02, height, words, size=6.5, **place)
                 continue
             if column == "seconds":
                 ends = [scale * row[f"seconds{end}"] for end in ("", "_low", "_high")]

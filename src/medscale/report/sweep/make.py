@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from medscale.engine.run import RunSpec
 from medscale.measure.scaling.convergence import times_to
 from medscale.measure.scaling.target import (
     METRICS,
@@ -71,7 +72,8 @@ def _row(
 ) -> dict[str, Any]:
     """Return a point with its best values on the validation images and its epochs to the target."""
     values = np.array([best(level.metric, history) for history in histories])
-    times = times_to(histories, level, max(map(len, histories)))
+    planned, devices = max(map(len, histories)), RunSpec.parse(point["run"]).devices
+    times = times_to(histories, level, planned, devices)
     return {
         **{key: value for key, value in point.items() if key != "seeds"},
         "replicates": len(histories),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,9 @@ WIDE = 50  # ratio of the ends of an axis from which only powers of ten are labe
 def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
     """Draw time and money until the target, a row for each run of each study with a target.
 
-    A marker is filled where no other run of the study is both faster and cheaper. A run of which
-    not all replicates reach the target has its number of replicates in place of a marker.
+    A marker is filled where no other run of the study is both faster and cheaper. In place of a
+    marker, a run of which not all replicates reach the target has their number, and one that went
+    on with fewer devices says so.
     """
     costs = {study.title: study.tables["cost"] for study in studies}
     costs = {title: part for title, part in costs.items() if len(part) and _reached(part).any()}
@@ -75,8 +77,10 @@ def _row(
     is_best: bool,
 ) -> None:
     """Draw the time, with its range over replicates, and the money of a run."""
-    if row["reached"] < row["replicates"]:
+    if row["reached"] < row["replicates"] or math.isnan(row["seconds"]):
         words = f"reached by {row['reached']} of {row['replicates']}"
+        if row["reached"] == row["replicates"]:
+            words = "partly on fewer devices"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the grid
         place: dict[str, Any] = {"va": "center", "size": 6, "color": GREY, "bbox": box}
         place["transform"] = panels[0].get_yaxis_transform()
