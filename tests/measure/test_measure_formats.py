@@ -15,13 +15,17 @@ from medscale.config.benchmarks import Formats
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.shards import Shards
+from medscale.engine.formats import in_format
 from medscale.engine.plan import RunPlan
 from medscale.measure import formats
 from medscale.measure.formats import measure_formats
 from medscale.measure.record import Marks, write
 from medscale.measure.scaling.benchmarks import by_number_format
 from medscale.report.writer import write_chapter
+from medscale.resources.cost import estimate
 from medscale.resources.jobs import request
+from medscale.workflow.graph import Graph
+from medscale.workflow.why import job_cost
 from training_runs import ROOT, TINY, Training, fork_ranks
 
 
@@ -101,15 +105,27 @@ def test_the_run_is_a_classification_without_amp_and_its_job_has_time_for_all():
         load(ROOT / "config.yaml", {"studies": {"glaucoma": study}})
     config = load(ROOT / "config.yaml")
     needs = request(config, "formats", {"study": "glaucoma"})
-    job = request(config, "train", {"study": "glaucoma", "run": "serial_1gpu"})
     assert needs.gpus == 1
-    assert needs.minutes == pytest.approx(4 * 3 * job.minutes)
+    run = plan(config, "glaucoma", "serial_1gpu", 1)
+    each = [estimate(config, in_format(run, name, None, 1)) for name in formats.WAYS]
+    minutes = [of_format.minutes for of_format in each]
+    assert len(set(minutes)) == 3  # bf16 and fp16 are equally fast
+    assert needs.minutes == pytest.approx(3 * sum(minutes))
+    card = config.cost.devices[config.cost.gpu]
+    hours = needs.minutes / 60
+    expected = (needs.minutes, hours, hours * card.price)  # of the GPU, not of CPU cores
+    assert job_cost(Graph({}), "formats", (("study", "glaucoma"),), 1) == pytest.approx(expected)
+    few = load(
+        ROOT / "config.yaml",
+        {"studies": {"glaucoma": {"benchmarks": {"formats": {"epochs": 1}}}}},
+    )
+    assert request(few, "formats", {"study": "glaucoma"}).minutes < needs.minutes / 2
 
 
 def test_the_format_is_a_setting_of_the_plan():
     config = load(ROOT / "config.yaml", {"studies": {"glaucoma": TINY}})
     run = plan(config, "glaucoma", "serial_1gpu", 1)
-    plans = {name: formats.in_format(run, name, 3, None) for name in formats.WAYS}
+    plans = {name: in_format(run, name, None, 3) for name in formats.WAYS}
     chosen = {n: (p.run.amp, p.recipe.tf32, p.recipe.half, p.seed) for n, p in plans.items()}
     assert chosen == {
         "fp32": (False, False, "auto", 3),

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import write_json
 from medscale.cli.main import main
 from medscale.config.configuration import Config, load
+from medscale.config.planning import plan
 from medscale.resources import cost
 from medscale.resources.growth import growth
 from medscale.resources.sizing import text
@@ -67,6 +69,18 @@ def test_sums_are_those_of_the_runs(full: Config) -> None:
     assert (
         totals(full, H200)["left_out"] == row_index.loc[row_index["gpus"] > 1, "replicates"].sum()
     )
+
+
+def test_a_trained_replicate_counts_for_its_own_kind_of_gpu_alone(full: Config) -> None:
+    folder = full.workdir / "runs" / "skin" / "serial_1gpu" / "seed1"
+    timing = {"wall_seconds": 600.0, "images_per_second": 50.0, "restarts": 0}
+    write_json(folder / "timing.json", timing | {"peak_memory_mb": {"host": [900]}})
+    write_json(folder / "spec.json", plan(full, "skin", "serial_1gpu", 1).model_dump(mode="json"))
+    assert full.cost.gpu == A100.gpu
+    for machine, is_own in ((A100, True), (H200, False)):
+        row = trainings(full, machine).set_index(["study", "run"]).loc[("skin", "serial_1gpu")]
+        assert row["measured"] == is_own
+        assert (row["minutes"] == (600 + full.cost.start_s) / 60) == is_own
 
 
 def test_raw_images_are_counted_once(full: Config) -> None:

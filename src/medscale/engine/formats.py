@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from medscale.base.errors import MedscaleError
 
@@ -25,6 +25,21 @@ LACKING_ON_CPU = {  # formats in which a CPU does not compute, and why
     "tf32": "TF32 is a format of GPUs (NVIDIA, from the A100 on)",
     "fp16": "mixed precision in fp16 is for GPUs; on a CPU it is bf16",
 }
+
+
+def in_format(plan: RunPlan, name: NumberFormat, epochs: int | None, seed: int) -> RunPlan:
+    """Return the plan of a replicate in a number format; ``epochs``: None for the recipe's."""
+    amp = name in ("bf16", "fp16")
+    changes: dict[str, Any] = {"tf32": name == "tf32", "half": name if amp else "auto"}
+    if epochs is not None:
+        changes |= {"epochs": epochs, "steps": None}
+    return plan.model_copy(
+        update={
+            "seed": seed,
+            "run": plan.run.model_copy(update={"amp": amp}),
+            "recipe": plan.recipe.model_copy(update=changes),
+        }
+    )
 
 
 def format_of(plan: RunPlan, device: torch.device) -> NumberFormat:

@@ -17,7 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
 from medscale.config.benchmarks import Formats
-from medscale.engine.formats import NumberFormat, lacking
+from medscale.engine.formats import NumberFormat, in_format, lacking
 from medscale.engine.plan import RunPlan
 from medscale.evaluate import metrics
 from medscale.measure.record import in_turns, start_method
@@ -58,7 +58,7 @@ def measure_formats(
     rows = []
     for repeat, seed in enumerate(seeds):
         for name in in_turns(present, repeat):
-            replicate = in_format(plan, name, seed, settings.epochs)
+            replicate = in_format(plan, name, settings.epochs, seed)
             folder = work / name / f"seed{seed}"
             if not _is_finished(replicate, shards, folder):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -68,21 +68,6 @@ def measure_formats(
             rate = rows[-1]["images"] / rows[-1]["seconds"]
             log.info("%s, seed %d: %.0f images/s", name, seed, rate)
     return pd.DataFrame(rows, columns=COLUMNS), missing
-
-
-def in_format(plan: RunPlan, name: NumberFormat, seed: int, epochs: int | None) -> RunPlan:
-    """Return the plan of a replicate in a number format; ``epochs``: None for the recipe's."""
-    amp = name in ("bf16", "fp16")
-    changes: dict[str, Any] = {"tf32": name == "tf32", "half": name if amp else "auto"}
-    if epochs is not None:
-        changes |= {"epochs": epochs, "steps": None}
-    return plan.model_copy(
-        update={
-            "seed": seed,
-            "run": plan.run.model_copy(update={"amp": amp}),
-            "recipe": plan.recipe.model_copy(update=changes),
-        }
-    )
 
 
 def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:

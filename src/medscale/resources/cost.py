@@ -26,6 +26,7 @@ from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.listing import list_folder
+from medscale.engine.formats import in_format
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
 from medscale.engine.resolve import epochs
@@ -90,6 +91,18 @@ def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimat
         measured=timing is not None,
         note="; ".join(_notes(config, plan)),
     )
+
+
+def of_formats(config: Config, study: str) -> list[Estimate]:
+    """Estimate each training of a study's benchmark of number formats."""
+    settings = config.study(study).benchmarks.formats
+    assert settings is not None
+    run = planning.plan(config, study, settings.run, 0)
+    return [
+        estimate(config, in_format(run, name, settings.epochs, seed))
+        for seed in config.seeds_of(study)
+        for name in settings.formats
+    ]
 
 
 def images(config: Config, study: str) -> dict[str, int]:

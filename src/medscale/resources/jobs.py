@@ -112,8 +112,12 @@ def _formats(config: Config, study: str) -> Request:
     settings = config.study(study).benchmarks.formats
     assert settings is not None
     needs = request(config, "train", {"study": study, "run": settings.run})
-    trainings = len(settings.formats) * len(config.seeds_of(study))
-    return replace(needs, minutes=trainings * needs.minutes)
+    estimates = cost.of_formats(config, study)
+    return replace(
+        needs,
+        minutes=sum(estimate.minutes for estimate in estimates),
+        memory_mb=max(estimate.memory_mb for estimate in estimates),
+    )
 
 
 def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:

@@ -88,17 +88,19 @@ def studies(config: Config) -> pd.DataFrame:
 def trainings(config: Config, machine: Machine) -> pd.DataFrame:
     """Estimate every configured run, and every point of a sweep, on a machine.
 
+    Trained replicates of runs on GPUs count for the configured kind of GPU alone (``cost.gpu``).
+
     Returns:
         One row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
         ``hours`` (device-hours of all replicates), ``energy_kwh, money, measured`` (whether from a
         trained replicate), ``fits`` (whether the machine has enough devices).
     """
-    config, rows = on(config, machine), []
+    is_own, config, rows = machine.gpu == config.cost.gpu, on(config, machine), []
     share = max(1, config.node.cpus // machine.gpus)
     for name in _all_studies(config):
         for entry, run, numbers in sweep.trainings(config, name):
             plan = planning.plan(config, entry, run, 0)
-            estimate = cost.estimate(config, plan)
+            estimate = cost.estimate(config, plan, measured=is_own or plan.backend == "cpu")
             replicates = len(config.replicates_of(entry, numbers))
             gpus = plan.run.devices if plan.backend == "cuda" else 0
             cpus = min(gpus * share, config.node.cpus) if gpus else plan.run.devices

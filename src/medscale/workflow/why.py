@@ -110,10 +110,17 @@ def job_cost(
     costs nothing.
     """
     config = graph.config
-    if rule in ("train", "profile"):
-        plan = graph.plan(dict(wildcards)["study"], dict(wildcards)["run"])
-        estimate = cost.estimate(config, plan)
-        return estimate.minutes, estimate.device_hours, estimate.money
+    if rule in ("train", "profile", "formats"):
+        names = dict(wildcards)
+        if rule == "formats":
+            estimates = cost.of_formats(config, names["study"])
+        else:
+            estimates = [cost.estimate(config, graph.plan(names["study"], names["run"]))]
+        return (
+            sum(estimate.minutes for estimate in estimates),
+            sum(estimate.device_hours for estimate in estimates),
+            sum(estimate.money for estimate in estimates),
+        )
     request = jobs.request(config, rule, dict(wildcards), threads)
     minutes = request.minutes
     if minutes and rule.endswith(jobs.REPORT_RULE):  # of the whole report, for all its chapters
