@@ -390,6 +390,8 @@ def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):
         score = scores.loc[("test", name)]
         assert 0 < score["low"] < score["mean"] == score["high"] == 1
     assert (evaluation.per_class["low"] < evaluation.per_class["high"]).all()
+    parts = evaluation.subgroups
+    assert (parts["low"] < parts["high"])[parts["mean"].notna()].all()
     point = evaluation.operating.iloc[0]
     assert 0 < point["sensitivity_low"] < point["sensitivity"] == 1
     assert np.isnan(point["ppv_low"])  # follows from both rates, and no resample changes it

@@ -144,6 +144,19 @@ def test_equal_answers_to_few_images_do_not_show_equality(margin):
     assert paired.reading(0.0, 0.0, 0.0, 10**6) == paired.OPEN
 
 
+def test_the_interval_of_equal_answers_is_exact():
+    labels = np.arange(40) % 2
+    runs = [predicted(labels, np.eye(2)[labels]) for _ in range(2)]
+    row = paired.compare(["a", "b"], runs, 0, 5, bootstrap.draw(40, 50, 0)).iloc[0]
+    exact = 100 * stats.beta.ppf(0.975, 1, 40)  # Clopper & Pearson, of 0 in 40 patients
+    ends = row["accuracy_low"], row["accuracy_high"]
+    assert (row["accuracy"], *ends) == pytest.approx((0, -exact, exact))
+    assert exact > 5
+    assert row["reading"] == paired.OPEN
+    assert (row["auroc"], row["auroc_p"]) == (0, 1)
+    assert np.isnan([row["auroc_low"], row["auroc_high"]]).all()
+
+
 def test_runs_stand_beside_the_baseline():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 3, 120)

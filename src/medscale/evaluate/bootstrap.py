@@ -185,7 +185,7 @@ def smallest_share(patients: int) -> float:
 
 
 def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tuple[float, float]:
-    """Return the 95 % interval of a score whose maximum is 1, such as an accuracy.
+    """Return the 95 % interval of a score whose maximum is 1, or of the difference of two.
 
     Where all resamples have the same value, as with 51 right answers of 51, the bootstrap has no
     width. The interval then reaches as far as patients that the test set does not exclude can
@@ -194,7 +194,7 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     Args:
         values: the score on each resample, shape R.
         patients: number of patients with an image that the score is about.
-        lowest: smallest possible value of the score.
+        lowest: smallest possible value of the score; of a difference -1.
     """
     low, high = interval(values)
     if math.isnan(low) or high - low > ROUNDING:

@@ -56,8 +56,8 @@ def ensembles(runs: Sequence[Member], draw_counts: np.ndarray) -> pd.DataFrame:
 def _row(
     members: Sequence[Member], probabilities: np.ndarray, draw_counts: np.ndarray
 ) -> dict[str, float]:
-    labels, groups = members[0].predicted.labels, members[0].predicted.groups
-    class_mask = members[0].predicted.class_mask
+    tested = members[0].predicted
+    labels, groups, class_mask = tested.labels, tested.groups, tested.class_mask
     points = metrics.point(labels, probabilities, class_mask)
     resample_values = bootstrap.resample(
         labels, probabilities, groups, draw_counts, complete=False, class_mask=class_mask
@@ -70,7 +70,8 @@ def _row(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
         gain, gains = points[name] - single, resample_values[name] - singles
-        ends = metrics.interval(name, members[0].predicted, resample_values[name])
+        ends = metrics.interval(name, tested, resample_values[name])
         row |= bootstrap.with_interval(name, points[name], ends) | {f"{name}_single": single}
-        row |= bootstrap.with_interval(f"{name}_gain", gain, bootstrap.interval(gains))
+        ends = metrics.interval(name, tested, gains, is_difference=True)
+        row |= bootstrap.with_interval(f"{name}_gain", gain, ends)
     return row

@@ -31,9 +31,9 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
     The two sets are taken to have different patients (``same_patients`` counts those of the same
     name), so their resamples are independent. Returns one row for each metric: ``metric``, and
     ``inside, outside, difference`` (outside minus inside), each with ``_low`` and ``_high``. The
-    interval of the difference is NaN for metrics without resamples in the result. The difference of
-    an average over classes is NaN if the two averages are over different classes, such as where a
-    class has no image outside.
+    interval of the difference is NaN for metrics without resamples in the result, and where no
+    resample differs. The difference of an average over classes is NaN if the two averages are over
+    different classes, such as where a class has no image outside.
 
     Args:
         summary: content of the result's summary.json, with the scores of the test split.
@@ -60,7 +60,8 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
         if comparable and name in PAIRED_METRICS:
             count = min(len(resamples), len(outside.resamples))
             inside = resamples[name].to_numpy(np.float64)[order[:count]]
-            low, high = bootstrap.interval(outside.resamples[name].to_numpy()[:count] - inside)
+            changes = outside.resamples[name].to_numpy()[:count] - inside
+            low, high = bootstrap.spread_interval(changes)
         rows.append(line | {"difference_low": low, "difference_high": high})
     return pd.DataFrame(rows)
 

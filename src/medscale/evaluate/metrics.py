@@ -43,13 +43,16 @@ def in_percent(name: str) -> bool:
     return not name.startswith(("mcc", *AREAS, *calibration.NAMES))
 
 
-def interval(name: str, predictions: Predictions, values: np.ndarray) -> tuple[float, float]:
-    """Return the interval of a metric over patients.
+def interval(
+    name: str, predictions: Predictions, values: np.ndarray, *, is_difference: bool = False
+) -> tuple[float, float]:
+    """Return the interval of a metric over patients, or of a difference of two of its values.
 
     Args:
         name: a metric of ``NAMES``.
         predictions: predictions of the images that the metric is about.
-        values: the metric on each resample, shape R.
+        values: the metric, or the difference, on each resample, shape R.
+        is_difference: whether the values are differences.
     """
     if name in calibration.NAMES:  # not bounded by 1
         return bootstrap.interval(values)
@@ -60,7 +63,8 @@ def interval(name: str, predictions: Predictions, values: np.ndarray) -> tuple[f
         classes = predictions.probabilities.shape[2]
         sizes = bootstrap.groups_by_class(predictions.labels, groups, classes)
         patients = int(sizes[predictions.class_mask & (sizes > 0)].min())
-    return bootstrap.score_interval(values, patients, lowest=-1.0 if name == "mcc" else 0.0)
+    lowest = -1.0 if is_difference or name == "mcc" else 0.0
+    return bootstrap.score_interval(values, patients, lowest)
 
 
 def point(

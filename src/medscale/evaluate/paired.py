@@ -48,7 +48,8 @@ def compare(
           over pairs of replicates;
         - ``accuracy, accuracy_low, accuracy_high``: difference in percentage points with its 95 %
           bootstrap interval, and ``accuracy_p`` from ``sign_flips``;
-        - ``auroc, auroc_low, auroc_high, auroc_p``: difference, interval and test from ``auroc``;
+        - ``auroc, auroc_low, auroc_high, auroc_p``: difference, interval (NaN without any variance,
+          as of two perfect runs) and test from ``auroc``;
         - ``accuracy_p_holm, auroc_p_holm``: p-values adjusted for the number of runs;
         - ``reading``: the interval of the accuracy against the margin, from ``reading``.
     """
@@ -149,9 +150,8 @@ def reading(low: float, high: float, margin: float, patients: int) -> str:
 
     This amounts to two one-sided tests at 2.5 % (Schuirmann 1987): two runs are equal if the whole
     interval lies between ``-margin`` and ``margin``. A test that finds no difference does not show
-    equality. A bootstrap interval is too narrow where few answers differ, and has no width where
-    none does, so that the test set needs ``fewest_patients``. Returns ``SAME``, ``OPEN``,
-    ``APART_WITHIN`` or ``APART``.
+    equality. A bootstrap interval is too narrow where few answers differ, so that the test set
+    needs ``fewest_patients``. Returns ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
 
     Args:
         low, high, margin: percentage points.
@@ -175,15 +175,14 @@ def _accuracy(
     pairs = min(len(is_correct), len(base))  # replicates with equal seeds have equal positions
     change = is_correct[:pairs].astype(np.int64) - base[:pairs]
     by_patient = np.bincount(groups, change.sum(axis=0), patients).round().astype(np.int64)
-    mean_change = 100 * (is_correct.mean(axis=0) - base.mean(axis=0))
+    mean_change = is_correct.mean(axis=0) - base.mean(axis=0)
     images = draw_counts @ np.bincount(groups, minlength=patients)
-    low, high = bootstrap.interval(
-        draw_counts @ np.bincount(groups, mean_change, patients) / images
-    )
+    changes = draw_counts @ np.bincount(groups, mean_change, patients) / images
+    low, high = (100 * end for end in bootstrap.score_interval(changes, patients, lowest=-1.0))
     return {
         "only_run": int((change > 0).sum()),
         "only_baseline": int((change < 0).sum()),
-        "accuracy": float(mean_change.mean()),
+        "accuracy": 100 * float(mean_change.mean()),
         "accuracy_low": low,
         "accuracy_high": high,
         "accuracy_p": sign_flips(by_patient),
@@ -194,7 +193,7 @@ def _accuracy(
 def _area_difference(areas: Areas, base: Areas) -> dict[str, float]:
     difference = areas.auroc - base.auroc
     error = float(np.sqrt(((areas.influence - base.influence) ** 2).sum()))
-    half = float(stats.norm.ppf((1 + bootstrap.LEVEL) / 2)) * error
+    half = float(stats.norm.ppf((1 + bootstrap.LEVEL) / 2)) * error if error > 0 else math.nan
     return {
         "auroc": difference,
         "auroc_low": difference - half,

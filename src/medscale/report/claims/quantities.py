@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
@@ -25,9 +26,9 @@ from medscale.evaluate.assessment import RESAMPLES, draws
 from medscale.evaluate.paired import compare, smallest_difference
 from medscale.evaluate.replicates import Predictions, Replicate, join_predictions, read, same_run
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
-from medscale.measure.scaling.benchmarks import by_inference, by_way
+from medscale.measure.scaling.benchmarks import by_way
 from medscale.measure.scaling.laws import FEWEST, fit
-from medscale.measure.scaling.speedup import ratio
+from medscale.measure.scaling.speedup import rate, ratio, with_suffixes
 from medscale.report.claims.planned import Planned
 from medscale.report.claims.statements import unknown
 from medscale.report.claims.verdicts import Measured
@@ -36,6 +37,7 @@ from medscale.report.sources import index
 
 POINTS = 100  # a share in percentage points
 SIMPLE = "simple"  # the way of loading that the others are compared with
+ADJUSTED = "intervals of all adjusted for their number"
 TEST_SECONDS = 900
 
 
@@ -187,14 +189,17 @@ def _recomputed_difference(claim: Planned, files: Files) -> Measured:
 def _loading_gain(claim: Planned, files: Files) -> Measured:
     table = by_way(read_table(files.locate(f"measured/{claim.study}/loading.csv")), SIMPLE)
     best = _best(table[table["way"] != SIMPLE], "gain", ("gain_ci_low", "gain_ci_high"), "way")
-    return replace(best, note=f"{best.note}; intervals of all adjusted for their number")
+    return replace(best, note=f"{best.note}; {ADJUSTED}")
 
 
 def _inference_rate(claim: Planned, files: Files) -> Measured:
-    table = by_inference(read_table(files.locate(f"measured/{claim.study}/inference.csv")))
-    ends = ("images_per_second_low", "images_per_second_high")
-    best = _best(table[table["kind"] == "throughput"], "images_per_second", ends, "way")
-    return replace(best, note=f"{best.note}; range over repetitions")
+    rows = read_table(files.locate(f"measured/{claim.study}/inference.csv"))
+    rows = rows[rows["kind"] == "throughput"].assign(per_image=rows["seconds"] / rows["images"])
+    keys = ["way", "run", "device", "format", "threads", "batch"]
+    ways = [(way, times.tolist()) for (way, *_), times in rows.groupby(keys)["per_image"]]
+    rates = [{"way": w} | with_suffixes("rate", rate(times, len(ways))) for w, times in ways]
+    best = _best(pd.DataFrame(rates), "rate", ("rate_ci_low", "rate_ci_high"), "way")
+    return replace(best, note=f"{best.note}; {ADJUSTED}")
 
 
 def _software_test(claim: Planned, files: Files) -> Measured:

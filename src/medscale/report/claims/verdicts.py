@@ -47,9 +47,9 @@ def judge(measured: Measured, low: float | None, high: float | None, *, equality
     """Return the verdict on a claim.
 
     A claim holds where the whole interval is accepted, and does not hold where no value of the
-    interval is. Otherwise, and without an interval, it is not established. An interval of few
-    patients has no width where their answers are equal. If it includes 0, it therefore counts as
-    reaching from ``-unseen`` to ``unseen`` at least.
+    interval is. Otherwise, and without an interval, it is not established. The interval of few
+    patients is too narrow where few of their answers differ. If it includes 0, it therefore counts
+    as reaching from ``-unseen`` to ``unseen`` at least.
 
     Args:
         low, high: lowest and highest accepted value; None for no bound.

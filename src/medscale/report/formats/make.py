@@ -60,7 +60,7 @@ def _table(table: pd.DataFrame, missing: dict[str, str]) -> str:
         right("images/s", lambda row: ranged(row, "images_per_second")),
         right(r"speed over\\fp32", lambda row: ranged(row, "over_fp32", 2)),
         right(r"speed over\\tf32", lambda row: ranged(row, "over_tf32", 2)),
-        right(r"memory of a\\device (MB)", lambda row: significant(row["device_mb"])),
+        right(r"memory of a\\device (MiB)", lambda row: significant(row["device_mb"])),
         right(r"whole energy\\an image (mJ)", lambda row: significant(row["millijoules"])),
         right(r"accuracy\\(\%)", lambda row: ranged(_percent(row), "accuracy", 1)),
         right(r"accuracy over\\fp32 (points)", difference),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
-from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.bootstrap import spread_interval
 from medscale.report.names import label
 from medscale.report.result.reading import Result, records
 
@@ -38,7 +38,8 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
     """Subtract the reference's AUROC from each run's, on the same resamples of the patients.
 
     Raises MedscaleError when a run was evaluated on other test images than the reference. Returns
-    ``run, mean, low, high``; NaN where the AUROC is undefined.
+    ``run, mean, low, high``; NaN where the AUROC is undefined, and ``low, high`` also where all
+    resamples have the same difference.
     """
     rows = []
     base = linear.score("auroc")["mean"]
@@ -49,7 +50,8 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
                 "delete results/ and measured/ and run again"
             )
         mean = run.score("auroc")["mean"]
-        low, high = interval((run.resamples["auroc"] - linear.resamples["auroc"]).to_numpy())
+        gains = (run.resamples["auroc"] - linear.resamples["auroc"]).to_numpy()
+        low, high = spread_interval(gains)
         difference = np.nan if None in (mean, base) else mean - base
         rows.append({"run": run.name, "mean": difference, "low": low, "high": high})
     return pd.DataFrame(rows)

@@ -125,7 +125,7 @@ def memory(runs: Sequence[Profiled]) -> Figure:
         window = STEPS * 1e3 * max(rank["profiled_s"] for rank in run.about["ranks"])
         axes.set(xlabel="milliseconds", ylim=(0, None), xlim=(0, window))
         if number % columns == 0:
-            axes.set_ylabel(f"MB on the {'GPU' if run.cuda else 'host'}")
+            axes.set_ylabel(f"MiB on the {'GPU' if run.cuda else 'host'}")
     ranks = max(run.ranks for run in runs)
     if ranks > 1:
         looks = [

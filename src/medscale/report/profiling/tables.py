@@ -101,8 +101,8 @@ def memory(runs: Sequence[Profiled]) -> tuple[str, pd.DataFrame]:
         left("run", lambda row: names[row["run"]]),
         Column("r", "rank", lambda row: str(row["rank"])),
         left("memory of", lambda row: row["device"]),
-        right(r"peak\\(MB)", lambda row: significant(row["most_mb"])),
-        right(r"allocated\\a step (MB)", lambda row: significant(row["allocated_mb"])),
+        right(r"peak\\(MiB)", lambda row: significant(row["most_mb"])),
+        right(r"allocated\\a step (MiB)", lambda row: significant(row["allocated_mb"])),
         right(r"allocations\\a step", lambda row: significant(row["allocations"])),
     ]
     return table(rows, columns), pd.DataFrame(rows)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
-from medscale.evaluate.bootstrap import interval
+from medscale.evaluate.bootstrap import score_interval
 
 # Columns that hold text, even where a class is named 1 or NA.
 TEXT = ["class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true"]
@@ -91,12 +91,12 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
 
 
-def differences(results: Sequence[Result], baseline: str, metric: str = "accuracy") -> pd.DataFrame:
-    """Subtract the baseline's value of a metric from each run's, with a paired bootstrap interval.
+def differences(results: Sequence[Result], baseline: str) -> pd.DataFrame:
+    """Subtract the baseline's accuracy from each run's, with a paired bootstrap interval.
 
     Each resample draws the same patients for both runs, so that common variation cancels. Raises
     MedscaleError when the baseline has no result, or the runs' test images differ. Returns ``run,
-    mean, low, high`` in percentage points; NaN where the metric is undefined.
+    mean, low, high`` in percentage points; zeros for the baseline.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:
@@ -107,10 +107,13 @@ def differences(results: Sequence[Result], baseline: str, metric: str = "accurac
     rows = []
     for result in results:
         check_paired(result, base)
-        values = [r.score(metric)["mean"] for r in (result, base)]
-        mean = np.nan if None in values else 100 * (values[0] - values[1])
-        low, high = interval(100 * (result.resamples[metric] - base.resamples[metric]).to_numpy())
-        rows.append({"run": result.name, "mean": mean, "low": low, "high": high})
+        mean, ends = 0.0, (0.0, 0.0)
+        if result is not base:
+            mean = result.score("accuracy")["mean"] - base.score("accuracy")["mean"]
+            changes = (result.resamples["accuracy"] - base.resamples["accuracy"]).to_numpy()
+            ends = score_interval(changes, base.summary["counts"]["test"]["groups"], lowest=-1.0)
+        percent = (100 * value for value in (mean, *ends))
+        rows.append({"run": result.name} | dict(zip(("mean", "low", "high"), percent, strict=True)))
     return pd.DataFrame(rows)
 
 
