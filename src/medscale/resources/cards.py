@@ -84,12 +84,14 @@ def visible() -> list[str]:
 def reserve(run: str, count: int) -> Iterator[None]:
     """Reserve ``count`` free GPUs of this machine for this process and its children.
 
-    The processes see only these GPUs, and run on the same share of the CPU cores. Raises
-    MedscaleError when this machine has too few GPUs.
+    The processes see only these GPUs, and run on the same share of the CPU cores.
 
     Args:
         run: name of the run, for messages.
         count: number of GPUs.
+
+    Raises:
+        MedscaleError: when this machine has too few GPUs.
     """
     pool = visible()
     with lease(run, count, pool) as card_names:
@@ -108,8 +110,7 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Each card is a lock on a file. The system releases it when its process ends for any reason.
     Waiting runs queue (the queue is a lock, too), so that runs on one card cannot overtake a run on
-    four cards for ever. Raises MedscaleError when the pool has fewer cards, or the folder or a file
-    in it is not safe.
+    four cards for ever.
 
     Args:
         run: name of the run, for messages.
@@ -119,6 +120,9 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 
     Yields:
         The names of the leased cards.
+
+    Raises:
+        MedscaleError: when the pool has fewer cards, or the folder or a file in it is not safe.
     """
     if len(pool) < count:
         raise too_few_cards(run, count, len(pool))
@@ -142,9 +146,11 @@ def lease(run: str, count: int, pool: Sequence[str], folder: Path = FOLDER) -> I
 def _prepare(folder: Path, files: Sequence[Path]) -> None:
     """Create the folder of the locks and their files, or check that those present are safe.
 
-    The files are created here, since opening them for the lock would follow a link. Raises
-    MedscaleError when the folder is a link, when any user can remove its files, or when a file is
-    not a regular file that every user can lock.
+    The files are created here, since opening them for the lock would follow a link.
+
+    Raises:
+        MedscaleError: when the folder is a link, when any user can remove its files, or when a file
+            is not a regular file that every user can lock.
     """
     try:
         with suppress(FileExistsError):

@@ -35,7 +35,8 @@ def device(config: Config, plan: RunPlan) -> DeviceKind:
 def kind_of(config: Config, backend: str) -> DeviceKind:
     """Return the kind of device of a backend, ``cuda`` or ``cpu``.
 
-    Raises MedscaleError when ``cost.devices`` does not have it.
+    Raises:
+        MedscaleError: when ``cost.devices`` does not have it.
     """
     name = config.cost.gpu if backend == "cuda" else config.cost.cpu
     if name not in config.cost.devices:

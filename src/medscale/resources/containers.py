@@ -31,8 +31,14 @@ def image(root: Path) -> Path:
     Its name contains the first 12 digits of its SHA-256, so that a new image has a new name and its
     jobs run again. The build wrote a ``.json`` file next to it: ``sha256, bytes, image`` (docker's
     id, null without docker), ``base, version, commit, dirty, apptainer, lock`` (SHA-256 of the
-    requirements of the build). ``root``: the project's root. Raises MedscaleError when there is no
-    image, or when it was built from other requirements than those of the checkout.
+    requirements of the build).
+
+    Args:
+        root: the project's root.
+
+    Raises:
+        MedscaleError: when there is no image, or when it was built from other requirements than
+            those of the checkout.
     """
     if not link(root).exists():
         text = f"{link(root)}: there is no image to run jobs in; {BUILD}"
@@ -57,7 +63,11 @@ def program() -> str | None:
 
 
 def check_program() -> None:
-    """Check that Apptainer is on PATH; raise MedscaleError otherwise."""
+    """Check that Apptainer is on PATH.
+
+    Raises:
+        MedscaleError: otherwise.
+    """
     if program() is None:
         raise MedscaleError(
             "Apptainer, which runs the image, is not on PATH; load its module (`module load "
@@ -68,7 +78,8 @@ def check_program() -> None:
 def check_home(workdir: Path) -> None:
     """Check that Snakemake can pass the workdir to Apptainer; it quotes paths by Python's ``repr``.
 
-    Raises MedscaleError otherwise; the message names the folder.
+    Raises:
+        MedscaleError: otherwise; the message names the folder.
     """
     name_repr = repr(str(workdir))
     # ``repr`` takes double quotes for a name with a single quote; within them the shell expands $
@@ -87,13 +98,16 @@ def environment(root: Path, folders: Iterable[Path], commit: dict[str, Any]) -> 
     dependencies, and a copy of the package for use without a checkout. In jobs, the checkout's
     ``src`` precedes that copy, since the digests of the rules are those of the checkout. The
     folders are those of this machine: a node may lack folders of a login node, and Apptainer does
-    not start with a missing folder. Raises MedscaleError for a folder name with a comma or colon,
-    which Apptainer's list of folders cannot express.
+    not start with a missing folder.
 
     Args:
         root: the project's root.
         folders: further folders of inputs and outputs; missing ones are left out.
         commit: ``commit`` and ``dirty`` of the checkout, which the image cannot find without git.
+
+    Raises:
+        MedscaleError: for a folder name with a comma or colon, which Apptainer's list of folders
+            cannot express.
     """
     mounts = [root.resolve()]
     hub = _hub()

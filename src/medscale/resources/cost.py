@@ -63,12 +63,13 @@ class Estimate:
 def estimate(config: Config, plan: RunPlan, *, measured: bool = True) -> Estimate:
     """Estimate the cost of one replicate, from trained replicates of the same plan or the model.
 
-    Raises MedscaleError when the configuration does not describe the plan's kind of device.
-
     Args:
         config: the configuration with the section ``cost``.
         plan: plan of the replicate; its seed and fold do not matter.
         measured: whether to use trained replicates.
+
+    Raises:
+        MedscaleError: when the configuration does not describe the plan's kind of device.
     """
     kind = device(config, plan)
     rate = images_per_second(config, plan)
@@ -173,6 +174,7 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     """Return the minutes of a study's other stages: ``index, shards, evaluate, report``.
 
     Args:
+        study: name of the study.
         workers: number of Dask workers with one core each; evaluation and report use one core.
     """
     total, cost = sum(images(config, study).values()), config.cost

@@ -28,15 +28,16 @@ Row = dict[str, object]
 def growth(config: Config, measured: Path, images: int, gpus: int) -> pd.DataFrame:
     """Compute the needs of each stage for some number of images and GPUs.
 
-    Returns one row for each stage, sorted by ``reached`` in descending order: ``stage, need, limit,
-    reached`` (need divided by limit), ``breaks`` (number of images or GPUs at which the need equals
-    the limit; infinite if never), ``of`` (unit of ``breaks``), ``source``.
-
     Args:
         config: the configuration; images and network are those of ``RUN``.
         measured: path of docs/scale.csv, the measured cost of stages by number of images.
         images: number of images in the index.
         gpus: number of GPUs of the training.
+
+    Returns:
+        One row for each stage, sorted by ``reached`` in descending order: ``stage, need, limit,
+        reached`` (need divided by limit), ``breaks`` (number of images or GPUs at which the need
+        equals the limit; infinite if never), ``of`` (unit of ``breaks``), ``source``.
     """
     study, run = RUN.split("/")
     nodes = _with_nodes(config, gpus)

@@ -72,14 +72,15 @@ class Failures:
 def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int = 1) -> Request:
     """Return the needs of a rule's job.
 
-    Raises MedscaleError for an unknown study or run.
-
     Args:
         config: the configuration.
         rule: name of the rule.
         wildcards: wildcards of the job, such as ``study`` and ``run``.
         cpus: number of cores if the configuration does not set it: ``threads`` of the rule, which
             Snakemake limits to the cores of the machine on which it runs.
+
+    Raises:
+        MedscaleError: for an unknown study or run.
     """
     if rule in ("train", "profile"):
         plan = planning.plan(config, wildcards["study"], wildcards["run"], 0)

@@ -60,8 +60,10 @@ class Partition:
 def complete(cluster: Cluster | None) -> Cluster:
     """Return the section ``cluster`` of the configuration if it is complete.
 
-    A cluster without accounting has no accounts; elsewhere each job needs one. Raises MedscaleError
-    otherwise; the message names the missing settings.
+    A cluster without accounting has no accounts; elsewhere each job needs one.
+
+    Raises:
+        MedscaleError: otherwise; the message names the missing settings.
     """
     if cluster is None:
         raise MedscaleError(
@@ -81,8 +83,9 @@ def complete(cluster: Cluster | None) -> Cluster:
 def check(cluster: Cluster | None, node: Node) -> tuple[str, list[str]]:
     """Return a line on the account and the partitions, and obstacles to the start of jobs.
 
-    Raises MedscaleError when SLURM does not answer, has no such account or partition, refuses a job
-    with these settings, or would never start a job of that size or time limit.
+    Raises:
+        MedscaleError: when SLURM does not answer, has no such account or partition, refuses a job
+            with these settings, or would never start a job of that size or time limit.
     """
     cluster = complete(cluster)
     if shutil.which("sinfo") is None:
@@ -98,8 +101,10 @@ def check_partitions(cluster: Cluster, node: Node) -> list[Partition]:
     """Return the partitions of the site's settings, of which SLURM takes the first free one.
 
     SLURM accepts a job that no node of a partition can hold, or whose time limit is above the
-    partition's, and lets it wait for ever. Raises MedscaleError for settings that no partition
-    fulfils, or when SLURM has no such partition.
+    partition's, and lets it wait for ever.
+
+    Raises:
+        MedscaleError: for settings that no partition fulfils, or when SLURM has no such partition.
     """
     present = read_partitions(slurm.ask("sinfo", "--noheader", "--exact", f"--format={FORMAT}"))
     partitions = _fitting(str(cluster.partition), cluster, node, present)
@@ -200,8 +205,10 @@ def _without_accounting() -> bool:
 def _check_submission(cluster: Cluster, node: Node) -> list[str]:
     """Let SLURM judge a job on a GPU and a job on a CPU, without submitting them.
 
-    Return SLURM's sentences on obstacles that can pass, such as nodes that are down. Raises
-    MedscaleError when SLURM refuses the account, the partition or an option.
+    Return SLURM's sentences on obstacles that can pass, such as nodes that are down.
+
+    Raises:
+        MedscaleError: when SLURM refuses the account, the partition or an option.
     """
     sentences = []
     for gpus in sorted({0, min(node.gpus, 1)}):

@@ -21,14 +21,15 @@ def text(
 ) -> str:
     """Return the page as Markdown: studies, machines, runs, growth.
 
-    Raises MedscaleError when the configuration does not describe a machine's kind of GPU.
-
     Args:
         config: the configuration with the section ``cost``.
         machines: machines to compare; the growth table is for the GPUs of the first.
         measured: path of docs/scale.csv.
         images: number of images in the growth table.
         gpus: number of GPUs in the growth table.
+
+    Raises:
+        MedscaleError: when the configuration does not describe a machine's kind of GPU.
     """
     _check_kinds(config, machines)
     devices = config.cost.devices

@@ -26,7 +26,9 @@ def end_orphans(root: Path, workdir: str) -> list[str]:
     If a Snakemake was killed or lost its connection, nothing collects the outputs of its jobs. They
     would conflict with new jobs for the same runs, which continue from the checkpoints. Call this
     while Snakemake's lock on the workdir is held, so that no running Snakemake owns the jobs.
-    Raises MedscaleError when the jobs do not end within two minutes.
+
+    Raises:
+        MedscaleError: when the jobs do not end within two minutes.
     """
     orphans = _orphans(root, workdir)
     if orphans:
@@ -56,7 +58,8 @@ class QueuedJob:
 def queue(root: Path, workdir: str) -> list[QueuedJob]:
     """Return the queued jobs that were submitted from ``root`` for a workdir.
 
-    Raises MedscaleError when SLURM does not answer.
+    Raises:
+        MedscaleError: when SLURM does not answer.
     """
     form = "--format=%i|%j|%Z|%T|%M|%R|%k"
     lines = [line.split("|", 6) for line in ask("squeue", "--me", "--noheader", form)]
@@ -105,7 +108,8 @@ def settings() -> dict[str, str]:
 def refusal(options: list[str]) -> str | None:
     """Return the sentence with which sbatch refuses a job; None if it would take it.
 
-    ``options``: options of sbatch; the job is not submitted.
+    Args:
+        options: options of sbatch; the job is not submitted.
     """
     try:
         ask("sbatch", "--test-only", *options, "--wrap=true")
@@ -117,7 +121,8 @@ def refusal(options: list[str]) -> str | None:
 def ask(*command: str) -> list[str]:
     """Return the lines that a SLURM program prints.
 
-    Raises MedscaleError when it fails or does not answer within a minute.
+    Raises:
+        MedscaleError: when it fails or does not answer within a minute.
     """
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -29,7 +29,11 @@ class Machine:
 
     @classmethod
     def parse(cls, text: str) -> Machine:
-        """Parse a machine such as "a100:4"; raise MedscaleError when the text has another form."""
+        """Parse a machine such as "a100:4".
+
+        Raises:
+            MedscaleError: when the text has another form.
+        """
         gpu, _, count = text.partition(":")
         if not gpu or not count.isdigit() or int(count) < 1:
             raise MedscaleError(
@@ -47,8 +51,8 @@ def on(config: Config, machine: Machine) -> Config:
 def studies(config: Config) -> pd.DataFrame:
     """Return the needs of each study that do not depend on the machine.
 
-    Returns one row for each study: ``study, images, runs, jobs, raw_gb, shards_gb, runs_gb,
-    files``.
+    Returns:
+        One row for each study: ``study, images, runs, jobs, raw_gb, shards_gb, runs_gb, files``.
     """
     rows = []
     for name in _all_studies(config):
@@ -85,9 +89,11 @@ def trainings(config: Config, machine: Machine) -> pd.DataFrame:
     """Estimate every configured run, and every point of a sweep, on a machine.
 
     Trained replicates of runs on GPUs count for the configured kind of GPU alone (``cost.gpu``).
-    Returns one row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
-    ``hours`` (device-hours of all replicates), ``energy_kwh, money, measured`` (whether from a
-    trained replicate), ``fits`` (whether the machine has enough devices).
+
+    Returns:
+        One row for each run: ``study, run, replicates, gpus, cpus, minutes`` (of a replicate),
+        ``hours`` (device-hours of all replicates), ``energy_kwh, money, measured`` (whether from a
+        trained replicate), ``fits`` (whether the machine has enough devices).
     """
     is_own, config, rows = machine.gpu == config.cost.gpu, on(config, machine), []
     share = max(1, config.node.cpus // machine.gpus)

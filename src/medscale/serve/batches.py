@@ -26,8 +26,10 @@ def capture(function: Callable[[], T]) -> Callable[[], T]:
     """Capture a function of tensors at fixed addresses as a CUDA graph; return its replay.
 
     Each replay writes the same output tensors, which are returned. The tensors are on the current
-    GPU: a capture holds no work of another one. Raises NotCaptured if the function cannot be
-    captured, such as one that waits for the GPU.
+    GPU: a capture holds no work of another one.
+
+    Raises:
+        NotCaptured: if the function cannot be captured, such as one that waits for the GPU.
     """
     device = torch.device("cuda", torch.cuda.current_device())
     # The default stream cannot be captured; the function's earlier work is on the caller's stream.

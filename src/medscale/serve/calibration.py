@@ -27,9 +27,10 @@ OF_BOXES = "Confidences of boxes are not calibrated."
 def calibration_by(temperatures: Sequence[float | None]) -> Calibration:
     """Return the calibration of the mean probabilities of networks.
 
-    ``temperatures``: of each network; None where none was fitted, as to detectors and to runs
-    without validation images. Networks with and without one are not mixed: if one is None, none is
-    used.
+    Args:
+        temperatures: of each network; None where none was fitted, as to detectors and to runs
+            without validation images. Networks with and without one are not mixed: if one is
+            None, none is used.
     """
     if None in temperatures:
         return "none"

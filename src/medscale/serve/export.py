@@ -30,6 +30,7 @@ class Exportable(nn.Module):
     """Networks with every step after preprocessing: crop, normalization, softmax, mean.
 
     Args:
+        predictor: the loaded run.
         calibrated: as of ``Predictor.predict``.
 
     Input: preprocessed images as uint8, shape n,size,size,3 (RGB), and features (float32, n,F)

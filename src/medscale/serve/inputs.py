@@ -79,8 +79,11 @@ def read(image: ImageInput, settings: Preprocess) -> tuple[PreparedImage, Facts]
 
     The bytes of a file are read as the shards were made; headers of DICOM files give age, sex and
     view. PIL images are turned by their EXIF orientation and converted to RGB of 8 bits; arrays are
-    uint8, RGB (H,W,3) or grey (H,W). Raises Unreadable with the audit's reason and a detail. Raises
-    MedscaleError for an array of another type or shape, or a PIL image of mode I or F.
+    uint8, RGB (H,W,3) or grey (H,W).
+
+    Raises:
+        Unreadable: with the audit's reason and a detail.
+        MedscaleError: for an array of another type or shape, or a PIL image of mode I or F.
     """
     frame = 0
     if isinstance(image, str | Path):

@@ -88,6 +88,7 @@ def onnx(path: Path, provider: str = "cpu", threads: int = 0, *, tf32: bool = Fa
     MedscaleError when the provider is absent or cannot start, or the file is not ONNX.
 
     Args:
+        path: the file.
         provider: cpu, cuda or tensorrt.
         threads: of a CPU; 0 for all cores.
         tf32: CUDA may compute fp32 operations in TF32, where the GPU has it.
@@ -107,6 +108,7 @@ def pytorch(predictor: Predictor, *, compiled: bool = False, captured: Sequence[
     capturing needs a GPU.
 
     Args:
+        predictor: the loaded run.
         compiled: compile by inductor, for any batch size and number of threads; with ``captured``
             for each of its sizes.
         captured: batch sizes, each of which is captured as a CUDA graph.

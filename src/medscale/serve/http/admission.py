@@ -38,7 +38,8 @@ class Admission:
     def count(self, caller: str) -> None:
         """Count a request against its caller's rate.
 
-        Raises Problem: 429 with a Retry-After, when the caller's tokens are used up.
+        Raises:
+            Problem: 429 with a Retry-After, when the caller's tokens are used up.
         """
         rate, burst, now = self._settings.rate, self._settings.burst, self._now()
         if not rate:
@@ -56,10 +57,11 @@ class Admission:
     def enter(self, caller: str, length: int) -> Iterator[Callable[[int], None]]:
         """Hold room for one image and ``length`` bytes until the request is answered.
 
-        Raises Problem: 503 when there is no room, 429 when the caller holds its share of it.
-
         Yields:
             A function that holds room for further images of the request.
+
+        Raises:
+            Problem: 503 when there is no room, 429 when the caller holds its share of it.
         """
         count = 0
 

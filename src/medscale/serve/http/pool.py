@@ -66,7 +66,8 @@ class Pool:
     async def start(self) -> list[Any]:
         """Start all processes, and return the result of ``work.start`` in each.
 
-        Raises MedscaleError when one cannot start, with its reason.
+        Raises:
+            MedscaleError: when one cannot start, with its reason.
         """
         numbers = range(len(self.arguments))
         try:
@@ -92,14 +93,15 @@ class Pool:
     ) -> Any:
         """Queue a job, and return its result.
 
-        Raises Lost when it took too long, or ended its process twice. Raises OverBudget when the
-        request's other jobs used up its time.
-
         Args:
             key: jobs with equal keys may share a batch.
             content: data of the job.
             caller: whose job it is.
             budget: of the request that it is a part of; None: no limit but that of a batch.
+
+        Raises:
+            Lost: when it took too long, or ended its process twice.
+            OverBudget: when the request's other jobs used up its time.
         """
         job = Job(key, content, asyncio.get_running_loop().create_future(), caller, budget)
         await self._put(job)
@@ -157,8 +159,10 @@ class Pool:
     async def _carry_out(self, process: Process, batch: list[Job]) -> bool:
         """Give a process a batch; without one, ask for a sign of life.
 
-        A batch that takes too long is not repeated: it would take as long again. Returns whether
-        the process is alive afterwards.
+        A batch that takes too long is not repeated: it would take as long again.
+
+        Returns:
+            Whether the process is alive afterwards.
         """
         start = asyncio.get_running_loop().time()
         try:
@@ -253,7 +257,8 @@ class Process:
     async def call(self, module: str, function: str, *arguments: Any) -> Any:
         """Return the result of a module's function in the process.
 
-        Raises BrokenProcessPool when the process dies.
+        Raises:
+            BrokenProcessPool: when the process dies.
         """
         if not self.pid:
             self.pid = await asyncio.wrap_future(self._start())

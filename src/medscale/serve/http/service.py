@@ -76,7 +76,8 @@ class Service:
     async def start(self) -> None:
         """Start the processes and load the models.
 
-        Raises MedscaleError when a model cannot be loaded.
+        Raises:
+            MedscaleError: when a model cannot be loaded.
         """
         try:
             offers, _ = await together([self.predictors.start(), self.decoders.start()])
@@ -109,7 +110,8 @@ class Service:
     def offer(self, name: str | None) -> Offer:
         """Return a model by its name; without one, the first.
 
-        Raises Problem: 404 for an unknown name.
+        Raises:
+            Problem: 404 for an unknown name.
         """
         if name is None:
             return next(iter(self.offers.values()))
@@ -131,9 +133,6 @@ class Service:
     ) -> Predictions:
         """Return the predictions for all images of a request, in order.
 
-        Raises Problem: the first image's refusal if no image could be read; 503 when processes were
-        lost or the time was up.
-
         Args:
             upload: the request's images and facts.
             offer: the model.
@@ -141,6 +140,10 @@ class Service:
             explain: add heat maps, if the model has them.
             preview: add the displayed images.
             calibrated: use the temperatures of the model, if it has any.
+
+        Raises:
+            Problem: the first image's refusal if no image could be read; 503 when processes were
+                lost or the time was up.
         """
         model, calibration = offer.model, offer.model.calibration
         if not calibrated and model.task == "classification":

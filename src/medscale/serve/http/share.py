@@ -22,7 +22,9 @@ class Room:
     A caller may hold as much as stays free (dynamic thresholds, Choudhury and Hahne, IEEE/ACM
     Transactions on Networking 1998): a single one half of the room, each of two a third. A caller
     that comes later therefore always finds room, unless there are as many callers as units.
-    ``size``: units of the resource.
+
+    Args:
+        size: units of the resource.
 
     Attributes:
         in_use: units that callers hold.

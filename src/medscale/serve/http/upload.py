@@ -40,8 +40,9 @@ class InMemory(MultiPartParser):
 def length(request: Request, settings: Settings) -> int:
     """Return the body's length by the request's headers.
 
-    Raises Problem: 411 without a length, 413 where it is over the limit, 415 for a body that is no
-    form.
+    Raises:
+        Problem: 411 without a length, 413 where it is over the limit, 415 for a body that is no
+            form.
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data" or "charset" in kind.lower():
@@ -58,8 +59,9 @@ def length(request: Request, settings: Settings) -> int:
 async def read(request: Request, settings: Settings, model: Model) -> Upload:
     """Read a request's images and metadata.
 
-    Raises Problem: 400 for a form that cannot be read or has other fields, 408 when it does not
-    arrive in time, 422 for metadata that the model does not take.
+    Raises:
+        Problem: 400 for a form that cannot be read or has other fields, 408 when it does not
+            arrive in time, 422 for metadata that the model does not take.
     """
     form = await _parse(request, settings)
     images, text = [], "{}"
