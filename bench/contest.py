@@ -40,13 +40,15 @@ def take_turns(
 ) -> pd.DataFrame:
     """Let each way do its work once a round, in turns.
 
-    Disturbances of the machine then affect all ways alike. Returns columns ``round, name,
-    seconds``.
+    Disturbances of the machine then affect all ways alike.
 
     Args:
         ways: by name, a function from the number of a round to the seconds of its work.
         rounds: number of rounds; every second one goes through the ways backwards.
         quiet: print nothing during the rounds.
+
+    Returns:
+        Columns ``round, name, seconds``.
     """
     rows = []
     for number in range(rounds):
@@ -62,8 +64,11 @@ def hold(
 ) -> pd.DataFrame:
     """Let each contestant run once a round, as ``take_turns`` does.
 
-    Returns columns ``round, name, seconds``: the median of the repetitions after the first
-    ``settle``. Raises MedscaleError when a command fails, with the end of its error output.
+    Returns:
+        Columns ``round, name, seconds``: the median of the repetitions after the first ``settle``.
+
+    Raises:
+        MedscaleError: when a command fails, with the end of its error output.
     """
     return take_turns(
         {contestant.name: partial(_run, contestant, folder, settle) for contestant in contestants},
@@ -79,7 +84,11 @@ def _run(contestant: Contestant, folder: Path, settle: int, number: int) -> floa
 
 
 def finish(name: str, command: list[str]) -> None:
-    """Run a command line; raise MedscaleError when it fails, with the end of its error output."""
+    """Run a command line.
+
+    Raises:
+        MedscaleError: when it fails, with the end of its error output.
+    """
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise MedscaleError(f"{name} failed:\n{process.stderr[-2000:]}")

@@ -87,7 +87,8 @@ def opened(kind: str, recipe: str, folder: Path) -> Epoch:
 def seconds(kind: str, recipe: str, folder: Path, epoch: int) -> float:
     """Return the seconds until an epoch is delivered; runs in a separate process.
 
-    Raises MedscaleError when the batches are not what a network is trained on.
+    Raises:
+        MedscaleError: when the batches are not what a network is trained on.
     """
     batches, images, start = opened(kind, recipe, folder), 0, perf_counter()
     for pixels, _ in batches(epoch):

@@ -72,7 +72,8 @@ def read_tables(document: Path = DOCUMENT) -> list[Described]:
 def differences(workdir: Path) -> tuple[list[str], set[str]]:
     """Compare the files of a study with the document.
 
-    Returns what differs, and the patterns of which the study has a file.
+    Returns:
+        What differs, and the patterns of which the study has a file.
     """
     described = read_tables()
     faults, present = [], set()

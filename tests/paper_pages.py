@@ -16,7 +16,10 @@ SLACK = 2.0  # points beyond the text's width that nobody sees
 def pages_of_sections(folder: Path) -> dict[str, int]:
     """Count the pages from each section's beginning to that of the next, by the section's title.
 
-    The last section has no end and is left out. ``folder``: the working folder of a built paper.
+    The last section has no end and is left out.
+
+    Args:
+        folder: the working folder of a built paper.
     """
     auxiliary = (folder / "paper" / "build" / "paper.aux").read_text(encoding="utf-8")
     sections = [(title, int(page)) for title, page in LINE.findall(auxiliary)]
@@ -27,7 +30,8 @@ def pages_of_sections(folder: Path) -> dict[str, int]:
 def wide_lines(folder: Path) -> list[str]:
     """Return LaTeX's messages on lines and tables that are wider than the text.
 
-    ``folder``: the working folder of a built paper.
+    Args:
+        folder: the working folder of a built paper.
     """
     log = (folder / "paper" / "build" / "paper.log").read_text(encoding="utf-8", errors="replace")
     return [match[0] for match in WIDE.finditer(log) if float(match[1]) > SLACK]

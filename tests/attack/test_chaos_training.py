@@ -34,15 +34,16 @@ def test_killed_at_random_times(training, run, record_property):
 def trial(training, run: str, number: int, seconds: float, reference: Path) -> bool:
     """Kill a run once or several times and start it again each time.
 
-    Returns whether weights, history and predictions are those of the undisturbed run, bit by bit,
-    and no process is left over.
-
     Args:
         training: starts runs.
         run: the run's name.
         number: of the trial; it decides when and what is killed.
         seconds: that an undisturbed run takes.
         reference: folder of an undisturbed run.
+
+    Returns:
+        Whether weights, history and predictions are those of the undisturbed run, bit by bit, and
+        no process is left over.
     """
     chance, name = random.Random(f"{run} {number}"), f"chaos{number}"
     folder = training.folder / name

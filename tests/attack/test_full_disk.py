@@ -26,7 +26,8 @@ def test_full_disk_at_any_write(training, record_property):
 def full(training, size: int) -> bool:
     """Train where no file can become larger than ``size``.
 
-    Returns whether the run ended, or said in one sentence that a file cannot be written.
+    Returns:
+        Whether the run ended, or said in one sentence that a file cannot be written.
     """
     name = f"full{size}"
     command = training.command("serial_1cpu", name)

@@ -46,7 +46,9 @@ def kill_once(training, run: str, name: str, chance: random.Random) -> bool:
     """Start a run; kill one of its processes or its launcher after a random checkpoint.
 
     The step is random, not the time: a time after the first checkpoint is often after the end.
-    Returns whether it was killed in its work, not after its end.
+
+    Returns:
+        Whether it was killed in its work, not after its end.
     """
     last = chance.randrange(3, 13, 3)  # of 20 steps, with a checkpoint every three
     running = training.start(run, name, **WHOLE)

@@ -84,6 +84,7 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
     A change of size or time of any script, module or template empties the cache.
 
     Args:
+        kind: kind of the result.
         parts: inputs of the result in addition to the code.
         compute: function that returns a digest of scripts, modules and templates.
     """
@@ -95,6 +96,7 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
 
 @cache
 def _state() -> str:
+    """Return a digest of size and times of all scripts, modules and templates."""
     files = []
     for top in (SCRIPTS, PACKAGE):
         for folder, _, names in os.walk(top):
@@ -142,8 +144,14 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
 
     The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
     its functions. The imports of these functions count only if a name is imported from
-    ``medscale.a`` itself. Raises MedscaleError when a file has a syntax error or a relative import.
-    ``unused``: names of modules that a registry lists and the script does not use.
+    ``medscale.a`` itself.
+
+    Args:
+        script: file of the script.
+        unused: names of modules that a registry lists and the script does not use.
+
+    Raises:
+        MedscaleError: when a file has a syntax error or a relative import.
     """
     paths: dict[str, Path] = {}
     packages: set[str] = set()

@@ -77,7 +77,9 @@ class _TrimmedTable:
 def plain(text: str, *, lines: bool = False) -> str:
     """Return markup with which ``Terminal`` prints ``text`` literally.
 
-    ``lines``: whether line breaks and tabs stay (``text.terminal``).
+    Args:
+        text: any string.
+        lines: whether line breaks and tabs stay (``text.terminal``).
     """
     return escape(terminal(text, lines=lines))
 

@@ -31,7 +31,10 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path``.
 
     The file is synced and renamed to ``path`` when the block ends, and removed when the block
-    fails. Raises MedscaleError when the disk is full or the folder cannot be written.
+    fails.
+
+    Raises:
+        MedscaleError: when the disk is full or the folder cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
@@ -63,7 +66,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
 def expand_home(path: str | Path) -> Path:
     """Return a path with ``~`` or ``~user`` at its beginning replaced by the home folder.
 
-    Raises MedscaleError when there is no such user.
+    Raises:
+        MedscaleError: when there is no such user.
     """
     try:
         return Path(path).expanduser()
@@ -157,8 +161,10 @@ def read_json(path: str | Path) -> Any:
 def read_foreign_json(path: str | Path) -> Any:
     """Read a JSON file from an unknown source.
 
-    Raises MedscaleError when the file is missing, is not JSON by RFC 8259 (which has neither NaN
-    nor Infinity), is larger than ``MAX_JSON_BYTES``, or is nested deeper than ``MAX_JSON_DEPTH``.
+    Raises:
+        MedscaleError: when the file is missing, is not JSON by RFC 8259 (which has neither NaN nor
+            Infinity), is larger than ``MAX_JSON_BYTES``, or is nested deeper than
+            ``MAX_JSON_DEPTH``.
     """
     try:
         with open(path, "rb") as file:

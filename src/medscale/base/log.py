@@ -62,7 +62,10 @@ def is_quiet() -> bool:
 def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
     """Iterate with a progress bar on a terminal, and a line for each tenth in a log.
 
-    ``name``: name of the items in the plural, for the bar; if empty, nothing is shown.
+    Args:
+        items: the items.
+        name: name of the items in the plural, for the bar; if empty, nothing is shown.
+        total: number of items.
     """
     if not name:
         yield from items

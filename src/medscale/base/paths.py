@@ -26,7 +26,8 @@ FRAME = re.compile(r"(?P<file>.+)\[(?P<number>[1-9]\d*)\]", re.DOTALL)
 def refuse_unwritable(folder: Path) -> None:
     """Check that this user may write to a folder, or may create it.
 
-    Raises MedscaleError otherwise; the message names the owner.
+    Raises:
+        MedscaleError: otherwise; the message names the owner.
     """
     place = folder
     while not os.path.exists(place):  # false, too, below a folder that this user may not enter
@@ -46,7 +47,8 @@ def refuse_unwritable(folder: Path) -> None:
 def existing_path(path: Path, advice: str) -> Path:
     """Return a path with ``~`` replaced.
 
-    Raises MedscaleError when the path does not exist; the message ends with the advice.
+    Raises:
+        MedscaleError: when the path does not exist; the message ends with the advice.
     """
     full = expand_home(path)
     if not full.exists():
@@ -59,7 +61,8 @@ def existing_path(path: Path, advice: str) -> Path:
 def existing_image(path: Path) -> Path:
     """Return the path of an image, of a frame of a file, or of a folder, with ``~`` replaced.
 
-    Raises MedscaleError when it does not exist.
+    Raises:
+        MedscaleError: when it does not exist.
     """
     full = expand_home(path)
     if not full.exists() and (match := FRAME.fullmatch(str(path))):
@@ -71,8 +74,9 @@ def existing_image(path: Path) -> Path:
 def folder(path: Path, advice: str) -> Path:
     """Return the path of a folder with ``~`` replaced.
 
-    Raises MedscaleError when it does not exist, is a file, or cannot be read; the message of the
-    first two ends with the advice.
+    Raises:
+        MedscaleError: when it does not exist, is a file, or cannot be read; the message of the
+            first two ends with the advice.
     """
     full = existing_path(path, advice)
     if not full.is_dir():
@@ -85,8 +89,9 @@ def folder(path: Path, advice: str) -> Path:
 def new_file(path: Path) -> Path:
     """Return the path of a file to be written, with ``~`` replaced.
 
-    Raises MedscaleError when it is a folder, or a device or pipe, which would be replaced, and when
-    one of its parents is a file.
+    Raises:
+        MedscaleError: when it is a folder, or a device or pipe, which would be replaced, and when
+            one of its parents is a file.
     """
     full = expand_home(path)
     if full.is_dir():
@@ -100,8 +105,10 @@ def new_file(path: Path) -> Path:
 def new_folder(path: Path, mark: str) -> Path:
     """Return the path of a folder to be written as a whole, with ``~`` replaced.
 
-    It may replace an earlier folder of its kind, which contains a file ``mark``. Raises
-    MedscaleError when it is a file, or a folder with other files, which would be lost.
+    It may replace an earlier folder of its kind, which contains a file ``mark``.
+
+    Raises:
+        MedscaleError: when it is a file, or a folder with other files, which would be lost.
     """
     full = expand_home(path)
     if full.is_file():
@@ -125,7 +132,8 @@ def _check_parents(path: Path, full: Path) -> None:
 def evaluated_result(path: str | Path) -> Path:
     """Return a result folder with metrics (summary.json), with ``~`` replaced.
 
-    Raises MedscaleError when the folder has no metrics; the message suggests similar names.
+    Raises:
+        MedscaleError: when the folder has no metrics; the message suggests similar names.
     """
     return _result(path, SUMMARY)
 
@@ -133,7 +141,8 @@ def evaluated_result(path: str | Path) -> Path:
 def evaluated_results(path: str | Path) -> list[Path]:
     """Return the result folders with metrics: the path itself, or all those below it.
 
-    Raises MedscaleError when there is none, see ``evaluated_result``.
+    Raises:
+        MedscaleError: when there is none, see ``evaluated_result``.
     """
     return _below(expand_home(path), SUMMARY) or [_result(path, SUMMARY)]
 
@@ -149,7 +158,8 @@ def workdir_of(result: Path) -> Path:
 def usable_result(path: str | Path) -> Path:
     """Return a result folder whose networks can predict (inference.json), with ``~`` replaced.
 
-    Raises MedscaleError when the folder is not a result, or was written by an earlier version.
+    Raises:
+        MedscaleError: when the folder is not a result, or was written by an earlier version.
     """
     return _result(path, INFERENCE)
 
@@ -157,13 +167,15 @@ def usable_result(path: str | Path) -> Path:
 def usable_results(paths: Iterable[Path]) -> list[Path]:
     """Return the result folders whose networks can predict, among the paths and below them.
 
-    Raises MedscaleError for a path without such a folder.
+    Raises:
+        MedscaleError: for a path without such a folder.
     """
     folders = [_below(expand_home(path), INFERENCE) or [_result(path, INFERENCE)] for path in paths]
     return [folder for below in folders for folder in below]
 
 
 def _result(path: str | Path, file: str) -> Path:
+    """Return a folder with a file of a result; MedscaleError if it has none."""
     full = expand_home(path)
     if not (full / file).is_file():
         raise _no_result(path, file)

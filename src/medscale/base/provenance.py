@@ -60,6 +60,10 @@ def environment(plan: RunPlan, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a replicate (environment.json): its inputs, code and machine.
 
     It is taken at the start of a training, since the checkout's code can change during it.
+
+    Args:
+        plan: plan of the replicate.
+        inputs: digests of the input files, by name.
     """
     import torch
 
@@ -114,12 +118,13 @@ def machine() -> dict[str, Any]:
 def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance of a result for its summary.json.
 
-    Returns ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values
-    differ between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
-
     Args:
         environments: environment.json of each replicate, in the order of the seeds.
         inputs: digests of the input files of the evaluation, by name.
+
+    Returns:
+        ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values differ
+        between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
     """
     differ = [
         key
@@ -136,9 +141,10 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
 def container() -> dict[str, str | None] | None:
     """Return the container image of this process; None outside a container.
 
-    Returns ``file``, ``digest``, and the ``commit`` and ``lock`` of the image's build. Under
-    Apptainer the file's name contains the digest. A docker container does not know its own digest;
-    ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
+    Returns:
+        ``file``, ``digest``, and the ``commit`` and ``lock`` of the image's build. Under Apptainer
+        the file's name contains the digest. A docker container does not know its own digest;
+        ``docker run -e MEDSCALE_IMAGE=$(docker inspect -f '{{.Id}}' …)`` passes it.
     """
     lock = os.environ.get("MEDSCALE_IMAGE_LOCK")
     sif = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("SINGULARITY_CONTAINER")
@@ -198,6 +204,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def _driver() -> str | None:
+    """Return the version of NVIDIA's driver."""
     import pynvml
 
     try:

@@ -20,12 +20,13 @@ LOCK = "owner.lock"  # locked while its process runs; the system releases it if 
 def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder that only this user can enter, and remove it afterwards.
 
-    Raises MedscaleError when the folder cannot be created, since the disk is full or read-only.
-
     Args:
         prefix: beginning of the folder's name. Folders with this prefix whose process has ended
             are removed first.
         parent: parent folder; None: the system's folder for temporary files.
+
+    Raises:
+        MedscaleError: when the folder cannot be created, since the disk is full or read-only.
     """
     try:
         parent = parent or Path(tempfile.gettempdir())

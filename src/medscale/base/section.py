@@ -24,6 +24,7 @@ TITLE_WORDS = {
 
 
 def _title(name: str, _field: object) -> str:
+    """Return the title of a setting without one: its name as words."""
     title = " ".join(TITLE_WORDS.get(word, word) for word in name.split("_"))
     return title[0].upper() + title[1:]
 

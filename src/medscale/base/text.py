@@ -75,7 +75,10 @@ def visible(text: str, keep: str = "") -> str:
 
     Invisible are control characters, changes of the writing direction, zero-width and unassigned
     characters, and lone surrogates. Blanks become codes only if the text consists of blanks.
-    ``keep``: characters that stay, such as line breaks.
+
+    Args:
+        text: any string.
+        keep: characters that stay, such as line breaks.
     """
     is_blank = not text.strip()
     if text.isascii() and text.isprintable() and not is_blank:
@@ -89,8 +92,10 @@ def visible(text: str, keep: str = "") -> str:
 def terminal(text: str, *, lines: bool = False) -> str:
     """Return text without control characters, which is safe on a terminal and in a log.
 
-    ``lines``: whether line breaks and tabs stay, as in a message; a name could forge lines with
-    them.
+    Args:
+        text: any string.
+        lines: whether line breaks and tabs stay, as in a message; a name could forge lines with
+            them.
     """
     return visible(text, "\n\t" if lines else "")
 

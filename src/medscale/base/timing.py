@@ -10,8 +10,11 @@ import pandas as pd
 def stage_times(workdir: Path) -> pd.DataFrame:
     """Return the seconds of each stage, summed over its jobs, in the order in which stages ended.
 
-    ``workdir``: folder of the study's outputs. Returns columns ``study, stage, jobs, seconds``;
-    ``study`` is empty for stages of all studies.
+    Args:
+        workdir: folder of the study's outputs.
+
+    Returns:
+        Columns ``study, stage, jobs, seconds``; ``study`` is empty for stages of all studies.
     """
     rows = []
     for file in sorted((workdir / "benchmarks").rglob("*.tsv")):

@@ -124,6 +124,7 @@ def compare(
 
 
 def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[str]:
+    """Yield the text about a restored study."""
     name, studies = facts["folder"], ", ".join(facts["studies"])
     yield f"[bold]{plain(name)}[/]: {facts['files']} files of {plain(studies)}"
     if facts["left_out"]:
@@ -138,6 +139,7 @@ def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[
 
 
 def _compared(facts: dict[str, Any]) -> Iterator[str]:
+    """Yield the text about a comparison."""
     yield f"equal, byte by byte: {len(facts['equal'])} files of the report"
     for key, text in (
         ("left_out", "left out with the images"),

@@ -99,6 +99,7 @@ def croissant(
 
 
 def _raw_folder(kind: str) -> Path:
+    """Return the raw folder of the study in config.yaml that reads a dataset kind."""
     from medscale.workflow.graph import Graph
 
     graph = Graph({})

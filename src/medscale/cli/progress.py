@@ -102,6 +102,7 @@ def _graph(scale: str | None, only: str | None, configfile: Path | None, target:
 
 
 def _last_change(file: Path) -> float:
+    """Return the Unix time of the last change of a file; 0 where there is none."""
     return file.stat().st_mtime if file.is_file() else 0.0
 
 
@@ -134,6 +135,7 @@ def _facts(recorded: Recorded | None, queued: list[QueuedJob]) -> dict[str, Any]
 def _text(
     recorded: Recorded | None, queued: list[QueuedJob], workdir: Path
 ) -> Iterator[RenderableType]:
+    """Yield the lines for a person."""
     if recorded is not None:
         yield from _recorded_text(recorded, workdir)
     if queued:

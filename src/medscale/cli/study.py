@@ -126,6 +126,7 @@ def _stopped(graph: Graph, configfile: Path | None) -> MedscaleError:
 
 
 def _outlook(graph: Graph, changes: dict[str, Any]) -> tuple[dict[str, Any], Iterator[str]]:
+    """Return facts and lines on the jobs that would run."""
     from medscale.workflow import outlook
     from medscale.workflow.dag import planned
     from medscale.workflow.why import explanation_of

@@ -83,6 +83,7 @@ def _cost(config: Config, claim: Planned, row: dict[str, Any]) -> str:
 
 
 def _text(rows: Sequence[dict[str, Any]], scale: str) -> Iterator[RenderableType]:
+    """Yield a table of the verdicts, and their counts."""
     from medscale.report.claims.checking import words_of_bounds, words_of_value
     from medscale.report.claims.verdicts import ORDER
 

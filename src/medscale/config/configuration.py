@@ -229,6 +229,7 @@ def load(
     Raises MedscaleError, naming each wrong key, its value, and the allowed values.
 
     Args:
+        base: path of config.yaml.
         changes: settings of ``--configfile`` and ``--config``; their ``scale`` chooses the overlay.
         files: the YAML files that the changes come from, which messages name.
         check_network: raises MedscaleError for the name of a network that does not exist.
@@ -256,6 +257,7 @@ def validate(
 
 
 def _networks(config: Config) -> set[str]:
+    """Return the names of all networks that the configuration names."""
     studies = config.studies.values()
     runs = (RunSpec.parse(run).model for study in studies for run in study.runs)
     models = (model.name for study in studies for model in (study.model, *study.models.values()))

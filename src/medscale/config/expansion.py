@@ -81,6 +81,7 @@ def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return an entry for each external set of a study."""
     sets = study.get("external")
     entries = []
     for number, external in enumerate(sets if isinstance(sets, list) else (), start=1):

@@ -48,8 +48,11 @@ class Layers:
         """Read config.yaml and lay the overlay and the changes over it.
 
         Raises MedscaleError for a file that is absent or no tree of settings. Other mistakes, such
-        as an unknown scale, are added to ``faults``. ``changes``: further layers; the last
-        ``scale`` in them chooses the overlay.
+        as an unknown scale, are added to ``faults``.
+
+        Args:
+            base: path of config.yaml.
+            changes: further layers; the last ``scale`` in them chooses the overlay.
         """
         if not Path(base).exists():  # a wheel has no files of the project
             raise MedscaleError(
@@ -168,6 +171,7 @@ class Layers:
         """Raise SettingFault if the study that another inherits from does not exist or inherits it.
 
         Args:
+            name: of the study.
             key: its setting that names the other study, such as ``like``.
             other: value of the setting.
             chain: studies that inherit from the study ``name``, the last first.

@@ -55,6 +55,8 @@ def explain(
     """Return one message on all mistakes.
 
     Args:
+        layers: the settings before validation.
+        model: the class of the whole configuration.
         errors: those of the validation, and of the layers.
         files: YAML files that the changes come from, the highest last.
         check_network: raises MedscaleError for the name of a network that does not exist.
@@ -174,12 +176,14 @@ def _remedy(kind: str, value: object, unit: str | None) -> str:
 
 
 def _unit(model: type[BaseModel], path: Keys) -> str | None:
+    """Return the unit of a setting; None without one."""
     fields = [s.model_fields.get(str(path[-1])) for s in _sections_at(model, path[:-1])]
     extras = [field.json_schema_extra for field in fields if field is not None]
     return next((str(e["unit"]) for e in extras if isinstance(e, dict) and "unit" in e), None)
 
 
 def _fields(model: type[BaseModel], path: Keys) -> list[str]:
+    """Return the names of the settings of a section."""
     names = list(BEFORE_VALIDATION.get(len(path), ()))
     return names + [name for s in _sections_at(model, path) for name in s.model_fields]
 
@@ -248,6 +252,7 @@ def _names_of_study(
 
 
 def _runs(study: dict[str, Any]) -> dict[Keys, str]:
+    """Return the names of runs in a study's settings by their paths."""
     names: dict[Keys, Any] = {path: _at(study, path) for path in SINGLE_RUNS}
     for path in LISTS_OF_RUNS:
         values = _at(study, path)
@@ -265,6 +270,7 @@ def _networks(study: dict[str, Any]) -> dict[Keys, str]:
 
 
 def _at(tree: Any, path: Keys) -> Any:
+    """Return the value of a setting, or None."""
     for part in path:
         if not isinstance(tree, dict):
             return None

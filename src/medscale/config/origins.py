@@ -45,8 +45,10 @@ def in_force(
     Raises MedscaleError where the configuration is not valid, or has no such study.
 
     Args:
+        base: path of config.yaml.
         changes: layers above config.yaml, the highest last.
         study: name of the study; None for all settings.
+        check_network: as for ``load``.
     """
     layers = Layers(base, changes)
     config = validate(layers, check_network=check_network)
@@ -69,6 +71,7 @@ def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, 
 
 
 def _origin(layers: Layers, path: tuple[str, ...]) -> str:
+    """Return the origin of a setting: the highest layer that has it."""
     if path[0] != "studies":
         return _file(layers, path)
     if path[1] not in layers.studies:

@@ -20,8 +20,11 @@ def plan(
     """Complete a run with the study's configuration.
 
     Raises MedscaleError for an unknown study or run name, for a fold that the study does not have,
-    and for external images, on which nothing is trained. ``fold``: of the replicate; None in a
-    study with folds is the first, as in the index.
+    and for external images, on which nothing is trained.
+
+    Args:
+        seed: of the replicate.
+        fold: of the replicate; None in a study with folds is the first, as in the index.
     """
     settings = config.study(study)
     if settings.external_of is not None:
@@ -121,6 +124,7 @@ def _training(
 
 
 def _model(settings: Study, name: str | None) -> Model:
+    """Return the study's model, or that of a run's name with its settings from ``models``."""
     if name is None or name == settings.model.name:
         return settings.model
     return settings.models.get(

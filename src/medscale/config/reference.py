@@ -136,12 +136,14 @@ def _target(setting: Schema) -> tuple[str, str | None]:
 
 
 def _description(setting: Schema) -> str:
+    """Return the values that a setting takes, its default and its meaning."""
     meaning = setting["description"].removesuffix(f" ({unit_of(setting)})")
     default = f"; default {_literal(setting['default'])}" if "default" in setting else ""
     return f"({_values(setting)}{default}): {meaning}"
 
 
 def _values(setting: Schema) -> str:
+    """Return the values that a setting takes: kind, limits and unit."""
     if "anyOf" in setting:
         return ", or ".join(_values(part) for part in setting["anyOf"])
     if "enum" in setting:

@@ -105,8 +105,11 @@ def _problem(error: yaml.YAMLError) -> str:
 def _duplicates(node: yaml.Node, complete: dict[int, bool]) -> Iterator[str]:
     """Yield a line on each key of a mapping that is written again, in the order of the file.
 
-    Raises _Fault for an alias within its own anchor, which has no end. ``complete``: by node,
-    whether all below it was examined; an alias is the node of its anchor.
+    Raises _Fault for an alias within its own anchor, which has no end.
+
+    Args:
+        node: of the parsed file.
+        complete: by node, whether all below it was examined; an alias is the node of its anchor.
     """
     if id(node) in complete:
         if not complete[id(node)]:

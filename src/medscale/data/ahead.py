@@ -35,6 +35,7 @@ def ahead(
     On a CPU, where the host is the device, no item is prepared ahead.
 
     Args:
+        items: iterator that prepares the items.
         stream: the stream for the preparation; None on a CPU.
         tensors: function that returns the tensors of an item in the memory of the GPU.
         waited: called with the seconds for which the GPU, without other work, waited for an item.

@@ -57,11 +57,16 @@ def inspect_all(
 ) -> pd.DataFrame:
     """Inspect all images under Dask.
 
-    Returns the columns ``FACTS``, ordered by path and frame.
-
     Args:
+        connection: to a scheduler with workers.
+        root: the raw folder.
+        paths: paths below it.
         source: which frames of a file are used (``frames``), and ``limits``.
         workers: expected number of workers, see ``cluster.run_all``.
+        near_duplicates: see ``inspection.inspect``.
+
+    Returns:
+        The columns ``FACTS``, ordered by path and frame.
     """
     arguments = [(source.limits, str(root), path, source.frames, near_duplicates) for path in paths]
     facts = run_all(connection, inspect_safely, arguments, "reading images", workers, LARGEST)
@@ -76,13 +81,16 @@ def clean(
 
     Images with equal bytes and different labels are all left out. Of images with equal bytes and
     labels, the first by path is kept. With ``published``, the first of each published split is
-    kept, since the published split is used without changes; ``leaks`` lists such images. Returns
-    the remaining rows, ordered by path, with ``group`` (see ``fill_groups``) and ``alike``, a
-    number that similar images share; and audit rows of the rows that were left out.
+    kept, since the published split is used without changes; ``leaks`` lists such images.
 
     Args:
         rows: rows of an inventory with the columns ``FACTS``.
+        published: whether the study uses the published split.
         near_duplicates: whether similar images share a group.
+
+    Returns:
+        The remaining rows, ordered by path, with ``group`` (see ``fill_groups``) and ``alike``, a
+        number that similar images share; and audit rows of the rows that were left out.
     """
     rows = rows.sort_values("path", ignore_index=True)
     unreadable = rows["_reason"].notna()
@@ -157,8 +165,10 @@ def from_headers(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Add metadata columns (age, sex, view) from the files' headers.
 
     Columns of the dataset's own tables are not replaced. If no file has a header, none is added.
-    Returns the rows without the column ``_header``, and audit rows (kept) for headers with a value
-    that is not plausible.
+
+    Returns:
+        The rows without the column ``_header``, and audit rows (kept) for headers with a value that
+        is not plausible.
     """
     facts = pd.DataFrame([header or {} for header in rows["_header"]], index=rows.index)
     facts = facts.drop(columns="patient", errors="ignore")  # see ``name_patients``
@@ -183,7 +193,8 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def flat_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find blank images, and files that use a small part of the range of their samples.
 
-    Returns the rows without the column ``_levels``, and audit rows (kept).
+    Returns:
+        The rows without the column ``_levels``, and audit rows (kept).
     """
     flat = rows[rows["_levels"] < FEWEST_LEVELS]
     detail = "its pixels span " + flat["_levels"].astype(str) + " of 255 levels"
@@ -194,10 +205,13 @@ def flat_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name the clusters of similar images.
 
-    ``rows``: rows ordered by path, with the numbers ``alike`` from ``clean``. Returns the rows with
-    ``alike`` replaced by the path of the cluster's first image (None for an image without similar
-    images); and audit rows (kept) for each image of a cluster but the first. The images of a
-    cluster are linked to its first image by a chain of similar images.
+    Args:
+        rows: rows ordered by path, with the numbers ``alike`` from ``clean``.
+
+    Returns:
+        The rows with ``alike`` replaced by the path of the cluster's first image (None for an image
+        without similar images); and audit rows (kept) for each image of a cluster but the first.
+        The images of a cluster are linked to its first image by a chain of similar images.
     """
     clusters = rows.groupby("alike")
     several = clusters["sha256"].transform("nunique") > 1

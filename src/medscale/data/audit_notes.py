@@ -36,8 +36,10 @@ def notes(
     """Return the notes of audit.json.
 
     Args:
+        index: the used images.
         left_out: rows of audit.csv.
         inventory: the listed images, with the notes of their dataset kind.
+        division: settings of the split.
         patient_counts: counts of images and patients, see ``patients.summary``.
         look_alikes: counts of clusters of similar images.
         counts: images by class and split.
@@ -115,6 +117,7 @@ def _notes_on_small_classes(
 
 
 def _note_on_headers(counts: dict[str, Any]) -> list[str]:
+    """Return a note on patients that the headers of DICOM files name."""
     if counts["from"] != patients.HEADERS:
         return []
     return [
@@ -124,6 +127,7 @@ def _note_on_headers(counts: dict[str, Any]) -> list[str]:
 
 
 def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
+    """Return a note on files with several frames or pages, if there are any."""
     several = kept_rows.loc[kept_rows["reason"] == SEVERAL, "detail"]
     if several.empty:
         return []
@@ -144,6 +148,7 @@ def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
 
 
 def _note_on_limits(excluded: pd.DataFrame) -> list[str]:
+    """Return a note on files that exceed the limits, if there are any."""
     count = int(excluded["reason"].isin((TOO_LARGE, UNDECODABLE)).sum())
     if not count:
         return []
@@ -182,6 +187,7 @@ def _notes_on_published_split(
 
 
 def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
+    """Return a note on the folds, if there are any."""
     if division.folds is None:
         return []
     sizes = index[folds.FOLD].value_counts()
@@ -227,6 +233,7 @@ def _notes_on_leaks(index: pd.DataFrame, division: Split) -> list[str]:
 
 
 def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
+    """Return a note on clusters of similar images, if there are any."""
     if not counts["clusters"]:
         return []
     details = [f"clusters: {counts['clusters']}, the largest of {counts['largest']}"]

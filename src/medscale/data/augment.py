@@ -69,6 +69,7 @@ class Augmenter:
         """Draw the random changes of samples in an epoch.
 
         Args:
+            epoch: number of the epoch.
             ids: ids of the samples, int64, shape n.
             labels: class codes of the samples, int64, shape n.
             size: height and width of the images.
@@ -111,13 +112,14 @@ class Augmenter:
     def apply(self, images: Tensor, changes: Changes, *, training: bool = True) -> Tensor:
         """Apply changes to images, and normalize them.
 
-        Returns float32, shape n,C,h,w in channels-last memory, normalized by ImageNet's mean and
-        standard deviation.
-
         Args:
             images: uint8, shape n,H,W,C.
             changes: changes of the images, on their device.
             training: False skips noise and resampling, which ``neutral`` changes do not need.
+
+        Returns:
+            float32, shape n,C,h,w in channels-last memory, normalized by ImageNet's mean and
+            standard deviation.
         """
         noisy = training and self.settings.noise > 0
         exact = not training or self._exact
@@ -195,6 +197,7 @@ class Augmenter:
 
         Args:
             values: shape n,….
+            changes: changes of the n images.
             mean: mean intensity of each image, shape n.
         """
         shape = (-1, *[1] * (values.dim() - 1))
@@ -219,12 +222,13 @@ class Augmenter:
 def sample(images: Tensor, matrix: Tensor, side: tuple[int, int]) -> Tensor:
     """Resample images bilinearly with mirrored borders.
 
-    The result has shape n,C,h,w.
-
     Args:
         images: float, shape n,C,H,W.
         matrix: float32, shape n,2,3, as in ``Changes``.
         side: height h and width w of the result.
+
+    Returns:
+        Shape n,C,h,w.
     """
     height, width = images.shape[2:]
     y, x = (torch.arange(length, device=images.device, dtype=torch.float32) for length in side)

@@ -18,11 +18,19 @@ def relative(index: pd.DataFrame, index_file: str | Path) -> pd.DataFrame:
     """Return all boxes of an index as shares of their images' sides.
 
     For detection, images are stretched to squares, which does not change these shares. Parts of a
-    box outside the image are cut off. Returns one row for each box: ``id`` and ``x, y, width,
-    height`` in [0, 1]. Raises MedscaleError when the index has no boxes, or a box is invalid or
-    outside its image. ``index``: index with ``id, width, height`` and ``boxes``: for each image a
-    list of ``[x, y, width, height]`` in pixels of the original frame, with x and y of the top left
-    corner; empty for an image without boxes.
+    box outside the image are cut off.
+
+    Args:
+        index: index with ``id, width, height`` and ``boxes``: for each image a list of ``[x, y,
+            width, height]`` in pixels of the original frame, with x and y of the top left corner;
+            empty for an image without boxes.
+        index_file: path of the index, for messages.
+
+    Returns:
+        One row for each box: ``id`` and ``x, y, width, height`` in [0, 1].
+
+    Raises:
+        MedscaleError: when the index has no boxes, or a box is invalid or outside its image.
     """
     counts, pixels = _pixels(index, index_file)
     ids = np.repeat(index["id"].to_numpy(np.int64), counts)
@@ -62,7 +70,8 @@ def _pixels(index: pd.DataFrame, index_file: str | Path) -> tuple[list[int], np.
 def read(shards: Shards) -> pd.DataFrame:
     """Return the boxes of a shard set, in the form of ``relative``.
 
-    Raises MedscaleError when the shard set has no boxes.
+    Raises:
+        MedscaleError: when the shard set has no boxes.
     """
     boxes: pd.DataFrame = read_table(shards.folder / BOXES, "delete the folder and run again")
     return boxes
@@ -71,12 +80,13 @@ def read(shards: Shards) -> pd.DataFrame:
 def pad(boxes: pd.DataFrame, ids: np.ndarray) -> np.ndarray:
     """Return boxes by image, padded with zeros.
 
-    Returns float32, shape N,M,4; M is the largest number of boxes of an image, at least 1. Padding
-    has width 0.
-
     Args:
         boxes: result of ``relative``.
         ids: ids of the images, int64, shape N.
+
+    Returns:
+        float32, shape N,M,4; M is the largest number of boxes of an image, at least 1. Padding has
+        width 0.
     """
     boxes = boxes.sort_values("id", kind="stable")
     number = boxes.groupby("id").cumcount().to_numpy()

@@ -46,16 +46,23 @@ def build_shards(
 
     Each chunk has a key file with the digest of its inputs (preprocessing, code, libraries, SHA-256
     of each image). Chunks with a valid key are kept, also after an interruption; others are
-    computed again or removed. The bytes do not depend on the number of workers. Raises
-    MedscaleError when the index or an image is missing, or an image has changed since it was
-    indexed.
+    computed again or removed. The bytes do not depend on the number of workers.
 
     Args:
+        index: path of index.parquet.
+        raw: folder of the raw images.
+        settings: the preprocessing.
+        dask: settings of the Dask workers.
+        out: folder of the shard set.
         limits: limits for decoding an image; they change no byte of a shard.
         with_boxes: whether to write the boxes of the index as shares of the images' sides
             (boxes.parquet).
         siblings: other shard sets, such as those of the same images with another split. Their
             chunks are linked if the keys agree.
+
+    Raises:
+        MedscaleError: when the index or an image is missing, or an image has changed since it was
+            indexed.
     """
     table, raw = read_index(index), raw.resolve()
     relative_boxes = boxes.relative(table, index) if with_boxes else None
@@ -117,8 +124,10 @@ def make_chunk(
 ) -> int | MedscaleError:
     """Write one chunk and then its key file; runs on a Dask worker.
 
-    Images are decoded in a child process with limits, which a hostile file may crash. Returns the
-    chunk's number, or the error that ends the work (see ``cluster.run_all``).
+    Images are decoded in a child process with limits, which a hostile file may crash.
+
+    Returns:
+        The chunk's number, or the error that ends the work (see ``cluster.run_all``).
     """
     try:
         pixels = [read_safely(limits, raw, image, settings) for image in images]
@@ -133,7 +142,8 @@ def make_chunk(
 def read_safely(limits: Limits, raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
     """Call ``read_image`` in a child process with limits.
 
-    Raises MedscaleError for a file that exceeds them.
+    Raises:
+        MedscaleError: for a file that exceeds them.
     """
     try:
         return guard.call(limits, read_image, raw, image, settings)

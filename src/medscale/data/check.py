@@ -64,7 +64,10 @@ def check(kind: str, folder: Path) -> Report:
     """Compare a raw folder with the complete download of a dataset kind.
 
     Kinds without a download, and synthetic images, have no expected numbers. For them the report
-    counts images and lists unusual files. Raises MedscaleError when the kind does not exist.
+    counts images and lists unusual files.
+
+    Raises:
+        MedscaleError: when the kind does not exist.
     """
     dataset = load_kind(kind)
     source = Source(kind=kind, path=folder, options=dict(dataset.check_options))
@@ -159,6 +162,7 @@ def left_out_sentences(left_out: pd.DataFrame) -> list[str]:
 
 
 def _endings(paths: Iterable[str]) -> str:
+    """Return how many files have each ending, and an example."""
     files = [PurePosixPath(path) for path in paths]
     examples = {file.suffix.lower(): file for file in reversed(files)}
     endings = Counter(file.suffix.lower() for file in files)

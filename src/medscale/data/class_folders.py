@@ -18,8 +18,14 @@ SHOWN = 8  # labels of a message
 def rows_by_folder(listing: Listing, source: str) -> tuple[dict[str, Row], list[Excluded]]:
     """Return the rows of the images in class folders; other images are left out.
 
-    The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``. Returns rows by
-    path, and the images that are left out.
+    The layouts are ``<class>/*``, ``<split>/<class>/*`` and ``<class>/<split>/*``.
+
+    Args:
+        listing: listing of the raw folder.
+        source: name of the source set.
+
+    Returns:
+        Rows by path, and the images that are left out.
     """
     splits = _split_folders(listing)
     depth = 1 if splits else 0  # position of the class folder in a path
@@ -76,8 +82,16 @@ def check_classes(
 ) -> None:
     """Check that each class has images.
 
-    Raises MedscaleError for a class without images. ``labels``: all labels of the images, in which
-    a class may have another name.
+    Args:
+        listing: listing of the raw folder.
+        classes: classes of the study.
+        rows: rows of the images of these classes.
+        expected: the expected layout, for the message.
+        labels: all labels of the images, in which a class may have another name.
+        hints: further sentences of the message.
+
+    Raises:
+        MedscaleError: for a class without images.
     """
     with_images = {row["label"] for row in rows}
     if empty := [name for name in classes if name not in with_images]:

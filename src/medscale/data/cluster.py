@@ -91,14 +91,16 @@ def client(
 ) -> Iterator[Client]:
     """Yield a Dask client with prepared workers, and stop its processes afterwards.
 
-    Raises MedscaleError when the scheduler does not answer or has no workers, or when the workers
-    lack the package, have other versions, or do not see the folder.
-
     Args:
+        settings: section ``dask`` of the configuration.
         functions: functions that the workers will call; their modules are imported beforehand.
         decoding: limits and function of the workers' child processes.
         tasks: number of tasks, which limits the number of local workers.
         folder: folder that every worker must see, such as that of the raw images.
+
+    Raises:
+        MedscaleError: when the scheduler does not answer or has no workers, or when the workers
+            lack the package, have other versions, or do not see the folder.
     """
     with (
         dask.config.set(DASK_SETTINGS),
@@ -126,14 +128,19 @@ def run_all(
     """Call ``function`` on the workers for each tuple of arguments; yield results as they arrive.
 
     The function returns a MedscaleError instead of raising it, since Dask would log it as a crash.
-    This process raises it. Raises MedscaleError when a call returns one, or a worker or the
-    scheduler dies.
+    This process raises it.
 
     Args:
+        connection: client of a scheduler with workers.
+        function: the function to call.
+        arguments: arguments of each call.
         title: title of the progress messages; empty for none.
         workers: expected number of workers, if they do not all start at once.
         largest: largest number of calls of a task. If a worker is lost, the calls of its task are
             repeated.
+
+    Raises:
+        MedscaleError: when a call returns one, or a worker or the scheduler dies.
     """
     worker_count = len(connection.scheduler_info(n_workers=-1)["workers"])
     sizes = _task_sizes(len(arguments), max(worker_count, workers or 0), largest)
@@ -266,13 +273,15 @@ def workers_by_slurm(settings: Dask, python: str | None = None) -> Iterator[None
 
     Environment variables hold its address and the folder of its certificates, for this process and
     its children. The folder is below the working folder, which the workers' nodes also see. The
-    jobs end with the context. Raises MedscaleError when the settings are not accepted, or sbatch is
-    missing.
+    jobs end with the context.
 
     Args:
         settings: section ``dask``; ``slurm`` has the arguments of dask-jobqueue's SLURMCluster.
         python: command that starts Python on the workers' nodes, such as ``apptainer exec IMAGE
             python``; None: this Python.
+
+    Raises:
+        MedscaleError: when the settings are not accepted, or sbatch is missing.
     """
     if settings.workers is None:
         raise MedscaleError(

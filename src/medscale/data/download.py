@@ -87,7 +87,8 @@ def command_line(download: Download) -> str:
 def find_download(kind: str) -> Download:
     """Return the download of a dataset kind.
 
-    Raises MedscaleError when the kind has no download, such as ``folder``.
+    Raises:
+        MedscaleError: when the kind has no download, such as ``folder``.
     """
     download = load_kind(kind).download
     if download is None:
@@ -115,8 +116,10 @@ def fetch(kind: str, folder: Path) -> None:
 
     Files are collected in a hidden folder next to ``folder``, which is renamed at the end, so that
     the raw folder is complete or absent. After an interruption the same call resumes the download.
-    Raises MedscaleError when the folder holds files, a program or a token is missing, a command
-    fails, an archive is damaged, or the disk is too small for its contents.
+
+    Raises:
+        MedscaleError: when the folder holds files, a program or a token is missing, a command
+            fails, an archive is damaged, or the disk is too small for its contents.
     """
     download = find_download(kind)
     if missing := download.missing():

@@ -20,8 +20,14 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
 
     The folder's class names are matched without regard to capitals, spaces and punctuation;
     ``source.labels`` matches further names. Images of other classes are left out, and the notes
-    name missing classes. Raises MedscaleError when no class of the folder matches a class of the
-    study, or ``scan`` fails.
+    name missing classes.
+
+    Args:
+        source: kind and path of the folder.
+        classes: classes of the study in their order.
+
+    Raises:
+        MedscaleError: when no class of the folder matches a class of the study, or ``scan`` fails.
     """
     inventory = scan(source, None, fewest=1)
     names = match_classes(inventory.classes, classes, source.labels)
@@ -61,8 +67,13 @@ def match_classes(
 ) -> dict[str, str]:
     """Return the study's class for each class name of a folder; names without a match are left out.
 
-    Raises MedscaleError when ``labels`` names a class that the folder or the study does not have.
-    ``labels``: class of the study by class name of the folder, for names that do not match.
+    Args:
+        names: class names of the folder.
+        classes: classes of the study.
+        labels: class of the study by class name of the folder, for names that do not match.
+
+    Raises:
+        MedscaleError: when ``labels`` names a class that the folder or the study does not have.
     """
     if unknown := [name for name in labels if name not in names]:
         raise MedscaleError(
@@ -80,4 +91,5 @@ def match_classes(
 
 
 def _key(name: str) -> str:
+    """Return a class name without capitals, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", normalize("NFKC", name).casefold())

@@ -29,15 +29,21 @@ def divide(rows: pd.DataFrame, folds: int, seed: int, divide_others: Divide) -> 
 
     The folds are those of ``sklearn.model_selection.StratifiedGroupKFold``. Groups with the most
     unequal classes are assigned first, each to the fold in which the shares of the classes stay
-    closest to each other. Returns columns ``fold`` (int64, 1 to k) and ``split_fold_<n>`` for each
-    fold. Raises MedscaleError when a class has fewer groups than there are folds, or the images
-    have columns with the names that folds take.
+    closest to each other.
 
     Args:
         rows: ``label, group``, one row for each image, in the order of the index.
+        folds: number of folds k.
         seed: seed for the order of equal groups.
         divide_others: function that divides the images which a fold does not test into train and
             val.
+
+    Returns:
+        Columns ``fold`` (int64, 1 to k) and ``split_fold_<n>`` for each fold.
+
+    Raises:
+        MedscaleError: when a class has fewer groups than there are folds, or the images have
+            columns with the names that folds take.
     """
     if reserved := [str(name) for name in rows if is_of_folds(name)]:
         raise MedscaleError(
@@ -68,7 +74,8 @@ def count(rows: pd.DataFrame) -> int:
 def of_fold(rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:
     """Return the rows with the splits of a fold as ``split``; None returns them unchanged.
 
-    Raises MedscaleError when the rows have no such fold.
+    Raises:
+        MedscaleError: when the rows have no such fold.
     """
     if fold is None:
         return rows
@@ -83,8 +90,10 @@ def of_fold(rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:
 def check(index: pd.DataFrame) -> None:
     """Check that each image is tested once, and that no group is in two splits of a fold.
 
-    Without folds there is nothing to check. Raises MedscaleError when the folds leak; the message
-    names fold and group.
+    Without folds there is nothing to check.
+
+    Raises:
+        MedscaleError: when the folds leak; the message names fold and group.
     """
     if not count(index):
         return

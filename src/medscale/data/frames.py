@@ -19,8 +19,11 @@ SEVERAL = "several frames"  # reason of the audit's row
 def frame_numbers(choice: str, count: int) -> list[int]:
     """Return the numbers, from 0, of the selected frames of a file with ``count`` frames.
 
-    The middle of an even number of frames is the first of the second half. ``choice``: ``FIRST``,
-    ``MIDDLE`` or ``ALL``.
+    The middle of an even number of frames is the first of the second half.
+
+    Args:
+        choice: ``FIRST``, ``MIDDLE`` or ``ALL``.
+        count: number of frames.
     """
     if choice == ALL:
         return list(range(count))
@@ -36,7 +39,10 @@ def read_frame(path: str | Path) -> tuple[bytes, int]:
     """Return the bytes of a file and the number, from 0, of the frame that ``path`` names.
 
     The index names frames after the first as ``scan.dcm[2]``, counted from 1. If a file of such a
-    name exists, the path means that file. Raises Unreadable, see ``images.read_bytes``.
+    name exists, the path means that file.
+
+    Raises:
+        Unreadable: see ``images.read_bytes``.
     """
     match = FRAME.fullmatch(str(path))
     if match is None or Path(path).exists():
@@ -53,11 +59,14 @@ def file_of(path: str) -> str:
 def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Name the frames of files with several frames, and keep all frames of a file in one group.
 
-    ``rows``: one row for each image: ``path`` of the file, ``sha256``, ``group``, ``_frame``
-    (number of the frame, from 0) and ``_frames`` (number of frames of the file). Returns the rows
-    without ``_frame`` and ``_frames``; ``path`` names the frame, and frames of a file without a
-    known patient share a group. Second, one row for each file with several frames: ``path`` (of the
-    file) and ``detail``.
+    Args:
+        rows: one row for each image: ``path`` of the file, ``sha256``, ``group``, ``_frame``
+            (number of the frame, from 0) and ``_frames`` (number of frames of the file).
+
+    Returns:
+        The rows without ``_frame`` and ``_frames``; ``path`` names the frame, and frames of a file
+        without a known patient share a group. Second, one row for each file with several frames:
+        ``path`` (of the file) and ``detail``.
     """
     import pandas as pd  # the import takes 0.3 s, and decoding processes do not need it
 

@@ -61,7 +61,8 @@ class Child:
     def ask(self, request: Any) -> tuple[bool, Any]:
         """Send a request and return whether it succeeded, and its result or its exception.
 
-        Raises EOFError if the process has ended.
+        Raises:
+            EOFError: the process has ended.
         """
         try:
             self._pipe.send(request)
@@ -85,9 +86,15 @@ def call(
 ) -> Result:
     """Call a function of a module in this thread's child process and return its result.
 
-    Raises Unreadable when the file needs more memory or time than the limits, or the child crashes.
-    Raises any exception of the function. ``function``: function that decodes one file; its result
-    and exceptions can be pickled.
+    Args:
+        limits: limits of the child.
+        function: function that decodes one file; its result and exceptions can be pickled.
+        arguments: positional arguments of the function.
+        keywords: keyword arguments of the function.
+
+    Raises:
+        Unreadable: when the file needs more memory or time than the limits, or the child crashes.
+        Exception: any exception of the function.
     """
     child = _take(limits)
     try:
@@ -110,6 +117,7 @@ def _load(function: Callable[..., Any]) -> None:
 
 
 def _take(limits: Limits) -> Child:
+    """Return an idle child process with these limits, or a new one."""
     while _idle:
         child = _idle.pop()  # list.pop is atomic, so that threads share no child
         if child.limits == limits and child.is_alive:

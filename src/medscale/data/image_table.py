@@ -84,8 +84,10 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
 
     The columns path, label, split and source may be written in capitals. ``source.image``,
     ``source.label`` and ``source.patient`` name other columns. Raises MedscaleError if the table is
-    missing, is not a CSV file, or lacks a column. Returns the table, None without one, and the
-    names of all columns of the file.
+    missing, is not a CSV file, or lacks a column.
+
+    Returns:
+        The table, None without one, and the names of all columns of the file.
     """
     file = _table_file(listing, source.table)
     if file is None:
@@ -125,6 +127,7 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
 
 
 def _table_file(listing: Listing, name: str | None) -> Path | None:
+    """Return the path of the table; None without one."""
     if name is None:
         return listing.find_file(INDEX)
     if (file := listing.find_file(str(expand_home(name)))) is None:
@@ -256,6 +259,7 @@ def _entry(entry: Mapping[Hashable, Any], file: Path) -> dict[str, Any]:
 
 
 def _no_image_named(table: ImageTable, listing: Listing) -> MedscaleError:
+    """Return the error for a table whose paths lead nowhere."""
     paths = table.entries["path"].dropna()
     if paths.empty:
         return MedscaleError(f"{table.file}: the column path is empty")
@@ -340,9 +344,11 @@ def _fault(
     """Return reason and detail if the entries of an image cannot be used.
 
     Args:
+        row: the image's row.
         differing: the values that differ between its entries, by column.
         folder_row: the image's row according to its folder.
         labels: all labels of the table; a folder of another name is no class folder.
+        table: the table of the entries.
     """
     if "label" in differing:
         return CONFLICT, f"{table.name} names it as {' and as '.join(sorted(differing['label']))}"

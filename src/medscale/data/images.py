@@ -27,7 +27,8 @@ __all__ = ["NOT_AN_IMAGE", "TOO_LARGE", "UNREADABLE", "Unreadable", "kind_of"]
 def read_bytes(path: str | Path) -> bytes:
     """Return all bytes of a file.
 
-    Raises Unreadable when the file cannot be read (no permission, a broken link, a disk error).
+    Raises:
+        Unreadable: when the file cannot be read (no permission, a broken link, a disk error).
     """
     try:
         return Path(path).read_bytes()
@@ -64,10 +65,17 @@ def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
     Grey, palette and CMYK images are converted to RGB. Alpha is dropped; transparent pixels keep
     their recorded colour. Samples of other than 8 bits are scaled by their full range (of 16 bits,
     65535 becomes 255) and rounded. The recorded orientation is applied. For DICOM see
-    ``medscale.data.decoding.dicom``. Raises Unreadable with the reason (zero bytes, not an image,
-    truncated, unreadable) and a detail. A file whose decoding would take too long is unreadable,
-    too (``structure.check``). ``reduce``: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size
-    in the DCT, which is faster; other formats are decoded at full size.
+    ``medscale.data.decoding.dicom``.
+
+    Args:
+        data: bytes of the file.
+        reduce: 1, 2, 4 or 8: a JPEG is decoded at 1/reduce of its size in the DCT, which is faster;
+            other formats are decoded at full size.
+        frame: number of the frame or page, from 0.
+
+    Raises:
+        Unreadable: with the reason (zero bytes, not an image, truncated, unreadable) and a detail.
+            A file whose decoding would take too long is unreadable, too (``structure.check``).
     """
     kind = _kind(data)
     structure.check(data, kind)
@@ -92,7 +100,8 @@ def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
 def frame_count(data: bytes) -> int:
     """Return the number of frames or pages of an image file; a JPEG and a BMP have one.
 
-    Raises Unreadable when the headers are damaged.
+    Raises:
+        Unreadable: when the headers are damaged.
     """
     kind = _kind(data)
     if kind == "dicom":
@@ -121,7 +130,8 @@ def header(data: bytes) -> dict[str, Any] | None:
 def _kind(data: bytes) -> str:
     """Return the format of a file's bytes.
 
-    Raises Unreadable for a file of zero bytes, or one that is not an image.
+    Raises:
+        Unreadable: zero bytes, or not an image.
     """
     if not data:
         raise Unreadable(EMPTY, "the file is empty")

@@ -43,8 +43,18 @@ def build_index(
 ) -> pd.DataFrame:
     """Create a study's index; write ``index.parquet``, ``audit.csv`` and ``audit.json``.
 
-    Returns the index. Raises MedscaleError when the raw folder, a class or a split has no images.
-    ``classes``: the study's classes in order; None: the classes of the dataset.
+    Args:
+        source: kind and path of the raw folder.
+        division: settings of the division into splits.
+        classes: the study's classes in order; None: the classes of the dataset.
+        dask: settings of the Dask workers that read the images.
+        out: the study's data folder.
+
+    Returns:
+        The index.
+
+    Raises:
+        MedscaleError: when the raw folder, a class or a split has no images.
     """
     if division.mode == "external" and classes is not None:
         inventory = external_inventory(source, classes)
@@ -82,8 +92,13 @@ def make_index(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the index and the audit table, which docs/files.md describes.
 
-    Raises MedscaleError when a class or a split has no images after the audit. ``facts``: one row
-    for each image with the columns ``inspection.FACTS``.
+    Args:
+        inventory: inventory of the raw folder.
+        facts: one row for each image with the columns ``inspection.FACTS``.
+        division: settings of the division into splits.
+
+    Raises:
+        MedscaleError: when a class or a split has no images after the audit.
     """
     published = division.mode == "published"
     # Metadata columns of the user may have the same names as temporary columns.

@@ -18,8 +18,10 @@ ORIGINAL = b"medscale.original"
 def read_index(path: str | Path) -> pd.DataFrame:
     """Read the rows in the order of their ids: ``id, label, split, group`` and metadata.
 
-    The order of the categories of ``label`` is the order of the classes. Raises MedscaleError when
-    the file is missing or damaged, or its labels are not categorical.
+    The order of the categories of ``label`` is the order of the classes.
+
+    Raises:
+        MedscaleError: when the file is missing or damaged, or its labels are not categorical.
     """
     if not Path(path).is_file():
         raise MedscaleError(f"{path} does not exist; create it first: snakemake data")
@@ -37,7 +39,8 @@ def read_index(path: str | Path) -> pd.DataFrame:
 def index_digest(path: str | Path) -> str:
     """Return the SHA-256 of index.parquet; a copy without file names has that of its original.
 
-    Raises MedscaleError when the digest that a copy holds is not a SHA-256.
+    Raises:
+        MedscaleError: when the digest that a copy holds is not a SHA-256.
     """
     original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
     if original is None:

@@ -26,15 +26,18 @@ def inspect(
 ) -> list[Fact]:
     """Read and decode the selected frames of an image file.
 
-    Returns a ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
-    pixels as displayed (EXIF applied); reason and detail if the file cannot be decoded; the facts
-    in the headers of a DICOM file; the signature, or None; the frame's number; the number of the
-    file's frames; and the difference of the brightest and the darkest of 256 levels.
-
     Args:
+        root: the raw folder.
+        path: path of the file below it.
         frame_choice: frames to select if the file has several (``source.frames``).
         near_duplicates: whether to compute the signature, which the search for similar images
             needs.
+
+    Returns:
+        A ``FACTS`` tuple for each frame: digest (``frames.frame_digest``); width and height in
+        pixels as displayed (EXIF applied); reason and detail if the file cannot be decoded; the
+        facts in the headers of a DICOM file; the signature, or None; the frame's number; the number
+        of the file's frames; and the difference of the brightest and the darkest of 256 levels.
     """
     sha256 = None
     try:

@@ -134,6 +134,7 @@ def make_inventory(
         excluded: path, reason and detail of each file that is left out.
         classes: class names in the study's order.
         notes: sentences for readers of the paper.
+        metadata: names of the metadata columns.
         patients: origin of the names of patients, see ``Inventory.patients``.
         more: further fields of the inventory.
     """

@@ -87,7 +87,11 @@ def check_kind(name: str) -> None:
 
 
 def load_kind(name: str) -> DatasetKind:
-    """Import and return a dataset kind; raise MedscaleError when the kind does not exist."""
+    """Import and return a dataset kind.
+
+    Raises:
+        MedscaleError: when the kind does not exist.
+    """
     check_kind(name)
     kind: DatasetKind = import_module(f"medscale.data.kinds.{name}").KIND
     return kind
@@ -96,13 +100,14 @@ def load_kind(name: str) -> DatasetKind:
 def scan(source: Source, classes: list[str] | None, fewest: int = 2) -> Inventory:
     """List a study's raw images; only names and tables are read, which takes seconds.
 
-    Raises MedscaleError when the kind is unknown, an option is wrong, the raw folder is missing or
-    incomplete, or the classes do not fit.
-
     Args:
         source: section ``source`` of the study, with a path.
         classes: the study's classes in order; None: the classes of the dataset.
         fewest: smallest accepted number of classes.
+
+    Raises:
+        MedscaleError: when the kind is unknown, an option is wrong, the raw folder is missing or
+            incomplete, or the classes do not fit.
     """
     kind = load_kind(source.kind)
     unknown = [name for name in source.options if name not in kind.options]

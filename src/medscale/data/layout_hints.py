@@ -40,7 +40,9 @@ LABELS = re.compile(
 def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     """Return a sentence on setting ``source.label`` where paths contain the names of the classes.
 
-    ``classes``: classes of the study; None where it names none.
+    Args:
+        listing: the raw folder.
+        classes: classes of the study; None where it names none.
     """
     if not listing.images:
         return []
@@ -69,6 +71,12 @@ def doubtful_labels(
     These are labels that join others (``a|b``) or mean that there is none (``unlabelled``), and
     names of folders if each of these folders has folders of the same names, or if a table lacks
     labels.
+
+    Args:
+        listing: the raw folder.
+        names: all labels.
+        table: the table of images; None without one.
+        label: the setting ``source.label``.
     """
     sentences = [
         f"{name!r} is read as a class; name the study's classes with `classes` to leave it out."
@@ -113,6 +121,7 @@ def unread_tables(
     If no folder has the name of a class, there is a sentence on the other tables as well.
 
     Args:
+        listing: the raw folder.
         by_folder: rows of the images in class folders by path.
         classes: classes of the study; None where it names none.
     """
@@ -233,6 +242,7 @@ def _other_labels(table: pd.DataFrame, column: str, classes: Sequence[str] | Non
 
 
 def _patients(table: pd.DataFrame) -> str:
+    """Return the end of the sentence: the column of the patients, if there is one."""
     columns: Collection[str] = [str(name) for name in table.columns]
     try:
         column = patients.patient_column([*columns], "")

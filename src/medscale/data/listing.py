@@ -55,7 +55,11 @@ class Listing:
     """
 
     def __init__(self, root: Path) -> None:
-        """List ``root``; raise MedscaleError when a folder in it cannot be read."""
+        """List ``root``.
+
+        Raises:
+            MedscaleError: when a folder in it cannot be read.
+        """
         self.root = root
         self.images: list[str] = []
         self.excluded: list[Excluded] = []
@@ -123,8 +127,12 @@ class Listing:
 def list_folder(root: Path | None, expected: str) -> Listing:
     """List a raw folder.
 
-    Raises MedscaleError when it is missing, is not a folder, or cannot be read. ``expected``:
-    expected contents and their source, for messages.
+    Args:
+        root: the folder.
+        expected: expected contents and their source, for messages.
+
+    Raises:
+        MedscaleError: when it is missing, is not a folder, or cannot be read.
     """
     if root is None:
         raise MedscaleError("the source has no path; set source.path in the configuration")
@@ -138,9 +146,11 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """Read a CSV file as text; an empty cell becomes None.
 
     Values are separated by commas, semicolons (as spreadsheets write in countries with a decimal
-    comma) or tabs, whichever divides the first two lines into the most values. Raises MedscaleError
-    when it is not a CSV file in UTF-8, lacks a required column, has a column twice, or has a line
-    with more values than columns.
+    comma) or tabs, whichever divides the first two lines into the most values.
+
+    Raises:
+        MedscaleError: when it is not a CSV file in UTF-8, lacks a required column, has a column
+            twice, or has a line with more values than columns.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -216,7 +226,10 @@ def _walk(root: Path, directories: list[str]) -> Iterator[tuple[str, tuple[str, 
 
     Links to folders are followed after all other folders, so that a folder keeps its own name where
     a link leads to it. No folder is listed twice, which also stops links that form a loop.
-    ``directories``: list to which the relative path of each folder is appended.
+
+    Args:
+        root: the raw folder.
+        directories: list to which the relative path of each folder is appended.
     """
     visited: set[tuple[int, int]] = set()  # device and inode of each folder
     folders, links = [""], list[str]()

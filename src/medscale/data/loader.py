@@ -74,18 +74,28 @@ class Loader:
     The N images of an epoch are divided into ``ceil(N / global_batch)`` steps, each step among the
     replicas, and each share into ``accumulate`` micro-batches. In each division the sizes differ by
     at most one. The order depends only on (seed, epoch), so that the steps have the same images for
-    any number of replicas. Raises MedscaleError when the split has no images, or the global batch
-    is smaller than the number of replicas.
+    any number of replicas.
 
     Args:
+        shards: shard set of the images.
+        split: train, val or test.
         global_batch: largest number of images per step over all replicas.
+        replicas: number of replicas that share each step.
+        replica: number of this replica, from 0.
+        accumulate: micro-batches per step.
+        seed: seed of order and augmentation.
         training: whether to shuffle and augment, differently in each epoch. Otherwise the images
             are in the order of the shards, without augmentation.
         augment: settings of the augmentation, and the visible part of an image.
         metadata: features of all samples of the shards, float32, shape N,F; None without.
         device: device on which batches are augmented and yielded.
+        channels_last: memory format of the images.
         resident: whether to keep the split in the device's memory; None: on CUDA, if half of the
             free memory suffices.
+
+    Raises:
+        MedscaleError: when the split has no images, or the global batch is smaller than the number
+            of replicas.
     """
 
     def __init__(

@@ -36,12 +36,17 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
     """Find near-duplicates: the same image, also mirrored, turned, compressed, resized, brighter.
 
     Each image is correlated with its nearest neighbours. One image of each cluster is then
-    registered with its nearest neighbours among those of other clusters, which joins photographs of
-    one scene in slightly different frames. Images without relief (blank ones, stripes) are no
+    registered with its nearest neighbours among those of other clusters, which joins photographs
+    of one scene in slightly different frames. Images without relief (blank ones, stripes) are no
     near-duplicates of any other. Time and memory grow with the number of images, not with the
-    number of pairs. ``signatures``: packed signatures, see ``signature.signature``. Returns int64,
-    shape (M, 2): positions of near-duplicates. A cluster of many near-duplicates has enough pairs
-    to connect it, not every pair.
+    number of pairs.
+
+    Args:
+        signatures: packed signatures, see ``signature.signature``.
+
+    Returns:
+        int64, shape (M, 2): positions of near-duplicates. A cluster of many near-duplicates has
+        enough pairs to connect it, not every pair.
     """
     relief, spectra = analysed(signatures)
     textured = np.flatnonzero(relief >= RELIEF)
@@ -60,12 +65,13 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
 def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) -> np.ndarray:
     """Pair the first image of each cluster with its nearest neighbours in other clusters.
 
-    Returns positions, shape (M, 2).
-
     Args:
         points: descriptors, shape (N, D).
         near: the nearest neighbours of each point, shape (N, K).
         part: the cluster of each point, shape N.
+
+    Returns:
+        Positions, shape (M, 2).
     """
     _, first, cluster = np.unique(part, return_index=True, return_inverse=True)
     neighbours = np.sort(cluster[near[first]], axis=1)
@@ -87,8 +93,9 @@ def components(count: int, links: np.ndarray) -> np.ndarray:
 def analysed(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Return the relief and the lowest frequencies of signatures.
 
-    Returns relief (float32, shape N): the share of the variance within rows or within columns,
-    whichever is smaller; 0 for a blank image. Spectra: see ``spectrum.spectra``.
+    Returns:
+        Relief (float32, shape N): the share of the variance within rows or within columns,
+        whichever is smaller; 0 for a blank image. Spectra: see ``spectrum.spectra``.
     """
     relief = np.empty(len(signatures), np.float32)
     side, ones = 2 * spectrum.FREQUENCIES, np.ones(SIDE, np.float32)
@@ -118,12 +125,14 @@ def near_duplicates(
     """Return whether the signatures of pairs correlate under any of the 8 symmetries.
 
     The lowest frequencies give the symmetry that fits best; the signatures are compared under it.
-    Returns bool, shape M.
 
     Args:
         signatures: packed signatures of all images.
         spectra: their lowest frequencies, see ``analysed``.
         candidates: positions, shape (M, 2).
+
+    Returns:
+        bool, shape M.
     """
     symmetries, fits = spectrum.best_symmetries(spectra, candidates)
     decisions = np.zeros(len(candidates), bool)
@@ -160,12 +169,15 @@ def same_scene(
 ) -> np.ndarray:
     """Return whether the signatures of pairs correlate after a registration.
 
-    Pairs whose lowest frequencies fit under no shift are not registered. Returns bool, shape M.
+    Pairs whose lowest frequencies fit under no shift are not registered.
 
     Args:
         signatures: packed signatures of all images.
         spectra: their lowest frequencies, see ``analysed``.
         candidates: positions, shape (M, 2).
+
+    Returns:
+        bool, shape M.
     """
     peaks, symmetries, shifts = spectrum.shifted(spectra, candidates)
     decisions = np.zeros(len(candidates), bool)

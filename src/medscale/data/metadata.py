@@ -46,14 +46,16 @@ def numbers(
 ) -> tuple[Sequence[Any], list[str]]:
     """Convert a column of text to numbers if all its values are numbers.
 
-    Numbers with a leading zero, such as 007, are codes, and therefore words. Returns the values as
-    floats (NaN for a missing value), or unchanged if a value is a word. Second, the words that may
-    be mistakes: those of a column with numbers, with or without a comma.
+    Numbers with a leading zero, such as 007, are codes, and therefore words.
 
     Args:
         texts: the values; None is a missing value.
         decimal_comma: whether a comma may be a decimal comma. It is not if all commas of the column
             may divide thousands, as in 1,250, or if a value has a point.
+
+    Returns:
+        The values as floats (NaN for a missing value), or unchanged if a value is a word. Second,
+        the words that may be mistakes: those of a column with numbers, with or without a comma.
     """
     cells = [text for text in texts if text is not None]
     commas = [text for text in cells if COMMA.fullmatch(text)]
@@ -86,8 +88,12 @@ def encode(rows: pd.DataFrame, columns: Sequence[str]) -> np.ndarray | None:
 def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
     """Return the encoding of each column, fitted on the training split.
 
-    Raises MedscaleError for a column that is missing, or has no value in the training split.
-    ``rows``: ``split`` and the columns, one row for each sample.
+    Args:
+        rows: ``split`` and the columns, one row for each sample.
+        columns: names of the columns.
+
+    Raises:
+        MedscaleError: for a column that is missing, or has no value in the training split.
     """
     if missing := [name for name in columns if name not in rows]:
         available = [c for c in rows.columns if c not in ("id", "label", "split", "group")]
@@ -101,7 +107,8 @@ def fit(rows: pd.DataFrame, columns: Sequence[str]) -> list[Encoding]:
 def apply(encodings: Sequence[Encoding], rows: pd.DataFrame) -> np.ndarray | None:
     """Return the features of each row, float32, shape N,F; None without encodings.
 
-    Raises MedscaleError when a column of numbers has a value that is not a number.
+    Raises:
+        MedscaleError: when a column of numbers has a value that is not a number.
     """
     if not encodings:
         return None

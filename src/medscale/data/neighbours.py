@@ -18,13 +18,16 @@ def nearest(
 
     More than ``EXACT`` points are divided at the median of random directions until a leaf has at
     most ``LEAF`` of them (random projection trees, Dasgupta and Freund 2008); within a leaf the
-    distances are exact. The nearest neighbours of several such divisions are kept. Returns int64,
-    shape (Q, K): positions of neighbours; K is the smaller of ``neighbours`` and N - 1.
+    distances are exact. The nearest neighbours of several such divisions are kept.
 
     Args:
         points: float32, shape (N, D).
         neighbours: number of neighbours that are searched for each point.
+        seed: seed of the random directions.
         queries: positions of the points whose neighbours are searched, shape Q; all by default.
+
+    Returns:
+        int64, shape (Q, K): positions of neighbours; K is the smaller of ``neighbours`` and N - 1.
     """
     count = max(min(neighbours, len(points) - 1), 0)
     rng = np.random.default_rng(seed)
@@ -47,7 +50,8 @@ def nearest(
 def pairs_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Pair ``first`` (shape N) with each of ``second`` (shape (N, K)).
 
-    Returns int64, shape (M, 2), each pair once and in order, the smaller number first.
+    Returns:
+        int64, shape (M, 2), each pair once and in order, the smaller number first.
     """
     return ordered(np.column_stack([np.repeat(first, second.shape[1]), second.ravel()]))
 
@@ -61,6 +65,7 @@ def ordered(pairs: np.ndarray) -> np.ndarray:
 
 
 def _leaves(points: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Divide points into leaves; return the positions in each."""
     leaves, parts = [], [np.arange(len(points))]
     while parts:
         part = parts.pop()

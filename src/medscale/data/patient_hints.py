@@ -23,7 +23,8 @@ FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
 def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a note on common prefixes of file names, or on folders, which may be patients.
 
-    ``rows``: path and label of images without known patients.
+    Args:
+        rows: path and label of images without known patients.
     """
     labels = {str(row["path"]): str(row["label"]) for row in rows}
     notes = [*_note_on_prefixes(labels), *_note_on_folders(labels)]
@@ -128,7 +129,8 @@ def _is_class(name: str, label: str) -> bool:
 def _expression(prefixes: Iterable[str]) -> str:
     """Return a regular expression whose group is the number of a patient in a file name.
 
-    ``prefixes``: beginnings of file names that end in a number and a separator.
+    Args:
+        prefixes: beginnings of file names that end in a number and a separator.
     """
     starts = {(prefix[:-1].rstrip("0123456789"), prefix[-1]) for prefix in prefixes}
     if len(starts) > 1:

@@ -65,8 +65,12 @@ def is_missing(text: str | None, *, name: bool = False) -> bool:
 def patient_column(columns: Sequence[str], table: str) -> str | None:
     """Return the column that names patients, or parts of patients; None without such a column.
 
-    Raises MedscaleError when several columns look like a patient's. ``table``: name of the table,
-    for messages.
+    Args:
+        columns: names of the columns of the table.
+        table: name of the table, for messages.
+
+    Raises:
+        MedscaleError: when several columns look like a patient's.
     """
     if PATIENT in columns:
         return PATIENT
@@ -95,7 +99,8 @@ def names_part(column: str) -> bool:
 def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
     """Give one name to each patient whose name has several spellings, such as 12 and 12.0.
 
-    Returns the names, and a note if there are such patients.
+    Returns:
+        The names, and a note if there are such patients.
     """
     groups = several_spellings(name for name in names if name is not None)
     if not groups:
@@ -114,12 +119,16 @@ def by_pattern(
     """Return the patient (or label) of each path by a regular expression; None without a match.
 
     The expression is searched in the file's name; one that contains ``/``, in the whole path. The
-    value is the group of the setting's name, the first group, or the whole match. Raises
-    MedscaleError when the expression is not valid, or matches no path.
+    value is the group of the setting's name, the first group, or the whole match.
 
     Args:
+        paths: of the images, below the raw folder.
+        pattern: the expression.
         setting: the setting in ``source`` that holds the expression: patient or label.
         columns: of the table of images, in which the name may have been meant.
+
+    Raises:
+        MedscaleError: when the expression is not valid, or matches no path.
     """
     hint = suggestion(pattern, columns)
     try:
@@ -167,7 +176,8 @@ def _value(match: re.Match[str] | None, setting: str) -> str | None:
 def state(patients: Iterable[Any] | None) -> State:
     """Return whether the patients of the images are known.
 
-    ``patients``: the patient of each image, missing if not known; None: no image has a patient.
+    Args:
+        patients: the patient of each image, missing if not known; None: no image has a patient.
     """
     names = [] if patients is None else list(patients)
     named_images = sum(not pd.isna(name) for name in names)

@@ -34,8 +34,17 @@ def from_file(
 ) -> np.ndarray:
     """Decode and preprocess a file of known size; a large JPEG is decoded at a reduced scale.
 
-    Returns uint8 RGB, shape size,size,3. Raises Unreadable, see ``images.decode``. ``size``: width
-    and height as displayed.
+    Args:
+        data: the file's bytes.
+        settings: the preprocessing.
+        size: width and height as displayed.
+        frame: number of the frame, from 0.
+
+    Returns:
+        uint8 RGB, shape size,size,3.
+
+    Raises:
+        Unreadable: see ``images.decode``.
     """
     factor = reduction(*size, settings.size, settings.margin)
     return preprocess(decode(data, factor, frame), settings)
@@ -52,12 +61,18 @@ def decode_reduced(
     """Decode a file of unknown size; a large JPEG is decoded at a reduced scale.
 
     If the size in a JPEG's header differs from that of its pixels, the whole image is decoded.
-    Returns pixels (uint8 RGB, shape H,W,3), and width and height of the whole image as displayed.
-    Raises Unreadable, see ``images.decode``.
 
     Args:
+        data: the file's bytes.
         size: smallest length of both sides after decoding, in pixels.
         margin: see ``preprocess.reduction``.
+        frame: number of the frame, from 0.
+
+    Returns:
+        Pixels (uint8 RGB, shape H,W,3), and width and height of the whole image as displayed.
+
+    Raises:
+        Unreadable: see ``images.decode``.
     """
     if header_size := jpeg_size(data):
         factor = reduction(*header_size, size, margin)
@@ -72,7 +87,8 @@ def decode_reduced(
 def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> PreparedImage:
     """Decode and preprocess an image of unknown size, such as a new image.
 
-    Raises Unreadable, see ``images.decode``.
+    Raises:
+        Unreadable: see ``images.decode``.
     """
     pixels, width, height = decode_reduced(data, settings.size, settings.margin, frame)
     count = frame_count(data)
@@ -90,7 +106,8 @@ def prepare(data: bytes, settings: Preprocess, frame: int = 0) -> PreparedImage:
 def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarray:
     """Read, verify, decode and preprocess one image: uint8 RGB, shape size,size,3.
 
-    Raises MedscaleError when it cannot be read, or has changed since it was indexed.
+    Raises:
+        MedscaleError: when it cannot be read, or has changed since it was indexed.
     """
     path, expected, width, height = image
     try:

@@ -13,8 +13,12 @@ from medscale.data.settings import Clahe, Preprocess
 def preprocess(image: np.ndarray, settings: Preprocess) -> np.ndarray:
     """Resize an image and even out its contrast: resize, CLAHE, gamma, median, in this order.
 
-    Returns uint8 RGB, shape size,size,3. ``settings``: strengths of the steps; a step that is None
-    is skipped.
+    Args:
+        image: uint8 RGB, shape H,W,3.
+        settings: strengths of the steps; a step that is None is skipped.
+
+    Returns:
+        uint8 RGB, shape size,size,3.
     """
     if settings.fit == "cover":
         image = middle_square(image)

@@ -11,9 +11,17 @@ SHUFFLE, AUGMENT = 0, 1  # streams: numbers for different purposes are independe
 def bits(seed: int, stream: int, epoch: int, samples: np.ndarray, draws: int = 1) -> np.ndarray:
     """Return random 64-bit numbers.
 
-    The SplitMix64 mixer (Steele, Lea & Flood, OOPSLA 2014) is applied to chained counters. Returns
-    uint64, shape (n, draws); row i depends on ``samples[i]`` alone, not on the other rows.
-    ``stream``: purpose of the numbers (``SHUFFLE`` or ``AUGMENT``).
+    The SplitMix64 mixer (Steele, Lea & Flood, OOPSLA 2014) is applied to chained counters.
+
+    Args:
+        seed: the replicate's seed.
+        stream: purpose of the numbers (``SHUFFLE`` or ``AUGMENT``).
+        epoch: number of the epoch.
+        samples: identifiers of the samples, int64, shape n.
+        draws: numbers per sample.
+
+    Returns:
+        uint64, shape (n, draws); row i depends on ``samples[i]`` alone, not on the other rows.
     """
     with np.errstate(over="ignore"):  # SplitMix64 computes modulo 2^64
         state = _mix(np.array(seed, np.int64).astype(np.uint64))

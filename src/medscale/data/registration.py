@@ -42,7 +42,7 @@ def registered(
 
     The registration maximizes the correlation by the steps of Lucas and Kanade (1981), of halved
     images first. The result is 0 where too few pixels are visible in both, or where a step leaves
-    the correlation too small. Returns float64, shape N.
+    the correlation too small.
 
     Args:
         details: of the first signatures, float32, shape (N, SIDE, SIDE), 0 where not visible.
@@ -50,6 +50,9 @@ def registered(
         other_details: details of the second signatures, already turned to the first.
         other_masks: as ``masks``.
         shifts: initial shifts of the second signatures, shape (N, 2), pixels down and right.
+
+    Returns:
+        float64, shape N.
     """
     halves, other_halves = (HALVING @ (pixels @ HALVING.T) for pixels in (details, other_details))
     warps = np.tile(np.eye(2, 3, dtype=np.float32), (len(details), 1, 1))
@@ -76,14 +79,16 @@ def linear_step(
     """Improve affine maps between images by one step of Lucas and Kanade (1981).
 
     Each image is fitted by a constant, the mapped other image and its derivatives by the six
-    parameters of the map. Returns the multiple correlation of the fit (float64, shape N, 0 to 1)
-    and the improved maps.
+    parameters of the map.
 
     Args:
         images: float32, shape (N, side, side).
         second_images: the images that are mapped, of the same shape.
         warps: for each pair the affine map from pixels (x, y) of the first to the other image,
             float32, shape (N, 2, 3).
+
+    Returns:
+        The multiple correlation of the fit (float64, shape N, 0 to 1) and the improved maps.
     """
     terms = _terms(images, _mapped(second_images, warps))
     products = (terms @ terms.swapaxes(1, 2)).astype(np.float64)
@@ -109,7 +114,8 @@ def _mapped(second_images: np.ndarray, warps: np.ndarray) -> np.ndarray:
 def _terms(images: np.ndarray, mapped: np.ndarray) -> np.ndarray:
     """Return images, ones, mapped images and their derivatives at every second pixel.
 
-    Returns float32, shape (N, 9, pixels), 0 where the mapped image or a derivative is not known.
+    Returns:
+        float32, shape (N, 9, pixels), 0 where the mapped image or a derivative is not known.
     """
     places = np.arange(1, images.shape[1] - 1, 2, dtype=np.float32)
     inner = (slice(None), slice(1, -1, 2), slice(1, -1, 2))
@@ -127,8 +133,11 @@ def _terms(images: np.ndarray, mapped: np.ndarray) -> np.ndarray:
 def _least_squares(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit the first term by the other terms, the first of which is constant.
 
-    ``products``: of each two terms, float64, shape (N, 1 + K, 1 + K); the diagonal is changed.
-    Returns multiple correlations (shape N) and the weights of the other terms (shape (N, K)).
+    Args:
+        products: of each two terms, float64, shape (N, 1 + K, 1 + K); the diagonal is changed.
+
+    Returns:
+        Multiple correlations (shape N) and the weights of the other terms (shape (N, K)).
     """
     diagonal = np.arange(1, products.shape[1])
     right = products[:, 1:, 0]

@@ -50,13 +50,15 @@ def seal(
 ) -> None:
     """Write rows.parquet and then meta.json, which marks a shard set as finished.
 
-    Raises MedscaleError when the number of images in the chunks differs from the number of rows.
-
     Args:
+        folder: folder of the finished chunks.
         rows: ``id, label`` (int64 code), ``split, group``, in the order of the chunks' images.
         classes: class names in the order of their codes.
         inputs: preprocessing, versions and digests of the inputs, kept in meta.json.
         digests: SHA-256 of the chunks in order; None: compute them.
+
+    Raises:
+        MedscaleError: when the number of images in the chunks differs from the number of rows.
     """
     files = sorted(folder.glob("images-*.npy"))
     shapes = [np.load(file, mmap_mode="r", allow_pickle=False).shape for file in files]
@@ -93,8 +95,9 @@ class Shards:
     def open(cls, folder: str | Path) -> Shards:
         """Open a shard set.
 
-        Raises MedscaleError when it is unfinished, or when a chunk is missing or has another number
-        of images than meta.json.
+        Raises:
+            MedscaleError: when it is unfinished, or when a chunk is missing or has another number
+                of images than meta.json.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
@@ -115,9 +118,12 @@ class Shards:
     def verify(self, memory: Path | None = None) -> None:
         """Compare the digests of all files with those of meta.json.
 
-        ``memory``: file with inode, size and time of files that were verified before and are not
-        read again; None: read all files. Raises MedscaleError when files differ; the message names
-        them.
+        Args:
+            memory: file with inode, size and time of files that were verified before and are not
+                read again; None: read all files.
+
+        Raises:
+            MedscaleError: when files differ; the message names them.
         """
         states = {name: _state(self.folder / name) for name in self._digests()}
         verified = _verified_states(memory)
@@ -173,7 +179,8 @@ class Shards:
     def of_fold(self, fold: int | None) -> Shards:
         """Return the same images with the splits of a fold; None: with those of the index.
 
-        Raises MedscaleError when the fold does not exist.
+        Raises:
+            MedscaleError: when the fold does not exist.
         """
         return replace(self, rows=folds.of_fold(self.rows, fold))
 

@@ -61,8 +61,9 @@ _SINES = np.repeat(np.array([1, -1], np.float32), FREQUENCIES)
 def spectra(details: np.ndarray) -> np.ndarray:
     """Return the lowest frequencies of details (float32, shape (N, SIDE, SIDE)).
 
-    Returns int16, shape (N, 2 FREQUENCIES, 2 FREQUENCIES): products with cosines, then sines, along
-    rows and columns, under a Hann window; in steps of 1 / ``RESOLUTION``.
+    Returns:
+        int16, shape (N, 2 FREQUENCIES, 2 FREQUENCIES): products with cosines, then sines, along
+        rows and columns, under a Hann window; in steps of 1 / ``RESOLUTION``.
     """
     along_rows = (details.reshape(-1, SIDE) @ BASIS.T).reshape(-1, SIDE, 2 * FREQUENCIES)
     return np.rint(RESOLUTION * np.matmul(BASIS, along_rows)).astype(np.int16)
@@ -71,8 +72,9 @@ def spectra(details: np.ndarray) -> np.ndarray:
 def _planes(spectra: np.ndarray) -> np.ndarray:
     """Return the complex Fourier coefficients of images.
 
-    The result has shape (2, N, 2, FREQUENCIES, FREQUENCIES): real and imaginary part; image;
-    frequencies (u, v) and (-u, v); u; v.
+    Returns:
+        shape (2, N, 2, FREQUENCIES, FREQUENCIES): real and imaginary part; image; frequencies
+        (u, v) and (-u, v); u; v.
     """
     blocks = spectra.astype(np.float32).reshape(-1, 2, FREQUENCIES, 2, FREQUENCIES)
     cosines, mixed = blocks[:, 0, :, 0], blocks[:, 0, :, 1]
@@ -89,12 +91,13 @@ def _planes(spectra: np.ndarray) -> np.ndarray:
 def best_symmetries(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the symmetry of each second image that fits the first, and the correlation under it.
 
-    Returns symmetries (int64, shape M, 0 to 7, see ``signature.turned``) and correlations of the
-    spectra (float32, shape M).
-
     Args:
         spectra: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``.
         pairs: positions of two images each, shape (M, 2).
+
+    Returns:
+        Symmetries (int64, shape M, 0 to 7, see ``signature.turned``) and correlations of the
+        spectra (float32, shape M).
     """
     symmetries, correlations = np.empty(len(pairs), np.int64), np.empty(len(pairs), np.float32)
     ones = np.ones_like(_SINES)
@@ -117,14 +120,16 @@ def best_symmetries(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray,
 def shifted(spectra: np.ndarray, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Correlate pairs of blurred images under symmetries and all shifts up to ``REACH`` pixels.
 
-    The magnitudes bound the correlation under any shift. They are the same under a symmetry and the
-    one that also turns by 180 degrees: the two symmetries with the largest bound are tried. Returns
-    the largest correlation (float32, shape M), its symmetry of the second image, and the shift of
-    the second image after it (int64, shape (M, 2), pixels down and right).
+    The magnitudes bound the correlation under any shift. They are the same under a symmetry and
+    the one that also turns by 180 degrees: the two symmetries with the largest bound are tried.
 
     Args:
         spectra: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``.
         pairs: positions of two images each, shape (M, 2).
+
+    Returns:
+        The largest correlation (float32, shape M), its symmetry of the second image, and the shift
+        of the second image after it (int64, shape (M, 2), pixels down and right).
     """
     largest, symmetries = np.empty(len(pairs), np.float32), np.empty(len(pairs), np.int64)
     shifts = np.empty((len(pairs), 2), np.int64)
@@ -166,8 +171,9 @@ def _best_shifts(
 def _correlations(planes: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlate images with others and with others turned by 180 degrees, under all shifts.
 
-    Returns the larger correlation of each two opposite shifts, and whether it belongs to the shift
-    in ``EVEN``, shape (N, 2 shifts): first without, then with the turn.
+    Returns:
+        The larger correlation of each two opposite shifts, and whether it belongs to the shift in
+        ``EVEN``, shape (N, 2 shifts): first without, then with the turn.
     """
     count, shifts = planes.shape[1], EVEN.shape[1]
     (real, imaginary), (other_real, other_imaginary) = planes, other
@@ -237,8 +243,12 @@ def descriptors(spectra: np.ndarray) -> np.ndarray:
 
     A shift changes only the phases of a Fourier transform; mirroring exchanges the magnitudes at
     (u, v) and (-u, v), turning those at (u, v) and (v, u): sums and magnitudes of differences stay.
-    ``spectra``: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``. Returns float32, shape
-    (N, D).
+
+    Args:
+        spectra: shape (N, 2 FREQUENCIES, 2 FREQUENCIES), see ``spectra``.
+
+    Returns:
+        float32, shape (N, D).
     """
     u, v = np.triu_indices(FREQUENCIES)
     band = (u**2 + v**2 >= 4) & (u**2 + v**2 <= FREQUENCIES**2)

@@ -25,12 +25,13 @@ def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:
       in the same proportion;
     - ``external``: all images are test images.
 
-    Raises MedscaleError when a split would be empty, a class would have no training images, or no
-    split is published.
-
     Args:
         rows: ``label, group, split_published``, one row for each image, in the order of the index.
         settings: mode, shares and seed.
+
+    Raises:
+        MedscaleError: when a split would be empty, a class would have no training images, or no
+            split is published.
     """
     if settings.mode == "external":
         return pd.Series("test", index=rows.index, dtype=object)
@@ -57,7 +58,10 @@ def assign_folds(rows: pd.DataFrame, settings: Split) -> pd.DataFrame:
     """Return the fold of each row and its split in each fold, see ``folds.divide``.
 
     The images that a fold does not test are divided into train and val by groups, in the proportion
-    of these shares. Raises MedscaleError, see ``assign``; the message names the fold.
+    of these shares.
+
+    Raises:
+        MedscaleError: see ``assign``; the message names the fold.
     """
     assert settings.folds is not None
     table = folds.divide(
@@ -82,11 +86,12 @@ def _without_test(rows: pd.DataFrame, settings: Split) -> pd.Series:
 def balanced_rows(labels: pd.Series, seed: int) -> np.ndarray:
     """Choose images so that each class has the size of the smallest.
 
-    Returns bool, shape N.
-
     Args:
         labels: class of each image, in the order of the index (by path), which affects the choice.
         seed: seed of the choice; the choice within a class does not depend on other classes.
+
+    Returns:
+        bool, shape N.
     """
     codes, classes = pd.factorize(labels, sort=True)
     smallest = np.bincount(codes).min()
@@ -100,7 +105,8 @@ def balanced_rows(labels: pd.Series, seed: int) -> np.ndarray:
 def check_published(rows: pd.DataFrame) -> None:
     """Check that ``split_published`` has training and test images.
 
-    Raises MedscaleError otherwise.
+    Raises:
+        MedscaleError: otherwise.
     """
     published = set(rows["split_published"].dropna())
     if missing := [split for split in ("train", "test") if split not in published]:
@@ -120,7 +126,10 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
     """Return ``test`` for each group with an image of the held-out value, and ``train`` otherwise.
 
     An image that shares a group (patient, near-duplicate) with the held-out images must not train
-    the network. Raises MedscaleError when no image has the value.
+    the network.
+
+    Raises:
+        MedscaleError: when no image has the value.
     """
     if settings.column not in rows:
         raise MedscaleError(
@@ -142,10 +151,19 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> pd.DataFrame | None:
     """Check, before any image is read, whether the listed images can be divided.
 
     The audit only leaves out images and joins groups, so that a division which fails here would
-    also fail after the audit. Raises MedscaleError when they cannot be divided. Returns the rows of
-    the test images, with a group for each: with folds all rows, since each image is tested once. A
-    published or held-out test split can lack classes. None if only the headers of the images can
-    have the column that divides them. Raises MedscaleError when they cannot be divided.
+    also fail after the audit.
+
+    Args:
+        rows: rows of an inventory.
+        settings: settings of the division.
+
+    Returns:
+        The rows of the test images, with a group for each: with folds all rows, since each image is
+        tested once. A published or held-out test split can lack classes. None if only the headers
+        of the images can have the column that divides them.
+
+    Raises:
+        MedscaleError: when they cannot be divided.
     """
     if settings.mode == "source" and settings.column not in rows:
         return None
@@ -171,13 +189,16 @@ def _divide(
     follow in descending order of size. Each goes to the split for which the chi-square distance
     between actual and desired numbers of images by class and split grows least. For groups of one
     image this is Webster's apportionment (Balinski & Young 1982), which for three splits differs
-    from the desired share by less than one image of each class. Returns split names, shape N.
+    from the desired share by less than one image of each class.
 
     Args:
         labels: class of each image, shape N.
         groups: group of each image, shape N.
         share_of: share of the images by split, in the order of ``SPLITS``.
         seed: seed for the order of groups of equal size.
+
+    Returns:
+        Split names, shape N.
     """
     codes, classes = pd.factorize(labels, sort=True)
     members, names = pd.factorize(groups, sort=True)
@@ -227,7 +248,8 @@ def _first_groups(
 def _check(rows: pd.DataFrame, splits: pd.Series) -> None:
     """Check that no split is empty, and that each class has training images.
 
-    Raises MedscaleError otherwise.
+    Raises:
+        MedscaleError: otherwise.
     """
     hint = "add images, or change `split` or `source.patient` in the configuration"
     labels, groups = rows["label"], rows["group"].nunique()

@@ -54,6 +54,7 @@ def rate(card: str, network: str, number_format: str, batch: int) -> Rate | None
 
     Args:
         card: name of the card by PyTorch.
+        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card.
     """
@@ -74,6 +75,7 @@ def strategy_share(
 
     Args:
         card: name of the card by PyTorch.
+        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card; the nearest measured batch counts.
         strategy: ``ddp`` or ``fsdp``; `make bench-gpu` measures no others.
@@ -90,6 +92,7 @@ def compilation(card: str, network: str, number_format: str, batch: int) -> Comp
 
     Args:
         card: name of the card by PyTorch.
+        network: name of the network.
         number_format: fp32, tf32, bf16 or fp16.
         batch: images of a step on the card; the nearest measured batch counts.
     """
@@ -122,6 +125,7 @@ def _pair(
 
 @cache
 def _rates(table: Path) -> dict[tuple[str, str, str, str], list[Rate]]:
+    """Return the measured rates by card, network, number format and way."""
     cells: dict[tuple[str, str, str, str], list[Rate]] = {}
     if not table.is_file():
         return cells

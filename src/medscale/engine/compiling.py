@@ -13,6 +13,7 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
     to the area of an image. A network or format without measurements is not compiled.
 
     Args:
+        plan: the run.
         images: images that are trained on, over all epochs.
         side: pixels per side of the stored images.
         card: name of the GPU by PyTorch.

@@ -56,6 +56,7 @@ def number_format(amp: bool, tf32: bool, half: Half, device: torch.device) -> Nu
         amp: whether the run has mixed precision.
         tf32: without mixed precision, use tf32 where the device has it.
         half: format of mixed precision; auto is bf16, or fp16 where the device has no bf16.
+        device: of the network.
     """
     if not amp:
         return "tf32" if tf32 and lacking("tf32", device) is None else "fp32"

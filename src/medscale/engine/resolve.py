@@ -35,8 +35,10 @@ def resolve(plan: RunPlan, counts: np.ndarray, side: int, device: torch.device) 
     are fewer than those of the warm-up.
 
     Args:
+        plan: the plan as configured.
         counts: training images by class, shape K.
         side: pixels per side of the stored images.
+        device: that trains.
     """
     images, model, recipe = int(counts.sum()), plan.model, plan.recipe
     changes: dict[str, Any] = {}

@@ -14,6 +14,10 @@ def keeping(plan: RunPlan, trained: RunPlan) -> RunPlan:
 
     These are the places of its processes, limits of their time, the times of its checkpoints, and
     settings that the run does not use. They may differ between the replicates of a run.
+
+    Args:
+        plan: the plan as configured.
+        trained: the plan of the complete replicate.
     """
     recipe, parallel = _unused_recipe(plan), list(LIMITS)
     if plan.run.stages == 1:
@@ -30,6 +34,7 @@ def keeping(plan: RunPlan, trained: RunPlan) -> RunPlan:
 
 
 def _unused_recipe(plan: RunPlan) -> list[str]:
+    """Return the settings of the recipe that a run does not use."""
     unused = {
         "half": not plan.run.amp,
         "tf32": plan.run.amp or plan.backend == "cpu",

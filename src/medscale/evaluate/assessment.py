@@ -87,8 +87,6 @@ def assess(
 ) -> Assessment:
     """Assess the predictions of a run's replicates for a set of labelled images.
 
-    Raises MedscaleError when ``settings.prevalence`` names a class that does not exist.
-
     Args:
         test: predictions of at least one image.
         rows: rows of the index, of the same images in the same order.
@@ -96,6 +94,10 @@ def assess(
         seeds: seeds of the replicates, or their names.
         validation_fit: temperatures and thresholds from the validation split.
         settings: prevalences, costs and subgroups.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
     """
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.
@@ -185,6 +187,7 @@ def row(values: list[float], ends: tuple[float, float], seeds: Names) -> dict[st
 
     Args:
         values: the metric of each seed.
+        ends: interval of their mean over patients.
         seeds: seeds of the replicates, or their names.
     """
     spread = over_seeds(values)
@@ -207,6 +210,7 @@ def score_rows(
         points: metrics of each seed.
         resample_values: the same metrics of each seed on all resamples, each of shape R.
         seeds: seeds of the replicates, or their names.
+        split: name of the split.
         names: name in metrics.csv, by metric.
         interval: function of a metric and its values on all resamples that returns the interval.
     """

@@ -79,9 +79,6 @@ def resample(
 ) -> ResampleMetrics:
     """Compute all metrics of ``medscale.evaluate.metrics`` on every resample.
 
-    Returns the values that ``metrics.point`` and ``metrics.per_class`` give for the resampled
-    images.
-
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
@@ -90,6 +87,9 @@ def resample(
         complete: whether to compute micro averages of the areas, and calibration slope and
             intercept. They take as long as all other metrics together.
         class_mask: classes that take part in averages over classes, bool, shape K; None: all.
+
+    Returns:
+        The values that ``metrics.point`` and ``metrics.per_class`` give for the resampled images.
     """
     classes = probabilities.shape[1]
     overall, by_class = decisions(labels, probabilities, groups, draw_counts, class_mask)
@@ -148,11 +148,12 @@ def decisions(
 def headline(by_class: np.ndarray, class_mask: np.ndarray | None = None) -> np.ndarray:
     """Return the area that represents the task: of the last class of two, or the mean over classes.
 
-    The result has shape R.
-
     Args:
         by_class: areas of each class against the rest, shape R,K; NaN is left out of the mean.
         class_mask: classes that take part in the mean, bool, shape K; None: all.
+
+    Returns:
+        Shape R.
     """
     if by_class.shape[1] == 2:
         return by_class[:, 1]

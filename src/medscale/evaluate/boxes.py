@@ -45,13 +45,15 @@ def overlap(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 def hits(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Return which predicted boxes of one image hit a true box.
 
-    In descending order of confidence, each box takes the true box that it overlaps most among those
-    that no box has taken (the greedy matching of COCO's evaluation). Returns whether each box hits
-    at each of ``LIMITS``, bool, shape P,9.
+    In descending order of confidence, each box takes the true box that it overlaps most among
+    those that no box has taken (the greedy matching of COCO's evaluation).
 
     Args:
         predicted: boxes (x, y, width, height), the most confident first, shape P,4.
         true: true boxes in the same form, shape G,4.
+
+    Returns:
+        Whether each box hits at each of ``LIMITS``, bool, shape P,9.
     """
     is_hit = np.zeros((len(predicted), len(LIMITS)), bool)
     if not len(true):
@@ -71,8 +73,13 @@ def average_precision(matches: BoxMatches, weights: np.ndarray) -> np.ndarray:
     """Compute the average precision at an intersection over union of 0.5.
 
     This is the mean of the interpolated precision at 101 recalls (Lin et al., ECCV 2014). With one
-    class it equals the mAP50 of COCO's evaluation. ``weights``: how often each image counts, int64,
-    shape R,N. The result has shape R; NaN where no image that counts has a true box.
+    class it equals the mAP50 of COCO's evaluation.
+
+    Args:
+        weights: how often each image counts, int64, shape R,N.
+
+    Returns:
+        Shape R; NaN where no image that counts has a true box.
     """
     step = max(1, BLOCK_SIZE // max(1, len(matches.image)))
     parts = [
@@ -107,8 +114,13 @@ def challenge(matches: BoxMatches, threshold: float) -> np.ndarray:
 
     The source is the challenge's page "Evaluation" on Kaggle. The score is the mean over
     ``CHALLENGE`` of hits / (hits + false alarms + misses). An image without a true box scores 0 if
-    it has a predicted box, and otherwise does not count. ``threshold``: smallest confidence of a
-    box that counts. The result has shape N; NaN for images that do not count.
+    it has a predicted box, and otherwise does not count.
+
+    Args:
+        threshold: smallest confidence of a box that counts.
+
+    Returns:
+        Shape N; NaN for images that do not count.
     """
     is_counted = matches.confidence >= threshold
     predicted = np.bincount(matches.image[is_counted], minlength=len(matches.truth))[:, None]
@@ -130,11 +142,12 @@ def best_threshold(matches: BoxMatches) -> float:
 def evaluate(matches: BoxMatches, threshold: float, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Compute all metrics of ``NAMES``.
 
-    Returns values by metric, shape R; NaN where undefined, such as a precision without any box.
-
     Args:
         threshold: smallest confidence of a box that counts (average precision: all boxes count).
         weights: how often each image counts, int64, shape R,N.
+
+    Returns:
+        Values by metric, shape R; NaN where undefined, such as a precision without any box.
     """
     is_counted = matches.confidence >= threshold
     predicted = np.bincount(matches.image[is_counted], minlength=len(matches.truth))

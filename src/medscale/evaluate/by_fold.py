@@ -51,6 +51,8 @@ def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_tra
 
     Args:
         test: out-of-fold predictions with their folds.
+        seeds: seeds of the replicates.
+        resamples: number of bootstrap resamples.
         test_to_train: number of test images per training image of a fold.
     """
     draw_counts, parts = draws(test, resamples), _parts(test)
@@ -109,14 +111,21 @@ def compare_folds(
 ) -> pd.DataFrame:
     """Compare each run with the baseline, paired by fold: the same images train both.
 
-    The values of a fold are means over seeds. Returns one row for each run but the baseline and
-    each of ``TESTED_METRICS``: ``run, metric, folds``, and ``mean, sd, low, high, p`` from
-    ``corrected_t_test`` of the differences by fold, run minus baseline (accuracy in percentage
-    points). Raises MedscaleError when a run has other folds than the baseline.
+    The values of a fold are means over seeds.
 
     Args:
+        names: names of the runs.
         predictions: out-of-fold predictions of each run.
+        baseline: position of the baseline among the runs.
         test_to_train: number of test images per training image of a fold.
+
+    Returns:
+        One row for each run but the baseline and each of ``TESTED_METRICS``: ``run, metric,
+        folds``, and ``mean, sd, low, high, p`` from ``corrected_t_test`` of the differences by
+        fold, run minus baseline (accuracy in percentage points).
+
+    Raises:
+        MedscaleError: when a run has other folds than the baseline.
     """
     base = predictions[baseline]
     for name, run in zip(names, predictions, strict=True):
@@ -152,6 +161,7 @@ def _same_folds(name: str, run: Predictions, base_name: str, base_run: Predictio
 
 
 def _parts(test: Predictions) -> list[Predictions]:
+    """Return the predictions of each fold."""
     assert test.folds is not None
     return [test.part(test.folds == fold) for fold in range(int(test.folds.max()) + 1)]
 

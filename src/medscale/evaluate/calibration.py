@@ -28,12 +28,14 @@ def temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
     images, the true class has the target (N + 1) / (N + 2), and the other classes share the rest.
 
     The logarithms of an image's probabilities differ from its logits by a constant, which the
-    softmax cancels. Probabilities therefore suffice. Returns a value within ``RANGE``, above 1 for
-    overconfident probabilities; NaN without images.
+    softmax cancels. Probabilities therefore suffice.
 
     Args:
         labels: true class codes of validation images, int64, shape N.
         probabilities: shape N,K.
+
+    Returns:
+        A value within ``RANGE``, above 1 for overconfident probabilities; NaN without images.
     """
     if not len(labels):
         return float("nan")
@@ -81,11 +83,12 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     - Slope and intercept: results of ``recalibration``. With two classes the event is the positive
       class; with more it is that the predicted class is correct.
 
-    Returns values by metric.
-
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
+
+    Returns:
+        Values by metric.
     """
     values = resample(labels, probabilities, *once(len(labels)))
     return {name: float(value[0]) for name, value in values.items()}
@@ -101,14 +104,15 @@ def resample(
 ) -> dict[str, np.ndarray]:
     """Compute the metrics of ``point`` on every resample.
 
-    Returns values by metric, shape R.
-
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
         groups: group code of each image, shape N.
         draw_counts: resamples from ``bootstrap.draw``, shape R,G.
         recalibrate: whether to compute slope and intercept, which take longer than the errors.
+
+    Returns:
+        Values by metric, shape R.
     """
     confidence, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     size, losses = draw_counts.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
@@ -128,12 +132,13 @@ def resample(
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
     """Return the reliability diagram of all replicates together: one row for each bin with images.
 
-    Returns columns ``low, high`` (limits of the bin), ``images``, and the means of ``confidence``
-    and ``accuracy``.
-
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape S,N,K.
+
+    Returns:
+        Columns ``low, high`` (limits of the bin), ``images``, and the means of ``confidence`` and
+        ``accuracy``.
     """
     confidence = probabilities.max(axis=2).ravel()
     is_correct = (probabilities.argmax(axis=2) == labels[None]).ravel()

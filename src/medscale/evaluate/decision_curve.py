@@ -19,17 +19,19 @@ def decision_curve(
 ) -> pd.DataFrame:
     """Compute decision curves: net benefit by threshold (Vickers & Elkin, Med Decis Making 2006).
 
-    Net benefit is the share of true positives minus that of false positives, weighed by the odds of
-    the threshold probability. An image whose probability reaches the threshold is positive. Returns
-    a row for each class and threshold: ``class, threshold, net_benefit`` (mean over replicates),
-    ``low, high`` (over patients; NaN where no resample changes the value), and ``treat_all``, the
-    net benefit of acting without a test; that of never acting is 0.
+    Net benefit is the share of true positives minus that of false positives, weighed by the odds
+    of the threshold probability. An image whose probability reaches the threshold is positive.
 
     Args:
         test: predictions of the test images, with calibrated probabilities if there are any.
         classes: class names. The last of two is positive; more are each compared with the rest.
         settings: prevalence by class; a class without one has the prevalence of the images.
         draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        A row for each class and threshold: ``class, threshold, net_benefit`` (mean over
+        replicates), ``low, high`` (over patients; NaN where no resample changes the value), and
+        ``treat_all``, the net benefit of acting without a test; that of never acting is 0.
     """
     weights = THRESHOLDS / (1 - THRESHOLDS)
     rows = []

@@ -59,9 +59,14 @@ def localize(
 ) -> Localization:
     """Evaluate the replicates of a detection run on all images of each split, with boxes or not.
 
-    Raises MedscaleError when the folders are not replicates of one run, the predictions do not fit
-    the index, or a split has no true boxes. ``index``: path of the study's index.parquet, with the
-    column ``boxes``.
+    Args:
+        folders: run folders of the replicates.
+        index: path of the study's index.parquet, with the column ``boxes``.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
+            the index, or a split has no true boxes.
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)

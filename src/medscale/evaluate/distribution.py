@@ -15,11 +15,15 @@ REST = "all others"  # joint name of the other classes, if there are more than t
 def score_distribution(test: Predictions, classes: Sequence[str]) -> pd.DataFrame:
     """Count the images by predicted probability of a class, separately by true class.
 
-    Returns one row for each class, true class and one of ``BINS`` bins of equal width: ``class``
-    (the class whose probability is binned), ``true`` (the true class; with more than two classes
-    the class or ``REST``), ``low, high`` (limits of the bin), ``images`` (mean over replicates),
-    ``share`` (of the images of the true class; NaN if it has none). ``classes``: class names in the
-    order of their codes.
+    Args:
+        test: predictions of the test images.
+        classes: class names in the order of their codes.
+
+    Returns:
+        One row for each class, true class and one of ``BINS`` bins of equal width: ``class`` (the
+        class whose probability is binned), ``true`` (the true class; with more than two classes
+        the class or ``REST``), ``low, high`` (limits of the bin), ``images`` (mean over
+        replicates), ``share`` (of the images of the true class; NaN if it has none).
     """
     edges = np.linspace(0, 1, BINS + 1)
     tables = []

@@ -26,15 +26,16 @@ class Member:
 def ensembles(runs: Sequence[Member], draw_counts: np.ndarray) -> pd.DataFrame:
     """Compare averaged probabilities (Lakshminarayanan et al., NeurIPS 2017) with single networks.
 
-    Returns one row for each ensemble of two or more networks: ``kind`` (replicates, network or
-    all), ``of`` (run or network), ``members``. For each of ``METRICS`` follow the value
-    ``<metric>`` with ``<metric>_low, <metric>_high`` (95 % over patients), the mean of the members
-    ``<metric>_single``, and the gain over that mean with its paired interval: ``<metric>_gain,
-    <metric>_gain_low, <metric>_gain_high``.
-
     Args:
         runs: runs that were evaluated on the same images with the same resamples.
         draw_counts: the resamples of the groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        One row for each ensemble of two or more networks: ``kind`` (replicates, network or all),
+        ``of`` (run or network), ``members``. For each of ``METRICS`` follow the value ``<metric>``
+        with ``<metric>_low, <metric>_high`` (95 % over patients), the mean of the members
+        ``<metric>_single``, and the gain over that mean with its paired interval:
+        ``<metric>_gain, <metric>_gain_low, <metric>_gain_high``.
     """
     networks = list(dict.fromkeys(run.network for run in runs))
     sets = [("replicates", run.name, [run]) for run in runs]

@@ -56,9 +56,17 @@ def evaluate(
     With folds, all images of the study are test images, each with its out-of-fold prediction (see
     ``Predictions``). Each network has its own temperature and thresholds, from the validation
     images of its fold. The intervals of the pooled scores are over patients; ``by_fold`` explains
-    their limits. Raises MedscaleError when the folders are not replicates of one run, the
-    predictions do not fit the index, or the test split is empty. ``settings``: operating points and
-    subgroups; None: the defaults of the section.
+    their limits.
+
+    Args:
+        folders: run folders of the replicates.
+        index: path of the study's index.parquet.
+        settings: operating points and subgroups; None: the defaults of the section.
+        resamples: number of bootstrap resamples.
+
+    Raises:
+        MedscaleError: when the folders are not replicates of one run, the predictions do not fit
+            the index, or the test split is empty.
     """
     settings = settings or Evaluate()
     replicates = [read(folder) for folder in folders]

@@ -16,7 +16,12 @@ AVERAGES = ("balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", 
 
 
 def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> ValidationFit:
-    """Return the temperatures and thresholds of a result folder, from its validation split."""
+    """Return the temperatures and thresholds of a result folder, from its validation split.
+
+    Args:
+        summary: content of summary.json.
+        operating: operating.csv.
+    """
     temperatures = summary["calibration"]["temperatures"]
     columns = [str(name) for name in operating if str(name).startswith(LIMIT)]
     return ValidationFit(
@@ -29,16 +34,19 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
     """Compare the metrics of the test split (inside) with those of external images (outside).
 
     The two sets are taken to have different patients (``same_patients`` counts those of the same
-    name), so their resamples are independent. Returns one row for each metric: ``metric``, and
-    ``inside, outside, difference`` (outside minus inside), each with ``_low`` and ``_high``. The
-    interval of the difference is NaN for metrics without resamples in the result, and where no
-    resample differs. The difference of an average over classes is NaN if the two averages are over
-    different classes, such as where a class has no image outside.
+    name), so their resamples are independent.
 
     Args:
         summary: content of the result's summary.json, with the scores of the test split.
         resamples: resamples.csv of the result.
         outside: assessment of the external images.
+
+    Returns:
+        One row for each metric: ``metric``, and ``inside, outside, difference`` (outside minus
+        inside), each with ``_low`` and ``_high``. The interval of the difference is NaN for
+        metrics without resamples in the result, and where no resample differs. The difference of an
+        average over classes is NaN if the two averages are over different classes, such as where a
+        class has no image outside.
     """
     same_classes = set(summary.get("not_averaged", [])) == set(outside.not_averaged)
     order = np.random.default_rng(SEED).permutation(len(resamples))
@@ -69,11 +77,12 @@ def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessme
 def copies(digests: pd.Series, training: pd.DataFrame | None) -> dict[str, int] | None:
     """Count the external images whose files are equal, byte by byte, to images of the study.
 
-    Returns the number of copies by split of the study; None if its index is not available.
-
     Args:
         digests: SHA-256 of the external images (column ``sha256`` of their index).
         training: index of the study; None if it is not available.
+
+    Returns:
+        Number of copies by split of the study; None if its index is not available.
     """
     return None if training is None else _shared(digests, training, "sha256")
 
@@ -82,12 +91,15 @@ def same_patients(names: pd.Series, training: pd.DataFrame | None) -> dict[str, 
     """Count the external images whose patient has the name of a patient of the study.
 
     These are the same people if one table or one hospital names both, and not if each hospital
-    counts its patients from 1. Returns the number of images by split of the study; None if its
-    index is not available, or if either set has no known patient.
+    counts its patients from 1.
 
     Args:
         names: patients of the external images (column ``patient`` of their index).
         training: index of the study; None if it is not available.
+
+    Returns:
+        Number of images by split of the study; None if its index is not available, or if either
+        set has no known patient.
     """
     if training is None or names.isna().all() or training["patient"].isna().all():
         return None

@@ -20,8 +20,10 @@ TOLERANCE = 0.2  # of probabilities; wide, since training may have predicted in 
 def gallery(replicate: Replicate, shards: Shards) -> Gallery:
     """Compute Grad-CAM on the CPU for the test images that ``choose`` selects.
 
-    The method is that of Selvaraju et al. (ICCV 2017), see ``engine.models.gradcam``. Raises
-    MedscaleError when weights, shards and predictions are not of the same training.
+    The method is that of Selvaraju et al. (ICCV 2017), see ``engine.models.gradcam``.
+
+    Raises:
+        MedscaleError: when weights, shards and predictions are not of the same training.
     """
     table = replicate.predictions[replicate.predictions["split"] == "test"]
     probabilities = table.filter(regex=r"^p_\d+$").to_numpy(np.float64)
@@ -60,6 +62,7 @@ def gallery(replicate: Replicate, shards: Shards) -> Gallery:
 
 
 def _network(replicate: Replicate, shards: Shards, metadata_width: int) -> nn.Module:
+    """Return the trained network of a replicate."""
     # Without pretrained weights, which would only be replaced by those of model.safetensors.
     plain = replicate.plan.model.model_copy(update={"pretrained": None})
     network = build(plain, len(shards.classes), shards.shape[2], metadata_width)
@@ -71,11 +74,14 @@ def choose(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Choose up to ``CASES_PER_KIND`` correct images and as many errors, the most confident first.
 
     The classes take turns. Confident predictions show best which regions a network relies on, and
-    confident errors do the most harm. Returns row numbers, the correctly classified images first.
+    confident errors do the most harm.
 
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K; the predicted class is the one with the largest.
+
+    Returns:
+        Row numbers, the correctly classified images first.
     """
     predicted_codes, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     case_rows = []

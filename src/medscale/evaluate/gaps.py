@@ -28,17 +28,21 @@ def gaps(
     """Compare each subgroup with all other images at the operating points.
 
     Equal sensitivities and specificities are equalized odds (Hardt et al., NeurIPS 2016). Each
-    resample draws the same patients for the subgroup and the other images. Returns one row for each
-    subgroup, operating point and rate (sensitivity, specificity), with the columns ``COLUMNS``:
-    ``images``, the denominator of the rate; ``value`` with its interval; and ``gap``, the value
-    minus that of all other images, with its interval. A value is NaN if its denominator is below
-    ``settings.smallest``; a gap also if that of the other images is.
+    resample draws the same patients for the subgroup and the other images.
 
     Args:
+        test: predictions of the test images.
         rows: rows of the index, of the same images in the same order.
+        limits: thresholds from ``operating.thresholds``.
         classes: class names in the order of their codes.
         settings: columns that form subgroups, and the smallest number of images for a rate.
         draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        One row for each subgroup, operating point and rate (sensitivity, specificity), with the
+        columns ``COLUMNS``: ``images``, the denominator of the rate; ``value`` with its interval;
+        and ``gap``, the value minus that of all other images, with its interval. A value is NaN if
+        its denominator is below ``settings.smallest``; a gap also if that of the other images is.
     """
     draw_counts = draw_counts.astype(np.float64)  # once instead of in every product
     lines = []

@@ -74,13 +74,15 @@ def point(
 
     AUROC, and average precision (the area under the precision-recall curve without interpolation),
     are computed by scikit-learn. With two classes they are those of the last class; with more they
-    are means over the classes, each against the rest. Returns values by metric; NaN for an area
-    that is undefined, since only one class occurs.
+    are means over the classes, each against the rest.
 
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K; the predicted class is the one with the largest.
         class_mask: classes that take part in averages over classes, bool, shape K; None: all.
+
+    Returns:
+        Values by metric; NaN for an area that is undefined, since only one class occurs.
     """
     decision_values = _decision_metrics(labels, probabilities, class_mask).overall
     values = {name: float(value[0]) for name, value in decision_values.items()}
@@ -131,11 +133,12 @@ def resamples(
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Compute precision, recall, F1 and the areas of each class against the rest.
 
-    Returns values by metric of ``PER_CLASS``, shape K; NaN for a class that does not occur.
-
     Args:
         labels: true class codes, int64, shape N.
         probabilities: shape N,K.
+
+    Returns:
+        Values by metric of ``PER_CLASS``, shape K; NaN for a class that does not occur.
     """
     values = {name: rows[0] for name, rows in _decision_metrics(labels, probabilities)[1].items()}
     return values | _areas(np.eye(probabilities.shape[1], dtype=bool)[labels], probabilities)
@@ -145,11 +148,14 @@ def roc_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarray | None:
     """Return the true-positive rates at the false-positive rates ``GRID``.
 
     Curves on a common grid can be averaged at equal false-positive rates (Fawcett, Pattern
-    Recognition Letters 2006). The result has shape 201; None if only one class occurs.
+    Recognition Letters 2006).
 
     Args:
         labels: whether each image is positive, bool, shape N.
         scores: probability of the positive class, shape N.
+
+    Returns:
+        Shape 201; None if only one class occurs.
     """
     if _one_class(labels):
         return None
@@ -177,6 +183,7 @@ def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarra
 def _decision_metrics(
     labels: np.ndarray, probabilities: np.ndarray, class_mask: np.ndarray | None = None
 ) -> ResampleMetrics:
+    """Compute the metrics of the predicted classes on the original images (R = 1)."""
     return bootstrap.decisions(labels, probabilities, *calibration.once(len(labels)), class_mask)
 
 

@@ -17,12 +17,14 @@ LIMIT = "threshold_"  # prefix of the columns of the replicates' thresholds
 def threshold(scores: np.ndarray, specificity: float) -> float:
     """Return the smallest score that at most a share ``1 - specificity`` of the scores exceed.
 
-    An image is called positive when its score is greater than the threshold. Returns the threshold;
-    NaN without scores.
+    An image is called positive when its score is greater than the threshold.
 
     Args:
         scores: probabilities of the class for validation images of other classes, shape N.
         specificity: smallest share of these images at or below the threshold, 0 to 1.
+
+    Returns:
+        The threshold; NaN without scores.
     """
     if not len(scores):
         return float("nan")
@@ -35,14 +37,16 @@ def thresholds(
 ) -> pd.DataFrame:
     """Choose each replicate's threshold for each class and specificity on the validation split.
 
-    Returns one row for each class and specificity: ``class, wanted`` (the specificity),
-    ``threshold`` (mean over replicates) and ``threshold_<n>`` of the n-th replicate. With folds,
-    each replicate has the validation images of its fold. A threshold is NaN without validation
-    images of other classes.
-
     Args:
+        val: predictions of the validation split.
         classes: class names. The last of two is positive; more are each compared with the rest.
         specificities: smallest specificities on the validation split.
+
+    Returns:
+        One row for each class and specificity: ``class, wanted`` (the specificity), ``threshold``
+        (mean over replicates) and ``threshold_<n>`` of the n-th replicate. With folds, each
+        replicate has the validation images of its fold. A threshold is NaN without validation
+        images of other classes.
     """
     rows = []
     for code in positive_classes(classes):
@@ -72,18 +76,24 @@ def operating_points(
     """Compute rates, predictive values and costs of fixed thresholds on the test images.
 
     Each replicate has its own threshold, and rates are means over replicates. Intervals are over
-    patients; the thresholds, and a prevalence from the settings, are fixed. Returns the rows of
-    ``limits`` with ``positives, negatives`` (test images), ``sensitivity, specificity, prevalence,
-    stated`` (whether the settings give the prevalence), the values of ``predictive.consequences``,
-    each with ``<name>_low, <name>_high``, and ``cost_untested``. Values are NaN if a class or the
-    validation split has no images. Raises MedscaleError when ``settings.prevalence`` names a class
-    that does not exist.
+    patients; the thresholds, and a prevalence from the settings, are fixed.
 
     Args:
+        test: predictions of the test images.
+        limits: result of ``thresholds``.
         classes: class names in the order of their codes.
         settings: prevalence by class, and the cost of a missed case. A class without a prevalence
             has that of the test images.
         draw_counts: resamples of the test split's groups, from ``bootstrap.draw``, shape R,G.
+
+    Returns:
+        The rows of ``limits`` with ``positives, negatives`` (test images), ``sensitivity,
+        specificity, prevalence, stated`` (whether the settings give the prevalence), the values
+        of ``predictive.consequences``, each with ``<name>_low, <name>_high``, and
+        ``cost_untested``. Values are NaN if a class or the validation split has no images.
+
+    Raises:
+        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
     """
     check_prevalence(settings, classes)
     draw_counts = draw_counts.astype(np.float64)  # once instead of in every product

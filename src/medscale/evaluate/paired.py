@@ -36,7 +36,9 @@ def compare(
     """Compare each run with the baseline on the same test images.
 
     Args:
+        names: names of the runs.
         predictions: predictions of the test split by each run.
+        baseline: position of the baseline among the runs.
         margin: percentage points of accuracy within which runs count as equal.
         draw_counts: resamples of the groups, from ``bootstrap.draw``, shape R,G.
 
@@ -97,8 +99,11 @@ def sign_flips(changes: np.ndarray) -> float:
 
     With changes of +1 and -1 this is McNemar's exact test (Psychometrika 1947). All images and
     replicates of a patient form one term. The distribution of the sum is the convolution of
-    binomial distributions, one for each absolute value of a change. ``changes``: for each patient,
-    the correct answers of the run minus those of the baseline, int64, shape G.
+    binomial distributions, one for each absolute value of a change.
+
+    Args:
+        changes: for each patient, the correct answers of the run minus those of the baseline,
+            int64, shape G.
     """
     sizes, counts = np.unique(np.abs(changes[changes != 0]), return_counts=True)
     law = np.ones(1)
@@ -151,11 +156,14 @@ def reading(low: float, high: float, margin: float, patients: int) -> str:
     This amounts to two one-sided tests at 2.5 % (Schuirmann 1987): two runs are equal if the whole
     interval lies between ``-margin`` and ``margin``. A test that finds no difference does not show
     equality. A bootstrap interval is too narrow where few answers differ, so that the test set
-    needs ``fewest_patients``. Returns ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
+    needs ``fewest_patients``.
 
     Args:
         low, high, margin: percentage points.
         patients: number of patients or groups of the test set.
+
+    Returns:
+        ``SAME``, ``OPEN``, ``APART_WITHIN`` or ``APART``.
     """
     within, apart = -margin < low and high < margin, low > 0 or high < 0
     if within and patients >= fewest_patients(margin):

@@ -31,12 +31,13 @@ def consequences(
     - Expected cost of a patient in units of a false alarm (Ferrer 2022; Maier-Hein et al., Metrics
       Reloaded, Nature Methods 2024).
 
-    Returns values by name of ``NAMES``; NaN for a share of no patients. Likelihood ratios are given
-    as shares x; ``odds`` turns them into ratios x/(1-x).
-
     Args:
         sensitivity, specificity, prevalence: numbers or arrays, 0 to 1.
         miss_cost: cost of a missed case in units of a false alarm.
+
+    Returns:
+        Values by name of ``NAMES``; NaN for a share of no patients. Likelihood ratios are given as
+        shares x; ``odds`` turns them into ratios x/(1-x).
     """
     true_positives, false_negatives = prevalence * sensitivity, prevalence * (1 - sensitivity)
     true_negatives = (1 - prevalence) * specificity

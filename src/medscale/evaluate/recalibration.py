@@ -20,15 +20,17 @@ def recalibration(
 
     The slope is the coefficient of a logistic regression of the outcome on the logit. Below 1, the
     predictions are too extreme. The intercept is fitted with a slope of 1 (calibration in the
-    large). Below 0, the probabilities are too high (Van Calster et al., BMC Medicine 2019). Returns
-    slopes and intercepts, each of shape R; NaN if no finite value maximizes the likelihood, for
-    instance if the logits separate the outcomes.
+    large). Below 0, the probabilities are too high (Van Calster et al., BMC Medicine 2019).
 
     Args:
         outcome: whether the predicted event occurred, bool, shape N.
         logits: logits of its predicted probability, shape N.
         groups: group code of each image, shape N.
         draw_counts: resamples of the groups, shape R,G.
+
+    Returns:
+        Slopes and intercepts, each of shape R; NaN if no finite value maximizes the likelihood, for
+        instance if the logits separate the outcomes.
     """
     step = max(1, BLOCK_SIZE // max(len(logits), 1))
     all_images = draw_counts.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)

@@ -51,14 +51,20 @@ def reference(
 
     The strength of regularization is the one with the smallest cross-entropy on the validation
     split. With folds, the reference is fitted for each fold, and its out-of-fold predictions are
-    pooled like those of the runs. Returns the content of reference.json (``method`` and
-    ``majority`` are of the first fold), and ``PAIRED_METRICS`` of each resample. Raises
-    MedscaleError when the test split has no image, or the training images have one class.
+    pooled like those of the runs.
 
     Args:
         study: name of the study, for messages.
+        shards: preprocessed images with their splits.
         index: index.parquet, for the groups of the bootstrap.
         resamples: number of bootstrap resamples; they are those of the study's runs.
+
+    Returns:
+        The content of reference.json (``method`` and ``majority`` are of the first fold), and
+        ``PAIRED_METRICS`` of each resample.
+
+    Raises:
+        MedscaleError: when the test split has no image, or the training images have one class.
     """
     count = folds.count(index)
     fits = [_fit(study, shards.of_fold(fold)) for fold in [*range(1, count + 1)] or [None]]
@@ -101,7 +107,8 @@ def _pooled(
 ) -> Predictions:
     """Return the predictions of all fits in the order of the test images of the index.
 
-    Raises MedscaleError when the shards in ``folder`` lack test images of the index.
+    Raises:
+        MedscaleError: when the shards in ``folder`` lack test images of the index.
     """
     ids = np.concatenate([fit.ids for fit in fits])
     order = np.argsort(ids, kind="stable")

@@ -51,7 +51,8 @@ class Replicate:
     def batch_norm(self) -> bool:
         """Whether the network has batch normalization: its weights hold running statistics.
 
-        Raises MedscaleError when the weights are missing or damaged.
+        Raises:
+            MedscaleError: when the weights are missing or damaged.
         """
         path = self.folder / "model.safetensors"
         try:
@@ -114,7 +115,8 @@ class Predictions:
     def by_row(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
         """Return the value of the network that predicts each row, float64, shape S,N or S,1.
 
-        ``values``: one value for each network, in the order of ``networks``.
+        Args:
+            values: one value for each network, in the order of ``networks``.
         """
         by_seed = np.array(values, dtype=np.float64).reshape(len(self.probabilities), -1)
         return by_seed if self.folds is None else by_seed[:, self.folds]
@@ -137,7 +139,8 @@ class Gallery:
 def read(folder: str | Path) -> Replicate:
     """Read a finished run folder.
 
-    Raises MedscaleError when a file is missing or damaged; the message names it.
+    Raises:
+        MedscaleError: when a file is missing or damaged; the message names it.
     """
     folder = Path(folder)
     environment = read_json(folder / "environment.json")
@@ -163,14 +166,15 @@ def join_predictions(
 ) -> Predictions:
     """Join the replicates' predictions of a split with the index; those of folds are pooled.
 
-    Raises MedscaleError when an image is missing, occurs twice, is unknown or has another label
-    than in the index; when probabilities are not finite or do not sum to 1; or when the folds of
-    the replicates are not those of the index.
-
     Args:
         replicates: all replicates of a run, in the order of the seeds.
         index: table from ``index_file.read_index``.
         split: ``val`` or ``test``.
+
+    Raises:
+        MedscaleError: when an image is missing, occurs twice, is unknown or has another label than
+            in the index; when probabilities are not finite or do not sum to 1; or when the folds
+            of the replicates are not those of the index.
     """
     folds = _folds(replicates, index)
     tables = {fold: of_fold(index, fold) for fold in folds}
@@ -197,12 +201,13 @@ def group_codes(rows: pd.DataFrame) -> np.ndarray:
 def read_predictions(folders: Sequence[str | Path], index: pd.DataFrame) -> Predictions:
     """Read the predictions of all replicates of a run for the test images, and join them.
 
-    Raises MedscaleError when a file is missing or damaged, the folders are not replicates of one
-    run, or the predictions do not fit the index.
-
     Args:
         folders: run folders of all replicates of a run, in the order of the seeds.
         index: table from ``index_file.read_index``.
+
+    Raises:
+        MedscaleError: when a file is missing or damaged, the folders are not replicates of one run,
+            or the predictions do not fit the index.
     """
     replicates = [read(folder) for folder in folders]
     same_run(replicates)
@@ -218,7 +223,8 @@ def test_rows(index: pd.DataFrame) -> pd.DataFrame:
 def _folds(replicates: Sequence[Replicate], index: pd.DataFrame) -> list[int | None]:
     """Check the folds of index and replicates; return those of the index, or [None] without folds.
 
-    Raises MedscaleError when folds of the index share a group, or a seed lacks a fold.
+    Raises:
+        MedscaleError: when folds of the index share a group, or a seed lacks a fold.
     """
     folds: list[int | None] = [*range(1, count(index) + 1)] or [None]
     check(index)
@@ -242,8 +248,10 @@ def _fold_list(folds: Sequence[int | None]) -> str:
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Check that folders are replicates of one run, each with another seed or fold.
 
-    Settings without effect on a complete replicate may differ (``RunPlan.keeping``). Raises
-    MedscaleError otherwise; the message names the folder that differs.
+    Settings without effect on a complete replicate may differ (``RunPlan.keeping``).
+
+    Raises:
+        MedscaleError: otherwise; the message names the folder that differs.
     """
     if not replicates:
         raise MedscaleError("no run folder was given; name at least one to evaluate")

@@ -24,16 +24,18 @@ def subgroups(
 ) -> pd.DataFrame:
     """Compute metrics in each subgroup of the test images.
 
-    Returns one row for each subgroup and metric: ``by`` (the column, or "all" for all images),
-    ``part, images, groups, metric``, and ``mean`` (over seeds) with ``low, high`` (over patients).
-    Mean and interval are NaN in subgroups of fewer than ``settings.smallest`` images. Columns that
-    the index lacks, or that have one value for all images, are left out.
-
     Args:
+        predictions: predictions of the test images.
         rows: rows of the index, of the same images in the same order.
         settings: columns, limits of age bands in years, smallest number of images of a subgroup.
         draw_counts: resamples of the split's groups, from ``bootstrap.draw``, shape R,G.
         all_image_metrics: metrics of all images on these resamples, by replicate.
+
+    Returns:
+        One row for each subgroup and metric: ``by`` (the column, or "all" for all images), ``part,
+        images, groups, metric``, and ``mean`` (over seeds) with ``low, high`` (over patients). Mean
+        and interval are NaN in subgroups of fewer than ``settings.smallest`` images. Columns that
+        the index lacks, or that have one value for all images, are left out.
     """
     lines = _rows(predictions, "all", "all images", predictions.class_mask, all_image_metrics)
     for by, name, mask in parts(rows, settings):

@@ -72,8 +72,11 @@ def metric_content(evaluation: Any) -> dict[str, Any]:
 def describe(evaluation: Any) -> dict[str, Any]:
     """Return the part of summary.json that classification and detection share.
 
-    ``evaluation``: an Evaluation or a Localization. Returns content for JSON, in which undefined
-    values are NaN; ``plain`` turns them into None.
+    Args:
+        evaluation: an Evaluation or a Localization.
+
+    Returns:
+        Content for JSON, in which undefined values are NaN; ``plain`` turns them into None.
     """
     replicates, plan = evaluation.replicates, evaluation.replicates[0].plan
     return {

@@ -60,8 +60,10 @@ def independent_difference(
     """Return the difference of two independent scores: ``mean, low, high``.
 
     The squares of the half widths of independent intervals add up, as variances do (Zou & Donner,
-    Statistics in Medicine 2008). ``score, base``: two scores, each with ``mean`` and the interval
-    ``low, high``.
+    Statistics in Medicine 2008).
+
+    Args:
+        score, base: two scores, each with ``mean`` and the interval ``low, high``.
     """
     change = score["mean"] - base["mean"]
     low = np.hypot(score["mean"] - score["low"], base["high"] - base["mean"])

@@ -63,8 +63,14 @@ LIMITS = "The images do not suffice to validate a medical device."
 def write(study: str, settings: Study, folder: Path) -> Path:
     """Write a validated ``croissant.json`` into a study's data folder, and return its path.
 
-    Raises MedscaleError when mlcroissant is not installed, the folder has no index, or the metadata
-    are not valid. ``folder``: ``data/<study>`` with index.parquet and audit.json.
+    Args:
+        study: name of the study.
+        settings: the study's section of the configuration.
+        folder: ``data/<study>`` with index.parquet and audit.json.
+
+    Raises:
+        MedscaleError: when mlcroissant is not installed, the folder has no index, or the metadata
+            are not valid.
     """
     require("Croissant metadata", "exchange", "mlcroissant")
     for name in (INDEX, AUDIT):
@@ -186,6 +192,7 @@ def _identifiers(columns: Iterable[str]) -> dict[str, str]:
 
 
 def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field:
+    """Return the field of a column of the index."""
     import mlcroissant as mlc
 
     references = {"label": f"{CLASSES}/name", "split": f"{SPLIT_NAMES}/name"}
@@ -204,6 +211,7 @@ def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field
 
 
 def _value_type(kind: pa.DataType) -> str:
+    """Return the name of the data type in mlcroissant for a column's type."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _value_type(kind.value_type)
     if pa.types.is_boolean(kind):

@@ -49,8 +49,9 @@ Codes = Mapping[str, "sr.CodedConcept"]
 def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
     """Return the headers of DICOM images, to which reports refer.
 
-    Raises MedscaleError for files of other formats, or a file without the UIDs ``IDENTITY``; the
-    message names them.
+    Raises:
+        MedscaleError: for files of other formats, or a file without the UIDs ``IDENTITY``; the
+            message names them.
     """
     require("DICOM reports", "exchange", "highdicom")
     files = [expand_home(file_of(str(image))) for _, image in items]
@@ -67,7 +68,8 @@ def check(
 ) -> None:
     """Check all that ``write`` needs, before images are predicted; arguments as of ``write``.
 
-    Raises MedscaleError as ``write``, and for a folder that cannot be written.
+    Raises:
+        MedscaleError: as ``write``, and for a folder that cannot be written.
     """
     concepts = class_codes(classes, codes)
     for name in classes:
@@ -86,13 +88,19 @@ def write(
 ) -> list[Path]:
     """Write a report for each predicted image, and return the paths of the reports.
 
-    All reports are created before the first is written. Raises MedscaleError for a code that is not
-    valid, for a class whose name does not fit into a code, and for images of the same name.
+    All reports are created before the first is written.
 
     Args:
         folder: folder of the reports, which are named by their images, such as ``scan.dcm.sr.dcm``.
+        predictor: the loaded run.
+        items: the images.
+        evidence: headers of the images, from ``headers``.
         predictions: predictions of the images, in the same order.
         codes: codes ``CLASS=SCHEME:VALUE:MEANING``, which replace private codes.
+
+    Raises:
+        MedscaleError: for a code that is not valid, for a class whose name does not fit into a
+            code, and for images of the same name.
     """
     concepts = class_codes(predictor.classes, codes)
     series: dict[str, str] = {}
@@ -117,8 +125,10 @@ def write(
 def class_codes(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, sr.CodedConcept]:
     """Return the code of each class: one of ``codes``, or a private code.
 
-    A private code depends only on the class's name, so that all studies have the same code. Raises
-    MedscaleError for a code that is not valid, and for a name that is too long.
+    A private code depends only on the class's name, so that all studies have the same code.
+
+    Raises:
+        MedscaleError: for a code that is not valid, and for a name that is too long.
     """
     given_codes = dict(_parse_code(text, classes) for text in codes)
     return {name: given_codes.get(name) or _private(name) for name in classes}
@@ -140,6 +150,7 @@ def _parse_code(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept
 
 
 def _private(meaning: str) -> sr.CodedConcept:
+    """Return the code of the private scheme for a meaning."""
     from highdicom import sr
 
     if len(meaning) > LONGEST_MEANING:
@@ -349,4 +360,5 @@ def _device(predictor: Predictor) -> str:
 
 
 def _uid() -> str:
+    """Return a new UID (PS3.5, B.2)."""
     return f"2.25.{uuid.uuid4().int}"

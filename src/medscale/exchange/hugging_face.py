@@ -90,9 +90,7 @@ def publish(
 ) -> list[str]:
     """Write a result as a model folder, upload it on request, and return lines for the user.
 
-    The folder is written completely or not at all. Raises MedscaleError when huggingface_hub is not
-    installed, the result is not complete, ``to`` holds other files, the folder would contain
-    identifiers of patients or machines, or the upload fails.
+    The folder is written completely or not at all.
 
     Args:
         result: result folder ``results/<study>/<run>``.
@@ -104,6 +102,11 @@ def publish(
             detectors, and otherwise unknown.
         datasets: names of the training data on the Hub.
         upload: repository ``OWNER/NAME`` for the upload; None: no upload.
+
+    Raises:
+        MedscaleError: when huggingface_hub is not installed, the result is not complete, ``to``
+            holds other files, the folder would contain identifiers of patients or machines, or the
+            upload fails.
     """
     require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
     record = bundle.read(result)
@@ -176,6 +179,7 @@ def _file(weights: Weights, networks: Sequence[Weights]) -> str:
 
 
 def _config(record: Inference, networks: Sequence[Weights]) -> dict[str, Any]:
+    """Return the content of config.json: architecture, classes and preprocessing."""
     labels, temperatures = dict(enumerate(record.classes)), [w.temperature for w in networks]
     return {
         "library_name": "medscale",

@@ -61,12 +61,14 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     A replicate that is already in the store is not changed, so that a second call adds nothing. An
     unfinished run of an interrupted call is recorded again. All files are read before the first is
     written. Calls at the same time take turns: one would delete the unfinished runs of the other.
-    Raises MedscaleError when MLflow is not installed, a file of a result or of its replicates is
-    missing, or ``store`` holds other files.
 
     Args:
         folders: result folders ``results/<study>/<run>``; ``runs/`` must be next to ``results/``.
         store: folder of the store, such as ``mlruns``.
+
+    Raises:
+        MedscaleError: when MLflow is not installed, a file of a result or of its replicates is
+            missing, or ``store`` holds other files.
     """
     require("MLflow stores", "exchange", "mlflow")
     store = expand_home(store).resolve()
@@ -83,6 +85,7 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
 
 
 def _check(store: Path) -> None:
+    """Refuse a folder of other files, and a file."""
     is_empty = store.is_dir() and not any(store.iterdir())
     if store.exists() and not (store / TRASH).is_dir() and not is_empty:
         raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
@@ -97,6 +100,7 @@ def _client(store: Path) -> MlflowClient:
 
 
 def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
+    """Yield the replicates of a result."""
     summary = read_summary(folder)
     study, run = summary["study"], summary["run"]["name"]
     runs = workdir_of(folder) / "runs" / study / run

@@ -42,11 +42,23 @@ def measure_enhance(
     The timed tasks are those of the rule ``shards`` (read, check, decode, enhance and write). They
     are the same for any number of workers. A worker is a process of one thread on one core; more
     workers than cores share cores (``oversubscribed``). Each split's files are read once before
-    each timing. Outputs go to a folder in ``scratch`` and are removed. Returns one row for each
-    repetition with the columns ``COLUMNS``: ``startup_s`` until the workers are ready, ``seconds``
-    from the first task to the last, ``peak_memory_mb`` (MiB) of the largest worker until then.
-    Raises MedscaleError when the index or an image is missing, or an image has changed since it was
-    indexed. ``raw``: folder that its paths are relative to.
+    each timing. Outputs go to a folder in ``scratch`` and are removed.
+
+    Args:
+        index: the study's index.parquet.
+        raw: folder that its paths are relative to.
+        settings: settings of the preprocessing.
+        benchmark: numbers of workers and of repetitions.
+        scratch: folder for the outputs.
+
+    Returns:
+        One row for each repetition with the columns ``COLUMNS``: ``startup_s`` until the workers
+        are ready, ``seconds`` from the first task to the last, ``peak_memory_mb`` (MiB) of the
+        largest worker until then.
+
+    Raises:
+        MedscaleError: when the index or an image is missing, or an image has changed since it was
+            indexed.
     """
     table, raw, rows = read_index(index), raw.resolve(), []
     scratch.mkdir(parents=True, exist_ok=True)
@@ -71,6 +83,7 @@ def _measure(
     raw: Path,
     settings: Preprocess,
 ) -> Iterator[dict[str, Any]]:
+    """Time each split's tasks on a number of workers."""
     start = perf_counter()
     with cluster(workers, raw, settings) as connection:
         startup = perf_counter() - start
@@ -121,7 +134,10 @@ def stay_on(core: int) -> None:
 def time_tasks(connection: Client, work: list[Work], files: list[Path]) -> float:
     """Return the seconds of all tasks, and remove their outputs.
 
-    ``files``: input files of the tasks; each is read once before the timing.
+    Args:
+        connection: client of the cluster.
+        work: the tasks.
+        files: input files of the tasks; each is read once before the timing.
     """
     out = Path(work[0][0])
     out.mkdir(parents=True, exist_ok=True)

@@ -38,16 +38,24 @@ def measure_export(
 
     With folds, the network is that of the first fold, since the shards have its test images. The
     images are test images; formats are calibrated on validation images. Times include copies to and
-    from a GPU, but no decoding. Returns one row for each repetition with the columns ``COLUMNS``:
-    ``accuracy`` in percent; its ``difference`` from eager PyTorch in percentage points, with the
-    paired 95 % bootstrap interval ``low, high`` over patients; the ``largest`` difference of a
-    probability; and the number of images that ``changed`` to another class. Second, the reason for
-    each device that is not available. Raises MedscaleError when the outputs of a file differ from
-    PyTorch's by more than its format allows, or an input is missing.
+    from a GPU, but no decoding.
 
     Args:
+        results: result folders.
+        shards: folder of the study's shards.
         settings: formats, devices, and numbers of images.
         out: folder of the files ``<run>.<format>.onnx``.
+
+    Returns:
+        One row for each repetition with the columns ``COLUMNS``: ``accuracy`` in percent; its
+        ``difference`` from eager PyTorch in percentage points, with the paired 95 % bootstrap
+        interval ``low, high`` over patients; the ``largest`` difference of a probability; and the
+        number of images that ``changed`` to another class. Second, the reason for each device that
+        is not available.
+
+    Raises:
+        MedscaleError: when the outputs of a file differ from PyTorch's by more than its format
+            allows, or an input is missing.
     """
     shard_set, rows = Shards.open(shards), []
     reasons = {device: runtime.absent(device) for device in settings.devices}
@@ -104,13 +112,15 @@ def write(
 ) -> dict[str, Path]:
     """Write ``<stem>.onnx.onnx`` and ``<stem>.<format>.onnx`` of each format.
 
-    Returns the files by format.
-
     Args:
         predictor: the loaded run, on the CPU.
+        shards: images of its study.
         calibration: positions in the shards of the images for calibration.
         formats: names of further formats; the one in 32 bit is always written.
         stem: folder and run, the beginning of the paths.
+
+    Returns:
+        The files by format.
     """
     files = {name: stem.with_name(f"{stem.name}.{name}.onnx") for name in (ONNX.name, *formats)}
     export.to_onnx(predictor, files[ONNX.name])
@@ -130,13 +140,14 @@ def accuracy_difference(
 ) -> tuple[float, float, float]:
     """Return the difference of two accuracies on the same images, with its interval.
 
-    Returns the difference in percentage points, and the ends of its paired 95 % bootstrap interval
-    over patients.
-
     Args:
         is_correct: images that the first network classifies correctly, bool, shape N.
         is_correct_base: the same of the second network.
         groups: patient of each image, shape N.
+
+    Returns:
+        The difference in percentage points, and the ends of its paired 95 % bootstrap interval over
+        patients.
     """
     codes = np.unique(groups, return_inverse=True)[1]
     draw_counts = bootstrap.draw(int(codes.max()) + 1, RESAMPLES, SEED)
@@ -180,7 +191,8 @@ def time_pass(run: Run, pixels: np.ndarray, features: np.ndarray | None, batch: 
 def _positions(shards: Shards, split: str, limit: int) -> np.ndarray:
     """Return at most ``limit`` positions of a split's images, spread evenly.
 
-    Raises MedscaleError when the split has no images.
+    Raises:
+        MedscaleError: when the split has no images.
     """
     positions = shards.positions(split)
     if not len(positions):

@@ -41,17 +41,23 @@ def measure_formats(
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
     A replicate that is finished below ``work`` with the same plan and images is not trained again.
-    Returns one row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch
-    and its ``seconds`` (median without the first epoch), ``device_mb`` (largest over the devices;
-    NaN on CPUs), ``joules`` (NaN if the device does not report them), and scores of the test images
-    as shares. Second, the reason for each format that the device lacks. Raises MedscaleError when a
-    training fails.
 
     Args:
         plan: plan of the run; its precision is replaced.
+        seeds: seeds of the replicates.
         settings: formats, and the number of epochs if it is not the recipe's.
         shards: digest of the shard set.
         work: folder of the run folders.
+        train: function that trains a plan.
+
+    Returns:
+        One row for each format and seed with the columns ``COLUMNS``: ``images`` of an epoch and
+        its ``seconds`` (median without the first epoch), ``device_mb`` (largest over the devices;
+        NaN on CPUs), ``joules`` (NaN if the device does not report them), and scores of the test
+        images as shares. Second, the reason for each format that the device lacks.
+
+    Raises:
+        MedscaleError: when a training fails.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]
@@ -71,6 +77,7 @@ def measure_formats(
 
 
 def _missing(plan: RunPlan, names: Sequence[NumberFormat]) -> dict[str, str]:
+    """Return the formats that the device lacks, with reasons."""
     # Another process asks, since this one must hold no memory of the GPU during the trainings.
     with ProcessPoolExecutor(1, start_method(__name__)) as pool:
         reasons = pool.submit(_reasons, plan.backend, list(names)).result()

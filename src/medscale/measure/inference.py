@@ -80,14 +80,20 @@ def measure_inference(
     - ``decoded``: decoding and inference of each batch. A CPU does one after the other; with a GPU,
       the host decodes the next batch during inference.
 
-    Returns one row for each repetition with the columns ``COLUMNS``; only ``latency`` has
-    percentiles, over the calls of a repetition. Second, the reason for each way or device that is
-    not available. Raises MedscaleError when an input is missing or damaged.
-
     Args:
+        results: result folders.
+        export_folder: folder of the files ``<run>.<format>.onnx``.
         index: the study's index.parquet, for the paths of the raw files.
         raw: folder that its paths are relative to.
         settings: ways, threads, batch sizes, and numbers of calls, images and repetitions.
+
+    Returns:
+        One row for each repetition with the columns ``COLUMNS``; only ``latency`` has percentiles,
+        over the calls of a repetition. Second, the reason for each way or device that is not
+        available.
+
+    Raises:
+        MedscaleError: when an input is missing or damaged.
     """
     missing: dict[str, str] = {}
     rows, before = [], torch.get_num_threads()
@@ -185,6 +191,7 @@ def _exported_ways(
 
 
 def _latency(way: Way, images: Images, calls: int) -> dict[str, Any]:
+    """Time calls with one image each."""
     seconds = []
     for call in range(-WARM_UP, calls):
         image_slice = slice(call % len(images.pixels), call % len(images.pixels) + 1)
@@ -210,6 +217,7 @@ def _throughput(way: Way, images: Images, batch: int) -> dict[str, Any]:
 
 
 def _decode(predictor: Predictor, threads: int, files: list[Path]) -> dict[str, Any]:
+    """Time reading, decoding and preprocessing alone."""
     with _decoders(threads) as pool:
         start = perf_counter()
         list(pool.map(predictor.prepare, files))

@@ -24,8 +24,10 @@ Batch = tuple[Tensor, Tensor]
 def changes(augment: Augment) -> list[v2.Transform]:
     """Return the study's augmentation as transforms of torchvision, for PIL images and tensors.
 
-    All classes have the same augmentation: ``augment.minority`` has no effect here. Raises
-    MedscaleError for gamma or noise, which torchvision lacks.
+    All classes have the same augmentation: ``augment.minority`` has no effect here.
+
+    Raises:
+        MedscaleError: for gamma or noise, which torchvision lacks.
     """
     if augment.gamma or augment.noise:
         raise MedscaleError(

@@ -97,15 +97,23 @@ def measure_loading(
     The batches are discarded, so that the wait for a batch is the time to produce it. A process has
     one thread and one core; more processes than cores share cores (``oversubscribed``). Before the
     timing, raw files and shards are read once, all processes finish their imports, and each
-    delivers ``WARM_UP`` batches. Returns one row for each repetition with the columns ``COLUMNS``:
-    ``startup_s`` from the loader's construction to the end of the warm-up, ``seconds`` of the
-    slowest process, ``wait_s``, the mean wait for a batch. Raises MedscaleError when inputs are
-    missing, or torchvision lacks the study's augmentation.
+    delivers ``WARM_UP`` batches.
 
     Args:
+        index: the study's index.parquet.
         raw: folder that its paths are relative to.
+        shards: folder of the study's shards.
         preprocess: preprocessing of the study, for the ways that read raw files.
+        augment: augmentation of the study.
         benchmark: numbers of images, processes and repetitions, and the batch size.
+
+    Returns:
+        One row for each repetition with the columns ``COLUMNS``: ``startup_s`` from the loader's
+        construction to the end of the warm-up, ``seconds`` of the slowest process, ``wait_s``, the
+        mean wait for a batch.
+
+    Raises:
+        MedscaleError: when inputs are missing, or torchvision lacks the study's augmentation.
     """
     job = choose(index, raw, shards, preprocess, augment, benchmark)
     warm([*job.paths, *sorted(shards.glob("images-*.npy"))])
@@ -127,6 +135,7 @@ def measure_loading(
 
 
 def _row(deliveries: list[Delivery], processes: int) -> dict[str, Any]:
+    """Summarize the times of all processes."""
     waits = [wait for process in deliveries for wait in process.waits]
     return {
         "processes": processes,
@@ -150,8 +159,9 @@ def choose(
 ) -> Job:
     """Choose the training images to load: an equal number for each process, up to the setting.
 
-    Raises MedscaleError when there are fewer training images than processes, or the shards do not
-    belong to the index.
+    Raises:
+        MedscaleError: when there are fewer training images than processes, or the shards do not
+            belong to the index.
     """
     table = read_index(index)
     shard_set = Shards.open(shards)
@@ -215,6 +225,7 @@ _barrier: Barrier  # of all processes of the team, in each of them
 
 
 def _set_up(barrier: Barrier) -> None:
+    """Prepare a process of a team."""
     global _barrier
     _barrier = barrier
     torch.set_num_threads(1)

@@ -50,7 +50,8 @@ def spread(positions: np.ndarray, limit: int) -> np.ndarray:
 def warm(files: Sequence[Path]) -> None:
     """Read files once, so that the system's cache holds as many of them as fit.
 
-    Raises MedscaleError when a file cannot be read.
+    Raises:
+        MedscaleError: when a file cannot be read.
     """
     for file in files:
         try:
@@ -84,6 +85,8 @@ def write(
     Args:
         out: folder of the files.
         benchmark: name of the benchmark: enhance, loading, formats, export or inference.
+        rows: one row for each repetition.
+        settings: the benchmark's section of the configuration.
         marks: limits of the study's data.
         ways: title and description of each way that the rows compare.
         missing: reason for each way or device that was not measured.

@@ -26,7 +26,12 @@ def present(name: str, config: Config, study: str) -> bool:
 def chapter(
     name: str, figures: Mapping[str, str], *, printed: bool = False, facts: bool = False
 ) -> Chapter:
-    """Return the declaration of a benchmark's chapter."""
+    """Return the declaration of a benchmark's chapter.
+
+    Args:
+        printed: whether the paper prints its table.
+        facts: whether it has facts.
+    """
     return Chapter(
         name,
         partial(inputs, name),

@@ -19,8 +19,12 @@ def fill(template: Path, variables: Mapping[str, Any], **options: Any) -> str:
 
     ``| code`` prints a code span, ``| class_name`` a class for readers (``names.class_name``).
 
-    In the template a backslash at the end of a line joins it with the next one. ``variables``: of
-    the template; one that the template does not get is an error of Jinja.
+    In the template a backslash at the end of a line joins it with the next one.
+
+    Args:
+        template: file of the template.
+        variables: of the template; one that the template does not get is an error of Jinja.
+        options: further options of Jinja's environment.
     """
     text = template.read_text(encoding="utf-8").replace("\\\n", "")
     environment = Environment(  # noqa: S701 (_printed escapes, for Markdown)

@@ -68,11 +68,13 @@ def read_reported(path: str | Path | list[str], study: str) -> dict[str, Any]:
 def compare(reported: dict[str, Any], results: Sequence[Result]) -> pd.DataFrame:
     """Compare each published figure with that of the same run here, if there is one.
 
-    Returns ``item`` (keys in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN
-    except for ranges), ``meant`` (the published run's name here, or empty), ``run`` (the run that
-    is compared with it), ``ours`` (in the same unit; NaN where not measured), ``format`` (of our
-    run; of a gain, also of the run that it is over), and for times ``speedup_reported`` and
-    ``speedup_ours`` (of an epoch) with ``against``, the run on one device that they count from.
+    Returns:
+        ``item`` (keys in reported.yaml), ``quantity, unit, reported, reported_high`` (NaN except
+        for ranges), ``meant`` (the published run's name here, or empty), ``run`` (the run that is
+        compared with it), ``ours`` (in the same unit; NaN where not measured), ``format`` (of
+        our run; of a gain, also of the run that it is over), and for times
+        ``speedup_reported`` and ``speedup_ours`` (of an epoch) with ``against``, the run on one
+        device that they count from.
     """
     summaries = [result.summary for result in results]
     by_name = {result.name: result for result in results}

@@ -108,6 +108,7 @@ def legend(summaries: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 
 def _scale(metric: str) -> int:
+    """Return 100 for a metric that is printed in percent, otherwise 1."""
     return 100 if metric in NAMES and in_percent(metric) else 1
 
 
@@ -148,6 +149,7 @@ def _metrics(summary: dict[str, Any]) -> Table:
 
 
 def _folds(folds: dict[str, Any]) -> Table:
+    """Return each metric's mean over folds, its interval and its value in each fold."""
     numbers = [f"fold {fold}" for fold in range(1, folds["count"] + 1)]
     table = _table("metric", "mean", "95 % interval", "sd over folds", *numbers)
     for metric, score in folds["metrics"].items():
@@ -218,6 +220,7 @@ def operating_point(row: dict[str, Any], titles: Mapping[str, str]) -> Iterator[
 
 
 def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
+    """Return recall and the most frequent confusion of each class."""
     classes = [class_name(name, titles) for name in summary["classes"]]
     replicates = len(summary["seeds"])
     table = _table("class", "images", "recall", "", "most often taken for")

@@ -129,7 +129,12 @@ def heading(axes: Axes, height: float, title: str) -> None:
 
 
 def interval(axes: Axes, height: float, ends: Iterable[Any], look: Look, **options: Any) -> None:
-    """Draw a value and its interval in a row of ``rows``; ``ends``: value, lower and upper end."""
+    """Draw a value and its interval in a row of ``rows``.
+
+    Args:
+        ends: value, lower and upper end.
+        options: further options of ``errorbar``.
+    """
     value, low, high = (np.array([end], dtype=float) for end in ends)
     drawn: dict[str, Any] = {"color": look.colour, "marker": look.marker, "capsize": 2} | options
     axes.errorbar(value, height, xerr=errors(value, low, high), **drawn)

@@ -43,6 +43,7 @@ def write_chapter(
         study: the study's; empty for a chapter about all studies.
         arguments: of the chapter's ``make``: its inputs and settings; and ``class_titles``, by
             which the chapter prints classes.
+        folder: below which the files are written.
     """
     chapter: Chapter = importlib.import_module(f"medscale.report.{name}.chapter").CHAPTER
     make = importlib.import_module(f"medscale.report.{name}.make").make

@@ -164,6 +164,7 @@ def _changed_items(old: list[Any], new: list[Any]) -> str:
 
 
 def _names(items: Iterable[Any]) -> list[str]:
+    """Return the name of each item, or a part of its text."""
     return [
         str(item["name"])
         if isinstance(item, dict) and "name" in item
@@ -183,6 +184,7 @@ def _likeness(new: Any, old: Any) -> float:
 
 
 def _parsed(value: Any) -> Any:
+    """Return the value of a param: the content of JSON, other values as they are."""
     try:
         return json.loads(value)
     except (TypeError, ValueError):

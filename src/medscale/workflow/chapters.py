@@ -28,6 +28,7 @@ class Report:
     """The chapters of all studies of a configuration."""
 
     def __init__(self, graph: Graph) -> None:
+        """Take the configuration and the folders from ``graph``."""
         self.graph, self.config = graph, graph.config
         self._refuse_mistakes = cache(partial(or_end, partial(refuse_mistakes, self.config)))
         # Figures with images are sources of a restored study; the crate has them, or says so.

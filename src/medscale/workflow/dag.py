@@ -22,6 +22,7 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
     Raises MedscaleError for a target that no rule makes.
 
     Args:
+        graph: the checked configuration.
         changes: the settings laid over config.yaml that made it.
         target: a file, folder or rule as Snakemake takes it.
         in_image: whether jobs run in the image (``--sdm apptainer``).

@@ -76,7 +76,9 @@ class Graph:
     def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
         """End Snakemake with one message where a target on its command line does not exist.
 
-        ``program``: the command line with its program, which may be another one than Snakemake.
+        Args:
+            rules: all rules of the workflow.
+            program: the command line with its program, which may be another one than Snakemake.
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
             or_end(partial(refuse_unknown, self.config, rules, program[1:]))
@@ -162,6 +164,7 @@ class Graph:
         os.environ |= environment | {"PATH": path}
 
     def _weight_folders(self) -> list[Path]:
+        """Return the folders of files of pretrained weights."""
         studies = self.config.studies.values()
         sections = [section for s in studies for section in (s.model, *s.models.values(), s.detect)]
         names = {section.pretrained for section in sections if section is not None}

@@ -28,6 +28,7 @@ class Headings:
     """The headings of a configuration's studies."""
 
     def __init__(self, config: Config) -> None:
+        """Number the active studies in the order of the configuration."""
         self.config = config
         self._width = len(str(len(config.active)))
 
@@ -39,6 +40,7 @@ class Headings:
         return f"{number:0{self._width}} {titled}"
 
     def _main(self, name: str) -> str:
+        """Return the study that a variant belongs to, mostly itself."""
         return name if name in self.config.active else self.config.owner(name)
 
     def category(self, wildcards: Any) -> str:

@@ -37,6 +37,7 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     """Return all findings for the active studies.
 
     Args:
+        graph: the checked configuration.
         on_cluster: jobs run on other machines; devices and memory of this one are not checked.
         in_image: jobs on other machines run in the image.
     """
@@ -122,6 +123,7 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
+    """Yield which files of pretrained weights are missing."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
         yield from _attempt("weights", partial(check_weights, graph.workdir / path))
 
@@ -172,6 +174,7 @@ def _dask(graph: Graph) -> Iterator[Finding]:
 
 
 def _image(in_image: bool) -> Iterator[Finding]:
+    """Yield which image jobs run in."""
     if in_image:
         yield from _attempt("image", lambda: containers.image(ROOT).name)
     else:

@@ -42,6 +42,7 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
     """List a raw folder and return what was found in it.
 
     Args:
+        graph: the checked configuration.
         name: a study, or an external set.
         owner: the images of the study that an external set belongs to; None if they are not listed.
     """
@@ -120,6 +121,7 @@ def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Find
 
 
 def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
+    """Yield the settings that name a class which no image of a study has."""
     classes = settings.classes or labels
     for setting, by_class in (
         ("evaluate.prevalence", list(settings.evaluate.prevalence)),
@@ -186,6 +188,7 @@ def _test_size(
     Args:
         tested: rows of the test images.
         is_known: whether their groups are patients.
+        settings: settings of the division.
         name: the study.
     """
     groups = tested["group"].nunique()

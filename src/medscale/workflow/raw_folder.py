@@ -42,6 +42,7 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     Snakemake would take minutes.
 
     Args:
+        root: the raw folder.
         tables: its files of tables.
         record: the file that ``keep_record`` writes.
     """
@@ -93,7 +94,9 @@ def _sha256(file: Path, _time: int) -> str:
 def _listing(root: Path, tables: Iterable[Path]) -> tuple[list[Entry], list[Entry] | None]:
     """Return the folders of a raw folder, and its files; None for more files than ``LISTED``.
 
-    ``tables``: files whose time is left out, since their content is compared.
+    Args:
+        root: the raw folder.
+        tables: files whose time is left out, since their content is compared.
     """
     without_time = set(map(str, tables))
     folders, start = [Entry(".", root.stat().st_mtime_ns, 0)], len(str(root)) + 1

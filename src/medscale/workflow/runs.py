@@ -173,6 +173,7 @@ class Runs:
         return self._plan(wildcards, int(match["seed"]), fold)
 
     def _folder(self, wildcards: Any) -> Path:
+        """Return the run folder of a replicate."""
         folder = self._graph.workdir / "runs" / wildcards.study / wildcards.run
         return folder / str(wildcards.replicate)
 

@@ -12,7 +12,10 @@ def use_one_timer(scheduler: Any) -> None:
     Snakemake (seen in 9.27) starts a timer each time it looks at these jobs, and looks again when
     the timer ends. Each job that ends makes it look once more, which adds a timer that never stops
     as long as jobs are ready. After 200 jobs it looks 200 times a second, which takes a core
-    (snakemake/snakemake#2967, #3744). ``scheduler``: Snakemake's ``JobScheduler``.
+    (snakemake/snakemake#2967, #3744).
+
+    Args:
+        scheduler: Snakemake's ``JobScheduler``.
     """
     pending: set[float] = set()  # intervals whose timer runs, seconds
 

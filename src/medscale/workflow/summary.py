@@ -52,7 +52,9 @@ def facts(graph: Graph) -> dict[str, Any]:
 def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
     """Yield the lines and tables for the terminal; results come first, times last.
 
-    ``since``: start of the command that made the study (Unix time); 0 leaves out how long it took.
+    Args:
+        graph: the study.
+        since: start of the command that made the study (Unix time); 0 leaves out how long it took.
     """
     outputs = facts(graph)
     summaries: list[dict[str, Any]] = []
@@ -79,6 +81,7 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
 
 
 def _study(graph: Graph, name: str) -> dict[str, Any]:
+    """Return the title of a study, and the paths of its results and figures."""
     results, figures = (graph.workdir / folder / name for folder in ("results", "figures"))
     return {
         "study": name,
@@ -130,6 +133,7 @@ def _verdicts(runs: Sequence[dict[str, Any]]) -> Iterator[RenderableType]:
 
 
 def _interval(row: dict[str, Any], column: str, form: str) -> str:
+    """Return a value and its interval, if it has one."""
     value, low, high = (float(row[f"{column}{end}"]) for end in ("", "_low", "_high"))
     text = "" if math.isnan(value) else format(value, form)
     return text + (f" ({low:{form}} to {high:{form}})" if low < high else "")

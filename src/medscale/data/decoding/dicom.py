@@ -72,8 +72,15 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
     frame. Without a VOI table or window, unsigned values of up to 8 bits do not change, and the
     range of other values is scaled to 0 to 255. MONOCHROME1 is inverted, so that air is dark.
     Padding (C.7.5.1.1.2) does not count in the range and becomes black. Palettes are applied, and
-    YCbCr is converted. Raises Unreadable when the file is truncated, is not an image (a DICOM
-    object without pixels), or cannot be decoded, with pydicom's message.
+    YCbCr is converted.
+
+    Args:
+        data: bytes of the file.
+        frame: number of the frame, from 0.
+
+    Raises:
+        Unreadable: when the file is truncated, is not an image (a DICOM object without pixels), or
+            cannot be decoded, with pydicom's message.
     """
     dataset = _read(data)
     with _unreadable("the pixels", dataset):
@@ -86,7 +93,11 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
 
 
 def frame_count(data: bytes) -> int:
-    """Return the number of frames in the headers; raises Unreadable, see ``decode``."""
+    """Return the number of frames in the headers.
+
+    Raises:
+        Unreadable: see ``decode``.
+    """
     dataset = _read(data, stop_before_pixels=True, specific_tags=["NumberOfFrames"])
     with _unreadable("the headers"):
         return check_frames(_number_of_frames(dataset))
@@ -95,11 +106,17 @@ def frame_count(data: bytes) -> int:
 def dicom_facts(data: bytes) -> dict[str, Any]:
     """Return the facts of patient and exposure in a DICOM file's headers; no pixels are read.
 
-    ``data``: the file's bytes. Returns ``age`` in years (float), ``sex`` (male, female or other),
-    ``view`` (such as PA or AP) and ``patient`` (the recorded number), each None if it is not
-    recorded; and ``remark``, the reason for ignoring a recorded age, or None. Ages have the form
-    ``051Y`` of the standard, or are plain numbers such as ``51``. Raises Unreadable, see
-    ``decode``.
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        ``age`` in years (float), ``sex`` (male, female or other), ``view`` (such as PA or AP) and
+        ``patient`` (the recorded number), each None if it is not recorded; and ``remark``, the
+        reason for ignoring a recorded age, or None. Ages have the form ``051Y`` of the standard, or
+        are plain numbers such as ``51``.
+
+    Raises:
+        Unreadable: see ``decode``.
     """
     dataset = _read(data, stop_before_pixels=True, specific_tags=HEADERS)
     with _unreadable("the headers"):
@@ -112,8 +129,10 @@ def dicom_facts(data: bytes) -> dict[str, Any]:
 def inflate(data: bytes) -> bytes:
     """Return a DICOM file with its data set inflated, if it is deflated (PS3.5, A.5).
 
-    pydicom would inflate it without a limit, and again at each reading of the headers. Raises
-    Unreadable when it exceeds ``bounds.MAX_INFLATED``, is truncated, or is damaged.
+    pydicom would inflate it without a limit, and again at each reading of the headers.
+
+    Raises:
+        Unreadable: when it exceeds ``bounds.MAX_INFLATED``, is truncated, or is damaged.
     """
     deflated_uid = str(DeflatedExplicitVRLittleEndian).encode()
     if deflated_uid not in data:
@@ -183,7 +202,8 @@ def _number_of_frames(dataset: FileDataset) -> int:
 def _check_pixels(dataset: FileDataset, size: int) -> None:
     """Check that there are pixels in the lowest bits of their words, and all bytes of them.
 
-    Raises Unreadable otherwise.
+    Raises:
+        Unreadable: otherwise.
     """
     stored_bits, high_bit = dataset.get("BitsStored"), dataset.get("HighBit")
     if stored_bits and high_bit is not None and high_bit != stored_bits - 1:

@@ -62,8 +62,13 @@ def kind_of(data: bytes) -> str | None:
 def check_size(width: int, height: int, samples: int = 1) -> None:
     """Check the number of pixels of an image against ``bounds.max_pixels``.
 
-    Raises Unreadable when the image is too large. ``samples``: samples of each pixel; more than
-    four count as further pixels.
+    Args:
+        width: width in pixels.
+        height: height in pixels.
+        samples: samples of each pixel; more than four count as further pixels.
+
+    Raises:
+        Unreadable: when the image is too large.
     """
     if width * height * max(1, samples / 4) > bounds.max_pixels:
         raise too_many_pixels(f"{width} x {height} pixels")
@@ -78,7 +83,8 @@ def too_many_pixels(pixels: str) -> Unreadable:
 def check_frames(count: int) -> int:
     """Return the number of frames of a file, after checking it against ``bounds.MAX_FRAMES``.
 
-    Raises Unreadable when there are more.
+    Raises:
+        Unreadable: when there are more.
     """
     if count > bounds.MAX_FRAMES:
         raise Unreadable(TOO_LARGE, f"more than {bounds.MAX_FRAMES} frames")

@@ -31,9 +31,14 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     """Decode a JPEG to uint8 RGB of shape H,W,3, with the orientation of its EXIF data applied.
 
     The pixels equal those of OpenCV, which uses the same library (libjpeg-turbo). OpenCV does not
-    report the library's warnings, so that lost data would become grey. Raises Unreadable when the
-    file is truncated or damaged, with libjpeg's message. ``reduce``: 1, 2, 4 or 8: decode at
-    1/reduce of the size, in the DCT.
+    report the library's warnings, so that lost data would become grey.
+
+    Args:
+        data: the file's bytes.
+        reduce: 1, 2, 4 or 8: decode at 1/reduce of the size, in the DCT.
+
+    Raises:
+        Unreadable: when the file is truncated or damaged, with libjpeg's message.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
@@ -63,8 +68,10 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
 def decode_grey(data: bytes) -> np.ndarray | None:
     """Decode a JPEG of one channel to its stored values, uint8 of shape H,W.
 
-    A JPEG of several channels is only checked for damage; the result is None. Raises Unreadable
-    when the file is truncated or damaged, with libjpeg's message.
+    A JPEG of several channels is only checked for damage; the result is None.
+
+    Raises:
+        Unreadable: when the file is truncated or damaged, with libjpeg's message.
     """
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)

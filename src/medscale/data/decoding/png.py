@@ -18,7 +18,8 @@ MANY_PIXELS = 2**28  # larger images are left to OpenCV, which refuses 2**30 pix
 def decode(data: bytes) -> np.ndarray:
     """Decode a PNG to uint8 RGB of shape H,W,3.
 
-    Raises Unreadable if it is truncated or unreadable.
+    Raises:
+        Unreadable: truncated or unreadable.
     """
     if size := plain_size(data, chunk_names(data)):
         return _plain(data, size)
@@ -48,8 +49,10 @@ def _plain(data: bytes, size: tuple[int, int]) -> np.ndarray:
 def chunk_names(data: bytes) -> set[bytes]:
     """Return the names of a PNG's chunks (ISO/IEC 15948, 5.3) after checking all checksums.
 
-    The decoders report damage less clearly. Raises Unreadable when a checksum is wrong, or the file
-    ends early.
+    The decoders report damage less clearly.
+
+    Raises:
+        Unreadable: when a checksum is wrong, or the file ends early.
     """
     position, names = 8, set[bytes]()
     while position + 12 <= len(data):

@@ -36,11 +36,14 @@ REDUCTION_FLAGS = {
 def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarray:
     """Decode a file by OpenCV to uint8 RGB of shape H,W,3.
 
-    Raises Unreadable if it is truncated or unreadable.
-
     Args:
+        data: the file's bytes.
+        kind: its format, for the message.
         reduce: 1, 2, 4 or 8: a JPEG becomes 1/reduce of its size; 1 for other formats.
         flags: further ``cv2.IMREAD`` flags.
+
+    Raises:
+        Unreadable: truncated or unreadable.
     """
     try:
         image = cv2.imdecode(
@@ -65,7 +68,8 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
 def webp(data: bytes) -> np.ndarray:
     """Decode a WebP; Pillow reads its EXIF data, since OpenCV misses those with a repeated mark.
 
-    Raises Unreadable, see ``decode``.
+    Raises:
+        Unreadable: see ``decode``.
     """
     pixels = decode(data, "webp", flags=cv2.IMREAD_IGNORE_ORIENTATION)
     return upright(pixels, recorded_orientation(data) if b"EXIF" in data else 1)
@@ -74,7 +78,8 @@ def webp(data: bytes) -> np.ndarray:
 def frame_count(data: bytes) -> int:
     """Return the number of frames of an animated GIF, PNG or WebP, without decoding them.
 
-    Raises Unreadable if there are too many.
+    Raises:
+        Unreadable: too many.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -86,7 +91,8 @@ def frame_count(data: bytes) -> int:
 def later_frame(data: bytes, kind: str, frame: int) -> np.ndarray:
     """Decode a frame of an animation as displayed, on top of earlier frames; uint8 RGB.
 
-    Raises Unreadable when the frame cannot be decoded.
+    Raises:
+        Unreadable: when the frame cannot be decoded.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:

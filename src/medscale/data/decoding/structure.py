@@ -41,7 +41,14 @@ _PIXEL_DATA = re.compile(rb"\xe0\x7f\x10\x00|\x7f\xe0\x00\x10")  # tag, in both 
 def check(data: bytes, kind: str) -> None:
     """Check that a file's structure cannot make its decoding take unusually long.
 
-    Damage is left to the decoders. Raises Unreadable when a number exceeds its limit.
+    Damage is left to the decoders.
+
+    Args:
+        data: bytes of the file.
+        kind: format of the file, see ``formats.kind_of``.
+
+    Raises:
+        Unreadable: when a number exceeds its limit.
     """
     if kind == "jpeg":
         check_scans(data)
@@ -58,7 +65,11 @@ def check(data: bytes, kind: str) -> None:
 
 
 def check_scans(jpeg: bytes) -> None:
-    """Check that a JPEG has at most ``MAX_SCANS`` scans; raise Unreadable when it has more."""
+    """Check that a JPEG has at most ``MAX_SCANS`` scans.
+
+    Raises:
+        Unreadable: when it has more.
+    """
     if jpeg.count(START_OF_SCAN) <= MAX_SCANS:  # true for almost all files; counts thumbnails, too
         return
     scans = (jpeg[position : position + 2] == START_OF_SCAN for position in _segments(jpeg))
@@ -96,6 +107,7 @@ def _jpeg_parts(data: bytes) -> Iterator[int]:
 
 
 def _png_parts(data: bytes) -> Iterator[int]:
+    """Yield the position of each chunk of a PNG."""
     position = 8
     while position + 12 <= len(data):
         yield position

@@ -46,8 +46,14 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
 
     Samples must be unsigned, of 1 to 16 bits; they are scaled by their full range. Alpha and other
     extra samples are dropped without a change of the colour. WhiteIsZero, palette and orientation
-    are applied. Raises Unreadable when the file is truncated or damaged, or has an unsupported
-    feature. ``frame``: number of the page, from 0; smaller copies and masks do not count.
+    are applied.
+
+    Args:
+        data: bytes of the file.
+        frame: number of the page, from 0; smaller copies and masks do not count.
+
+    Raises:
+        Unreadable: when the file is truncated or damaged, or has an unsupported feature.
     """
     with _open_pages(data) as pages:
         page = pages[frame]
@@ -72,7 +78,8 @@ def decode(data: bytes, frame: int = 0) -> np.ndarray:
 def frame_count(data: bytes) -> int:
     """Return the number of pages; smaller copies and masks do not count.
 
-    Raises Unreadable when the directory of pages is damaged.
+    Raises:
+        Unreadable: when the directory of pages is damaged.
     """
     with _open_pages(data) as pages:
         return len(pages)
@@ -98,6 +105,7 @@ def _open_pages(data: bytes) -> Iterator[list[TiffPage]]:
 
 
 def _bits(page: TiffPage) -> tuple[int, ...]:
+    """Return the distinct numbers of bits of the samples, ascending."""
     recorded = page.tags.get("BitsPerSample")
     value = 1 if recorded is None else recorded.value
     return tuple(sorted(set(value))) if isinstance(value, tuple) else (int(value),)
@@ -123,6 +131,7 @@ def _is_opencvs(page: TiffPage) -> bool:
 
 
 def _lacks_samples(page: TiffPage) -> bool:
+    """Return whether a page of colours has fewer than three samples a pixel."""
     return page.samplesperpixel < 3 and page.photometric not in (*GREY, PHOTOMETRIC.PALETTE)
 
 

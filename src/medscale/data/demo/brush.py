@@ -45,6 +45,7 @@ def polyline(size: int, points: np.ndarray, thickness: int) -> np.ndarray:
     Args:
         size: pixels a side.
         points: x and y as shares of the side, shape N,2.
+        thickness: pixels.
     """
     canvas = np.zeros((size, size), np.uint8)
     pixels = fixed_point(points, size)
@@ -55,7 +56,11 @@ def polyline(size: int, points: np.ndarray, thickness: int) -> np.ndarray:
 def skin(rng: np.random.Generator, height: int, width: int, darkest: float) -> np.ndarray:
     """Draw bare skin, unevenly lit; float32 RGB, shape height,width,3.
 
-    ``darkest``: darkest allowed tone as a position along ``SKIN``, in [0, 1].
+    Args:
+        rng: determines tone, texture and light.
+        height: pixels.
+        width: pixels.
+        darkest: darkest allowed tone as a position along ``SKIN``, in [0, 1].
     """
     tone = rng.uniform(0, darkest) * (len(SKIN) - 1)
     lighter, darker = SKIN[int(tone)], SKIN[min(int(tone) + 1, len(SKIN) - 1)]
@@ -78,13 +83,17 @@ def blob(
 ) -> tuple[tuple[slice, slice], np.ndarray]:
     """Return the relative distance of pixels from the centre of an irregular blob.
 
-    Returns the part of the image that holds the blob, and distances of its pixels: 0 at the centre,
-    1 on the border.
-
     Args:
+        rng: determines the border's waves and the elongation.
+        height: of the image, pixels.
+        width: of the image, pixels.
         centre: row and column, pixels.
         radius: mean radius, pixels.
         irregularity: strength of the border's waves; 0 gives an oval.
+
+    Returns:
+        The part of the image that holds the blob, and distances of its pixels: 0 at the centre, 1
+        on the border.
     """
     reach = radius * 1.6
     rows = slice(max(0, int(centre[0] - reach)), min(height, int(centre[0] + reach) + 2))

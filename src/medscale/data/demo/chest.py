@@ -102,8 +102,6 @@ def radiograph(
 ) -> np.ndarray:
     """Draw a frontal chest X-ray.
 
-    Returns uint8 grey, shape size,size; air is dark.
-
     Args:
         rng: determines what varies from exam to exam: exposure, soft tissue, vessels, noise, lines.
         anatomy: the patient as posed.
@@ -111,6 +109,9 @@ def radiograph(
         opacities: densities to draw into the lungs.
         line: draw a catheter from the neck to the heart.
         nodule: draw a small round density in a lung.
+
+    Returns:
+        uint8 grey, shape size,size; air is dark.
     """
     # A separate generator, so that the other parts do not depend on findings.
     findings = rng.spawn(1)[0]

@@ -60,15 +60,21 @@ def write_dataset(
 
     The same options and version of OpenCV give the same pixels for any number of processes, since
     the pixels of a drawing depend only on its plan and the seed. The marker is written last, so
-    that an unfinished folder lacks it. Raises MedscaleError when ``out`` holds files that no
-    generator has written.
+    that an unfinished folder lacks it.
 
     Args:
+        kind: name of the dataset kind.
+        options: options of the generator.
+        out: the raw folder.
+        drawings: plans of all images.
         write: function that draws one image and writes its files; it must be picklable.
         faulty: kind (``TRUNCATED``, ``EMPTY``, ``TEXT`` or ``THUMBS``) of each faulty file by path.
             Real downloads contain such files, and the audit must list each of them.
         whole: path of the image file whose first half becomes the truncated file.
         tables: text of each further file by path.
+
+    Raises:
+        MedscaleError: when ``out`` holds files that no generator has written.
     """
     tables = tables or {}
     images = [path for drawing in drawings for path in drawing.paths]

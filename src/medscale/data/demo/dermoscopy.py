@@ -132,8 +132,14 @@ def appearance(rng: np.random.Generator, label: int) -> np.ndarray:
 def photograph(rng: np.random.Generator, looks: np.ndarray, height: int, width: int) -> np.ndarray:
     """Draw a dermoscopic image: one lesion in the middle of fair skin.
 
-    Returns uint8 RGB, shape height,width,3. ``looks``: appearance of the lesion, as in
-    ``APPEARANCE``.
+    Args:
+        rng: determines everything but the appearance.
+        looks: appearance of the lesion, as in ``APPEARANCE``.
+        height: pixels.
+        width: pixels.
+
+    Returns:
+        uint8 RGB, shape height,width,3.
     """
     border, colours, dots, darkness = np.clip(looks, 0, (1.2, 1.5, 1.5, 1)).tolist()
     image = brush.skin(rng, height, width, 0.35)

@@ -17,8 +17,9 @@ from medscale.data.kind import kind_names, load_kind
 def generate(kind: str, options: dict[str, Any], out: Path) -> None:
     """Write a synthetic raw folder in the layout of a dataset kind; ``demo.json`` comes last.
 
-    Raises MedscaleError when the kind has no generator, an option is wrong, or ``out`` holds other
-    files.
+    Raises:
+        MedscaleError: when the kind has no generator, an option is wrong, or ``out`` holds other
+            files.
     """
     _generator(kind).generate(parse_options(kind, options), out)
 
@@ -26,7 +27,8 @@ def generate(kind: str, options: dict[str, Any], out: Path) -> None:
 def parse_options(kind: str, options: dict[str, Any]) -> Options:
     """Return the options of a kind's generator, completed by defaults.
 
-    Raises MedscaleError when the kind has no generator, or an option is wrong.
+    Raises:
+        MedscaleError: when the kind has no generator, or an option is wrong.
     """
     model: type[Options] = _generator(kind).Options
     try:

@@ -19,11 +19,13 @@ BLOOD = np.array((0.45, 0.7, 0.7), np.float32)  # darkening of R, G and B by a v
 def photograph(rng: np.random.Generator, cup_to_disc: float, size: int) -> np.ndarray:
     """Draw a photograph centred near the optic disc.
 
-    Returns uint8 RGB, shape size,size,3; black outside the round field of view.
-
     Args:
+        rng: determines everything but the ratio.
         cup_to_disc: vertical diameter of the cup over that of the disc, in (0, 1).
         size: pixels a side.
+
+    Returns:
+        uint8 RGB, shape size,size,3; black outside the round field of view.
     """
     axis = (np.arange(size, dtype=np.float32) + 0.5) / size * 2 - 1
     x, y = axis[None, :], axis[:, None]

@@ -64,13 +64,15 @@ class Original(NamedTuple):
 def generate(settings: Options, out: Path) -> None:
     """Write the dataset to ``out``, with the faults of real downloads.
 
-    Classes differ in number, size, colour and shape of their spots, and overlap in all of these. No
-    classifier can have an accuracy above about 91 % for six classes. The classes are balanced as in
-    the real dataset: between a half and a sixth of a class's images are originals. The others are
-    copies ``aug_<number>_<original>`` (flipped, turned, brighter or darker), so that a random split
-    leaks. Further peculiarities are a nested wrapper folder, two spaces in a class's name, several
-    file endings, a table next to the classes, and a truncated image. Raises MedscaleError when
-    ``out`` holds files that no generator has written.
+    Classes differ in number, size, colour and shape of their spots, and overlap in all of these.
+    No classifier can have an accuracy above about 91 % for six classes. The classes are balanced as
+    in the real dataset: between a half and a sixth of a class's images are originals. The others
+    are copies ``aug_<number>_<original>`` (flipped, turned, brighter or darker), so that a random
+    split leaks. Further peculiarities are a nested wrapper folder, two spaces in a class's name,
+    several file endings, a table next to the classes, and a truncated image.
+
+    Raises:
+        MedscaleError: when ``out`` holds files that no generator has written.
     """
     originals = plan(settings)
     names = list(CLASSES)[: settings.classes]
@@ -115,11 +117,13 @@ def appearance(rng: np.random.Generator, label: int) -> np.ndarray:
 def photograph(rng: np.random.Generator, looks: np.ndarray, size: int) -> np.ndarray:
     """Draw a photograph of skin with spots.
 
-    Returns uint8 RGB, shape H,W,3.
-
     Args:
+        rng: generator of everything except the appearance.
         looks: appearance of the spots, as in ``CLASSES``.
         size: the sides are between this and 4/3 of it, pixels.
+
+    Returns:
+        uint8 RGB, shape H,W,3.
     """
     height, width = rng.integers(size, size * 4 // 3 + 1, 2).tolist()
     image = brush.skin(rng, height, width, 0.6)

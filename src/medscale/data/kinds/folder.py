@@ -85,7 +85,9 @@ def _label_by_pattern(
     """Return the rows of all images that an expression labels, and the other images as left out.
 
     Args:
+        listing: the raw folder.
         by_folder: rows of the images in class folders, for their splits.
+        pattern: the setting ``source.label``.
         columns: of the table, in which the name may have been meant.
     """
     rows, left_out = {}, []
@@ -104,7 +106,8 @@ def _name_patients(
 ) -> tuple[str | None, list[str]]:
     """Set each row's group by source.patient where it is an expression.
 
-    Returns where patients' names come from, None without, and notes.
+    Returns:
+        Where patients' names come from, None without, and notes.
     """
     column = table.patient if table is not None else None
     if table is None or column is None:

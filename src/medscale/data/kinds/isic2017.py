@@ -84,7 +84,9 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     Images are found by their number in any folder. Patients are not published; each of the two
     pairs of published duplicates is a group. With the option ``allow_missing``, an incomplete
     download is accepted: a note names the missing parts, and classes without images are left out.
-    Raises MedscaleError when the folder is missing or incomplete, or the classes do not fit.
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, or the classes do not fit.
     """
     names = list(classes or CLASSES)
     if unknown := [name for name in names if name not in CLASSES]:
@@ -178,6 +180,7 @@ def _archives(
 
 
 def _read_truth(truths: Mapping[str, Path]) -> pd.DataFrame:
+    """Return the ground truth tables of all splits as one, with the column ``split``."""
     parts = [
         read_table(path, ["image_id", *ANSWERS]).assign(split=split)
         for split, path in truths.items()

@@ -94,8 +94,11 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     metadata columns are ``detail`` (detailed class) and ``boxes``, a list of [x, y, width, height]
     in pixels of the DICOM frame, with x and y of the top left corner. Age, sex and view are in the
     files' headers. A ``patientId`` is an exam. Groups come from the published mapping to the
-    patients of NIH ChestX-ray14, if the raw folder contains it. Raises MedscaleError when the
-    folder is missing or incomplete, a table or the mapping is damaged, or the classes do not fit.
+    patients of NIH ChestX-ray14, if the raw folder contains it.
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, a table or the mapping is damaged,
+            or the classes do not fit.
     """
     option = source.options["classes"]
     names = _check_names(option, classes)

@@ -40,8 +40,10 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     """List the dataset; the folders are the classes, with single spaces in their names.
 
     ``aug_<number>_<original>.jpg`` is an augmented copy of ``<original>.jpg``. An original and its
-    copies share a group (class and name without prefixes), even if the original is missing. Raises
-    MedscaleError when the folder is missing or has no images, or a class has none.
+    copies share a group (class and name without prefixes), even if the original is missing.
+
+    Raises:
+        MedscaleError: when the folder is missing or has no images, or a class has none.
     """
     listing = list_folder(source.path, EXPECTED)
     by_path, left_out = rows_by_folder(listing, NAME)

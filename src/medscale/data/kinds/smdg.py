@@ -55,8 +55,10 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
     """List SMDG-19 in either edition; suspects are left out and counted.
 
     If the parent set's CSV is in the raw folder, of either edition, patients are known for PAPILA,
-    CRFO and ODIR (by the number in ``original_name``, which is the same in its three parts). Raises
-    MedscaleError when the folder is missing or incomplete, or the classes do not fit.
+    CRFO and ODIR (by the number in ``original_name``, which is the same in its three parts).
+
+    Raises:
+        MedscaleError: when the folder is missing or incomplete, or the classes do not fit.
     """
     if classes is not None and sorted(classes) != sorted(CLASSES):
         raise MedscaleError(
@@ -111,6 +113,7 @@ def patient(source: str, original: str | None, patient_id: str | None) -> str | 
 
 
 def _read_parent_table(listing: Listing) -> pd.DataFrame | None:
+    """Return the parent set's CSV with image names as index; None if there is no such file."""
     path = listing.find_file(*TABLES)
     if path is None:
         return None

@@ -90,12 +90,13 @@ class Detection:
 def suppress(corners: Tensor, confidence: Tensor) -> Tensor:
     """Return the boxes of one image after non-maximum suppression, most confident first.
 
-    Returns ``x, y, width, height, confidence``, shape n,5 with n at most MOST_BOXES; boxes without
-    area are dropped.
-
     Args:
         corners: left, top, right, bottom, shape A,4.
         confidence: shape A.
+
+    Returns:
+        ``x, y, width, height, confidence``, shape n,5 with n at most MOST_BOXES; boxes without area
+        are dropped.
     """
     sides = corners[:, 2:] - corners[:, :2]
     valid = (confidence >= SMALLEST_CONFIDENCE) & (sides > 0).all(dim=1)

@@ -75,7 +75,11 @@ class BoxLoss:
 
     The loss does not rank epochs. A network that finds nothing is assigned no targets, so that its
     loss is close to 0 and rises as it begins to find boxes. The weights of the last epoch are kept,
-    at the end of the cosine schedule. ``size``: pixels per side of the images.
+    at the end of the cosine schedule.
+
+    Args:
+        network: the network, on the device.
+        size: pixels per side of the images.
     """
 
     judges = ranks = False
@@ -168,7 +172,10 @@ def _assigner(settings: Any) -> Any:
 
     Ultralytics lists the pairs of a box and an anchor inside it, copies a number from the host, and
     adds at indices, which in deterministic mode copies, too; the host waits for the GPU to do so.
-    Here all pairs are computed. ``settings``: an assigner of ultralytics with the same settings.
+    Here all pairs are computed.
+
+    Args:
+        settings: an assigner of ultralytics with the same settings.
     """
     from ultralytics.utils.tal import TaskAlignedAssigner
 

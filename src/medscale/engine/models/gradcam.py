@@ -18,15 +18,17 @@ def gradcam(network: nn.Module, inputs: Inputs, classes: Tensor) -> tuple[Tensor
     The block's maps are weighted by the mean gradient of the class's logit with respect to each map
     and summed; negative values are set to 0 (Selvaraju et al. 2017, equations 1 and 2). The block
     is the last one whose output has more than one point, determined by running the network. Raises
-    MedscaleError when the network does not end in convolutional maps (vision transformers). Returns
-    heat maps in [0, 1], shape n,h,w, and logits, shape n,K. h,w is the size of the block's maps.
-    The largest value of each heat map is 1, or 0 where nothing indicates the class.
+    MedscaleError when the network does not end in convolutional maps (vision transformers).
 
     Args:
         network: from ``models.registry.build``, on the inputs' device; it is switched to evaluation
             mode and stays in it.
         inputs: images, float, shape n,C,H,W, or images and metadata (n,F).
         classes: class codes, int64, shape n.
+
+    Returns:
+        Heat maps in [0, 1], shape n,h,w, and logits, shape n,K. h,w is the size of the block's
+        maps. The largest value of each heat map is 1, or 0 where nothing indicates the class.
     """
     images = inputs[0] if isinstance(inputs, tuple) else inputs
     # Weights may be frozen, so gradients are computed with respect to the images.

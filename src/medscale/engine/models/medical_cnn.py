@@ -23,12 +23,16 @@ class MedicalCNN(nn.Sequential):
     It has four residual stages of basic blocks (He et al., CVPR 2016) with squeeze-and-excitation
     (Hu et al., CVPR 2018), a multi-dilated block (ASPP; Chen et al. 2017, DeepLabv3), global
     average pooling and a deep MLP head with dropout: 129 leaf modules. Weights are initialized as
-    in He et al. (ICCV 2015). The modules run in the order in which they are declared. Raises
-    MedscaleError for a width below 4 or a dropout outside [0, 1).
+    in He et al. (ICCV 2015). The modules run in the order in which they are declared.
 
     Args:
+        num_classes: number of logits.
+        in_channels: channels of the images.
         width: channels of the first stage; other stages scale with it.
         dropout: probability after the multi-dilated block and each hidden layer of the head.
+
+    Raises:
+        MedscaleError: for a width below 4 or a dropout outside [0, 1).
     """
 
     def __init__(

@@ -12,6 +12,11 @@ class WithMetadata(nn.Module):
 
     Input: a pair of images (n,C,H,W) and metadata (float32, n,F). Output: logits (n,K). The image
     network's parameters are below ``image.``.
+
+    Args:
+        image: a network from images to logits.
+        features: number F of metadata per image.
+        num_classes: number K of logits.
     """
 
     def __init__(self, image: nn.Module, features: int, num_classes: int) -> None:

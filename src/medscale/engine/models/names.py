@@ -129,8 +129,11 @@ def check_own(model: Model, side: int | None = None) -> None:
 
     Networks of timm are not checked: that needs PyTorch (``registry.check``). Raises MedscaleError
     for an option that the network does not have or that has another type, for weights of the hub,
-    and for images of another size than an option ``size``. ``side``: height and width of its input
-    images in pixels; None: not known.
+    and for images of another size than an option ``size``.
+
+    Args:
+        model: the network.
+        side: height and width of its input images in pixels; None: not known.
     """
     if model.name not in MODULES:
         return

@@ -54,6 +54,8 @@ def build(
         model: name, options and weights. Weights are drawn from torch's global generator or read:
             ``pretrained`` is a .safetensors file of the same network, or 'hub' for timm's published
             weights. ``trained`` decides which weights have ``requires_grad``.
+        num_classes: number of logits.
+        in_channels: channels of the images.
         features: number of metadata per image; if there are some, the input is a pair of images and
             metadata, see ``WithMetadata``. The metadata branch is always trained.
         side: height and width of the images in pixels; None: not checked.
@@ -90,7 +92,10 @@ def check(
     network of timm is also run there.
 
     Args:
+        model: name and options.
         side: height and width of the images in pixels; None: not checked.
+        num_classes: number of logits.
+        in_channels: channels of the images.
         is_cut: whether the network must consist of a chain of blocks (``stages``).
     """
     check_name(model.name)
@@ -147,8 +152,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
 def read_weights(path: str | Path, setting: str = "") -> dict[str, torch.Tensor]:
     """Return the tensors of a .safetensors file by name.
 
-    Raises MedscaleError when it is missing or damaged, or a value is not finite. ``setting``:
-    prefix of error messages that names the setting with the path.
+    Raises MedscaleError when it is missing or damaged, or a value is not finite.
+
+    Args:
+        path: the file.
+        setting: prefix of error messages that names the setting with the path.
     """
     if not Path(path).is_file():
         raise MedscaleError(f"{setting}{path} does not exist")

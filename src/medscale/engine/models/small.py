@@ -17,10 +17,13 @@ class XrayCNN(nn.Sequential):
     for a size that two max-poolings do not divide, or an impossible width, hidden or dropout.
 
     Args:
+        num_classes: number of logits.
+        in_channels: channels of the images.
         size: height and width of the images in pixels; None: any size from 32, as the last map is
             averaged to 8x8.
         width: channels of the first convolution; the second has twice as many.
         hidden: units of the first fully connected layer.
+        dropout: probability before the last layer.
     """
 
     def __init__(

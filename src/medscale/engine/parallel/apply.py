@@ -30,6 +30,8 @@ def apply_strategy(
 
     Args:
         network: on this rank's device, with equal weights on every rank.
+        world: this rank and its peers.
+        precision: number format of forward and backward passes.
         chain: see ``Setup``.
     """
     refuse(plan)

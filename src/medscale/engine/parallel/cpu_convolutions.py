@@ -24,6 +24,10 @@ def correct_convolutions(network: nn.Module, *, low: bool) -> None:
       call to call and can be NaN. Zeros are added at the right and at the bottom, up to the stride.
     - In bf16, dilated depthwise convolutions: the weight gradient is wrong from maps of about 32
       pixels on. They compute in fp32.
+
+    Args:
+        network: modules are changed in place.
+        low: whether the network trains in bf16.
     """
     for module in network.modules():
         if not isinstance(module, nn.Conv2d):

@@ -65,8 +65,10 @@ def measure(blocks: Sequence[Block], images: Tensor, precision: Precision, stage
 def balance(costs: Sequence[float], stages: int) -> list[int]:
     """Cut a chain into consecutive stages that minimize the largest sum of costs.
 
-    This is the linear partition problem, solved by dynamic programming. Returns the first block of
-    each stage, then the number of blocks; no stage is empty.
+    This is the linear partition problem, solved by dynamic programming.
+
+    Returns:
+        The first block of each stage, then the number of blocks; no stage is empty.
     """
     total = [0.0]
     for cost in costs:

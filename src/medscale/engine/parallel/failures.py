@@ -55,6 +55,7 @@ def explain(
     """Return one error that names the rank that failed first by its own fault, and its message.
 
     Args:
+        scratch: folder with the ranks' reports.
         exits: how a rank's process ended, by rank.
         otherwise: the message if no rank left a trace.
     """

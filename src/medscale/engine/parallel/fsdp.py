@@ -45,6 +45,7 @@ class FSDP(WholeModel):
         super().train(mode)
 
     def _reshard(self) -> None:
+        """Release all gathered parameters."""
         for part in self.network.modules():
             if isinstance(part, FSDPModule):
                 part.reshard()

@@ -69,8 +69,10 @@ def pin(local_rank: int, local_size: int, *, one_core: bool) -> int:
     """Bind this process to its share of the available cores, disjoint from other ranks' shares.
 
     A CPU device is one core with one thread, so that ``ddp_2cpu`` has twice the cores of
-    ``serial_1cpu``. If there are more ranks than cores, processes are not bound. Returns the number
-    of intra-op threads, also set in PyTorch.
+    ``serial_1cpu``. If there are more ranks than cores, processes are not bound.
+
+    Returns:
+        Number of intra-op threads, also set in PyTorch.
     """
     cores = sorted(os.sched_getaffinity(0))
     share = 1 if one_core else max(1, len(cores) // local_size)

@@ -57,15 +57,18 @@ def launch(
 ) -> None:
     """Run ``python -m module`` once per device of this node, and wait for all.
 
-    Raises Stopped when the ranks stopped in order at a signal or time limit. Raises MedscaleError
-    naming the rank that failed first, and its error.
-
     Args:
         plan: the run, which decides the number of processes and nodes.
+        module: dotted name of the worker's module.
+        options: command line of the worker, by option.
         reserve: hold GPUs of this machine; called with the run's name and the number of GPUs.
         rendezvous: ``host:port`` where the nodes of a run over several nodes meet; the function is
             then called once per node. In a SLURM job step the address is derived.
         node: number of this node, from 0, which is the one of ``rendezvous``; derived likewise.
+
+    Raises:
+        Stopped: when the ranks stopped in order at a signal or time limit.
+        MedscaleError: naming the rank that failed first, and its error.
     """
     meeting: dict[str, str] = {}
     if plan.nodes > 1:
@@ -176,6 +179,7 @@ def _rank_environment(plan: RunPlan, rank: int, local: int) -> dict[str, str]:
 
 
 def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
+    """Return the environment variables of the ranks."""
     cores = len(os.sched_getaffinity(0))
     threads = 1 if plan.backend == "cpu" else max(1, cores // plan.procs_per_node)
     return {
@@ -195,6 +199,7 @@ def _ask_for_another_turn() -> None:
 
 
 def _forward(received: set[int], number: int, _frame: Any) -> None:
+    """Handle a signal: forward it to all ranks."""
     received.add(number)
     for rank in _ranks():
         with suppress(psutil.Error):  # the rank has just ended

@@ -61,9 +61,15 @@ class ParallelModel(ABC):
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """Store the gradient of the mean loss over the global batch in ``.grad``.
 
-        Returns this rank's sum of losses in units of 1/FIXED, number of correct images, and number
-        of losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
-        compute the output. ``size``: images of the step over all replicas.
+        Args:
+            micros: this replica's micro-batches.
+            criterion: sum of losses of a micro-batch.
+            size: images of the step over all replicas.
+
+        Returns:
+            This rank's sum of losses in units of 1/FIXED, number of correct images, and number of
+            losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
+            compute the output.
         """
 
     @abstractmethod
@@ -131,7 +137,11 @@ class ParallelModel(ABC):
 class WholeModel(ParallelModel):
     """Every rank calls the whole network. Strategies differ in how gradients are exchanged.
 
-    ``call``: the module or function to call for a forward pass; None: the network itself.
+    Args:
+        network: the plain module.
+        world: this rank and its peers.
+        precision: number format.
+        call: the module or function to call for a forward pass; None: the network itself.
     """
 
     averages = False  # whether the exchange of gradients divides by the number of replicas

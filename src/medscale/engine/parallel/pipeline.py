@@ -248,7 +248,8 @@ class Pipeline(ParallelModel):
 def micro_batches(images: int, parts: int) -> list[tuple[int, int, int]]:
     """Cut images into at most ``parts`` micro-batches whose sizes differ by at most one.
 
-    Returns ``(start, images per micro-batch, micro-batches)`` for each of the at most two sizes.
+    Returns:
+        ``(start, images per micro-batch, micro-batches)`` for each of the at most two sizes.
     """
     parts = min(parts, images)
     if not parts:
@@ -272,5 +273,6 @@ def _is_random(block: nn.Module) -> bool:
 
 
 def _remove(network: nn.Module, name: str) -> None:
+    """Remove a submodule from its parent, if the network has a submodule of that name."""
     parent, _, child = name.rpartition(".")
     network.get_submodule(parent)._modules.pop(child, None)

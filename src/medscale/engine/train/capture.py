@@ -61,8 +61,9 @@ class Recorder:
     def capture(self, work: Callable[[], T]) -> Callable[[], T]:
         """Capture work that has been done before; return its replay, with the same result.
 
-        Raises NotCaptured with the first line of the error. The objects that did the work may be
-        left in an intermediate state; make new ones.
+        Raises:
+            NotCaptured: with the first line of the error. The objects that did the work may be left
+                in an intermediate state; make new ones.
         """
         graph = torch.cuda.CUDAGraph()
         try:

@@ -36,6 +36,7 @@ class Checkpoints:
 
     Args:
         folder: their folder, on a disk that all ranks see.
+        world: this rank and its peers.
         key: digest of the settings that decide the weights; checkpoints with another are skipped.
     """
 
@@ -46,8 +47,10 @@ class Checkpoints:
     def save(self, tensors: dict[str, Any], progress: Progress, steps_done: int) -> bool:
         """Write a checkpoint; all ranks call it, each with its own part of ``tensors``.
 
-        A failure, such as a full disk, is logged. Earlier checkpoints are kept. Returns whether the
-        checkpoint was written, the same on every rank.
+        A failure, such as a full disk, is logged. Earlier checkpoints are kept.
+
+        Returns:
+            Whether the checkpoint was written, the same on every rank.
         """
         final = self._folder / f"step-{steps_done:09d}"
         partial = self._folder / f".{final.name}.part"
@@ -121,6 +124,7 @@ class Checkpoints:
         self._broken.clear()
 
     def _all(self) -> list[Path]:
+        """Return the checkpoint folders, newest first."""
         if not self._folder.is_dir():
             return []
         return sorted((f for f in self._folder.iterdir() if _NAME.fullmatch(f.name)), reverse=True)
@@ -174,6 +178,7 @@ def _write(tensors: dict[str, Any], folder: Path, world: World) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
     if isinstance(error, CheckpointException):
         error = next((e for e, _ in error.failures.values() if isinstance(e, BaseException)), error)
     text = str(error).strip()

@@ -18,8 +18,11 @@ KINDS = ("data", "compute", "communication", "checkpoint", "validation")
 class Clock:
     """Seconds by kind of work; time that is not counted as another kind is computing.
 
-    A GPU is synchronized by ``settle``. ``spent``: seconds by kind of the epoch so far, from a
-    checkpoint.
+    A GPU is synchronized by ``settle``.
+
+    Args:
+        device: where this rank computes.
+        spent: seconds by kind of the epoch so far, from a checkpoint.
     """
 
     def __init__(self, device: torch.device, spent: dict[str, float]) -> None:
@@ -87,8 +90,11 @@ def device_memory_mb(device: torch.device) -> float | None:
 class Meter:
     """Energy and utilization of a GPU since the meter was created, as NVML reports them.
 
-    Values are None on a CPU and for GPUs that do not report them. ``every_s``: seconds between two
-    samples of the utilization, which a thread takes.
+    Values are None on a CPU and for GPUs that do not report them.
+
+    Args:
+        device: the GPU.
+        every_s: seconds between two samples of the utilization, which a thread takes.
     """
 
     def __init__(self, device: torch.device, every_s: float = 1.0) -> None:

@@ -17,8 +17,11 @@ def keep(run: Path, device: torch.device) -> Path:
 
     Its name is a digest of the package's code, PyTorch's version and the card, so that another
     machine or version has another folder. Raises MedscaleError if the folder is a link or belongs
-    to another user, since PyTorch runs the code that it finds there. ``run``: the folder of the
-    run, which holds those of its replicates.
+    to another user, since PyTorch runs the code that it finds there.
+
+    Args:
+        run: the folder of the run, which holds those of its replicates.
+        device: the device that is compiled for.
     """
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     key = digest([package_digest(), torch.__version__, torch.version.cuda, card])[:16]

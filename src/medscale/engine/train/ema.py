@@ -25,7 +25,8 @@ class Average:
     def update(self, skipped: Tensor | None = None) -> None:
         """Update the average with the weights after an optimizer step.
 
-        ``skipped``: scalar on the device, not 0 if the step was skipped; None: no step is.
+        Args:
+            skipped: scalar on the device, not 0 if the step was skipped; None: no step is.
         """
         if self._decay is None:
             return

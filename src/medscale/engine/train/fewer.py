@@ -22,8 +22,11 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
 
     The result keeps its name, since its times are those of the epochs on all devices. At least one
     such epoch must therefore be complete. Raises MedscaleError if none is, or if the devices cannot
-    be divided into replicas; the message says how the training can be continued. ``plan``: of the
-    run; ``procs_per_node`` is the number of devices here.
+    be divided into replicas; the message says how the training can be continued.
+
+    Args:
+        plan: of the run; ``procs_per_node`` is the number of devices here.
+        out: the run folder.
     """
     if plan.nodes == 1 or meeting_point(os.environ) is not None:
         return plan

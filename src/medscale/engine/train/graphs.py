@@ -29,9 +29,14 @@ FEWEST = 16
 def capture(trainer: Trainer) -> bool:
     """Capture the optimizer step and the validation, each for its (at most two) shapes.
 
-    Weights and all other state are restored after the trial steps. All ranks call this. Returns
-    whether there are graphs: not on a CPU, and not if ``recipe.graph`` is off. Raises NotCaptured
-    with the cause, on all ranks. The trainer cannot be used afterwards; make a new one.
+    Weights and all other state are restored after the trial steps. All ranks call this.
+
+    Returns:
+        Whether there are graphs: not on a CPU, and not if ``recipe.graph`` is off.
+
+    Raises:
+        NotCaptured: with the cause, on all ranks. The trainer cannot be used afterwards; make a new
+            one.
     """
     model, graph = trainer.model, trainer.plan.recipe.graph
     if trainer.world.device.type != "cuda" or graph == "off":

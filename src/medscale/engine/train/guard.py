@@ -65,6 +65,11 @@ class Guard:
 
     The ranks' flags are summed while the next step computes and read after it, so that no step
     waits for them.
+
+    Args:
+        world: this rank and its peers.
+        settings: intervals and limits.
+        watch: signals.
     """
 
     def __init__(self, world: World, settings: Parallel, watch: Watch) -> None:
@@ -76,12 +81,14 @@ class Guard:
     def after(self, step: Step, sums: Tensor, steps_done: int, position: str) -> tuple[bool, bool]:
         """Check the step before, and send this step's flags; called after each optimizer step.
 
-        Returns whether to stop, and whether to save a checkpoint: the same on every rank.
-
         Args:
+            step: the step that was just trained on.
             sums: int64, shape 3, as ``ParallelModel.backward`` returns them.
             steps_done: optimizer steps since the beginning.
             position: epoch and step, for messages.
+
+        Returns:
+            Whether to stop, and whether to save a checkpoint: the same on every rank.
         """
         decision = self.settle()
         flags, event = self._fetch(sums)
@@ -101,8 +108,9 @@ class Guard:
     def settle(self) -> tuple[bool, bool]:
         """Return the ranks' decision after the step before; see ``after``.
 
-        Raises MedscaleError when its loss was not finite, with the ids of this rank's images.
-        Raises FailedElsewhere when the loss was not finite on another rank.
+        Raises:
+            MedscaleError: when its loss was not finite, with the ids of this rank's images.
+            FailedElsewhere: when the loss was not finite on another rank.
         """
         pending, self._pending = self._pending, None
         if pending is None:

@@ -124,6 +124,7 @@ class Trainer:
         self.model.waits.spans = self.optimize(step)
 
     def _rate(self, steps_done: int) -> float:
+        """Return the learning rate of the step after ``steps_done`` steps."""
         rate = learning_rate(self.plan, steps_done, self.training.steps())
         if self.plan.recipe.schedule == "plateau":
             rate *= plateau([row["val_loss"] for row in self.progress.history])

@@ -50,11 +50,14 @@ class Progress(BaseModel):
     ) -> bool:
         """Add an epoch to the history, and decide whether training is over.
 
-        Returns whether the epoch is the best so far.
-
         Args:
+            row: the epoch's row of the history.
             patience: epochs without a better one until training stops; None: no limit.
+            epochs: largest number of epochs.
             ranks: whether the smallest validation loss is best; otherwise the last epoch is.
+
+        Returns:
+            Whether the epoch is the best so far.
         """
         self.history.append({**row, "processes": self.fewest})
         self.fewest = self.processes

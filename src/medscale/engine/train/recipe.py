@@ -85,7 +85,12 @@ def learning_rate(plan: RunPlan, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of an optimizer step, without the factor of a plateau.
 
     Linear warm-up (Goyal et al. 2017), then constant or a cosine down to 0 (Loshchilov and Hutter
-    2017). ``step``: number of the step since the beginning, from 0.
+    2017).
+
+    Args:
+        plan: the replicate.
+        step: number of the step since the beginning, from 0.
+        steps_per_epoch: optimizer steps per epoch.
     """
     recipe = plan.recipe
     warmup, total = round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
@@ -100,8 +105,12 @@ def learning_rate(plan: RunPlan, step: int, steps_per_epoch: int) -> float:
 class CrossEntropy:
     """Sum of cross-entropies over a batch, with the recipe's label smoothing and class weights.
 
-    Class weights are inverse to the class sizes, with mean 1 over the training images. ``counts``:
-    training images per class, shape K.
+    Class weights are inverse to the class sizes, with mean 1 over the training images.
+
+    Args:
+        recipe: the settings.
+        counts: training images per class, shape K.
+        device: device of the logits.
     """
 
     judges = ranks = True

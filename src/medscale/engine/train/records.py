@@ -30,6 +30,7 @@ def predictions(
 
     Args:
         parts: ids (int64, n), labels (int64, n) and probabilities (float32, n,K) of batches.
+        split: its name.
         images: number of images in the split.
     """
     ids, labels, probabilities = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -59,7 +60,13 @@ def write(
 ) -> None:
     """Write all outputs of a finished replicate, each atomically.
 
-    ``provenance``: ``base.provenance.environment`` when training began.
+    Args:
+        folder: the run folder.
+        progress: the finished progress.
+        weights: tensors of the network by name.
+        predicted: predictions of all splits.
+        timing: content of timing.json.
+        provenance: ``base.provenance.environment`` when training began.
     """
     write_csv(folder / "history.csv", pd.DataFrame(progress.history))
     write_parquet(folder / "predictions.parquet", predicted)

@@ -46,8 +46,9 @@ from medscale.engine.train.task import Task, loader
 def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, watch: Watch) -> None:
     """Train a replicate, from its last checkpoint if there is one, and write its run folder.
 
-    Raises Stopped when training was asked to stop; a new start continues it. Raises MedscaleError
-    when the loss is not finite, memory runs out, or the shards do not fit.
+    Raises:
+        Stopped: when training was asked to stop; a new start continues it.
+        MedscaleError: when the loss is not finite, memory runs out, or the shards do not fit.
     """
     start, meter = monotonic(), Meter(world.device)
     # The provenance is taken first, as code and machine can change while training runs.
@@ -91,9 +92,13 @@ def ready(
 ) -> tuple[Trainer, bool]:
     """Build a replicate, restore its last checkpoint, and capture its steps as CUDA graphs.
 
-    Steps that cannot be captured are called, which is logged with the cause. Returns the trainer,
-    whose plan says whether there are graphs, and whether there was a checkpoint. Raises
-    MedscaleError if steps cannot be captured and ``recipe.graph`` is ``on``.
+    Steps that cannot be captured are called, which is logged with the cause.
+
+    Returns:
+        The trainer, whose plan says whether there are graphs, and whether there was a checkpoint.
+
+    Raises:
+        MedscaleError: if steps cannot be captured and ``recipe.graph`` is ``on``.
     """
     trainer = assemble(plan, shards, task, out, world, watch, start)
     resumed = restore(trainer)
@@ -266,6 +271,7 @@ def _measured(trainer: Trainer, meter: Meter) -> dict[str, Any] | None:
 
 
 def _headline(trainer: Trainer, resumed: bool) -> str:
+    """Return the first line of the log."""
     plan, progress = trainer.plan, trainer.progress
     stand_in = " (CPU processes stand in for GPUs)" if plan.stand_in else ""
     text = (

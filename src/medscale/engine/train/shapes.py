@@ -35,6 +35,7 @@ class Slot(Generic[T]):
                 target.copy_(source, non_blocking=True)
 
     def _read(self, batch: Batch) -> list[Tensor]:
+        """Return the tensors of a batch that the work reads."""
         return [*batch.arguments, batch.labels] if self._labelled else batch.arguments
 
 

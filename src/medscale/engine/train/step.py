@@ -41,8 +41,12 @@ class OptimizerStep:
     def __call__(self, batches: Sequence[Batch], size: int) -> Spans:
         """Train on the micro-batches of this replica.
 
-        Returns the events between which this rank waits for other ranks in the step, on a GPU.
-        ``size``: images of the step over all replicas.
+        Args:
+            batches: the micro-batches.
+            size: images of the step over all replicas.
+
+        Returns:
+            The events between which this rank waits for other ranks in the step, on a GPU.
         """
         self._model.waits.begin_step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -56,6 +60,7 @@ class OptimizerStep:
         return self._model.waits.end_step()
 
     def _limit_gradients(self) -> None:
+        """Undo loss scaling and limit the gradient's norm."""
         if self._limit is None and not self._precision.scaling:
             return
         scale = self._precision.scale

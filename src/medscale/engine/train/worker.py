@@ -67,6 +67,10 @@ def run_rank(
     """Join the other ranks and do this rank's work; a failure is reported and ends the process.
 
     Args:
+        spec: file of the plan.
+        shards: folder of the shard set.
+        out: the run folder.
+        log_file: log that rank 0 writes.
         make_task: return the task for the plan and the opened shard set.
         work: train the task; profiling replaces it.
     """
@@ -89,6 +93,7 @@ def run_rank(
 
 
 def _resolved(plan: RunPlan, shards: Shards, device: torch.device) -> RunPlan:
+    """Return the plan with the settings that depend on the training images."""
     labels = shards.labels[shards.positions("train")]
     counts = np.bincount(labels, minlength=len(shards.classes))
     return resolve(plan, counts, shards.shape[0], device)
@@ -98,8 +103,11 @@ def _resolved(plan: RunPlan, shards: Shards, device: torch.device) -> RunPlan:
 def locked(out: Path, *, alone: bool) -> Iterator[None]:
     """Hold a lock on the run folder; the system releases it if the process is killed.
 
-    Raises MedscaleError when another process holds it, naming that process. ``alone``: whether this
-    rank takes the lock; only rank 0 does.
+    Raises MedscaleError when another process holds it, naming that process.
+
+    Args:
+        out: the run folder.
+        alone: whether this rank takes the lock; only rank 0 does.
     """
     if not alone:
         yield

@@ -24,7 +24,9 @@ SECONDS = 0.3  # for which a measurement is repeated; the fastest repetition cou
 def measure(device: torch.device, name: str) -> dict[str, float]:
     """Measure ``flops`` (FLOP/s) and ``bytes`` (bytes/s) with the threads of this process.
 
-    ``name``: number format of the product, a key of ``DTYPES``.
+    Args:
+        device: device to measure.
+        name: number format of the product, a key of ``DTYPES``.
     """
     allow_before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = name == "tf32"

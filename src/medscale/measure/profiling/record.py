@@ -54,12 +54,18 @@ def profile_run(
 ) -> None:
     """Train a run for the profiled steps only, and write its profiled folder, without weights.
 
-    Raises MedscaleError when the loss is not finite, memory runs out, or the plan does not fit the
-    shards.
-
     Args:
+        plan: plan of the run.
+        shards: images of the study.
+        task: task of the plan.
+        out: the profiled folder.
         world: ranks of the run; each calls this function.
+        watch: watchdog of the rank.
         settings: numbers of steps, and settings of the profiler.
+
+    Raises:
+        MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
+            shards.
     """
     trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
     window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
@@ -119,11 +125,16 @@ def write(
 ) -> None:
     """Write the tables of all ranks, and profile.json with the bottleneck.
 
-    Raises MedscaleError when no FLOPs were counted, so that there is no roofline.
-
     Args:
+        out: the profiled folder.
+        plan: plan of the run.
+        settings: settings of the profiler.
         form: number format of convolutions and products, a key of ``ceilings.DTYPES``.
         ranks: results in the order of the ranks.
+        inputs: digests of the inputs, by name.
+
+    Raises:
+        MedscaleError: when no FLOPs were counted, so that there is no roofline.
     """
     rank_records = [_record(rank) for rank in ranks]
     numbers = _numbers(plan, [rank.timeline for rank in ranks], rank_records)

@@ -30,12 +30,13 @@ def overlap(spans: np.ndarray, reference: np.ndarray) -> np.ndarray:
 def innermost(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Divide the time of nested intervals among the innermost intervals.
 
-    Returns disjoint pieces in ascending order (m,2), and the number of the innermost interval of
-    each piece (m).
-
     Args:
         starts: ascending, shape n. Of intervals with equal starts the longest comes first.
         ends: shape n. An interval that ends after the interval around it is cut at that end.
+
+    Returns:
+        Disjoint pieces in ascending order (m,2), and the number of the innermost interval of each
+        piece (m).
     """
     pieces: list[tuple[float, float]] = []
     owners: list[int] = []

@@ -23,7 +23,10 @@ def events(text: str) -> pd.DataFrame:
     """Return the events of a trace, sorted by start, and events of equal start by length.
 
     Events are decoded one by one, so that memory holds the text and the rows, and not a tree of
-    objects. ``text``: the trace in JSON.
+    objects.
+
+    Args:
+        text: the trace in JSON.
 
     Returns:
         One row for each event with the columns

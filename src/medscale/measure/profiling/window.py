@@ -46,7 +46,9 @@ class Window:
     Epochs follow each other without validation.
 
     Args:
+        loader: this rank's share of the training images.
         settings: numbers of steps, and settings of the profiler.
+        device: device of this rank.
         eager: function that returns a context in which steps run without a CUDA graph, so that
             their operations can be counted.
     """
@@ -65,7 +67,8 @@ class Window:
     def steps(self, epoch: int, start: int = 0) -> Iterator[Step]:
         """Yield the steps of the training loop; a step ends when the loop asks for the next one.
 
-        Raises WindowEnd after the last step.
+        Raises:
+            WindowEnd: after the last step.
         """
         source = self._endless(epoch, start)
         for number in range(self._settings.warmup):
@@ -83,6 +86,7 @@ class Window:
             yield from self._loader.epoch(number, start if number == epoch else 0)
 
     def _timed_steps(self, source: Iterator[Step]) -> Iterator[Step]:
+        """Time the steps without the profiler."""
         result = self.measurements
         self._wait()
         marks = [time.perf_counter()]

@@ -53,7 +53,9 @@ def is_undecided(fit: Fit) -> bool:
 def recommendation(series: Series, devices: str) -> str:
     """Return one to three sentences on how many devices to use.
 
-    ``devices``: name of the devices in the plural: "GPUs", "CPU processes in place of GPUs".
+    Args:
+        series: the series to judge.
+        devices: name of the devices in the plural: "GPUs", "CPU processes in place of GPUs".
     """
     return f"{_advice(series.table(), devices)}. {_by_law(series, devices)}".strip()
 

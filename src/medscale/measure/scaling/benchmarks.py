@@ -19,12 +19,17 @@ def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute time, speedup and efficiency of preprocessing by split and number of workers.
 
     Speedup is the mean seconds on one worker divided by those on several. Efficiency is speedup
-    divided by workers. Neither includes the start of the workers. ``rows``: result of
-    ``enhance.measure_enhance``. Returns one row for each split and number of workers, and for
-    ``ALL`` splits together: ``split, workers, oversubscribed, images, tasks, repeats``; ``seconds``
-    with ``seconds_low, seconds_high`` (range over repetitions); ``images_per_second, startup_s,
-    peak_memory_mb``; ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``, NaN
-    without times on one worker.
+    divided by workers. Neither includes the start of the workers.
+
+    Args:
+        rows: result of ``enhance.measure_enhance``.
+
+    Returns:
+        One row for each split and number of workers, and for ``ALL`` splits together: ``split,
+        workers, oversubscribed, images, tasks, repeats``; ``seconds`` with ``seconds_low,
+        seconds_high`` (range over repetitions); ``images_per_second, startup_s, peak_memory_mb``;
+        ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``, NaN without times on
+        one worker.
     """
     keys = ["repeat", "workers", "oversubscribed"]
     sums = dict.fromkeys(("images", "tasks", "seconds"), "sum")
@@ -56,15 +61,16 @@ def by_workers(rows: pd.DataFrame) -> pd.DataFrame:
 def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
     """Compute the throughput of each way of loading by number of processes.
 
-    Returns one row for each way and number of processes: ``way, processes, oversubscribed, images,
-    repeats``; ``images_per_second`` and ``wait_ms`` (mean wait of a process for a batch), each with
-    ``_low, _high`` (range over repetitions); ``images_per_second_core``, for each core in use;
-    ``startup_s``; and ``gain`` over ``alone`` with the suffixes of ``speedup.ratio``. The intervals
-    are adjusted for the number of rows, since the largest gain is read.
-
     Args:
         rows: result of ``loading.measure_loading``.
         alone: the way on one process that is the base of ``gain``.
+
+    Returns:
+        One row for each way and number of processes: ``way, processes, oversubscribed, images,
+        repeats``; ``images_per_second`` and ``wait_ms`` (mean wait of a process for a batch), each
+        with ``_low, _high`` (range over repetitions); ``images_per_second_core``, for each core in
+        use; ``startup_s``; and ``gain`` over ``alone`` with the suffixes of ``speedup.ratio``. The
+        intervals are adjusted for the number of rows, since the largest gain is read.
     """
     rows = rows.assign(per_image=rows["seconds"] / rows["images"])
     base = rows.loc[rows["way"] == alone, "per_image"].tolist()
@@ -99,10 +105,13 @@ def by_way(rows: pd.DataFrame, alone: str) -> pd.DataFrame:
 def by_format(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute size, throughput and accuracy of each export, and its gain over eager PyTorch.
 
-    ``rows``: result of ``exporting.measure_export``. Returns one row for each run, format and
-    device: ``images, bytes, accuracy, difference, low, high, largest, changed, repeats``;
-    ``images_per_second`` with ``_low, _high`` (range over repetitions); and ``gain`` with the
-    suffixes of ``speedup.ratio``.
+    Args:
+        rows: result of ``exporting.measure_export``.
+
+    Returns:
+        One row for each run, format and device: ``images, bytes, accuracy, difference, low, high,
+        largest, changed, repeats``; ``images_per_second`` with ``_low, _high`` (range over
+        repetitions); and ``gain`` with the suffixes of ``speedup.ratio``.
     """
     columns = ("images", "bytes", "accuracy", "difference", "low", "high", "largest", "changed")
     table = []
@@ -126,13 +135,17 @@ def by_format(rows: pd.DataFrame) -> pd.DataFrame:
 def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute speed and accuracy of a training by number format, with its gains.
 
-    ``rows``: result of ``formats.measure_formats``. Returns one row for each format: ``run, format,
-    hardware, devices, global_batch, epochs, images, replicates``; ``images_per_second`` with
-    ``_low, _high`` (range over seeds); ``over_fp32`` and ``over_tf32``, the gains in speed over
-    these formats, with the suffixes of ``speedup.ratio`` (NaN if that format was not measured);
-    ``device_mb``; ``millijoules``, the energy of the whole training for each of its images (NaN if
-    the device does not report it); and ``accuracy, balanced_accuracy, auroc`` (means over seeds)
-    with ``_low, _high`` (range).
+    Args:
+        rows: result of ``formats.measure_formats``.
+
+    Returns:
+        One row for each format: ``run, format, hardware, devices, global_batch, epochs, images,
+        replicates``; ``images_per_second`` with ``_low, _high`` (range over seeds); ``over_fp32``
+        and ``over_tf32``, the gains in speed over these formats, with the suffixes of
+        ``speedup.ratio`` (NaN if that format was not measured); ``device_mb``; ``millijoules``,
+        the energy of the whole training for each of its images (NaN if the device does not report
+        it); and ``accuracy, balanced_accuracy, auroc`` (means over seeds) with ``_low, _high``
+        (range).
     """
     columns = ("run", "format", "hardware", "devices", "global_batch", "epochs", "images")
     times = {name: part["seconds"].tolist() for name, part in rows.groupby("format")}
@@ -158,12 +171,16 @@ def by_number_format(rows: pd.DataFrame) -> pd.DataFrame:
 def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
     """Compute latency and throughput of each way of inference, and its gain over eager PyTorch.
 
-    ``rows``: result of ``inference.measure_inference``. Returns one row for each run, way, device,
-    format, threads, kind and batch: ``images, repeats``; ``images_per_second`` and ``LATENCIES``
-    (means over repetitions; NaN unless the kind is latency), each with ``_low, _high`` (range); and
-    ``gain`` in the time of an image over eager PyTorch, with the suffixes of ``speedup.ratio``.
-    Eager PyTorch has as many CPU threads. Ways on a GPU are compared with eager PyTorch on the GPU
-    or, if that was not measured, on the largest number of threads.
+    Args:
+        rows: result of ``inference.measure_inference``.
+
+    Returns:
+        One row for each run, way, device, format, threads, kind and batch: ``images, repeats``;
+        ``images_per_second`` and ``LATENCIES`` (means over repetitions; NaN unless the kind is
+        latency), each with ``_low, _high`` (range); and ``gain`` in the time of an image over
+        eager PyTorch, with the suffixes of ``speedup.ratio``. Eager PyTorch has as many CPU
+        threads. Ways on a GPU are compared with eager PyTorch on the GPU or, if that was not
+        measured, on the largest number of threads.
     """
     keys = ["run", "way", "device", "format", "threads", "kind", "batch"]
     eager, table = rows[rows["way"] == EAGER], []

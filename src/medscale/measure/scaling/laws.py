@@ -76,13 +76,16 @@ def fit(law: Name, devices: Sequence[float], throughput: Sequence[float]) -> Fit
     The intervals are those of the profile likelihood (Bates & Watts 1988, ch. 6). They contain the
     values of all parameter pairs whose sum of squares is at most 1 + F(0.95; 1, N - p) / (N - p)
     times the smallest one, for p parameters. The search begins with 0 and a logarithmic grid from
-    1e-6 to 1, and is repeated on finer grids around the pairs that it gives. Raises MedscaleError
-    for fewer different numbers of devices than the law needs, or for values that are not above 0.
+    1e-6 to 1, and is repeated on finer grids around the pairs that it gives.
 
     Args:
         law: a key of ``FEWEST``.
         devices: number of devices of each measurement (a replicate), shape N.
         throughput: measured throughputs in any unit, shape N.
+
+    Raises:
+        MedscaleError: for fewer different numbers of devices than the law needs, or for values that
+            are not above 0.
     """
     n, logs = np.asarray(devices, float), np.log(_positive(throughput))
     if len(np.unique(_positive(devices))) < FEWEST[law]:

@@ -79,10 +79,11 @@ class Series:
     def table(self) -> pd.DataFrame:
         """Compute the speedup over the run on one device.
 
-        Returns one row for each run: ``run, format, devices, replicates``; ``seconds`` per epoch
-        with ``seconds_low, seconds_high`` (range over replicates); ``throughput`` (images per
-        second); ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``;
-        ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
+        Returns:
+            One row for each run: ``run, format, devices, replicates``; ``seconds`` per epoch with
+            ``seconds_low, seconds_high`` (range over replicates); ``throughput`` (images per
+            second); ``speedup`` and ``efficiency`` with the suffixes of ``speedup.ratio``;
+            ``serial_fraction`` (Karp & Flatt 1990; NaN on one device).
         """
         single, rows = self.points[0], []
         for point in self.points:

@@ -22,9 +22,10 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
     epoch are the median over the epochs after the first, averaged over replicates. Efficiency is
     speedup divided by devices (Amdahl 1967; Grama et al. 2003, ch. 5). The baseline is the serial
     run without mixed precision on the same kind of device, with the same network and images. CPU
-    runs that stand in for GPUs are compared only with each other. ``summaries``: content of
-    summary.json of each run. Raises MedscaleError when the summaries are of several studies, or a
-    run occurs twice.
+    runs that stand in for GPUs are compared only with each other.
+
+    Args:
+        summaries: content of summary.json of each run.
 
     Returns:
         One row for each run with the columns
@@ -40,6 +41,9 @@ def speedups(summaries: Sequence[dict[str, Any]]) -> pd.DataFrame:
           ``amp_gain_over``, the number format of that run;
         - ``note``: remarks on the comparison. Without a baseline the speedup is NaN, and the note
           gives the reason.
+
+    Raises:
+        MedscaleError: when the summaries are of several studies, or a run occurs twice.
     """
     by_name = _by_name(summaries)
     rows = [_row(summary, by_name) for summary in by_name.values()]
@@ -54,16 +58,17 @@ def baseline_of(spec: RunSpec) -> str:
 def ratio(above: Sequence[float], below: Sequence[float], comparisons: int = 1) -> dict[str, float]:
     """Return the ratio of two means of independent times, with two spreads.
 
-    Returns values by the suffixes ``ENDS``: the ratio, its range over all pairs, and its 95 %
-    interval (Welch, Biometrika 1947, on the logarithms of the two means). The variance of such a
-    logarithm is that of the mean, divided by the mean's square (delta method). The interval is NaN
-    if either side has fewer than two times.
-
     Args:
         above: times, shape N.
         below: times, shape M.
         comparisons: number of ratios that are read together. All their intervals hold the true
             ratios at once in 95 % of cases (Bonferroni).
+
+    Returns:
+        Values by the suffixes ``ENDS``: the ratio, its range over all pairs, and its 95 % interval
+        (Welch, Biometrika 1947, on the logarithms of the two means). The variance of such a
+        logarithm is that of the mean, divided by the mean's square (delta method). The interval is
+        NaN if either side has fewer than two times.
     """
     a, b = np.asarray(above, float), np.asarray(below, float)
     pairs, center = a[:, None] / b[None, :], float(a.mean() / b.mean())
@@ -195,6 +200,7 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> s
 def _amp_gain(
     spec: RunSpec, summary: dict[str, Any], by_name: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
+    """Return ``amp_gain`` and ``amp_gain_over`` of a row of ``speedups``."""
     twin = by_name.get(spec.model_copy(update={"amp": False}).name) if spec.amp else None
     if twin is None or _difference(summary, twin):
         return {"amp_gain": math.nan, "amp_gain_over": ""}

@@ -42,15 +42,22 @@ class Target:
     def seconds(self, history: pd.DataFrame, devices: int) -> float:
         """Return the seconds until the end of the first epoch that reaches the target.
 
-        NaN if no epoch does, or if an epoch until then did not run on all ``devices`` of the run's
-        name. ``history``: history.csv of a replicate.
+        NaN if no epoch does, or if an epoch until then did not run on all devices.
+
+        Args:
+            history: history.csv of a replicate.
+            devices: number of devices of the run's name.
         """
         epoch = self.epoch(history)
         return float("nan") if epoch is None else seconds_of(history, epoch, devices)
 
 
 def read_history(path: str | Path) -> pd.DataFrame:
-    """Read a replicate's history.csv; raise MedscaleError when the file is missing or damaged."""
+    """Read a replicate's history.csv.
+
+    Raises:
+        MedscaleError: when the file is missing or damaged.
+    """
     return read_table(path, "run the training again")
 
 
@@ -111,18 +118,20 @@ def costs(
 ) -> pd.DataFrame:
     """Compute the cost of each run until the target, and as a whole.
 
-    Returns one row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
-    replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range over
-    these replicates), ``device_hours`` and ``money`` are those until the target. They are NaN
-    without such a replicate, and if one of them reached it on fewer devices. ``whole_seconds,
-    whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole training. Its
-    seconds are NaN if a replicate continued with fewer devices, and its energy if the devices do
-    not measure it.
-
     Args:
+        summaries: content of summary.json of each run.
         histories: history.csv of each replicate, by run.
         target: value of a validation metric.
         prices: price of a device-hour by backend (cpu, cuda).
+
+    Returns:
+        One row for each run: ``run, devices, stand_in, format, replicates, reached`` (number of
+        replicates that reach the target). ``seconds, seconds_low, seconds_high`` (mean and range
+        over these replicates), ``device_hours`` and ``money`` are those until the target. They are
+        NaN without such a replicate, and if one of them reached it on fewer devices.
+        ``whole_seconds, whole_device_hours, whole_money`` and ``energy_kwh`` are those of the whole
+        training. Its seconds are NaN if a replicate continued with fewer devices, and its energy if
+        the devices do not measure it.
     """
     return pd.DataFrame(
         [

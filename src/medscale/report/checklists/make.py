@@ -43,6 +43,7 @@ def make(
     items without an answer where a study's configuration asks for all.
 
     Args:
+        listings: files of checklists.
         facts, shared: of ``medscale.report.paper.facts.read_facts``.
         studies: fields of ``items.StudyAnswers`` by study.
     """

@@ -17,9 +17,13 @@ def check(claim: Planned, files: Files, *, run_tests: bool = False) -> dict[str,
     """Measure a claim and judge it.
 
     A claim is measured where its files exist, whether the configuration makes them or not.
-    ``run_tests``: whether a claim about a test of the software runs it. Returns ``verdict, value,
-    low, high`` (NaN where not known), ``note`` (such as the reason why it is not measured) and
-    ``missing``, the files that are missing.
+
+    Args:
+        run_tests: whether a claim about a test of the software runs it.
+
+    Returns:
+        ``verdict, value, low, high`` (NaN where not known), ``note`` (such as the reason why it is
+        not measured) and ``missing``, the files that are missing.
     """
     missing = [path for path in claim.files if not files.exists(path)]
     if not claim.measurable or (claim.test and not run_tests):

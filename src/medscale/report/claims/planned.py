@@ -110,7 +110,9 @@ def shown_by(claim: Planned, output_paths: Mapping[str, Mapping[str, str]]) -> s
     """Return the path of the figure or table that shows a claim, which is a target of Snakemake.
 
     Raises MedscaleError for a name that no chapter has; the message names the closest one.
-    ``output_paths``: pattern of the path by name, for ``figures`` and for ``tables``.
+
+    Args:
+        output_paths: pattern of the path by name, for ``figures`` and for ``tables``.
     """
     kind, name = ("figures", claim.figure) if claim.figure else ("tables", claim.table)
     if name not in output_paths[kind]:
@@ -194,6 +196,7 @@ def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any
 
 
 def _bounds(config: Config, claim: Claim, reported: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the expected value and the tolerance as numbers."""
     if claim.compare == "equivalent":
         return 0.0, config.study(claim.study or "").evaluate.margin
     expected = claim.expected

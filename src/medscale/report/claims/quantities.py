@@ -44,7 +44,9 @@ TEST_SECONDS = 900
 class Files:
     """The files of a study's outputs, read once each.
 
-    ``locate``: returns where a file lies, by its path in the folder of all outputs.
+    Args:
+        locate: returns where a file lies, by its path in the folder of all outputs.
+        resamples: number of bootstrap resamples of the patients.
     """
 
     def __init__(self, locate: Callable[[str], Path], resamples: int = RESAMPLES) -> None:
@@ -203,6 +205,7 @@ def _inference_rate(claim: Planned, files: Files) -> Measured:
 
 
 def _software_test(claim: Planned, files: Files) -> Measured:
+    """Run a test of the software with pytest."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", claim.test]
     try:
         process = subprocess.run(

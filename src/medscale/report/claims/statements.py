@@ -132,7 +132,8 @@ def read_claims(path: Path) -> dict[str, Claim]:
 def accepted(compare: str, expected: float, tolerance: float) -> tuple[float | None, float | None]:
     """Return the lowest and the highest accepted value; None for no bound.
 
-    ``compare``: ``near``, ``at_least``, ``at_most`` or ``equivalent`` (near 0).
+    Args:
+        compare: ``near``, ``at_least``, ``at_most`` or ``equivalent`` (near 0).
     """
     low = None if compare == "at_most" else expected - tolerance
     high = None if compare == "at_least" else expected + tolerance

@@ -115,6 +115,7 @@ def _facts(
     margin: float,
     baseline: str,
 ) -> dict[str, Any]:
+    """Return the facts of the chapter for the paper."""
     compared = rows[rows["run"] != baseline]
     verdicts = compared.groupby("verdict", sort=False)["run"]
     return {

@@ -43,7 +43,8 @@ def _bound(row: dict[str, Any]) -> str:
 def _difference(row: dict[str, Any], *, unknown: bool) -> str:
     """Return the difference from the baseline; a bound if the run's mean is, and not the other's.
 
-    ``unknown``: whether the baseline's mean is a bound.
+    Args:
+        unknown: whether the baseline's mean is a bound.
     """
     if unknown or pd.isna(row["difference"]):
         return NONE

@@ -56,6 +56,7 @@ def description(settings: Study) -> Datasheet:
 def _content(
     study: str, settings: Study, dataset: Datasheet, counts: str, index_path: str
 ) -> dict[str, Any]:
+    """Return the variables of the template."""
     index, split, audit = read_index(index_path), settings.split, read_json(counts)
     personal = settings.source.kind == PERSONAL
     state = audit["patients"]["state"]
@@ -110,6 +111,7 @@ def metadata_columns(index: pd.DataFrame, audit: dict[str, Any]) -> list[str]:
 
 
 def _steps(settings: Study) -> list[str]:
+    """Return the steps of preprocessing in words."""
     section = settings.preprocess
     steps = {
         "cut to the middle square": section.fit == "cover",

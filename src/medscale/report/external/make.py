@@ -109,6 +109,7 @@ def _point_rows(outside: Outside) -> list[dict[str, Any]]:
 
 
 def _facts(outside: Outside) -> dict[str, Any]:
+    """Return the facts of an external set for the paper."""
     summary = outside.summary
     shifts = {line["metric"]: line for line in summary["shift"]}
     names = ("auroc", "balanced_accuracy", "ece", "ece_calibrated", "calibration_slope")

@@ -47,6 +47,7 @@ def make(
 def _tests(
     runs: Sequence[Result], index: str, predictions: Sequence[str], baseline: str
 ) -> pd.DataFrame:
+    """Return the comparison of each run with the baseline, paired by fold."""
     table_of_images, files = read_index(index), files_by_run(predictions)
     names = [run.name for run in runs]
     predicted = [
@@ -89,6 +90,8 @@ def _figure(runs: Sequence[Result]) -> Figure:
 
 
 def _table(rows: pd.DataFrame) -> str:
+    """Return the scores of each run: pooled, and over folds."""
+
     def cell(prefix: str) -> Any:
         return lambda row: interval(row, _digits(row), _scale(row), prefix)
 
@@ -104,6 +107,7 @@ def _table(rows: pd.DataFrame) -> str:
 
 
 def _tests_table(tests: pd.DataFrame) -> str:
+    """Return the differences from the baseline by fold."""
     columns = [
         left("run", by_run()),
         left("metric", lambda row: "accuracy (points)" if row["metric"] == "accuracy" else "AUROC"),

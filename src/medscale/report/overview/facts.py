@@ -39,6 +39,7 @@ def facts(
     """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
 
     Args:
+        linear: the linear reference.
         speedups: times and speedups by run, of ``medscale.measure.scaling.speedups``.
         images: the index: columns ``split`` and ``group``.
         counts: images by class (rows) and split (columns).
@@ -57,6 +58,7 @@ def facts(
 
 
 def _of_study(settings: Study, results: Sequence[Result]) -> dict[str, Any]:
+    """Return titles, classes and dataset."""
     return {
         "title": settings.title,
         "classes": results[0].classes,

@@ -131,6 +131,7 @@ def curves(results: Sequence[Result]) -> Figure:
 
 
 def _equal_curves(results: Sequence[Result]) -> list[list[Result]]:
+    """Group the results whose curves are equal digit for digit."""
     groups: list[list[Result]] = []
     for result in results:
         matches = [group for group in groups if _drawn(group[0]).equals(_drawn(result))]
@@ -297,6 +298,7 @@ def _losses(result: Result) -> pd.Series:
 
 
 def _top_of_losses(results: Sequence[Result]) -> float:
+    """Return the end of the axis of the losses."""
     losses = pd.concat([_losses(result) for result in results])
     usual = float(losses.quantile(0.98))
     return 1.05 * (usual if losses.max() > 2 * usual else float(losses.max()))

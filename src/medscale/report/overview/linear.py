@@ -37,9 +37,11 @@ def read_linear(path: str | Path) -> Linear:
 def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
     """Subtract the reference's AUROC from each run's, on the same resamples of the patients.
 
-    Raises MedscaleError when a run was evaluated on other test images than the reference. Returns
-    ``run, mean, low, high``; NaN where the AUROC is undefined, and ``low, high`` also where all
-    resamples have the same difference.
+    Raises MedscaleError when a run was evaluated on other test images than the reference.
+
+    Returns:
+        ``run, mean, low, high``; NaN where the AUROC is undefined, and ``low, high`` also where all
+        resamples have the same difference.
     """
     rows = []
     base = linear.score("auroc")["mean"]

@@ -29,11 +29,13 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     network are the same; then initial weights, order and augmentation are the same too. What still
     differs is rounding, dropout, which each replica draws for its own share of a batch, and batch
     normalization, which sees ``images`` at a time (Wu and Johnson 2021, section 3): the whole
-    global batch in a serial run, its own share in a replica, a micro-batch in a pipeline. Returns
-    ``run, format, same_steps, images`` (NaN where the network has no batch normalization), and
-    differences from the baseline, NaN where the steps are not the same: of the training loss in the
-    ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in percentage
-    points.
+    global batch in a serial run, its own share in a replica, a micro-batch in a pipeline.
+
+    Returns:
+        ``run, format, same_steps, images`` (NaN where the network has no batch normalization), and
+        differences from the baseline, NaN where the steps are not the same: of the training loss
+        in the ``first`` epoch, the ``largest`` of it over epochs, and of the test ``accuracy`` in
+        percentage points.
     """
     base = next(result for result in results if result.name == baseline)
     rows = []
@@ -61,6 +63,7 @@ def parity(results: Sequence[Result], baseline: str) -> pd.DataFrame:
 
 
 def _steps(result: Result) -> dict[str, object]:
+    """Return all settings that decide a run's steps."""
     recipe = {key: v for key, v in result.summary["recipe"].items() if key not in NOT_STEPS}
     keys = ("seeds", "global_batch", "learning_rate", "augment", "model")
     return {"recipe": recipe, **{key: result.summary[key] for key in keys}}

@@ -69,6 +69,7 @@ def _folds_note(result: Result) -> str:
 
 
 def _score_row(result: Result, difference: dict[str, Any]) -> dict[str, Any]:
+    """Return the scores of a run and its difference from the baseline."""
     row = {"run": result.name, "stand_in": result.summary["marks"]["stand_in"]}
     row["format"] = result.summary["format"]
     for metric, *_ in SCORES:
@@ -143,6 +144,7 @@ def _first_of_equals(runs: Sequence[Result]) -> dict[str, str]:
 
 
 def _reference_cell(row: dict[str, Any], metric: str, digits: int, scale: float) -> str:
+    """Return a score of a reference, with its interval if it has one."""
     if f"{metric}_mean" not in row:
         return ""
     if f"{metric}_low" not in row:

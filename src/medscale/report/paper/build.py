@@ -68,6 +68,7 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
 
 
 def _line(error: Exception, template: Path) -> int | str:
+    """Return the line of a template at which an error arose."""
     if (line := getattr(error, "lineno", None)) is not None:
         return int(line)
     frames = traceback.extract_tb(error.__traceback__)  # Jinja gives frames the template's lines

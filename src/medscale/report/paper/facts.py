@@ -101,6 +101,7 @@ def scope(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _prices(studies: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the price of an hour of each kind of device, each once."""
     prices = [
         price | {"currency": study["scaling"]["currency"]}
         for study in studies

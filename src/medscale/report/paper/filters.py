@@ -27,7 +27,8 @@ class Latex(str):
 def printed(value: Any) -> str:
     """Return the LaTeX of a value that a template prints.
 
-    Raises TypeError for a number with decimals, a list or a mapping, which need a filter.
+    Raises:
+        TypeError: for a number with decimals, a list or a mapping, which need a filter.
     """
     if isinstance(value, Latex):
         return value

@@ -37,8 +37,10 @@ def make(study: str, *, folders: Sequence[str]) -> Pages:
 def _facts(profiles: Sequence[Profiled], operators: pd.DataFrame) -> dict[str, Any]:
     """Return the facts of a study's profiled runs; ``seconds`` are those of a step.
 
-    ``operators``: rows of the table of operators; a ``name`` ends with its kind in brackets where
-    the operator mostly has another kind.
+    Args:
+        profiles: the profiled runs.
+        operators: rows of the table of operators; a ``name`` ends with its kind in brackets where
+            the operator mostly has another kind.
     """
     return {
         "marks": [profile.about["marks"] for profile in profiles],

@@ -94,13 +94,14 @@ def read_profiled(folder: str | Path) -> Profiled:
 def by_name(runs: Sequence[Profiled], kind: str, most: int) -> pd.DataFrame:
     """Return the operators or kernels that take most time over all runs, for each run.
 
-    Returns ``name`` (shortened; with its kind where it mostly has another one), ``kind, run``,
-    ``milliseconds`` and ``calls`` (a step, mean over ranks), ``microseconds`` (mean of a call), by
-    name in order of their time over all runs.
-
     Args:
         kind: ``operators`` or ``kernels``.
         most: how many names are returned.
+
+    Returns:
+        ``name`` (shortened; with its kind where it mostly has another one), ``kind, run``,
+        ``milliseconds`` and ``calls`` (a step, mean over ranks), ``microseconds`` (mean of a
+        call), by name in order of their time over all runs.
     """
     parts = []
     for run in runs:

@@ -130,6 +130,7 @@ def _score(row: dict[str, Any]) -> str:
 
 
 def _machines(machines: pd.DataFrame) -> str:
+    """Return machines and code, each combination once."""
     columns = [
         left("hardware", lambda row: latex(row["hardware"])),
         Column("r", "cores", lambda row: str(row["cores"])),

@@ -18,7 +18,9 @@ RATE_OF = ["by", "class", "wanted", "rate"]  # with "part", the keys of gaps.csv
 def facts(baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame) -> dict[str, Any]:
     """Return the facts of a study's tests and of its baseline's calibration.
 
-    ``tests``: the table tests.csv, a row a comparison with the baseline.
+    Args:
+        tests: the table tests.csv, a row a comparison with the baseline.
+        ensembles: the table ensemble.csv.
     """
     tests = tests.reindex(columns=COLUMNS)  # a study of one run has a table without columns
     accuracy = tests["accuracy_p_holm"].astype(float) < ALPHA
@@ -63,10 +65,12 @@ def _point(result: Result) -> dict[str, Any] | None:
 def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:
     """Return the thresholds at which the interval of the net benefit lies above both other rules.
 
-    The other rules are to act always and never. ``ranges`` are the ends (``low, high``) of each run
-    of neighbouring thresholds, ``count`` the number of thresholds in them. ``all, lowest, highest``
-    are number and ends of the thresholds examined. None without such a threshold. ``table``:
-    decision.csv, rows of one class.
+    The other rules are to act always and never. ``ranges`` are the ends (``low, high``) of each
+    run of neighbouring thresholds, ``count`` the number of thresholds in them. ``all, lowest,
+    highest`` are number and ends of the thresholds examined. None without such a threshold.
+
+    Args:
+        table: decision.csv, rows of one class.
     """
     table = table.sort_values("threshold", ignore_index=True)
     above = table["low"] > table["treat_all"].clip(lower=0)
@@ -86,7 +90,10 @@ def subgroup_gaps(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the subgroups whose gap to all other images has an interval without zero.
 
     Two subgroups that divide all images are one comparison, which is returned once, from the higher
-    to the lower: ``other`` is the lower one, otherwise None. ``table``: gaps.csv.
+    to the lower: ``other`` is the lower one, otherwise None.
+
+    Args:
+        table: gaps.csv.
     """
     apart = []
     for row in records(table[(table["gap_low"] > 0) | (table["gap_high"] < 0)]):

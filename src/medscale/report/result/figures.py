@@ -114,6 +114,7 @@ def draw_confusion(
     numbers begin at 0.5 %.
 
     Args:
+        axes: the panel.
         counts: images, a row for each true class and a column for each predicted one.
         classes: names of the classes.
         names: whether both axes name the classes.
@@ -154,6 +155,7 @@ def draw_curve(
     """Draw the curves of roc.csv or pr.csv; of many classes only their averages.
 
     Args:
+        axes: the panel.
         points: the table; an empty ``seed`` marks the mean over seeds.
         columns: those of the horizontal and the vertical axis.
         areas: area below a curve by its name, for the legend.

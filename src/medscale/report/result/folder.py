@@ -40,6 +40,7 @@ def write_result(
     Raises MedscaleError when the folder cannot be written.
 
     Args:
+        evaluation: scores, curves and tables.
         folder: ``results/<study>/<run>``.
         gallery: images with their Grad-CAM; without it the folder has none.
         further: writes the files that prediction needs.

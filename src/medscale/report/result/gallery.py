@@ -108,11 +108,12 @@ def of_run(gallery: Gallery, summary: dict[str, Any]) -> Figure:
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Lay a heat map over an image in grey.
 
-    Returns floats in [0, 1], shape H,W,3.
-
     Args:
         image: uint8, shape H,W,3.
         heat: in [0, 1], shape h,w; it is brought to the image's size.
+
+    Returns:
+        Floats in [0, 1], shape H,W,3.
     """
     height, width = image.shape[:2]
     large = cv2.resize(heat.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)

@@ -95,8 +95,10 @@ def differences(results: Sequence[Result], baseline: str) -> pd.DataFrame:
     """Subtract the baseline's accuracy from each run's, with a paired bootstrap interval.
 
     Each resample draws the same patients for both runs, so that common variation cancels. Raises
-    MedscaleError when the baseline has no result, or the runs' test images differ. Returns ``run,
-    mean, low, high`` in percentage points; zeros for the baseline.
+    MedscaleError when the baseline has no result, or the runs' test images differ.
+
+    Returns:
+        ``run, mean, low, high`` in percentage points; zeros for the baseline.
     """
     by_name = {result.name: result for result in results}
     if baseline not in by_name:

@@ -82,6 +82,7 @@ def above_devices(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _advice(measured: Sequence[Series]) -> list[dict[str, Any]]:
+    """Return the recommendation for each kind of device that has a series."""
     advice = []
     for device in ("cpu", "gpu"):
         if candidates := [series for series in measured if series.spec.device == device]:
@@ -110,6 +111,7 @@ def is_first_apart(cost: pd.DataFrame, best: Sequence[str]) -> bool:
 def _prices(
     summaries: Sequence[dict[str, Any]], devices: Mapping[str, dict[str, Any]]
 ) -> list[dict[str, Any]]:
+    """Return the price of a device-hour for each kind of device that trained."""
     backends = dict.fromkeys(summary["backend"] for summary in summaries)
     return [
         {"device": "gpu" if backend == "cuda" else "cpu", **devices[backend]}

@@ -85,7 +85,10 @@ def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
 def draw_series(axes: Axes, lines: Sequence[Series], look_of: Callable[[str], Look] = look) -> None:
     """Draw the speedups of series against devices, their fitted laws, and the ideal.
 
-    ``look_of``: gives the look of a series by the name of its run.
+    Args:
+        axes: the panel.
+        lines: the series.
+        look_of: gives the look of a series by the name of its run.
     """
     most = max(line.spec.devices for line in lines)
     shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)

@@ -82,6 +82,7 @@ def cost(
 
 
 def _largest(costs: pd.DataFrame, *columns: str) -> float:
+    """Return the largest finite value of some columns, 0 without any."""
     values = costs[list(columns)].to_numpy(float)
     return float(max(values[np.isfinite(values)], default=0))
 

@@ -169,6 +169,7 @@ def _choice(study: str, rows: pd.DataFrame, row: dict[str, Any]) -> dict[str, An
 
 
 def _facts(study: str, rows: pd.DataFrame, level: Target) -> dict[str, Any]:
+    """Return the facts of the chapter for the paper: the chosen point of each run."""
     return {
         "metric": METRICS[level.metric],
         "points": len(rows),

@@ -63,6 +63,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
 
 
 def _facts(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's difference in accuracy, in percentage points, with interval and p."""
     ends = {key: float(row[f"change{end}"]) for key, end in zip(KEYS, ENDS, strict=True)}
     p = float(row["p"])
     return {"run": row["run"], "label": label(row["run"]), **ends, "p": p if p == p else None}

@@ -31,6 +31,7 @@ def inputs(config: Config, study: str) -> Inputs:
 
 
 def _of_splits(config: Config, studies: Sequence[str]) -> list[str]:
+    """Return the studies that have another split as a variant, and these variants."""
     names = []
     for study in studies:
         splits = [

@@ -83,7 +83,8 @@ def published_pairs(
 ) -> pd.DataFrame:
     """Return the published speedups of runs that were carried out here, with the measured ones.
 
-    ``series``: measured series by study, which give the interval of the measured speedup.
+    Args:
+        series: measured series by study, which give the interval of the measured speedup.
     """
     rows = []
     for study in studies:

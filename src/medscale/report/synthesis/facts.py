@@ -111,6 +111,7 @@ def _too_few_patients(studies: Sequence[StudyRuns]) -> list[str]:
 
 
 def _tested(tested: pd.DataFrame) -> dict[str, Any]:
+    """Return the number of runs whose accuracy is compared, and their verdicts."""
     parallel = tested[tested["devices"] > 1]
     return {
         "tested": len(tested),
@@ -178,6 +179,7 @@ def _effect(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the changes of accuracy without the largest (``_largest``)."""
     largest = _largest(effects)
     changes = [_effect(row) for row in records(effects)]
     if largest in changes:
@@ -207,6 +209,7 @@ def _is_larger(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) ->
 
 
 def _overlap(leakage: dict[str, Any] | None, effect: dict[str, Any] | None) -> bool:
+    """Return whether the intervals of two changes of accuracy overlap."""
     if leakage is None or effect is None:
         return False
     return bool(
@@ -229,6 +232,7 @@ def _most_processes(runs: pd.DataFrame) -> int:
 
 
 def _reaching(cost: pd.DataFrame) -> int:
+    """Return how many runs reach the target of their study with all replicates."""
     return _count(cost["reached"] == cost["replicates"]) if len(cost) else 0
 
 

@@ -23,10 +23,15 @@ def lost_time(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any
     """Return the activities that cost most of the time that parallel runs lose.
 
     A run on p devices would ideally take a p-th of the serial run's time for each activity of
-    training. The activity with the largest excess in seconds counts. A run without excess, or whose
-    communication was not measured, is left out. ``runs``: of ``runs.all_runs``. Returns ``runs``
-    (number of runs that count) and ``activities``: words and number of runs of each activity, the
-    most frequent first.
+    training. The activity with the largest excess in seconds counts. A run without excess,
+    or whose communication was not measured, is left out.
+
+    Args:
+        runs: of ``runs.all_runs``.
+
+    Returns:
+        ``runs`` (number of runs that count) and ``activities``: words and number of runs of each
+        activity, the most frequent first.
     """
     by_name = {study.name: study for study in studies}
     parallel = runs[(runs["devices"] > 1) & runs["speedup"].notna()]

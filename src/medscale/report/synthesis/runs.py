@@ -116,10 +116,12 @@ def _hits(summary: dict[str, Any]) -> list[Any]:
 
 
 def _scores(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of each metric on the test images, by seed."""
     return {name: score["values"] for name, score in summary["metrics"]["test"].items()}
 
 
 def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
+    """Return the difference in accuracy from the study's baseline, in percentage points."""
     if run == study.baseline:
         zero = dict.fromkeys(("change", "change_low", "change_high"), 0.0)
         return {**zero, "p": np.nan, "verdict": BASELINE}
@@ -134,6 +136,7 @@ def _change(tests: pd.DataFrame, study: StudyRuns, run: str) -> dict[str, Any]:
 
 
 def _beyond_seeds(study: StudyRuns, run: str) -> bool:
+    """Tell whether the difference in accuracy exceeds the spread over seeds."""
     values, base = (
         dict(zip(summary["seeds"], summary["metrics"]["test"]["accuracy"]["values"], strict=True))
         for summary in (study.summaries[run], study.summaries[study.baseline])
@@ -144,8 +147,10 @@ def _beyond_seeds(study: StudyRuns, run: str) -> bool:
 def same_scores(study: StudyRuns, runs: pd.DataFrame) -> dict[str, str]:
     """Return the compared runs of a study with another run's accuracy and AUROC in each seed.
 
-    The other run precedes it in the study; stand-ins that ``repeats`` names are left out. ``runs``:
-    of ``all_runs``.
+    The other run precedes it in the study; stand-ins that ``repeats`` names are left out.
+
+    Args:
+        runs: of ``all_runs``.
     """
     own = runs[(runs["study"] == study.name) & (runs["same_as"] == "")]["run"].tolist()
     tested = compared(runs[runs["study"] == study.name])["run"].tolist()

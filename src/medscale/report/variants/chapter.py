@@ -39,6 +39,7 @@ def settings(config: Config, study: str) -> dict[str, Any]:
 
 
 def _split(split: Split) -> str:
+    """Return the mode of a split, and the number of its folds."""
     return split.mode if split.folds is None else f"{split.mode}, {split.folds} folds"
 
 

@@ -91,6 +91,7 @@ def _figure(names: Sequence[str], runs: Sequence[Result]) -> Figure:
 
 
 def _table(names: Sequence[str], rows: pd.DataFrame) -> str:
+    """Return the settings that differ, the number of replicates, and the scores."""
     column_names = [*SETTINGS, "test_images", "replicates"]
     same = {column for column in column_names if rows[column].nunique() == 1} - {"replicates"}
 
@@ -112,7 +113,11 @@ def _facts(
 ) -> dict[str, Any]:
     """Return the facts of a study's variants.
 
-    ``results``: result folders of the study and its variants; those of the study come first.
+    Args:
+        titles: titles of the study and its variants by name.
+        study: the study that the variants belong to.
+        results: result folders of the study and its variants; those of the study come first.
+        changed: which settings the variants change.
     """
     runs: dict[str, dict[str, Any]] = {}
     for result in results:

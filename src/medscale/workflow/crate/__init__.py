@@ -26,14 +26,17 @@ def export(
     """Write the study's crate as a folder, or as an archive where ``out`` ends in .zip.
 
     The crate is written completely or not at all. Raises MedscaleError when something is missing,
-    cannot be written, must not leave the machine, or the crate is not valid. Returns the number of
-    files, and how many were left out by kind.
+    cannot be written, must not leave the machine, or the crate is not valid.
 
     Args:
+        graph: the study, whose paper is made.
         out: folder or archive; an existing crate is replaced.
         request: kinds of files to pack besides records (``kinds.ON_REQUEST``).
         agent: name of who ran the study, to be published with it.
         check: refuse a crate that does not conform to its profiles.
+
+    Returns:
+        Number of files, and how many were left out by kind.
     """
     from medscale.base.files import atomic
     from medscale.base.paths import CRATE, new_folder

@@ -33,8 +33,11 @@ def problems(folder: str | Path, recommended: bool = False) -> list[str]:
     """Return the faults of a crate by the profile Workflow Run Crate and those that it extends.
 
     The addresses of terms come from the context in the library rocrate, so nothing is fetched.
-    Raises MedscaleError when roc-validator is not installed, or there is no crate. ``recommended``:
-    check also what the profiles only recommend.
+    Raises MedscaleError when roc-validator is not installed, or there is no crate.
+
+    Args:
+        folder: the unpacked crate.
+        recommended: check also what the profiles only recommend.
     """
     try:
         from rocrate_validator.models import Severity

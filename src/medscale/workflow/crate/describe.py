@@ -47,6 +47,7 @@ class Description:
         """Read the results and start a crate.
 
         Args:
+            folder: the packed files.
             titles: title by study, of variants too.
             agent: name of the person or group that ran the study, if it is published.
         """
@@ -63,7 +64,8 @@ class Description:
     def write(self, left_out: Mapping[str, int]) -> None:
         """Describe all files of the folder and write the metadata into it.
 
-        ``left_out``: number of files of the study that the crate does not have, by kind.
+        Args:
+            left_out: number of files of the study that the crate does not have, by kind.
         """
         trained = [
             self._trained(summary, at)
@@ -162,6 +164,7 @@ class Description:
         )
 
     def _trained(self, summary: dict[str, Any], at: int) -> Entity:
+        """Return the action of the training of one replicate."""
         study, run, name = summary["study"], summary["run"]["name"], summary["replicates"][at]
         record, place = summary["provenance"]["replicates"][at], f"runs/{study}/{run}/{name}"
         end = record.get("finished") or self._time_of(f"{place}/timing.json")
@@ -201,6 +204,7 @@ class Description:
         return action
 
     def _evaluated(self, summary: dict[str, Any]) -> Entity:
+        """Return the action of the evaluation of a run's replicates."""
         study, run = summary["study"], summary["run"]["name"]
         place = f"results/{study}/{run}"
         predictions = [

@@ -80,7 +80,9 @@ def kind_of(path: str) -> str | None:
 def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, str | None]]:
     """Yield path and kind of each file in the folders of the workdir that a crate is made from.
 
-    ``studies``: names of the studies, with variants and external sets.
+    Args:
+        workdir: of the study.
+        studies: names of the studies, with variants and external sets.
     """
     places = ("results", "figures", "tables", "measured", "external", "profiled")
     folders = [workdir / place / study for place in places for study in studies]

@@ -65,9 +65,15 @@ OF_STUDY = {
 def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
     """Copy code, records and results into ``folder``, under their paths in the study.
 
-    Raises MedscaleError when a file of a run is missing, or there is no result at all. Returns the
-    number of existing files that were left out, by kind; ``other``: of no known kind. ``request``:
-    kinds of files to pack besides records: weights, images, file names.
+    Raises MedscaleError when a file of a run is missing, or there is no result at all.
+
+    Args:
+        graph: the study.
+        folder: of the crate.
+        request: kinds of files to pack besides records: weights, images, file names.
+
+    Returns:
+        Number of existing files that were left out, by kind; ``other``: of no known kind.
     """
     for file in _code():
         copy(file, folder / file.relative_to(ROOT))
@@ -115,6 +121,7 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
 
     Args:
         graph: the study, whose patients, files and hosts are searched for.
+        folder: of the crate.
         request: kinds of files that were packed besides records.
     """
     data = [graph.workdir / "data" / name for name in [*graph.trained, *graph.externals]]
@@ -154,6 +161,7 @@ def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _code() -> list[Path]:
+    """Return the files of the program and its settings."""
     return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
 
 

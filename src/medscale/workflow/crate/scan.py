@@ -58,7 +58,9 @@ class Names:
     def __init__(self, kind: str, names: Iterable[str]) -> None:
         """Sort the names; those too short to distinguish from ordinary words are not searched for.
 
-        ``names``: such as the patients' ids.
+        Args:
+            kind: their kind, for messages.
+            names: such as the patients' ids.
         """
         distinct = {name.strip() for name in names if not IS_ANONYMOUS.fullmatch(name)}
         distinctive = {name for name in distinct if _is_distinctive(name)}
@@ -133,7 +135,10 @@ def scan(
 ) -> Iterator[Finding]:
     """Yield the texts in the files below a folder, or in one file, that must not be published.
 
-    ``code``: paths of source files, in which the names of DICOM headers are no data.
+    Args:
+        folder: folder or file.
+        names: names to search for as whole words.
+        code: paths of source files, in which the names of DICOM headers are no data.
     """
     home = str(Path.home())
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
@@ -170,6 +175,7 @@ def refuse(findings: Iterable[Finding], subject: str) -> None:
 
 
 def _is_distinctive(name: str) -> bool:
+    """Whether a name is long enough to be searched for."""
     return len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST)
 
 
@@ -179,6 +185,7 @@ def _is_dicom(file: Path) -> bool:
 
 
 def _patterns(text: str, home: str, is_code: bool) -> list[str]:
+    """Return the kinds of data that patterns find in a text."""
     kinds = []
     if any(len(match[0]) >= SHORTEST_UID for match in UID.finditer(text)):
         kinds.append("a DICOM id")

@@ -38,6 +38,7 @@ def announce(jobs: Iterable[Any], graph: Graph, executor: str, place: str) -> No
 
     Args:
         jobs: Snakemake's jobs, from ``dag.needrun_jobs()``.
+        graph: the configuration of the studies.
         executor: name of Snakemake's executor. Only local jobs are silent: the messages of SLURM's
             jobs go to SLURM's logs, in which the causes of failures are looked up.
         place: the workdir as the titles of SLURM's jobs name it.

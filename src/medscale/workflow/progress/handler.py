@@ -46,7 +46,8 @@ SHOWN = {
 def lists_jobs(settings: Any) -> bool:
     """Whether a dry run prints each job: with ``-np``, ``--verbose`` or ``--debug-dag``.
 
-    ``settings``: Snakemake's settings of its output.
+    Args:
+        settings: Snakemake's settings of its output.
     """
     return bool(settings.printshellcmds or settings.verbose or settings.debug_dag)
 

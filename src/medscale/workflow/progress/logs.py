@@ -172,6 +172,7 @@ def _remedy(sentence: str) -> str:
 
 
 def _last_error(lines: list[str]) -> str:
+    """Return the last printed line of a program, without the program's name."""
     return lines[-1].removeprefix("sbatch: error: ") if lines else "without a message"
 
 
@@ -197,6 +198,7 @@ def logs_of(workdir: Path, slurm_logs: Path, place: str, target: str) -> Iterato
     """Yield the logs that belong to a target, those of its study first and the newest last.
 
     Args:
+        workdir: folder of the study's outputs.
         slurm_logs: folder of SLURM's logs of jobs, of all workdirs.
         place: the workdir as SLURM's logs name it.
         target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run.
@@ -231,6 +233,7 @@ def _is_of_study(name: str) -> bool:
 
 
 def _parts(target: str) -> tuple[str, str]:
+    """Return study and run of a target; empty strings where it names none."""
     if match := TARGET.match(target):
         return match[1] or match[3], match[2] or ""
     study, _, run = target.strip("/").partition("/")

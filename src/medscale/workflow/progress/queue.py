@@ -37,6 +37,7 @@ class Watch:
     """A thread that asks for the queue twice a minute and records the waiting jobs in a state.
 
     Args:
+        state: the state of the study.
         ask: returns the queued jobs; may raise MedscaleError when SLURM does not answer.
         say: shows a line; called once for each job that will not start by itself.
     """

@@ -21,6 +21,10 @@ def shorten(manager: Any, arguments: Sequence[str]) -> None:
     its parser would refuse the name before the Snakefile says what to do. A logger that the user
     names, Snakemake's processes on the nodes of a cluster, and runs without a profile stay as they
     are.
+
+    Args:
+        manager: Snakemake's manager of loggers.
+        arguments: command line of Snakemake.
     """
     settings = manager.settings
     default = [handler for handler in manager.logger.handlers if handler.name == DEFAULT_HANDLER]
