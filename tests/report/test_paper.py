@@ -25,7 +25,7 @@ from synthetic_runs import ROOT, configuration, make_chapter, make_study, report
 RUNS = ["serial_1cpu", "serial_1gpu", "ddp_amp_2gpu"]
 FACTS = ("facts", "quality", "scaling")
 MOST_PAGES, MOST_WORDS = 4, 200  # of a study in the appendix, of the abstract
-SOURCES = [ROOT / "paper" / "paper.tex.j2", *(ROOT / "paper" / "sections").iterdir()]
+SOURCES = sorted((ROOT / "paper").rglob("*.tex.j2"))
 needs_latex = pytest.mark.skipif(shutil.which("latexmk") is None, reason="latexmk is not installed")
 
 
@@ -120,6 +120,16 @@ def test_an_undefined_or_unformatted_fact_stops_the_build(two_studies, text, sen
     assert not out.exists()
 
 
+@pytest.mark.parametrize("sentence", ["<< s.no_such_fact >>", "<% if s %>never closed"])
+def test_a_mistake_in_a_part_of_a_study_is_located_in_its_file(two_studies, text, sentence):
+    file = text / "study" / "data.tex.j2"
+    body = file.read_text(encoding="utf-8")
+    file.write_text(body + sentence + "\n", encoding="utf-8")
+    with pytest.raises(MedscaleError) as error:
+        build(text, two_studies.facts, two_studies.made, two_studies.folder, text / "a.pdf")
+    assert str(error.value).startswith(f"{file}:{len(body.splitlines()) + 1}: ")
+
+
 def test_every_fact_of_a_study_is_read_under_the_name_of_its_file(two_studies):
     variables = read_facts(two_studies.facts, two_studies.made)
     assert [study["name"] for study in variables["studies"]] == ["glaucoma", "user_s"]
@@ -163,7 +173,7 @@ def test_each_filter_is_used_and_no_macro_is_left():
 
 def test_no_result_is_typed_by_hand():
     allowed = {"95", "1"}
-    for path in (ROOT / "paper" / "sections").iterdir():
+    for path in SOURCES:
         body = re.sub(r"<[%#<].*?[%#>]>", "", path.read_text(encoding="utf-8"))
         for match in re.findall(
             r"(?<![\w.{/\-=:])\d+(?:\.\d+)?(?=\s*\\,\\%|\s*%| s\b| images)", body

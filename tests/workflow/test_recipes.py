@@ -21,7 +21,7 @@ ENGINE = "src/medscale/engine"
 FORMATS = "src/medscale/serve/formats"
 # The files that the patch of each recipe may touch; of a registry it may add one line.
 ALLOWED = {
-    "figure": ["src/medscale/report/quality/*", "paper/sections/*"],
+    "figure": ["src/medscale/report/quality/*", "paper/study/*"],
     "dataset-kind": ["src/medscale/data/kinds/*", "biopsy.yaml"],
     "strategy": [f"{ENGINE}/parallel/strategies/lockstep.py", f"{ENGINE}/parallel/*/registry.py"],
     "export-format": [f"{FORMATS}/int8_dynamic.py", f"{FORMATS}/registry.py"],

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    TemplateError,
+    TemplateSyntaxError,
+)
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_text
@@ -30,7 +36,8 @@ def build(
     LaTeX; the message names file and line.
 
     Args:
-        sources: folder of the text: paper.tex.j2, references.bib and sections/.
+        sources: folder of the text: paper.tex.j2, references.bib, sections/, and study/
+            with the parts of a study's section.
         facts: files of facts of the studies, and ``shared`` ones of all studies (``read_facts``).
         workdir: folder with figures/ and tables/.
     """
@@ -64,13 +71,13 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
     try:
         return environment.get_template(name.as_posix()).render(variables)
     except (TemplateError, LookupError, TypeError, ValueError) as error:
-        raise MedscaleError(f"{sources / name}:{_line(error, sources / name)}: {error}") from None
+        raise MedscaleError(f"{_place(error, sources, name)}: {error}") from None
 
 
-def _line(error: Exception, template: Path) -> int | str:
-    """Return the line of a template at which an error arose."""
-    if (line := getattr(error, "lineno", None)) is not None:
-        return int(line)
+def _place(error: Exception, sources: Path, name: Path) -> str:
+    """Return file and line at which an error arose, in a template or in one that it includes."""
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.filename or sources / name}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)  # Jinja gives frames the template's lines
-    lines = [frame.lineno for frame in frames if frame.filename == str(template)]
-    return lines[-1] if lines and lines[-1] else "?"
+    places = [frame for frame in frames if Path(frame.filename).is_relative_to(sources)]
+    return f"{places[-1].filename}:{places[-1].lineno}" if places else f"{sources / name}:?"

@@ -45,6 +45,7 @@ CODE = (
     "paper/*.j2",
     "paper/*.bib",
     "paper/sections/*.j2",
+    "paper/study/*.j2",
     *SETTINGS,
     "claims.yaml",
     "reported.yaml",
