@@ -121,7 +121,11 @@ def test_the_index_of_a_crate_names_nobody_and_gives_the_same_datasheet(private,
         for folder in (private.folder, tmp_path / "crate")
     )
     before, after = pd.read_parquet(original), pd.read_parquet(copy)
-    assert set(after) == {"id", "label", "split", "group", "width", "height", "age", "clinic"}
+    facts = {"width", "height", "age", "clinic"}
+    assert set(after) == {"id", "label", "split", "group", "sha256"} | facts
+    codes = [pd.factorize(table["sha256"])[0].tolist() for table in (before, after)]
+    assert codes[0] == codes[1]  # copies stay copies
+    assert not set(before["sha256"]) & set(after["sha256"])
     for column in ("id", "label", "split"):
         assert after[column].tolist() == before[column].tolist()
     codes = [pd.factorize(table["group"], sort=True)[0].tolist() for table in (before, after)]

@@ -53,6 +53,7 @@ def _copy_index(file: Path, to: Path) -> None:
     index = read_index(file)
     folds = [name for name in index if is_of_folds(name)]
     table = index[LINKED + folds].assign(group=_ranked(index["group"].astype(str)))
+    table["sha256"] = _numbered(index["sha256"])  # equal for copies, which the report counts
     for name in ("width", "height"):
         low, high = index[name].min(), index[name].max()
         table[name] = [low, *[high] * (len(index) - 1)]
