@@ -396,3 +396,11 @@ def test_members_of_enumerations_are_read_as_python_3_11_2_pickles_them():
     for owner, name in ((kind, "__init_subclass__"), (metadata.Metadata, "__init__")):
         with pytest.raises(MedscaleError, match="no part of a checkpoint"):
             reading._Unpickler(io.BytesIO(pickle.dumps(_ByName(owner, name)))).load()
+
+
+def test_paths_are_read_as_python_3_13_pickles_them():
+    pickled, module = pickle.dumps(Path("a"), protocol=2), type(Path("a")).__module__
+    for name in (b"pathlib", b"pathlib._local"):
+        content = pickled.replace(f"c{module}\n".encode(), b"c" + name + b"\n")
+        assert content.startswith(b"\x80\x02c" + name + b"\n")
+        assert reading._Unpickler(io.BytesIO(content)).load() == Path("a")

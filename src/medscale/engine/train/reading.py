@@ -49,6 +49,8 @@ class _Unpickler(pickle.Unpickler):
     """Load DCP's own classes and PyTorch's data types, and refuse all other names."""
 
     def find_class(self, module: str, name: str) -> Any:
+        if module == "pathlib._local":  # Python 3.13's name, which no other version knows
+            module = "pathlib"
         if name in _CLASSES.get(module, ()):
             return super().find_class(module, name)
         if (module, name) == ("builtins", "getattr"):
