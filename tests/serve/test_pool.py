@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,21 @@ def test_jobs_of_a_caller_that_left_are_dropped(tmp_path: Path) -> None:
 
     run(task, on_batch=lambda _, size, __: finished_jobs.append(size))
     assert finished_jobs == [1, 1]
+
+
+def test_a_pool_that_stopped_leaves_no_thread() -> None:
+    """A thread that still closes its pipe while Python exits would print a traceback."""
+
+    async def main() -> list[threading.Thread]:
+        pool = Pool(Work("doubling", "pool_work", "start", "carry_out", 4, 20), [()] * 2)
+        before = set(threading.enumerate())
+        await pool.start()
+        watching = [thread for thread in threading.enumerate() if thread not in before]
+        assert len([t for t in watching if "ExecutorManager" in type(t).__name__]) == 2
+        await pool.stop()
+        return [t for t in threading.enumerate() if "ExecutorManager" in type(t).__name__]
+
+    assert asyncio.run(main()) == []
 
 
 def test_what_cannot_start_says_why() -> None:

@@ -112,8 +112,7 @@ class Pool:
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)
-        for process in self._processes.values():
-            process.kill()
+        await asyncio.gather(*(process.end() for process in self._processes.values()))
         self._processes.clear()
         for job in self.waiting:
             job.answer.cancel()
@@ -123,12 +122,12 @@ class Pool:
         try:
             facts = await process.call(self.work.module, self.work.start, *self.arguments[number])
         except BrokenProcessPool:
-            process.kill()
+            await process.end()
             raise MedscaleError(
                 f"a process for {self.work.name} ended while it started; memory may be short"
             ) from None
         except BaseException:
-            process.kill()
+            await process.end()
             raise
         self._processes[number] = process
         return facts
@@ -275,12 +274,20 @@ class Process:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def kill(self) -> None:
-        """Kill the process."""
+    def kill(self, *, wait: bool = False) -> None:
+        """Kill the process; with ``wait``, also wait for the thread that watches it."""
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=wait and self.pid > 0, cancel_futures=True)
+
+    async def end(self) -> None:
+        """Kill the process, and wait for the thread that watches it.
+
+        While Python exits, it writes to a pipe that this thread closes. That ends with a traceback
+        if the thread closes the pipe at that moment.
+        """
+        await asyncio.to_thread(self.kill, wait=True)
 
 
 def _call(module: str, function: str, *arguments: Any) -> Any:
