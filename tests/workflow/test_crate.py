@@ -26,9 +26,10 @@ from medscale.data.index_file import index_digest
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
-from medscale.workflow.crate.pack import replicates
+from medscale.workflow.crate.pack import _write_settings, replicates
 from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
+from medscale.workflow.restored import read_config
 from synthetic_runs import changes, make_study, report, report_shared
 
 METADATA = "ro-crate-metadata.json"
@@ -244,6 +245,15 @@ def test_home_folders_in_settings_are_written_as_a_tilde(private, tmp_path):
     export(private.study, tmp_path / "crate")
     resolved_config = read_json(tmp_path / "crate" / "config.resolved.json")
     assert resolved_config == {"path": "~/images", "only": ["glaucoma"]}
+
+
+def test_a_crate_of_all_studies_keeps_their_order(tmp_path):
+    graph = Graph({"scale": "demo", "workdir": str(tmp_path)})
+    assert graph.config.only is None
+    assert graph.config.active != sorted(graph.config.active)
+    write_json(tmp_path / "config.resolved.json", json.loads(graph.resolved(None)))
+    _write_settings(graph, tmp_path)
+    assert read_config(tmp_path).active == graph.config.active
 
 
 def test_hosts_of_earlier_records_are_dropped(private, tmp_path):

@@ -173,10 +173,13 @@ def _missing(path: Path) -> MedscaleError:
 
 
 def _write_settings(graph: Graph, folder: Path) -> None:
-    """Narrow the recorded configuration to the active studies, which are those of the crate."""
-    tree = read_json(folder / RESOLVED)
-    if tree.get("only") != graph.config.only:
-        write_json(folder / RESOLVED, tree | {"only": graph.config.only})
+    """Narrow the recorded configuration to the active studies, which are those of the crate.
+
+    It names them in their order, which the file of sorted keys loses (``Graph.resolved``).
+    """
+    tree, active = read_json(folder / RESOLVED), graph.config.active
+    if tree.get("only") != active:
+        write_json(folder / RESOLVED, tree | {"only": active})
 
 
 def _required(graph: Graph) -> list[tuple[str, str]]:
