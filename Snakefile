@@ -1,7 +1,8 @@
 # The graph from raw images to the paper. Targets a person types, from the project's root:
 #   snakemake results/glaucoma/ddp_amp_2gpu     one result (any valid run name)
 #   snakemake paper | figures | results         everything of that kind
-#   snakemake --profile demo -n …               at demo scale; -n: only says what would run
+#   snakemake --profile demo …                  the same names at demo scale, below work/demo
+#   snakemake -n …                              what would run, in 15 lines; -np: each job
 import gc
 import sys
 from functools import partial

@@ -16,7 +16,7 @@ class LateClassification(Classification):
 
     def loader(self, split: str, world: World) -> Loader:
         """See ``Task``."""
-        made = super().loader(split, world)
+        result = super().loader(split, world)
         if split == "train" and world.rank == 1:
-            made.load = lambda: time.sleep(LATE_S)  # type: ignore[method-assign]
-        return made
+            result.load = lambda: time.sleep(LATE_S)  # type: ignore[method-assign]
+        return result

@@ -48,11 +48,11 @@ IMPORT = "from medscale.workflow.scheduling import use_one_timer"
 def test_the_scheduler_has_one_timer(tmp_path, setup, one_timer):
     write_text(tmp_path / "Snakefile", SNAKEFILE.format(setup=setup))
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--profile", "none"]
-    ended = subprocess.run(
+    process = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=dict(os.environ)
     )
-    assert ended.returncode == 0, ended.stderr
-    most = int(re.search(r"most timers: (\d+)", ended.stderr)[1])
+    assert process.returncode == 0, process.stderr
+    most = int(re.search(r"most timers: (\d+)", process.stderr)[1])
     # If this fails without the setup, Snakemake has mended it: remove the module and its call.
     assert (most == 1) == one_timer, most
 

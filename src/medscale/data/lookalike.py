@@ -144,7 +144,10 @@ def near_duplicates(
 def _pairs_of_details(
     signatures: Sequence[bytes], candidates: np.ndarray, chosen: np.ndarray, symmetries: np.ndarray
 ) -> Iterator[tuple[np.ndarray, Details]]:
-    """Yield rows of the chosen candidates; details and masks of the first and the turned second."""
+    """Yield chunks of the chosen rows of ``candidates``, with details and masks of both images.
+
+    The second image of each pair is turned by its symmetry.
+    """
     buffers = [empty_buffers(CHUNK) for _ in range(2)]
     for rows in _chunks(np.flatnonzero(chosen)):
         first, second = candidates[rows].T

@@ -141,5 +141,5 @@ def _expression(prefixes: Iterable[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape the operators of regular expressions in a text, but not spaces, as re.escape does."""
+    """Escape the operators of regular expressions in a text; unlike re.escape, keep spaces."""
     return re.sub(r"[.^$*+?{}\[\]\\|()]", r"\\\g<0>", text)

@@ -74,7 +74,7 @@ class Rate(NamedTuple):
         return score_interval(self.resamples, self.patients)
 
     def varies(self) -> bool:
-        """Return whether the resamples differ; not with 15 right answers of 15, for example."""
+        """Return whether resamples differ; they do not if all 15 of 15 answers are right."""
         return not math.isnan(spread_interval(self.resamples)[0])
 
 

@@ -171,6 +171,23 @@ def reading(low: float, high: float, margin: float, patients: int) -> str:
     return APART if apart else OPEN
 
 
+def accuracy_change(
+    change: np.ndarray, groups: np.ndarray, draw_counts: np.ndarray
+) -> tuple[float, float, float]:
+    """Return the mean change of accuracy with its 95 % interval, in percentage points.
+
+    Args:
+        change: difference in correctness of each image, in [-1, 1], shape N.
+        groups: code of each image's patient, from 0, shape N.
+        draw_counts: how often each resample draws each patient, shape R,P.
+    """
+    patients = draw_counts.shape[1]
+    images = draw_counts @ np.bincount(groups, minlength=patients)
+    changes = draw_counts @ np.bincount(groups, change, patients) / images
+    low, high = bootstrap.score_interval(changes, patients, lowest=-1.0)
+    return 100 * float(change.mean()), 100 * low, 100 * high
+
+
 def _accuracy(
     is_correct: np.ndarray,
     base: np.ndarray,
@@ -184,13 +201,11 @@ def _accuracy(
     change = is_correct[:pairs].astype(np.int64) - base[:pairs]
     by_patient = np.bincount(groups, change.sum(axis=0), patients).round().astype(np.int64)
     mean_change = is_correct.mean(axis=0) - base.mean(axis=0)
-    images = draw_counts @ np.bincount(groups, minlength=patients)
-    changes = draw_counts @ np.bincount(groups, mean_change, patients) / images
-    low, high = (100 * end for end in bootstrap.score_interval(changes, patients, lowest=-1.0))
+    difference, low, high = accuracy_change(mean_change, groups, draw_counts)
     return {
         "only_run": int((change > 0).sum()),
         "only_baseline": int((change < 0).sum()),
-        "accuracy": 100 * float(mean_change.mean()),
+        "accuracy": difference,
         "accuracy_low": low,
         "accuracy_high": high,
         "accuracy_p": sign_flips(by_patient),

@@ -15,6 +15,7 @@ from medscale.data import folds, metadata
 from medscale.data.shards import Shards
 from medscale.evaluate import bootstrap
 from medscale.evaluate.assessment import RESAMPLES, SEED
+from medscale.evaluate.paired import accuracy_change
 from medscale.measure.record import in_turns, spread
 from medscale.serve import export, runtime
 from medscale.serve.formats.format import inputs_of
@@ -151,11 +152,8 @@ def accuracy_difference(
     """
     codes = np.unique(groups, return_inverse=True)[1]
     draw_counts = bootstrap.draw(int(codes.max()) + 1, RESAMPLES, SEED)
-    gain = np.bincount(codes, is_correct.astype(float) - is_correct_base.astype(float))
-    changes = (draw_counts @ gain) / (draw_counts @ np.bincount(codes))
-    difference = float(is_correct.mean() - is_correct_base.mean())
-    low, high = bootstrap.score_interval(changes, draw_counts.shape[1], lowest=-1.0)
-    return 100 * difference, 100 * low, 100 * high
+    change = is_correct.astype(float) - is_correct_base.astype(float)
+    return accuracy_change(change, codes, draw_counts)
 
 
 def _compare(

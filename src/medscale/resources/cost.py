@@ -286,7 +286,7 @@ def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
 
 
 def _unexpected_files(config: Config, study: str) -> int:
-    """Return the number of raw image files of a study that ``cost.expected`` lacks; else 0."""
+    """Return the number of image files in a raw folder; 0 if ``cost.expected`` has the study."""
     owner = config.owner(study)
     return 0 if owner in config.cost.expected else _image_files(config.raw(owner))
 

@@ -163,7 +163,7 @@ class Report:
         return [part for path in self.facts(shared=True) for part in ("--shared", path)]
 
     def facts(self, *, shared: bool) -> list[str]:
-        """Return the files of facts of all studies to carry out, or of those about all studies."""
+        """Return the files of facts about each study or, if ``shared``, about all together."""
         return [
             chapter.table_path(chapter.facts, "json").format(study=study)
             for study, chapter in _reports(self.config)

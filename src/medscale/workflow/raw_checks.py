@@ -26,7 +26,8 @@ from medscale.workflow.graph import Graph
 
 PARTS = ("train", "val", "test")  # that each class has images in
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
-UNCERTAIN = 0.1  # width of the interval of a perfect accuracy from which a test split is small
+# A test split is small if the 95 % interval of a perfect accuracy is wider than this.
+UNCERTAIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
 def _test_size(
     tested: pd.DataFrame, is_known: bool, settings: Split, name: str
 ) -> Iterator[Finding]:
-    """Yield a note on a test split that is too small for any precise score.
+    """Yield a note if the test split has too few patients for a precise score.
 
     Args:
         tested: rows of the test images.

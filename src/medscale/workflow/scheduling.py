@@ -17,17 +17,18 @@ def use_one_timer(scheduler: Any) -> None:
     Args:
         scheduler: Snakemake's ``JobScheduler``.
     """
-    pending: set[float] = set()  # intervals whose timer runs, seconds
+    pending: set[float] = set()  # seconds: intervals for which a timer is running
 
     def wake(interval: float) -> None:
-        pending.discard(interval)  # before the scheduler looks, as it may then start the next timer
+        # Before the release, since the scheduler may start the next timer at once.
+        pending.discard(interval)
         scheduler._open_jobs.release()
 
     def schedule(interval: float) -> None:
         if interval not in pending:
             pending.add(interval)
             timer = threading.Timer(interval, wake, [interval])
-            timer.daemon = True  # Snakemake does not wait for it at its end
+            timer.daemon = True  # so that Snakemake exits without waiting for the timer
             timer.start()
 
-    scheduler._schedule_reevalutation = schedule  # Snakemake's spelling
+    scheduler._schedule_reevalutation = schedule  # the name is misspelt in Snakemake

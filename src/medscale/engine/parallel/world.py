@@ -53,7 +53,7 @@ class World:
         return self.rank == 0
 
     def meet(self) -> None:
-        """Wait until all ranks call this."""
+        """Block until every rank has called this method: a barrier."""
         dist.barrier(group=self.patient)
 
     def from_main(self, value: T) -> T:

@@ -50,7 +50,7 @@ class Trainer:
     progress: Progress
     guard: Guard
     watchdog: Watchdog
-    started: float  # when this process began, or ``count_time`` was called (``time.monotonic``)
+    started: float  # ``time.monotonic`` at the start or at the last ``count_time``
     # called on rank 0 with each row of the history; None: not called
     log_row: Callable[[dict[str, Any]], None] | None = None
     # yields the steps of an epoch, beginning with a given step; profiling replaces it
@@ -80,7 +80,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the recipe's epochs, its patience or a request to stop ends it."""
         self.training.load()  # once a run, so that no epoch waits for it
-        self.world.meet()  # so that the first step does not wait for a rank that loads for longer
+        self.world.meet()  # otherwise the first epoch would contain the wait for slower ranks
         clock = Clock(self.world.device, self.progress.spent)
         while not self.progress.stopped:
             stop, save = self._train_epoch(clock)
@@ -227,7 +227,7 @@ class Trainer:
             )
 
     def count_time(self) -> float:
-        """Add the time since the last call, or since the start, to the progress; return now."""
+        """Add the time since the start, or the last call, to the progress; return the time now."""
         now = time.monotonic()
         self.progress.count_time(now - self.started)
         self.started = now

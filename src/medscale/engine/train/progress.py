@@ -22,8 +22,8 @@ class Progress(BaseModel):
     best_epoch: int = 0  # number of the epoch whose weights are kept, from 1; 0: none yet
     best_loss: float | None = None  # its validation loss
     precision: dict[str, float] = {}  # state of the loss scaling
-    wall_s: float = 0.0  # seconds of all starts, each until its last checkpoint
-    device_s: float = 0.0  # the same, each second times the processes that trained in it
+    wall_s: float = 0.0  # wall time, seconds, without work that an interruption lost
+    device_s: float = 0.0  # device time, seconds: each second counts once for each process
     restarts: int = 0  # how often training was continued from a checkpoint
     processes: int = 0  # that train now
     fewest: int = 0  # smallest number of processes that trained a part of the epoch so far
@@ -34,7 +34,7 @@ class Progress(BaseModel):
         return self.epoch * steps_per_epoch + self.step
 
     def count_time(self, seconds: float) -> None:
-        """Add seconds of the present processes to the time of the training."""
+        """Add wall time of the present processes, in seconds, to wall and device time."""
         self.wall_s += seconds
         self.device_s += seconds * self.processes
 

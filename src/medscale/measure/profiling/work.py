@@ -81,7 +81,7 @@ def count_work(work: Work) -> Iterator[None]:
 def _convolution_backward(
     grad: torch.Size, images: torch.Size, weight: torch.Size, *rest: Any, **_: Any
 ) -> int:
-    """Return the FLOPs of the backward pass of a convolution, from the shapes of its arguments.
+    """Return the FLOPs of the backward pass of a convolution with arguments of these shapes.
 
     PyTorch's count ignores ``groups`` in the gradient of the weight: that of a depthwise layer of
     n channels would be n times too large. Each gradient takes as many FLOPs as the forward pass.

@@ -12,6 +12,8 @@ from medscale.measure.scaling.speedup import relative, with_suffixes
 
 ALL = "all"  # name of the rows that sum up all splits
 EAGER = "eager"  # the way of inference that is the base of comparisons
+# Columns of inference.csv with equal values in the repetitions of a measurement.
+INFERENCE_KEYS = ["run", "way", "device", "format", "threads", "kind", "batch"]
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms")
 
 
@@ -182,10 +184,9 @@ def by_inference(rows: pd.DataFrame) -> pd.DataFrame:
         threads. Ways on a GPU are compared with eager PyTorch on the GPU or, if that was not
         measured, on the largest number of threads.
     """
-    keys = ["run", "way", "device", "format", "threads", "kind", "batch"]
     eager, table = rows[rows["way"] == EAGER], []
-    for values, group in rows.groupby(keys, sort=False):
-        key = dict(zip(keys, values, strict=True))
+    for values, group in rows.groupby(INFERENCE_KEYS, sort=False):
+        key = dict(zip(INFERENCE_KEYS, values, strict=True))
         on_gpu = not key["threads"] and (eager["threads"] == 0).any()
         threads = 0 if on_gpu else key["threads"] or eager["threads"].max()
         base = eager[(eager["run"] == key["run"]) & (eager["threads"] == threads)]

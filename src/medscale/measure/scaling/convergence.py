@@ -44,7 +44,7 @@ class Times:
     """
 
     epochs: np.ndarray  # float64, shape S for S replicates
-    seconds: np.ndarray  # float64, shape S; NaN if an epoch until then ran on fewer devices
+    seconds: np.ndarray  # float64, shape S; NaN if one of these epochs ran on fewer devices
     reached: np.ndarray  # bool, shape S
 
     @property

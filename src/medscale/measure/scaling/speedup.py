@@ -89,8 +89,8 @@ def ratio(above: Sequence[float], below: Sequence[float], comparisons: int = 1) 
 
 
 def rate(times: Sequence[float], comparisons: int = 1) -> dict[str, float]:
-    """Return the inverse of a mean time, with the spreads of ``ratio`` by its suffixes."""
-    return ratio([1.0, 1.0], times, comparisons)  # one second, exactly
+    """Return the inverse of a mean time in seconds, with range and interval as of ``ratio``."""
+    return ratio([1.0, 1.0], times, comparisons)  # a numerator of one second without variance
 
 
 def relative(

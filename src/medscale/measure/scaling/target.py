@@ -97,14 +97,17 @@ def factor_of(metric: str, share: float) -> float:
 
 
 def seconds_of(history: pd.DataFrame, epochs: int, devices: int) -> float:
-    """Return the seconds of the first epochs; NaN unless all of them ran on so many devices."""
+    """Return the seconds of the first epochs; NaN unless all ran on this number of devices."""
     if (history["processes"][:epochs] != devices).any():
         return float("nan")
     return float(history[list(WALL_TIME_COLUMNS)].to_numpy()[:epochs].sum())
 
 
 def whole_seconds(summary: Mapping[str, Any]) -> float:
-    """Return the mean seconds of a run's trainings; NaN if one continued with fewer devices."""
+    """Return the mean wall time of a run's replicates, in seconds.
+
+    NaN if a replicate was continued on fewer devices than the run's name has.
+    """
     clock, devices = summary["timing"], RunSpec.parse(summary["run"]["name"]).devices
     wall, on_devices = clock["wall_seconds"]["mean"], clock["device_seconds"]["mean"]
     return float(wall) if math.isclose(on_devices, devices * wall) else float("nan")

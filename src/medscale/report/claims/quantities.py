@@ -26,7 +26,7 @@ from medscale.evaluate.assessment import RESAMPLES, draws
 from medscale.evaluate.paired import compare, smallest_difference
 from medscale.evaluate.replicates import Predictions, Replicate, join_predictions, read, same_run
 from medscale.evaluate.verdicts import beyond_seeds, independent_difference, verdict
-from medscale.measure.scaling.benchmarks import by_way
+from medscale.measure.scaling.benchmarks import INFERENCE_KEYS, by_way
 from medscale.measure.scaling.laws import FEWEST, fit
 from medscale.measure.scaling.speedup import rate, ratio, with_suffixes
 from medscale.report.claims.planned import Planned
@@ -197,8 +197,8 @@ def _loading_gain(claim: Planned, files: Files) -> Measured:
 def _inference_rate(claim: Planned, files: Files) -> Measured:
     rows = read_table(files.locate(f"measured/{claim.study}/inference.csv"))
     rows = rows[rows["kind"] == "throughput"].assign(per_image=rows["seconds"] / rows["images"])
-    keys = ["way", "run", "device", "format", "threads", "batch"]
-    ways = [(way, times.tolist()) for (way, *_), times in rows.groupby(keys)["per_image"]]
+    groups = rows.groupby(INFERENCE_KEYS)
+    ways = [(part["way"].iloc[0], part["per_image"].tolist()) for _, part in groups]
     rates = [{"way": w} | with_suffixes("rate", rate(times, len(ways))) for w, times in ways]
     best = _best(pd.DataFrame(rates), "rate", ("rate_ci_low", "rate_ci_high"), "way")
     return replace(best, note=f"{best.note}; {ADJUSTED}")

@@ -123,17 +123,15 @@ def _facts(outside: Outside) -> dict[str, Any]:
     }
     keys = ("title", "missing", "copies", "patients", "same_patients")
     overlaps = [sum((summary[key] or {}).values()) for key in ("copies", "same_patients")]
-    return (
-        {key: summary[key] for key in keys}
-        | {
-            "overlap": max(overlaps),  # images that the study has too, or whose patient it has
-            "label": label(summary["run"]["name"]),
-            **{key: summary["counts"]["test"][key] for key in ("images", "groups")},
-            "over": OVER[summary["patients"]],
-            "scores": scores,
-            "points": _point_rows(outside)[:1] if len(summary["classes"]) == 2 else [],
-        }
-    )
+    return {
+        **{key: summary[key] for key in keys},
+        **{key: summary["counts"]["test"][key] for key in ("images", "groups")},
+        "overlap": max(overlaps),  # images that the study has too, or whose patient it has
+        "label": label(summary["run"]["name"]),
+        "over": OVER[summary["patients"]],
+        "scores": scores,
+        "points": _point_rows(outside)[:1] if len(summary["classes"]) == 2 else [],
+    }
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:

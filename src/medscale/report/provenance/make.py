@@ -22,6 +22,8 @@ from medscale.report.result.reading import records
 from medscale.report.tables import DAGGER, Column, left, right, table
 from medscale.report.writer import Pages
 
+# Columns that each replicate has in ``timing`` of summary.json.
+TIMING = ("epochs", "best_epoch", "restarts", "seconds_per_epoch", "wall_seconds")
 ORIGIN = [  # columns that name a combination of machine and code
     "hardware",
     "cores",
@@ -64,13 +66,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 **summary["marks"],
                 "score": score,
                 "value": values[place],
-                **{
-                    key: timing[key]["values"][place]
-                    for key in (
-                        *("epochs", "best_epoch", "restarts", "seconds_per_epoch"),
-                        "wall_seconds",
-                    )
-                },
+                **{key: timing[key]["values"][place] for key in TIMING},
                 "device_hours": timing["device_seconds"]["values"][place] / 3600,
                 "format": environment.get("format", FORMAT_UNKNOWN),
                 "specification": environment["plan_digest"],
@@ -146,7 +142,7 @@ def _machines(machines: pd.DataFrame) -> str:
 def _facts(
     summaries: Sequence[dict[str, Any]], replicates: pd.DataFrame, origins: pd.DataFrame
 ) -> dict[str, Any]:
-    """Return the facts of all runs.
+    """Return the counts, code, software and machines of all runs, for the paper.
 
     Args:
         replicates: the table runs.csv, a row a replicate.

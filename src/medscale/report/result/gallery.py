@@ -123,7 +123,7 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _caption(case: dict[str, Any], name: Callable[[str], str], mark: str = "") -> str:
-    """Return true and predicted class with the probability; ``mark`` follows the true one."""
+    """Return true and predicted class with the probability; ``mark`` comes after the true one."""
     true, predicted = (name(str(case[key])) for key in ("true", "predicted"))
     answer = "" if case["right"] else f"{mark}\ntaken for\n{predicted}"
     return f"{true}{answer}\n({100 * float(case['probability']):.0f} %)"

@@ -284,8 +284,8 @@ class Process:
     async def end(self) -> None:
         """Kill the process, and wait for the thread that watches it.
 
-        While Python exits, it writes to a pipe that this thread closes. That ends with a traceback
-        if the thread closes the pipe at that moment.
+        At its exit, Python writes to a pipe of this thread, and prints a traceback if the thread
+        closes the pipe at that moment.
         """
         await asyncio.to_thread(self.kill, wait=True)
 

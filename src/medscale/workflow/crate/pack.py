@@ -175,7 +175,7 @@ def _missing(path: Path) -> MedscaleError:
 def _write_settings(graph: Graph, folder: Path) -> None:
     """Narrow the recorded configuration to the active studies, which are those of the crate.
 
-    It names them in their order, which the file of sorted keys loses (``Graph.resolved``).
+    ``only`` keeps their order, which the sorted keys of the file lose (``Graph.resolved``).
     """
     tree, active = read_json(folder / RESOLVED), graph.config.active
     if tree.get("only") != active:
