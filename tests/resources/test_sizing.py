@@ -109,15 +109,10 @@ def test_growth_says_what_breaks_first(full: Config) -> None:
     )
 
 
-def test_the_page_holds_each_study_and_stage(full: Config) -> None:
+def test_the_page_holds_the_output_of_the_command(full: Config) -> None:
     page = (ROOT / "docs" / "sizing.md").read_text(encoding="utf-8")
-    page_text = text(full, [A100, H200], SCALE, 10_000_000, 64)
-    entries = [name for name in full.studies if full.study(name).sweep_of is None]
-    for name in [*entries, *growth(full, SCALE, 10_000_000, 64)["stage"]]:
-        assert f"| {name} " in page, (
-            f"{name} is not in docs/sizing.md: write the output of `medscale size` there"
-        )
-        assert f"| {name} " in page_text
+    missing = "the tables of docs/sizing.md are old: write the output of `medscale size` there"
+    assert text(full, [A100, H200], SCALE, 10_000_000, 64) in page, missing
 
 
 def test_the_command_prints_it_and_refuses_an_unknown_machine() -> None:
