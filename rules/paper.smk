@@ -6,7 +6,7 @@ rule paper_pdf:
         REPORT.figures(),
         REPORT.tables(),
         REPORT.documents(),
-        GRAPH.own("paper/references.bib", "paper/sections/*", "paper/study/*"),
+        GRAPH.own("paper/references.bib", "paper/*/*.j2"),
         text=GRAPH.own("paper/paper.tex.j2"),
         facts=REPORT.facts(shared=False),
         shared=REPORT.facts(shared=True),
