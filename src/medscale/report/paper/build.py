@@ -36,8 +36,8 @@ def build(
     LaTeX; the message names file and line.
 
     Args:
-        sources: folder of the text: paper.tex.j2, references.bib, sections/, results/, study/
-            with the parts of a study's section.
+        sources: folder of the text: paper.tex.j2, references.bib, sections/, and the parts of
+            sections in results/ and study/.
         facts: files of facts of the studies, and ``shared`` ones of all studies (``read_facts``).
         workdir: folder with figures/ and tables/.
     """
