@@ -31,8 +31,8 @@ STUDY, RUN = "glaucoma", "serial_1cpu"
 LISTS = {"enhance": enhance, "export": exporting, "formats": formats}
 LISTS |= {"inference": inference, "loading": loading}
 # Files that no stage of this test writes; the study of tests/cluster and a real one have them.
-# Those of external images are compared in tests/serve/test_predict_external.py, tables of the report
-# in tests/report.
+# Those of external images are compared in tests/serve/test_predict_external.py, tables of the
+# report in tests/report.
 NOT_MADE = (
     "data/<study>/datasheet.md",
     "data/<study>/croissant.json",
