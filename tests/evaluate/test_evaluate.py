@@ -373,11 +373,35 @@ def all_right(patients: int, classes: int = 2) -> Predictions:
 def test_a_perfect_score_of_few_patients_has_an_interval(patients, name, low):
     predicted = all_right(patients)
     for score, expected in ((1.0, (low, 1.0)), (0.0, (0.0, 1 - low))):
-        ends = metrics.interval(name, predicted, np.full(100, score))
+        ends = metrics.interval(name, predicted, np.full(100, score), None)
         assert ends == pytest.approx(expected, abs=1e-4)
     exact = stats.binomtest(patients, patients).proportion_ci(0.95, method="exact")
     if name == "accuracy":
-        assert metrics.interval(name, predicted, np.ones(9)) == pytest.approx(exact)
+        assert metrics.interval(name, predicted, np.ones(9), None) == pytest.approx(exact)
+
+
+def test_the_interval_of_an_average_is_that_of_the_smallest_class_in_the_average():
+    labels = np.repeat([0, 1, 2], [20, 10, 2])  # the third class has two patients
+    own = np.arange(32)
+    predicted, ones = Predictions(own, labels, own, np.eye(3)[[labels]]), np.ones(9)
+    for class_mask, patients in (
+        (None, 2), (np.array([True, True, False]), 10), (np.array([True, False, False]), 20),
+    ):  # fmt: skip
+        low, high = metrics.interval("auroc", predicted, ones, class_mask)
+        assert (low, high) == pytest.approx((0.025 ** (1 / patients), 1))
+    part = predicted.part(labels == 2)  # no class of the average is in it
+    undefined = metrics.interval("auroc", part, ones * np.nan, np.array([True, True, False]))
+    assert np.isnan(undefined).all()
+
+
+def test_one_patient_of_a_class_leaves_its_score_open():
+    labels, own = np.arange(60) == 0, np.arange(60)
+    scores = np.where(labels, 0.9, own / 60)
+    odds = np.stack([1 - scores, scores], axis=1)[None]
+    predicted = Predictions(own, labels.astype(np.int64), own, odds)
+    areas = metrics.resamples(predicted, bootstrap.draw(60, 200, 0))[0].overall["auroc"]
+    assert np.nanmin(areas) > 0.8  # only the patients of the other class vary
+    assert metrics.interval("auroc", predicted, areas, None) == (0, 1)
 
 
 def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):

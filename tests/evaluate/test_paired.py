@@ -157,6 +157,20 @@ def test_the_interval_of_equal_answers_is_exact():
     assert np.isnan([row["auroc_low"], row["auroc_high"]]).all()
 
 
+@pytest.mark.parametrize("one", [0, 1])
+def test_one_patient_of_a_class_leaves_the_difference_of_areas_open(one):
+    # DeLong's variance divides by the number of patients of each class less one.
+    own = np.arange(60)
+    labels = np.where(own < 2, one, 1 - one)
+    groups = np.maximum(own - 1, 0)  # two images of one patient
+    rng = np.random.default_rng(0)
+    runs = [predicted(labels, scored(labels, skill, rng), groups=groups) for skill in (3, 0)]
+    row = paired.compare(["a", "b"], runs, 0, 2, bootstrap.draw(59, 50, 0)).iloc[0]
+    assert np.isfinite(row["auroc"])
+    assert row[["auroc_low", "auroc_high", "auroc_p", "auroc_p_holm"]].isna().all()
+    assert np.isfinite(row["accuracy_p_holm"])
+
+
 def test_runs_stand_beside_the_baseline():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 3, 120)

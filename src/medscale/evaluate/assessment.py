@@ -222,8 +222,10 @@ def score_rows(
     return pd.DataFrame(rows)
 
 
-def _interval_of(predictions: Predictions) -> Callable[[str, np.ndarray], tuple[float, float]]:
-    return lambda name, values: metrics.interval(name, predictions, values)
+def _interval_of(
+    predictions: Predictions, class_mask: np.ndarray | None
+) -> Callable[[str, np.ndarray], tuple[float, float]]:
+    return lambda name, values: metrics.interval(name, predictions, values, class_mask)
 
 
 def _at_temperatures(predictions: Predictions, temperatures: Sequence[float]) -> Predictions:
@@ -247,7 +249,8 @@ def split_scores(
     points = metrics.points(predictions, class_mask)
     names = {name: name for name in metrics.names(predictions.probabilities.shape[2])}
     overall = [values.overall for values in resample_values]
-    return score_rows(points, overall, seeds, split, names, _interval_of(predictions))
+    interval = _interval_of(predictions, class_mask)
+    return score_rows(points, overall, seeds, split, names, interval)
 
 
 def _calibrated_scores(
@@ -263,7 +266,8 @@ def _calibrated_scores(
         for probabilities in calibrated.probabilities
     ]
     names = {name: f"{name}_calibrated" for name in calibration.NAMES}
-    return score_rows(points, resample_values, seeds, "test", names, _interval_of(calibrated))
+    interval = _interval_of(calibrated, None)
+    return score_rows(points, resample_values, seeds, "test", names, interval)
 
 
 def _reliability(test: Predictions, calibrated: Predictions | None) -> pd.DataFrame:

@@ -189,8 +189,9 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     """Return the 95 % interval of a score whose maximum is 1, or of the difference of two.
 
     Where all resamples have the same value, as with 51 right answers of 51, the bootstrap has no
-    width. The interval then reaches as far as patients that the test set does not exclude can
-    change the score. For a share of 0 or 1 it is that of Clopper & Pearson (Biometrika 1934).
+    width. Where the score is about a single patient, no resample has another one. The interval then
+    reaches as far as patients that the test set does not exclude can change the score. For a share
+    of 0 or 1 it is that of Clopper & Pearson (Biometrika 1934).
 
     Args:
         values: the score on each resample, shape R.
@@ -198,7 +199,7 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
         lowest: smallest possible value of the score; of a difference -1.
     """
     low, high = interval(values)
-    if math.isnan(low) or high - low > ROUNDING:
+    if math.isnan(low) or (patients > 1 and high - low > ROUNDING):
         return low, high
     unseen = smallest_share(max(patients, 1))
     return max(low - unseen, lowest), min(high + unseen, 1.0)

@@ -78,7 +78,7 @@ def _scores(
     names = [f"seed_{seed}_value" for seed in seeds]
     for metric in PAIRED_METRICS:
         mean = np.mean([values.overall[metric] for values in resample_values], axis=0)
-        low, high = metrics.interval(metric, part, mean)
+        low, high = metrics.interval(metric, part, mean, class_mask)
         values = [point[metric] for point in points]
         row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
         yield row | dict(zip(names, values, strict=True))

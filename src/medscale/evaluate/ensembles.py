@@ -71,8 +71,8 @@ def _row(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
         gain, gains = points[name] - single, resample_values[name] - singles
-        ends = metrics.interval(name, tested, resample_values[name])
+        ends = metrics.interval(name, tested, resample_values[name], class_mask)
         row |= bootstrap.with_interval(name, points[name], ends) | {f"{name}_single": single}
-        ends = metrics.interval(name, tested, gains, is_difference=True)
+        ends = metrics.interval(name, tested, gains, class_mask, is_difference=True)
         row |= bootstrap.with_interval(f"{name}_gain", gain, ends)
     return row

@@ -44,7 +44,12 @@ def in_percent(name: str) -> bool:
 
 
 def interval(
-    name: str, predictions: Predictions, values: np.ndarray, *, is_difference: bool = False
+    name: str,
+    predictions: Predictions,
+    values: np.ndarray,
+    class_mask: np.ndarray | None,
+    *,
+    is_difference: bool = False,
 ) -> tuple[float, float]:
     """Return the interval of a metric over patients, or of a difference of two of its values.
 
@@ -52,17 +57,19 @@ def interval(
         name: a metric of ``NAMES``.
         predictions: predictions of the images that the metric is about.
         values: the metric, or the difference, on each resample, shape R.
+        class_mask: classes over which ``values`` are averages, bool, shape K; None: all.
         is_difference: whether the values are differences.
     """
     if name in calibration.NAMES:  # not bounded by 1
         return bootstrap.interval(values)
     groups = predictions.groups
-    if name == "accuracy" or name.endswith(("_weighted", "_micro")):
-        patients = len(np.unique(groups))
-    else:  # the smallest class changes an average over classes most
+    patients = len(np.unique(groups))
+    if name != "accuracy" and not name.endswith(("_weighted", "_micro")):
+        # The smallest class changes an average over classes most.
         classes = predictions.probabilities.shape[2]
         sizes = bootstrap.groups_by_class(predictions.labels, groups, classes)
-        patients = int(sizes[predictions.class_mask & (sizes > 0)].min())
+        takes_part = (sizes > 0) & (True if class_mask is None else class_mask)
+        patients = int(sizes[takes_part].min(initial=patients))
     lowest = -1.0 if is_difference or name == "mcc" else 0.0
     return bootstrap.score_interval(values, patients, lowest)
 

@@ -51,7 +51,7 @@ def compare(
         - ``accuracy, accuracy_low, accuracy_high``: difference in percentage points with its 95 %
           bootstrap interval, and ``accuracy_p`` from ``sign_flips``;
         - ``auroc, auroc_low, auroc_high, auroc_p``: difference, interval (NaN without any variance,
-          as of two perfect runs) and test from ``auroc``;
+          as of two perfect runs) and test from ``auroc``, both NaN with one patient of a class;
         - ``accuracy_p_holm, auroc_p_holm``: p-values adjusted for the number of runs;
         - ``reading``: the interval of the accuracy against the margin, from ``reading``.
     """
@@ -79,7 +79,7 @@ def auroc(predictions: Predictions) -> Areas:
     computed from ranks (Sun & Xu, IEEE Signal Processing Letters 2014). The components of a
     patient's images are added before they are squared (Obuchowski, Biometrics 1997), since these
     images are not independent. With one image per patient, two classes and one replicate, the
-    variance equals DeLong's.
+    variance equals DeLong's. It is NaN if a class has one patient, or all patients but one.
     """
     classes = predictions.probabilities.shape[2]
     occurs = np.bincount(predictions.labels, minlength=classes) > 0
@@ -251,6 +251,6 @@ def _area(positive: np.ndarray, scores: np.ndarray, groups: np.ndarray, size: in
     influence = np.zeros(size)
     for part, count in ((positive, counts[0]), (~positive, counts[1])):
         patients = len(np.unique(groups[part]))
-        correction = np.sqrt(patients / (patients - 1)) if patients > 1 else 1.0
+        correction = np.sqrt(patients / (patients - 1)) if patients > 1 else np.nan
         influence += correction * np.bincount(groups[part], (below[part] - area) / count, size)
     return Areas(area, influence)

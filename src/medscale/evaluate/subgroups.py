@@ -83,7 +83,7 @@ def _rows(
     points, rows = metrics.points(part, class_mask), []
     for metric in METRICS:
         means = np.mean([values.overall[metric] for values in resample_values], axis=0)
-        low, high = metrics.interval(metric, part, means)
+        low, high = metrics.interval(metric, part, means, class_mask)
         mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows

@@ -285,7 +285,7 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
     else:
         resampled = metrics.resamples(predicted, drawn, averaged)
     values = np.mean([sample.overall[claim.metric] for sample in resampled], axis=0)
-    low, high = metrics.interval(claim.metric, predicted, values)
+    low, high = metrics.interval(claim.metric, predicted, values, averaged)
     mean = float(np.mean([point[claim.metric] for point in points]))
     return {"mean": mean, "low": low, "high": high}
 
