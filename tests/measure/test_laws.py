@@ -246,6 +246,12 @@ def test_a_series_counts_from_one_device_in_the_same_precision():
     assert series_by_name["fsdp_gpu"].points[0].run == "ddp_1gpu"
     assert gather([point("serial_1gpu", 4.0), point("ddp_amp_2gpu", 2.0)]) == []
     assert gather([point("serial_1gpu", 4.0, work="a"), point("ddp_2gpu", 2.0, work="b")]) == []
+    mixed = [point("ddp_2gpu", 2.0, work="b"), point("ddp_4gpu", 1.0, work="a")]
+    mixed.append(point("serial_1gpu", 4.0, work="a"))
+    for points in (mixed, mixed[::-1]):  # in any order
+        (series,) = gather(points)
+        assert [p.run for p in series.points] == ["serial_1gpu", "ddp_4gpu"]
+        assert without_one_device(points, [series]) == ["ddp_2gpu"]
 
 
 def test_strong_and_weak_scaling_are_distinguished():

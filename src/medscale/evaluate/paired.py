@@ -197,8 +197,7 @@ def _accuracy(
 ) -> dict[str, object]:
     """Compare the correctly classified images (bool, S,N) of a run and of the baseline."""
     patients = draw_counts.shape[1]
-    pairs = min(len(is_correct), len(base))  # replicates with equal seeds have equal positions
-    change = is_correct[:pairs].astype(np.int64) - base[:pairs]
+    change = is_correct.astype(np.int64) - base  # replicates with equal seeds have equal positions
     by_patient = np.bincount(groups, change.sum(axis=0), patients).round().astype(np.int64)
     mean_change = is_correct.mean(axis=0) - base.mean(axis=0)
     difference, low, high = accuracy_change(mean_change, groups, draw_counts)

@@ -122,11 +122,12 @@ def gather(points: Sequence[Point]) -> list[Series]:
             groups.setdefault(_family(point.spec), []).append(point)
     series = []
     for members in groups.values():
-        single = _single(members[0], by_run)
+        singles = (_single(point, by_run) for point in members)
+        single = next((point for point in singles if point is not None), None)
         if single is not None:
             comparable = [point for point in members if point.work == single.work]
             ordered = (single, *sorted(comparable, key=lambda point: point.spec.devices))
-            series += [Series(ordered, _constant_batch(ordered))] if comparable else []
+            series.append(Series(ordered, _constant_batch(ordered)))
     return series
 
 
