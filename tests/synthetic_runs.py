@@ -32,6 +32,7 @@ from medscale.report.writer import write_chapter
 
 ROOT = Path(__file__).parent.parent
 SEEDS = (1, 2)
+CPU = "Made CPU @ 2 GHz"
 
 
 def configuration(
@@ -172,7 +173,8 @@ def make_run(
         epoch_seconds = seconds * (1 + 0.03 * rng.random(epochs))
         epoch_seconds[0] *= 1.6
         train_images = int((rows["split"] == "train").sum())
-        history = _history(rng, epoch_seconds, train_images).assign(processes=run_plan.run.devices)
+        devices = {"processes": run_plan.run.devices, "hardware": CPU}
+        history = _history(rng, epoch_seconds, train_images).assign(**devices)
         write_csv(replicate / "history.csv", history)
         write_json(replicate / "timing.json", _timing(run_plan, history, train_images))
         predicted_rows = rows[rows["split"] != "train"]
@@ -224,6 +226,7 @@ def _timing(run_plan: Any, history: pd.DataFrame, train_images: int) -> dict[str
         "threads_per_rank": 1,
         "global_batch": run_plan.global_batch,
         "train_images": train_images,
+        "hardware": history["hardware"][0],
         "epochs": len(epoch_seconds),
         "best_epoch": len(epoch_seconds),
         "epoch_seconds": epoch_seconds,
@@ -257,7 +260,7 @@ def _environment(run_plan: Any) -> dict[str, Any]:
         "python": "3.11",
         "versions": {"medscale": "0.1.0", "torch": "2.14.0", "snakemake": "9.27.1"},
         "system": "Linux",
-        "cpu": "Made CPU @ 2 GHz",
+        "cpu": CPU,
         "cpus": 2,
         "gpus": [],
         "format": "bf16" if run_plan.run.amp else "fp32",

@@ -158,12 +158,12 @@ def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
     assert all(
         name in card for name in (NAMES["accuracy"], "Not a medical device", "000000000", "b & c")
     )
-    assert "not made alike" not in card
+    assert "Conditions changed" not in card
     replicates = summary["provenance"]["replicates"]
     replicates[1] |= {"commit": "1" * 40, "dirty": True, "container": {"file": "medscale-abc.sif"}}
     summary["provenance"]["differ"] = ["commit", "dirty"]
     card = model_card(summary | {"marks": summary["marks"] | {"synthetic": False}}, table)
-    assert "**Its replicates were not made alike**: they differ in commit, dirty." in card
+    assert "**Conditions changed between its trainings, or during one**: commit, dirty." in card
     assert "111111111 with local changes" in card
     assert "medscale-abc.sif" in card
     assert "real people" in card

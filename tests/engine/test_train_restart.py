@@ -23,8 +23,10 @@ import torch
 from test_train_parity import WEIGHTS
 from torch.distributed.checkpoint import CheckpointException, metadata
 
+from another_machine import CPU
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
+from medscale.base.provenance import gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.parallel.failures import STOPPED
@@ -35,6 +37,8 @@ from medscale.engine.train import reading
 from medscale.engine.train.checkpoint import Checkpoints
 from medscale.engine.train.fewer import plan_here
 from medscale.engine.train.progress import Progress
+from medscale.evaluate.replicates import read
+from medscale.evaluate.summary import format_of
 from run_comparison import distance, equal_runs
 from slow_loading import LATE_S
 from training_runs import WHOLE, fork_ranks
@@ -150,6 +154,37 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
     assert before["device_s"] == pytest.approx(4 * before["wall_s"])
     of_two = 2 * (timing["wall_seconds"] - before["wall_s"])
     assert timing["device_seconds"] == pytest.approx(before["device_s"] + of_two)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so_and_has_the_times_of_one_machine(training):
+    recipe, folder = {"epochs": 40}, training.folder / "elsewhere"
+    stop = {"checkpoint_every_steps": 1000, "stop_after_s": 0.2}
+    for _ in range(20):  # until an epoch is complete
+        paths = training.paths("serial_amp_1gpu", "elsewhere", recipe=recipe, parallel=stop)
+        fork_ranks(paths, 1, "another_machine:ElsewhereClassification", status=STOPPED)
+        newest = max(folder.glob("checkpoints/step-*/progress.json"))
+        if json.loads(newest.read_text())["history"]:
+            break
+    assert json.loads(newest.read_text())["precision"]["scale"] > 1
+    training.fork("serial_amp_1gpu", "elsewhere", recipe=recipe)
+    log = (training.folder / "elsewhere.log").read_text()
+    environment = json.loads((folder / "environment.json").read_text())
+    assert "goes on under other conditions (cpu, format)" in log
+    assert f"on {environment['cpu']} in bf16, before on {CPU} in fp16" in log
+    earlier = [(record["cpu"], record["format"]) for record in environment["earlier"]]
+    assert (environment["format"], earlier) == ("bf16", [(CPU, "fp16")])
+    history = pd.read_csv(folder / "history.csv")
+    machines = history["hardware"].value_counts()
+    assert {CPU, environment["cpu"]} <= set(machines.index)
+    assert set(machines.index) <= {CPU, environment["cpu"], f"{CPU} and {environment['cpu']}"}
+    timing = json.loads((folder / "timing.json").read_text())
+    assert machines[timing["hardware"]] == machines.max()
+    seconds = history.loc[history["hardware"] == timing["hardware"], "seconds"]
+    assert timing["seconds_per_epoch"] == pytest.approx(seconds[1:].median())
+    shutil.copy(paths[0], folder / "spec.json")
+    replicate = read(folder)
+    assert format_of([replicate]) == "bf16/fp16"
+    assert {"cpu", "format"} == set(gather([replicate.environment], {})["differ"])
 
 
 def test_a_checkpoint_at_the_end_of_an_epoch_is_part_of_the_next_epochs_time(training):

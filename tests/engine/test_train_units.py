@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pynvml
 import pytest
 import torch
@@ -23,6 +24,7 @@ from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.loader import Batch, Step
+from medscale.engine.epochs import timed_epochs
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
 from medscale.engine.parallel.model import FIXED, loss_sums
@@ -266,6 +268,44 @@ def test_seconds_count_for_the_processes_that_trained_in_them():
     progress.go_on(2)
     progress.count_time(6)
     assert (progress.wall_s, progress.device_s) == (16, 4 * 10 + 2 * 6)
+
+
+def test_times_are_those_of_the_hardware_of_most_epochs_or_of_the_last():
+    progress = Progress(processes=2, fewest=2)
+    row = {"val_loss": 1.0, "seconds": 1.0}
+    old, new = {"gpus": ["V100", "V100"]}, {"gpus": ["A100"], "cpu": "Xeon"}
+    progress.note(old)
+    for epoch in (1, 2):
+        progress.close_epoch(row | {"epoch": epoch}, None, 9)
+    progress.step = 3
+    progress.go_on(2)
+    progress.note(new)
+    for epoch in (3, 4):
+        progress.close_epoch(row | {"epoch": epoch}, None, 9)
+    progress.go_on(2)  # between two epochs
+    progress.note(new)
+    history = pd.DataFrame(progress.history)
+    assert history["hardware"].tolist() == ["V100", "V100", "V100 and A100", "A100"]
+    assert progress.conditions == [old, new]
+    assert timed_epochs(history, 2)["epoch"].tolist() == [1, 2]
+    progress.close_epoch(row | {"epoch": 5}, None, 9)
+    history = pd.DataFrame(progress.history)
+    assert timed_epochs(history, 2)["epoch"].tolist() == [4, 5]
+    history.loc[4, "processes"] = 1
+    assert timed_epochs(history, 2)["epoch"].tolist() == [1, 2]
+    assert timed_epochs(history, 8)["epoch"].tolist() == [4, 5]  # none ran on all devices
+
+
+def test_a_scale_is_that_of_the_same_format():
+    """A training goes on in another format if another kind of GPU decides ``recipe.half``."""
+    bf16, fp16 = Precision("bf16", CPU), Precision("fp16", CPU)
+    first = float(fp16.scale)
+    fp16.load(bf16.state())
+    assert float(fp16.scale) == first
+    bf16.load(fp16.state())
+    assert float(bf16.scale) == 1
+    fp16.load({"scale": 8.0, "good_steps": 3})
+    assert fp16.state() == {"scale": 8.0, "good_steps": 3}
 
 
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():

@@ -334,7 +334,8 @@ def test_time_and_money_until_the_target():
         times = {"seconds": 10.0, "validation_s": 1.0, "checkpoint_s": 0.5}
         columns = {key: [value] * len(accuracy) for key, value in times.items()}
         counts = [processes] * (len(accuracy) - fewer) + [processes // 2] * fewer
-        return pd.DataFrame({"val_accuracy": accuracy, **columns, "processes": counts})
+        places = {"processes": counts, "hardware": "a CPU"}
+        return pd.DataFrame({"val_accuracy": accuracy, **columns, **places})
 
     base = [history(0.5, 0.7, 0.8), history(0.6, 0.6, 0.9)]
     target = target_of(base, "val_accuracy", None, 0.9)
@@ -354,6 +355,7 @@ def test_time_and_money_until_the_target():
     clock = {"wall_seconds": {"mean": 60.0}, "energy_joules": {"mean": 7.2e6}}
     summaries = [
         {"run": {"name": run}, "marks": marks, "backend": "cpu", "format": "fp32"}
+        | {"provenance": {"replicates": []}}
         | {"timing": clock | {"device_seconds": {"mean": seconds}}}
         for run, seconds in device_seconds.items()
     ]

@@ -27,6 +27,7 @@ def summary(
         "images_per_second": {"mean": 100 / seconds[0]},
     }
     clock |= {"threads_per_rank": 1, "global_batch": 32, "train_images": 100}
+    clock |= {"hardware": ["a CPU"]}
     clock |= {key: changes.pop(key) for key in list(changes) if key in clock}
     return {
         "study": "glaucoma",

@@ -42,7 +42,7 @@ def write_history(
     epoch = np.arange(1, epochs + 1)
     high = np.zeros(epochs, bool) if epoch_reached is None else epoch >= epoch_reached
     times = {"seconds": 5.0, "validation_s": 1.0, "checkpoint_s": 0.0}
-    times |= {"processes": RunSpec.parse(run).devices}
+    times |= {"processes": RunSpec.parse(run).devices, "hardware": "a CPU"}
     table = pd.DataFrame({"epoch": epoch, "val_accuracy": np.where(high, best, 0.5)})
     table = table.assign(val_loss=1 - table["val_accuracy"], **times)
     write_csv(folder / run / f"seed{seed}" / "history.csv", table)

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -115,6 +115,21 @@ def machine() -> dict[str, Any]:
     }
 
 
+def conditions(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a record that a training should keep when it is continued."""
+    return {key: record.get(key) for key in COMMON_KEYS}
+
+
+def hardware(record: Mapping[str, Any]) -> str:
+    """Return the names of a record's GPUs, each once, or of its processor; else "unknown"."""
+    return ", ".join(dict.fromkeys(record.get("gpus") or [])) or record.get("cpu") or "unknown"
+
+
+def was_moved(record: dict[str, Any]) -> bool:
+    """Return whether a training was continued on other hardware (``earlier``)."""
+    return any(hardware(earlier) != hardware(record) for earlier in record.get("earlier", []))
+
+
 def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the provenance of a result for its summary.json.
 
@@ -124,12 +139,14 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
 
     Returns:
         ``replicates`` (the environments), ``differ`` (those of ``COMMON_KEYS`` whose values differ
-        between replicates) and ``evaluation`` (this machine and code, and ``inputs``).
+        between replicates, or changed during the training of one) and ``evaluation`` (this machine
+        and code, and ``inputs``).
     """
+    records = [*environments, *(e for record in environments for e in record.get("earlier", []))]
     differ = [
         key
         for key in COMMON_KEYS
-        if any(record.get(key) != environments[0].get(key) for record in environments[1:])
+        if any(record.get(key) != records[0].get(key) for record in records[1:])
     ]
     return {
         "replicates": list(environments),

@@ -17,6 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
 from medscale.data.folds import check, count, of_fold
 from medscale.data.index_file import index_digest
+from medscale.engine.epochs import timed_epochs
 from medscale.engine.plan import RunPlan
 from medscale.engine.resolve import recorded
 from medscale.engine.unused import keeping
@@ -39,12 +40,10 @@ class Replicate:
     def timed_epochs(self) -> pd.DataFrame:
         """Return the rows of the history that count for times.
 
-        They are those of the epochs on all devices of the run's name, without the first of them, in
-        which the device warms up. A training of one such epoch has its row; one without any has the
-        rows of its epochs on fewer devices, likewise.
+        They are those of ``epochs.timed_epochs`` without the first, in which the device warms up.
+        If there is one such epoch, it is this one.
         """
-        own = self.history[self.history["processes"] == self.plan.run.devices]
-        rows = own if len(own) else self.history
+        rows = timed_epochs(self.history, self.plan.run.devices)
         return rows.iloc[1:] if len(rows) > 1 else rows
 
     @property

@@ -108,9 +108,10 @@ def describe(evaluation: Any) -> dict[str, Any]:
 def format_of(replicates: list[Replicate]) -> str:
     """Return the number format of a run's training: fp32, tf32, bf16 or fp16.
 
-    If replicates were trained in different formats, on different devices, a slash joins the names.
+    If trainings were in different formats, on different devices, a slash joins the names.
     """
-    return "/".join(sorted({r.environment.get("format", FORMAT_UNKNOWN) for r in replicates}))
+    records = [e for r in replicates for e in (r.environment, *r.environment.get("earlier", []))]
+    return "/".join(sorted({record.get("format", FORMAT_UNKNOWN) for record in records}))
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
     }
     for name in ("world_size", "threads_per_rank", "global_batch", "train_images"):
         clocks[name] = replicates[0].timing[name]
+    clocks["hardware"] = [r.timing["hardware"] for r in replicates]
     clocks["communication_measured"] = all(
         r.timing.get("communication_measured", True) for r in replicates
     )

@@ -7,7 +7,6 @@ history and the test metrics with their intervals become metrics; the model card
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +21,8 @@ from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import digest, expand_home, read_json, read_table
 from medscale.base.paths import evaluated_result, workdir_of
-from medscale.engine.train.board import tag
+from medscale.base.provenance import hardware
+from medscale.engine.train.board import scalars
 from medscale.evaluate.summary import replicate_scores
 from medscale.report.marks import mark
 from medscale.report.result.summary import read_summary
@@ -131,11 +131,10 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
 def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
     """Return origin and restrictions of a replicate; an unknown value has no tag."""
     marks = summary["marks"]
-    gpus = environment.get("gpus")
     values = {
         "commit": environment.get("commit"),
         "dirty": environment.get("dirty"),
-        "hardware": gpus[0] if gpus else environment.get("cpu"),
+        "hardware": hardware(environment),
         "format": environment.get("format"),
         "medscale": environment.get("versions", {}).get("medscale"),
         **marks,
@@ -188,9 +187,8 @@ def _epochs(replicate: ReplicateRecord) -> Iterator[tuple[str, float, int, int]]
     seconds = replicate.history["seconds"].cumsum()
     for row, elapsed in zip(replicate.history.to_dict("records"), seconds, strict=True):
         time, epoch = replicate.start_ms + int(1000 * elapsed), int(row["epoch"])
-        for column, value in row.items():
-            if column != "epoch" and math.isfinite(value):
-                yield tag(str(column)), float(value), time, epoch
+        for name, value in scalars({str(column): value for column, value in row.items()}):
+            yield name, value, time, epoch
 
 
 def _flat(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

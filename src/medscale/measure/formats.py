@@ -16,12 +16,12 @@ import torch
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
+from medscale.base.provenance import hardware
 from medscale.config.benchmarks import Formats
 from medscale.engine.formats import NumberFormat, in_format, lacking
 from medscale.engine.plan import RunPlan
 from medscale.evaluate import metrics
 from medscale.measure.record import in_turns, start_method
-from medscale.measure.scaling.speedup import hardware
 
 WAYS = {
     "fp32": ("fp32", "IEEE single precision"),
@@ -117,7 +117,7 @@ def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:
         "epochs": timing["epochs"],
         "images": timing["train_images"],
         "seconds": timing["seconds_per_epoch"],
-        "hardware": hardware({"environment": environment}),
+        "hardware": hardware(environment),
         "wall_seconds": timing["wall_seconds"],
         "device_mb": np.nan if memory is None else max(memory),
         "joules": np.nan if joules is None else joules,

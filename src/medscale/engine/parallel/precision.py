@@ -69,9 +69,17 @@ class Precision:
 
     def state(self) -> dict[str, float]:
         """Return the state that a checkpoint keeps; the host waits for the device."""
+        if not self.scaling:
+            return {}
         return {"scale": float(self.scale), "good_steps": int(self._good_steps)}
 
     def load(self, state: dict[str, float]) -> None:
-        """Restore the state from a checkpoint."""
+        """Restore the state from a checkpoint.
+
+        A checkpoint of a training in another format, on a GPU of another kind, has no scale for
+        this one: fp16 begins with the first scale, and other formats have none.
+        """
+        if not (self.scaling and state):
+            return
         self.scale.fill_(state["scale"])
         self._good_steps.fill_(int(state["good_steps"]))

@@ -36,15 +36,21 @@ def board(folder: Path, epochs_done: int) -> Iterator[Callable[[Row], None]]:
     with SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None) as writer:
 
         def log_row(row: Row) -> None:
-            for column, value in row.items():
-                if column != "epoch" and math.isfinite(value):
-                    writer.add_scalar(tag(column), value, row["epoch"])
+            for name, value in scalars(row):
+                writer.add_scalar(name, value, row["epoch"])
             writer.flush()
 
         yield log_row
     for file in folder.glob(f"events.out.tfevents.*.{socket.gethostname()}.*"):
         # TensorBoard reads any name; the machine's is not published with the logs.
         file.rename(file.with_name(file.name.replace(f".{socket.gethostname()}.", ".host.")))
+
+
+def scalars(row: Row) -> Iterator[tuple[str, float]]:
+    """Yield tag and value of each finite number of a row of the history, except the epoch's."""
+    for column, value in row.items():
+        if column != "epoch" and isinstance(value, int | float) and math.isfinite(value):
+            yield tag(column), float(value)
 
 
 def tag(column: str) -> str:

@@ -136,7 +136,7 @@ class Checkpoints:
                 return f"{', '.join(foreign)}: a link, or another user's"
             manifest = read_json(folder / MANIFEST)
             if manifest["key"] != self._key:
-                return "it belongs to another configuration, dataset or code"
+                return "it belongs to another configuration or dataset"
             files = manifest["files"]
             damaged = files.keys() ^ ({file.name for file in folder.iterdir()} - {MANIFEST})
             damaged |= {

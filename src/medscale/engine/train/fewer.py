@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
@@ -41,7 +39,8 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
             f"{present}: continue it on {devices} devices ({setting}), or train another run, such "
             "as one of DDP"
         )
-    if not own_epochs(read_json(checkpoints[-1])["history"], devices):
+    history = read_json(checkpoints[-1])["history"]
+    if all(row["processes"] != devices for row in history):
         fewer = plan.run.model_copy(update={"devices": present}).name
         raise MedscaleError(
             f"{plan.run.name} was interrupted before an epoch was complete, so nothing was "
@@ -54,11 +53,3 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
         devices,
     )
     return plan.on_fewer(present)
-
-
-def own_epochs(history: Sequence[dict[str, Any]], devices: int) -> list[dict[str, Any]]:
-    """Return the rows of the epochs that ran on all devices of a run's name.
-
-    ``history``: rows of the history of epochs.
-    """
-    return [row for row in history if row["processes"] == devices]

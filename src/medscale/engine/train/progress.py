@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from medscale.base.provenance import hardware
 from medscale.engine.parallel.model import FIXED
 
 
@@ -27,6 +28,9 @@ class Progress(BaseModel):
     restarts: int = 0  # how often training was continued from a checkpoint
     processes: int = 0  # that train now
     fewest: int = 0  # smallest number of processes that trained a part of the epoch so far
+    machines: list[str] = []  # hardware that trained a part of the epoch so far, the present last
+    # ``provenance.conditions`` of the training so far: one entry for each change
+    conditions: list[dict[str, Any]] = []
     stopped: str = ""  # why training ended, "epochs" or "patience"; empty while it runs
 
     def steps_done(self, steps_per_epoch: int) -> int:
@@ -41,9 +45,21 @@ class Progress(BaseModel):
     def go_on(self, processes: int) -> None:
         """Continue from a checkpoint with a number of processes, which may differ from before."""
         self.restarts += 1
-        has_begun = any((self.step, *self.sums))
         self.processes = processes
-        self.fewest = min(self.fewest or processes, processes) if has_begun else processes
+        self.fewest = min(self.fewest or processes, processes) if self._has_begun else processes
+
+    def note(self, conditions: dict[str, Any]) -> None:
+        """Note the conditions of the training from here on (``provenance.conditions``)."""
+        if not self.conditions or self.conditions[-1] != conditions:
+            self.conditions.append(conditions)
+        name = hardware(conditions)
+        before = [other for other in self.machines if other != name] if self._has_begun else []
+        self.machines = [*before, name]
+
+    @property
+    def _has_begun(self) -> bool:
+        """Whether a part of the current epoch is done."""
+        return any((self.step, *self.sums))
 
     def close_epoch(
         self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True
@@ -59,8 +75,9 @@ class Progress(BaseModel):
         Returns:
             Whether the epoch is the best so far.
         """
-        self.history.append({**row, "processes": self.fewest})
-        self.fewest = self.processes
+        devices = {"processes": self.fewest, "hardware": " and ".join(self.machines)}
+        self.history.append({**row, **devices})
+        self.fewest, self.machines = self.processes, self.machines[-1:]
         smaller = not ranks or self.best_loss is None or row["val_loss"] < self.best_loss
         better = math.isfinite(row["val_loss"]) and smaller
         if better:

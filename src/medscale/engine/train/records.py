@@ -15,9 +15,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_csv, write_json, write_parquet
 from medscale.base.log import log
 from medscale.base.provenance import utc_now
+from medscale.engine.epochs import timed_epochs
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.clock import KINDS
-from medscale.engine.train.fewer import own_epochs
 from medscale.engine.train.progress import Progress
 
 
@@ -81,28 +81,28 @@ def timing(
 ) -> dict[str, Any]:
     """Return the content of timing.json: epochs, throughput, seconds by kind, and ``measured``.
 
-    Times of an epoch are those of the epochs on the devices that the run's name has.
+    Times of an epoch are those of ``timed_epochs``.
     """
-    rows = progress.history
-    own_rows = own_epochs(rows, plan.run.devices)
-    if not own_rows:
+    history = pd.DataFrame(progress.history)
+    timed = timed_epochs(history, plan.run.devices)
+    if plan.run.devices not in set(timed["processes"]):
         log.warning("no epoch ran on %d processes: times are of fewer", plan.run.devices)
-    timed = own_rows or rows
-    seconds = [row["seconds"] for row in timed]
+    seconds = timed["seconds"].tolist()
     # The first epoch is slower, since caches and buffers are set up.
     per_epoch = statistics.median(seconds[1:] or seconds)
     return {
         "world_size": plan.run.devices,
         "global_batch": plan.global_batch,
         "train_images": train_images,
-        "epochs": len(rows),
+        "hardware": timed["hardware"].iloc[0],
+        "epochs": len(history),
         "best_epoch": progress.best_epoch,
-        "epoch_seconds": [row["seconds"] for row in rows],
+        "epoch_seconds": history["seconds"].tolist(),
         "first_epoch_seconds": seconds[0],
         "seconds_per_epoch": per_epoch,
         "images_per_second": train_images / per_epoch,
         "images_per_second_first_epoch": train_images / seconds[0],
-        "seconds": {kind: sum(row[f"{kind}_s"] for row in timed) for kind in KINDS},
+        "seconds": {kind: float(timed[f"{kind}_s"].sum()) for kind in KINDS},
         "restarts": progress.restarts,
         "stopped": progress.stopped,
         **measured,

@@ -17,7 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, read_json, write_json
 from medscale.base.log import log
 from medscale.base.memory import peak_memory_mb
-from medscale.base.provenance import environment
+from medscale.base.provenance import conditions, environment, hardware
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.engine.formats import format_of, use
@@ -54,14 +54,16 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     # The provenance is taken first, as code and machine can change while training runs.
     inputs = {"shards": shards.meta["digest"]}
     decided = {"format": format_of(plan, world.device)}
-    provenance = environment(plan, inputs) | decided if world.is_main else {}
+    provenance = world.from_main(environment(plan, inputs) | decided if world.is_main else {})
     try:
         with ExitStack() as stack:
             trainer, resumed = ready(plan, shards, task, out, world, watch, start)
             stack.callback(release, trainer)
             plan = trainer.plan
+            trainer.progress.note(conditions(provenance))
             if world.is_main:
                 log.info("%s", _headline(trainer, resumed))
+                _warn_of_change(plan, trainer.progress)
             if plan.tensorboard and world.is_main:
                 folder, epoch = out / "tensorboard", trainer.progress.epoch
                 trainer.log_row = stack.enter_context(board(folder, epoch))
@@ -81,7 +83,8 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
             weights=weights,
             predicted=pd.concat([t for t in tables if t is not None], ignore_index=True),
             timing=records.timing(plan, trainer.progress, trainer.training.images, measured),
-            provenance=provenance | {"resolved": record(plan)},
+            provenance=provenance
+            | {"resolved": record(plan), "earlier": trainer.progress.conditions[:-1]},
         )
     trainer.checkpoints.discard()
     trainer.watchdog.dismiss()
@@ -283,6 +286,20 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"
     return text
+
+
+def _warn_of_change(plan: RunPlan, progress: Progress) -> None:
+    """Log in what the conditions of a training that goes on differ from those before."""
+    if len(progress.conditions) < 2:
+        return
+    before, now = progress.conditions[-2:]
+    log.warning(
+        "%s goes on under other conditions (%s): on %s in %s, before on %s in %s; times of an "
+        "epoch are those on the hardware of most epochs",
+        plan.run.name,
+        ", ".join(key for key in now if now[key] != before.get(key)),
+        *(hardware(now), now["format"], hardware(before), before["format"]),
+    )
 
 
 def explained(error: Exception, plan: RunPlan) -> Exception:

@@ -145,7 +145,7 @@ def _row(summary: dict[str, Any], by_name: dict[str, dict[str, Any]]) -> dict[st
         "amp": spec.amp,
         "stand_in": summary["marks"]["stand_in"],
         "format": summary["format"],
-        "hardware": hardware(summary),
+        "hardware": _hardware(summary),
         "threads": clock["threads_per_rank"],
         "global_batch": clock["global_batch"],
         "batch_held": summary["recipe"]["batch_is"],
@@ -190,8 +190,8 @@ def _note(summary: dict[str, Any], baseline: dict[str, Any], spec: RunSpec) -> s
             clock["threads_per_rank"] != base["threads_per_rank"],
         ),
         (
-            f"on {hardware(summary)}, the baseline on {hardware(baseline)}",
-            hardware(summary) != hardware(baseline),
+            f"on {_hardware(summary)}, the baseline on {_hardware(baseline)}",
+            _hardware(summary) != _hardware(baseline),
         ),
     )
     return "; ".join(text for text, applies in remarks if applies)
@@ -208,10 +208,9 @@ def _amp_gain(
     return {"amp_gain": gain, "amp_gain_over": twin["format"]}
 
 
-def hardware(summary: dict[str, Any]) -> str:
-    """Return the name of the GPU or processor that trained a run; "unknown" if not recorded."""
-    machine = summary["environment"]
-    return str(machine["gpus"][0] if machine.get("gpus") else machine.get("cpu") or "unknown")
+def _hardware(summary: dict[str, Any]) -> str:
+    """Return the GPUs or processors of a run's times; a slash joins those of its replicates."""
+    return "/".join(sorted(set(summary["timing"]["hardware"])))
 
 
 def _seconds(summary: dict[str, Any]) -> list[float]:

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_table
+from medscale.base.provenance import was_moved
+from medscale.engine.epochs import timed_epochs
 from medscale.engine.run import RunSpec
 
 # Columns of history.csv that add up to an epoch's wall time.
@@ -97,17 +99,24 @@ def factor_of(metric: str, share: float) -> float:
 
 
 def seconds_of(history: pd.DataFrame, epochs: int, devices: int) -> float:
-    """Return the seconds of the first epochs; NaN unless all ran on this number of devices."""
-    if (history["processes"][:epochs] != devices).any():
+    """Return the seconds of the first epochs; NaN unless all ran on the run's devices.
+
+    The devices are those of ``epochs.timed_epochs``: their number and their hardware.
+    """
+    rows = history[:epochs]
+    is_timed = rows.index.isin(timed_epochs(history, devices).index)
+    if not is_timed.all() or (rows["processes"] != devices).any():
         return float("nan")
-    return float(history[list(WALL_TIME_COLUMNS)].to_numpy()[:epochs].sum())
+    return float(rows[list(WALL_TIME_COLUMNS)].to_numpy().sum())
 
 
 def whole_seconds(summary: Mapping[str, Any]) -> float:
     """Return the mean wall time of a run's replicates, in seconds.
 
-    NaN if a replicate was continued on fewer devices than the run's name has.
+    NaN if a replicate was continued on fewer devices than the run's name has, or on other hardware.
     """
+    if any(was_moved(record) for record in summary["provenance"]["replicates"]):
+        return float("nan")
     clock, devices = summary["timing"], RunSpec.parse(summary["run"]["name"]).devices
     wall, on_devices = clock["wall_seconds"]["mean"], clock["device_seconds"]["mean"]
     return float(wall) if math.isclose(on_devices, devices * wall) else float("nan")

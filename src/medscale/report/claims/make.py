@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json
+from medscale.base.provenance import hardware
 from medscale.base.text import latex
 from medscale.evaluate.summary import plain
-from medscale.measure.scaling.speedup import hardware
 from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import checked, words_of_bounds, words_of_value
 from medscale.report.claims.measures import MEASURES
@@ -69,7 +69,7 @@ def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, A
     for path in folders if row["verdict"] != MISSING else ():
         file = files.locate(path)
         seconds += read_json(file)["wall_seconds"]
-        machines.append(hardware({"environment": read_json(file.with_name("environment.json"))}))
+        machines.append(hardware(read_json(file.with_name("environment.json"))))
     return {
         "measured_minutes": seconds / 60 if machines else None,
         "measured_hardware": "; ".join(dict.fromkeys(machines)),

@@ -9,7 +9,6 @@ import pandas as pd
 from medscale.base.files import read_json
 from medscale.base.text import latex
 from medscale.evaluate.summary import FORMAT_UNKNOWN, replicate_scores
-from medscale.measure.scaling.speedup import hardware
 from medscale.report.latex import longtable, number, significant
 from medscale.report.result.origin import (
     LOCAL,
@@ -71,7 +70,7 @@ def _replicates(summary: dict[str, Any]) -> list[dict[str, Any]]:
                 "format": environment.get("format", FORMAT_UNKNOWN),
                 "specification": environment["plan_digest"],
                 "shards": environment.get("inputs", {}).get("shards"),
-                "hardware": hardware({"environment": environment}),
+                "hardware": timing["hardware"][place],
                 "cores": environment.get("cpus_machine") or environment.get("cpus"),
                 "memory_gb": environment.get("memory_gb"),
                 "driver": environment.get("driver"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.provenance import hardware
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES
@@ -34,7 +35,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
         "classes": [] if per_class is None else _classes(summary, per_class),
         "p": {"differ": summary["provenance"]["differ"], "replicates": origins(summary)},
         "thresholds": ", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
-        "hardware": machine["gpus"][0] if machine.get("gpus") else machine.get("cpu"),
+        "hardware": hardware(machine),
         "n": _number,
     }
     return fill(TEMPLATE, variables)
