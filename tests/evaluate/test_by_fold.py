@@ -210,6 +210,9 @@ def test_corrected_t_test_by_hand() -> None:
     assert (
         corrected_t_test(values, 0.25)["p"] > plain
     )  # overlapping training sets are no new evidence
+    equal = [corrected_t_test(np.full(3, value), 0.25)["p"] for value in (0.0, 2.0)]
+    assert equal == [1, 0]
+    assert np.isnan(list(corrected_t_test(np.array([1.0, np.nan]), 0.25).values())).all()
 
 
 def predictions_of(correct: list[bool], folds: np.ndarray | None) -> Predictions:

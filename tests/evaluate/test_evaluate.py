@@ -376,6 +376,10 @@ def test_a_perfect_score_of_few_patients_has_an_interval(patients, name, low):
     for score, expected in ((1.0, (low, 1.0)), (0.0, (0.0, 1 - low))):
         ends = metrics.interval(name, predicted, np.full(100, score), None)
         assert ends == pytest.approx(expected, abs=1e-4)
+    differences = metrics.interval(name, predicted, np.zeros(9), None, is_difference=True)
+    assert differences == pytest.approx((low - 1, 1 - low), abs=1e-4)
+    wrong = metrics.interval("mcc", predicted, np.full(9, -1.0), None)
+    assert wrong == pytest.approx((-1, -0.8628), abs=1e-4)
     exact = stats.binomtest(patients, patients).proportion_ci(0.95, method="exact")
     if name == "accuracy":
         assert metrics.interval(name, predicted, np.ones(9), None) == pytest.approx(exact)

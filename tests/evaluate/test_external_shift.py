@@ -8,32 +8,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medscale.evaluate.assessment import PAIRED_METRICS
-from medscale.evaluate.external import copies, same_patients, shift, validation_fit
-
-
-def resamples(mean: float, spread: float, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    return pd.DataFrame({name: rng.normal(mean, spread, 4000) for name in PAIRED_METRICS})
+from medscale.evaluate.external import ENDS, copies, same_patients, shift, validation_fit
 
 
 def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
-    score = {"mean": 0.9, "low": 0.86, "high": 0.94}
-    summary = {"metrics": {"test": {"auroc": score, "mcc": score}}}
-    outside = pd.DataFrame(
-        [{"metric": name, "mean": 0.8, "low": 0.7, "high": 0.9} for name in ("auroc", "mcc", "new")]
-    )
-    # Equal seeds, as equal numbers of patients have: the resamples must not be taken as paired.
-    content = {"scores": outside, "resamples": resamples(0.8, 0.03, 1), "not_averaged": []}
-    assessment = SimpleNamespace(**content)
-    table = shift(summary, resamples(0.9, 0.04, 1), assessment).set_index("metric")
+    # Of a perfect area inside no resample differs; its interval counts all the same.
+    perfect, unknown = {"mean": 1.0, "low": 0.91, "high": 1.0}, dict.fromkeys(ENDS)
+    summary = {"metrics": {"test": {"auroc": perfect, "mcc": unknown}}}
+    score = {"mean": 0.8, "low": 0.68, "high": 0.86}
+    outside = pd.DataFrame([{"metric": name} | score for name in ("auroc", "mcc", "new")])
+    table = shift(summary, SimpleNamespace(scores=outside, not_averaged=[])).set_index("metric")
     assert table.index.tolist() == ["auroc", "mcc"]
-    auroc = table.loc["auroc"]
-    assert auroc["difference"] == pytest.approx(-0.1)
-    half = 1.96 * np.hypot(0.03, 0.04)
-    ends = [auroc["difference_low"], auroc["difference_high"]]
-    assert ends == pytest.approx([-0.1 - half, -0.1 + half], abs=0.01)
-    assert np.isnan(table.loc["mcc", "difference_low"])
+    line = table.loc["auroc"]
+    names = ["inside_low", "outside_high", "difference", "difference_low", "difference_high"]
+    # Lower end: 0.12 below outside, 0 above inside. Upper end: 0.06 above outside, 0.09 below it.
+    expected = [0.91, 0.86, -0.2, -0.2 - 0.12, -0.2 + np.hypot(0.06, 0.09)]
+    assert line[names].tolist() == pytest.approx(expected)
+    assert table.loc["mcc", ["inside", "difference", "difference_low"]].isna().all()
+    assert table.loc["mcc", "outside"] == 0.8
 
 
 def test_averages_over_different_classes_are_not_compared():
@@ -41,11 +33,9 @@ def test_averages_over_different_classes_are_not_compared():
     score = {"mean": 0.9, "low": 0.86, "high": 0.94}
     summary = {"metrics": {"test": dict.fromkeys(names, score)}, "not_averaged": ["nevus"]}
     scores = pd.DataFrame([{"metric": name} | score for name in names])
-    content = {"scores": scores, "resamples": resamples(0.8, 0.03, 1)}
 
     def compared(not_averaged: list[str]) -> list[str]:
-        outside = SimpleNamespace(**content, not_averaged=not_averaged)
-        table = shift(summary, resamples(0.9, 0.04, 1), outside)
+        table = shift(summary, SimpleNamespace(scores=scores, not_averaged=not_averaged))
         assert table["outside"].notna().all()
         return table.loc[table["difference"].notna(), "metric"].tolist()
 

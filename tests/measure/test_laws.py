@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.optimize import brentq, minimize_scalar
 
 from medscale.base.errors import MedscaleError
 from medscale.measure.scaling.advice import (
+    is_undecided,
     recommendation,
     representative,
     speedup_of,
@@ -22,7 +24,7 @@ from medscale.measure.scaling.advice import (
     verdict,
     worthwhile,
 )
-from medscale.measure.scaling.laws import capacity, fit, fits, preferred_law, serial_fraction
+from medscale.measure.scaling.laws import Value, capacity, fit, fits, preferred_law, serial_fraction
 from medscale.measure.scaling.series import Point, gather, without_one_device
 from medscale.measure.scaling.target import costs, frontier, target_of
 from medscale.report.reported import read_reported, times
@@ -52,6 +54,22 @@ def test_a_known_law_is_recovered(law, serial, crosstalk):
     assert noisy.serial.low <= serial <= noisy.serial.high
     assert noisy.crosstalk.low <= crosstalk <= noisy.crosstalk.high
     assert noisy.serial.high - noisy.serial.low < 0.2
+
+
+def test_the_laws_by_hand():
+    n = np.array([1.0, 4.0])
+    assert capacity("amdahl", n, 0.1, 0.0).tolist() == pytest.approx([1, 4 / 1.3])
+    assert capacity("gustafson", n, 0.15, 0.0).tolist() == pytest.approx([1, 0.15 + 0.85 * 4])
+    assert capacity("usl", n, 0.1, 0.02).tolist() == pytest.approx([1, 4 / (1.3 + 0.02 * 12)])
+    # Efficiency is one half where 1 + s (n - 1) = 2, and where a + (1 - a) n = n / 2.
+    for law, serial, half in (
+        ("amdahl", 0.1, 11),
+        ("gustafson", 0.8, 8 / 3),
+        ("gustafson", 0.4, 0),
+    ):
+        law_fit = fit(law, COUNTS, capacity(law, COUNTS, serial, 0.0))
+        assert law_fit.half.value == pytest.approx(half or math.inf, rel=1e-3)
+        assert math.isinf(law_fit.best.value)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -221,6 +239,8 @@ def test_whether_the_projects_conclusions_hold():
         "not judged, since the published speedup of 2.27 on 2 GPUs exceeds the number of devices"
     )
     assert verdict(published("pneumonia")["ddp_cpu"]) == "consistent up to 2 of 4 devices"
+    (slower,) = gather([point("ddp_1gpu", 8.0), point("ddp_2gpu", 9.0)])
+    assert verdict(slower) == "not consistent"
 
 
 def point(run: str, *seconds: float, batch: int | None = 32, work: str = "") -> Point:
@@ -278,6 +298,14 @@ def test_intervals_over_replicates_stand_in_the_table():
     assert row["speedup_ci_low"] < row["speedup"] < row["speedup_ci_high"]
     assert row["efficiency"] == pytest.approx(row["speedup"] / 4)
     assert row["serial_fraction"] == pytest.approx(serial_fraction(row["speedup"], 4))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.04, 0.6, True), (0.06, 0.6, False), (0.04, 0.4, False)]
+)
+def test_a_law_is_undecided_if_its_serial_part_may_be_small_and_large(low, high, expected):
+    law_fit = fit("amdahl", COUNTS, capacity("amdahl", COUNTS, 0.3, 0.0))
+    assert is_undecided(replace(law_fit, serial=Value(0.3, low, high))) == expected
 
 
 @pytest.mark.parametrize(

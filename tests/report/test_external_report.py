@@ -49,7 +49,7 @@ def make_external(folder: Path, result: Path, name: str) -> None:
         inputs={},
         assessment=outside,
         inside=inside,
-        shift=shift(inside.summary, inside.resamples, outside),
+        shift=shift(inside.summary, outside),
         predictions=pd.DataFrame({"path": index["path"]}),
     )
     write_external(external, folder / "external" / name / "serial_1cpu", {"audit.json": b"{}"})

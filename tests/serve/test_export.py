@@ -377,6 +377,27 @@ def inference_rows() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=inference.COLUMNS)
 
 
+def test_a_gain_is_over_eager_pytorch_of_the_same_run() -> None:
+    slow = export_rows().assign(run="serial_1gpu_slow", seconds=lambda t: t["seconds"] ** 2)
+    rows = pd.concat([export_rows(), slow])
+    gains = by_format(rows[rows["repeat"] == 0]).set_index(["run", "format"])["gain"]
+    assert gains["serial_1gpu", "onnx"] == pytest.approx(1 / 0.4)
+    assert gains["serial_1gpu_slow", "onnx"] == pytest.approx(1 / 0.4**2)
+    rows = inference_rows()
+    rows = pd.concat([rows, rows.assign(run="slow", seconds=3 * rows["seconds"] ** 1.5)])
+    rows = rows[(rows["repeat"] == 0) & ((rows["device"] == "cpu") | (rows["way"] != "eager"))]
+    table = by_inference(rows).set_index(["run", "way", "kind", "device", "threads", "batch"])
+    gain = table["gain"]
+    # Without eager PyTorch on the GPU, that on most CPU threads is the base: 8 / 2 over 0.8 ms.
+    assert gain["serial_1gpu", "captured", "latency", "cuda", 0, 1] == pytest.approx(5)
+    assert gain["slow", "captured", "latency", "cuda", 0, 1] == pytest.approx(5**1.5)
+    assert gain["serial_1gpu", "onnx", "throughput", "cpu", 1, 8] == pytest.approx(8 / 3)
+    assert gain["slow", "onnx", "throughput", "cpu", 1, 8] == pytest.approx((8 / 3) ** 1.5)
+    assert np.isnan(gain["serial_1gpu", "decode", "decode", "cpu", 1, 1])
+    throughput = table.loc[("serial_1gpu", "onnx", "throughput", "cpu", 2, 1)]
+    assert throughput["images_per_second"] == pytest.approx(1e3 / 1.5)
+
+
 @pytest.mark.parametrize(
     ("name", "rows"), [("export", export_rows()), ("inference", inference_rows())]
 )

@@ -43,8 +43,7 @@ def ensembles(runs: Sequence[Member], draw_counts: np.ndarray) -> pd.DataFrame:
         sets += [
             ("network", name, [run for run in runs if run.network == name]) for name in networks
         ]
-    if len(runs) > 1:
-        sets.append(("all", "", list(runs)))
+    sets.append(("all", "", list(runs)))
     rows = []
     for kind, of, members in sets:
         probabilities = np.concatenate([run.predicted.probabilities for run in members])

@@ -8,11 +8,13 @@ import pandas as pd
 
 from medscale.data.split import SPLITS
 from medscale.evaluate import bootstrap
-from medscale.evaluate.assessment import PAIRED_METRICS, SEED, Assessment, ValidationFit
+from medscale.evaluate.assessment import Assessment, ValidationFit
 from medscale.evaluate.operating import LIMIT
+from medscale.evaluate.verdicts import independent_difference
 
 # Beginnings of the names of metrics that are averages over classes with equal weights.
 AVERAGES = ("balanced_accuracy", "precision_macro", "recall_macro", "f1_macro", *bootstrap.AREAS)
+ENDS = {"mean": "", "low": "_low", "high": "_high"}  # endings of columns
 
 
 def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> ValidationFit:
@@ -30,47 +32,41 @@ def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> Valid
     )
 
 
-def shift(summary: Mapping[str, Any], resamples: pd.DataFrame, outside: Assessment) -> pd.DataFrame:
+def shift(summary: Mapping[str, Any], outside: Assessment) -> pd.DataFrame:
     """Compare the metrics of the test split (inside) with those of external images (outside).
 
     The two sets are taken to have different patients (``same_patients`` counts those of the same
-    name), so their resamples are independent.
+    name), so their scores are independent.
 
     Args:
         summary: content of the result's summary.json, with the scores of the test split.
-        resamples: resamples.csv of the result.
         outside: assessment of the external images.
 
     Returns:
         One row for each metric: ``metric``, and ``inside, outside, difference`` (outside minus
-        inside), each with ``_low`` and ``_high``. The interval of the difference is NaN for
-        metrics without resamples in the result, and where no resample differs. The difference of an
-        average over classes is NaN if the two averages are over different classes, such as where a
-        class has no image outside.
+        inside), each with ``_low`` and ``_high``. The difference of an average over classes is NaN
+        if the two averages are over different classes, such as where a class has no image outside.
     """
     same_classes = set(summary.get("not_averaged", [])) == set(outside.not_averaged)
-    order = np.random.default_rng(SEED).permutation(len(resamples))
     rows = []
     for row in outside.scores.to_dict("records"):
         name = str(row["metric"])
         score = summary["metrics"]["test"].get(name)
         if score is None:
             continue
-        ends = {"": "mean", "_low": "low", "_high": "high"}
+        sides = [
+            {end: np.nan if side[end] is None else float(side[end]) for end in ENDS}
+            for side in (score, row)
+        ]
+        difference = dict.fromkeys(ENDS, np.nan)
+        if same_classes or not name.startswith(AVERAGES):
+            difference = independent_difference(sides[1], sides[0])
         line: dict[str, Any] = {"metric": name}
-        for side, values in (("inside", score), ("outside", row)):
-            for ending, key in ends.items():
-                value = values[key]
-                line[f"{side}{ending}"] = np.nan if value is None else float(value)
-        comparable = same_classes or not name.startswith(AVERAGES)
-        line["difference"] = line["outside"] - line["inside"] if comparable else np.nan
-        low, high = np.nan, np.nan
-        if comparable and name in PAIRED_METRICS:
-            count = min(len(resamples), len(outside.resamples))
-            inside = resamples[name].to_numpy(np.float64)[order[:count]]
-            changes = outside.resamples[name].to_numpy()[:count] - inside
-            low, high = bootstrap.spread_interval(changes)
-        rows.append(line | {"difference_low": low, "difference_high": high})
+        for part, values in zip(
+            ("inside", "outside", "difference"), [*sides, difference], strict=True
+        ):
+            line |= {f"{part}{ending}": values[end] for end, ending in ENDS.items()}
+        rows.append(line)
     return pd.DataFrame(rows)
 
 

@@ -82,7 +82,7 @@ def evaluate_external(
         inputs={"index": sha256(images.index), "result": sha256(result / bundle.INFERENCE)},
         assessment=assessment,
         inside=inside,
-        shift=shift(inside.summary, inside.resamples, assessment),
+        shift=shift(inside.summary, assessment),
         predictions=_predictions(rows, class_probabilities, predictor.weights, training),
     )
     with class_titles(predictor.inference.class_titles):
