@@ -310,10 +310,14 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
     if name == "enhance":
         rows = table[table["split"] == "all"].set_index("workers")
         assert rows.loc[2, "speedup"] == pytest.approx(1.92, abs=0.005)
+        assert rows.loc[1, "images_per_second"] == pytest.approx(20 / 1.01)
         assert rows.loc[8, "efficiency"] == pytest.approx(0.25, abs=0.005)
     else:
         rows = table.set_index(["way", "processes"])
         assert rows.loc[("medscale", 1), "gain"] == pytest.approx(20)
+        on_two_cores = rows.loc[("medscale", 4)]
+        assert on_two_cores["images_per_second"] == pytest.approx(2 * 2000 / 1.01)
+        assert on_two_cores["images_per_second_core"] == pytest.approx(2000 / 1.01)
         assert "reported: 3.6" in text
 
 

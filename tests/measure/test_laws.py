@@ -173,6 +173,16 @@ def test_the_law_with_fewer_parameters_is_preferred_where_the_other_adds_nothing
     assert preferred_law(fits(COUNTS, capacity("usl", COUNTS, 0.02, 0.004) * noise)).law == "usl"
 
 
+def test_the_criterion_of_hurvich_and_tsai_by_hand():
+    noise = np.exp(np.random.default_rng(1).normal(0, 0.02, 6))
+    law_fits = fits(COUNTS[::3], capacity("amdahl", COUNTS[::3], 0.1, 0.0) * noise)
+    # The parameters are the serial part, the throughput of one device, the variance, and crosstalk.
+    for law, k, correction in (("amdahl", 3, 24 / 2), ("gustafson", 3, 24 / 2), ("usl", 4, 40 / 1)):
+        likelihood = 6 * math.log(law_fits[law].error ** 2)
+        assert law_fits[law].aicc == pytest.approx(likelihood + 2 * k + correction)
+    assert math.isinf(fit("amdahl", [1, 2, 4, 4], [1, 1.9, 3.5, 3.4]).aicc)
+
+
 def test_the_serial_fraction_of_karp_and_flatt():
     assert serial_fraction(4 / (1 + 0.1 * 3), 4) == pytest.approx(0.1)
     assert serial_fraction(4.5, 4) < 0
@@ -293,11 +303,13 @@ def test_strong_and_weak_scaling_are_distinguished():
 
 
 def test_intervals_over_replicates_stand_in_the_table():
-    table = gather([point("serial_1cpu", 8.0, 8.4), point("ddp_4cpu", 2.5, 2.6)])[0].table()
-    row = table.iloc[1]
+    runs = [point("serial_1cpu", 8.0, 8.4), point("ddp_2cpu", 4.5), point("ddp_4cpu", 2.5, 2.6)]
+    table = gather(runs)[0].table()
+    row = table.iloc[2]
     assert row["speedup_ci_low"] < row["speedup"] < row["speedup_ci_high"]
     assert row["efficiency"] == pytest.approx(row["speedup"] / 4)
-    assert row["serial_fraction"] == pytest.approx(serial_fraction(row["speedup"], 4))
+    expected = [serial_fraction(8.2 / 4.5, 2), serial_fraction(8.2 / 2.55, 4)]
+    assert table["serial_fraction"].tolist() == pytest.approx([math.nan, *expected], nan_ok=True)
 
 
 @pytest.mark.parametrize(
@@ -335,6 +347,13 @@ def test_recommendations_follow_from_the_rules(times_, begins):
     )
     assert recommendation(series[0], "GPUs").startswith(begins)
     assert representative(series) is series[0]
+
+
+def test_a_law_says_where_efficiency_falls_to_one_half():
+    # Amdahl's law with a serial part of 0.1: 1 + 0.1 (n - 1) = 2 for n = 11.
+    seconds = {n: 8 * (1 + 0.1 * (n - 1)) / n for n in (1, 2, 4, 8)}
+    (series,) = gather([point(f"ddp_{n}gpu", s, 1.001 * s) for n, s in seconds.items()])
+    assert "efficiency falls to one half at 11 GPUs (95 % " in recommendation(series, "GPUs")
 
 
 def test_devices_are_not_recommended_if_the_speedup_may_be_one():
