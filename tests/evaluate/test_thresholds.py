@@ -247,6 +247,22 @@ def test_a_subgroup_of_right_answers_is_as_uncertain_as_its_patients_are_few():
     assert area["low"] == pytest.approx(0.025 ** (1 / 15))
 
 
+@pytest.mark.parametrize("prevalence", [{}, {"ill": 0.1}])
+def test_with_one_ill_patient_nothing_but_the_specificity_has_a_useful_interval(prevalence):
+    settings, test = Evaluate(prevalence=prevalence, specificities=[0.9]), cases(80, 2)
+    labels = (np.arange(80) < 2).astype(np.int64)  # both images are of the first patient
+    test = Predictions(test.ids, labels, test.groups, test.probabilities)
+    point = evaluated(settings, test).iloc[0]
+    ends = point[["sensitivity", "sensitivity_low", "sensitivity_high"]].tolist()
+    assert ends == pytest.approx([0, 0, 0.975])  # Clopper and Pearson, 0 of 1
+    assert 0 < point["specificity_low"] < point["specificity"] < point["specificity_high"] < 1
+    for name in ("ppv", "npv", "lr_positive", "lr_negative", "mcc", "cost"):
+        assert np.isnan([point[f"{name}_low"], point[f"{name}_high"]]).all(), name
+    curve = decision_curve(test, TWO, settings, bootstrap.draw(40, 200, 0))
+    assert curve["net_benefit"].notna().all()
+    assert curve[["low", "high"]].isna().all(axis=None)
+
+
 def test_a_subgroup_with_few_ill_has_no_sensitivity():
     test = cases(60, 5)
     sexes = np.where((test.labels == 1) & (np.arange(60) > 8), "male", "female")

@@ -30,8 +30,9 @@ def decision_curve(
 
     Returns:
         A row for each class and threshold: ``class, threshold, net_benefit`` (mean over
-        replicates), ``low, high`` (over patients; NaN where no resample changes the value), and
-        ``treat_all``, the net benefit of acting without a test; that of never acting is 0.
+        replicates), ``low, high`` (over patients; NaN where no resample changes the value, or one
+        patient is positive or negative), and ``treat_all``, the net benefit of acting without a
+        test; that of never acting is 0.
     """
     weights = THRESHOLDS / (1 - THRESHOLDS)
     rows = []
@@ -43,6 +44,8 @@ def decision_curve(
             0
         ]
         resample_values = _net_benefit([draw_counts @ part for part in sums], stated_prevalence)
+        if 1 in (len(np.unique(test.groups[side])) for side in (positive, ~positive)):
+            resample_values = np.full_like(resample_values, np.nan)  # of no other patient
         prevalence = positive.mean() if stated_prevalence is None else stated_prevalence
         for number, limit in enumerate(THRESHOLDS):
             low, high = spread_interval(resample_values[:, number])

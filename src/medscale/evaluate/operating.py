@@ -90,7 +90,8 @@ def operating_points(
         The rows of ``limits`` with ``positives, negatives`` (test images), ``sensitivity,
         specificity, prevalence, stated`` (whether the settings give the prevalence), the values
         of ``predictive.consequences``, each with ``<name>_low, <name>_high``, and
-        ``cost_untested``. Values are NaN if a class or the validation split has no images.
+        ``cost_untested``. Values are NaN if a class or the validation split has no images;
+        intervals of ``predictive.consequences`` are also NaN if one patient is positive or negative.
 
     Raises:
         MedscaleError: when ``settings.prevalence`` names a class that does not exist.
@@ -105,6 +106,8 @@ def operating_points(
             points[name], resample_values[name] = rate(hits, part, test.groups, draw_counts)
             patients = len(np.unique(test.groups[part]))
             ends[name] = score_interval(resample_values[name], patients)
+            if patients == 1:  # no resample has another patient, so what follows has no interval
+                resample_values[name] = np.full(len(draw_counts), np.nan)
         stated = settings.prevalence.get(classes[code])
         prevalence, prevalences = share(positive, stated, test.groups, draw_counts)
         points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
