@@ -91,7 +91,7 @@ def operating_points(
         specificity, prevalence, stated`` (whether the settings give the prevalence), the values
         of ``predictive.consequences``, each with ``<name>_low, <name>_high``, and
         ``cost_untested``. Values are NaN if a class or the validation split has no images;
-        intervals of ``predictive.consequences`` are also NaN if one patient is positive or negative.
+        intervals of ``predictive.consequences`` also if one patient is positive or negative.
 
     Raises:
         MedscaleError: when ``settings.prevalence`` names a class that does not exist.
