@@ -209,6 +209,19 @@ def test_the_time_of_a_gpu_is_that_of_its_kernels() -> None:
     assert line.memory["bytes"].tolist() == [9000]
 
 
+@pytest.mark.parametrize("trace", [CPU_TRACE, GPU_TRACE])
+def test_the_clock_of_a_trace_may_start_anywhere(trace: tuple[dict[str, Any], ...]) -> None:
+    later = [e | {"ts": e["ts"] + 7e8} if "ts" in e else e for e in trace]
+    later.append(event("cpu_op", "aten::mm", 7e8 - 50, 7e8 - 10))  # before the window
+    first, second = (analyse(events(trace_text(*e))) for e in (trace, later))
+    assert second.steps == first.steps
+    assert second.window_s == pytest.approx(100e-6 * first.steps)
+    assert second.kinds == pytest.approx(first.kinds, abs=1e-12)
+    assert second.communication_s == pytest.approx(first.communication_s)
+    pd.testing.assert_frame_equal(second.memory, first.memory)
+    pd.testing.assert_frame_equal(second.operators, first.operators)
+
+
 def test_kernels_of_several_streams_are_counted_once() -> None:
     args = {"External id": 1, "device": 0}
     trace_events = (
@@ -304,6 +317,7 @@ BASE = Numbers(
         ({"idle": 0.3}, "arithmetic", "host"),
         ({"bytes": 1e9}, "arithmetic", "bandwidth"),
         ({"seconds": 5 / 30}, "arithmetic", "operators"),
+        ({"bytes": 1.5e9, "seconds": 0.25}, "bandwidth", "operators"),
     ],
 )
 def test_each_rule_decides_from_its_boundary_on(

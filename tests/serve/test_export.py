@@ -377,6 +377,25 @@ def inference_rows() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=inference.COLUMNS)
 
 
+def test_a_latency_is_of_the_calls_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seen = [0.0], []
+
+    def run(pixels: np.ndarray, features: np.ndarray | None) -> np.ndarray:
+        seen.append((pixels.tolist(), None if features is None else features.tolist()))
+        clock[0] += 100.0 if len(seen) <= inference.WARM_UP else len(seen) - inference.WARM_UP
+        return pixels
+
+    monkeypatch.setattr(inference, "perf_counter", lambda: clock[0])
+    way = inference.Way("eager", "cpu", "fp32", 1, run)
+    images = inference.Images([], np.arange(3), 10 * np.arange(3))
+    row = inference._latency(way, images, 101)  # the calls take 1 to 101 seconds
+    assert (row["images"], row["seconds"]) == (101, 101 * 102 / 2)
+    percentiles = [row[f"p{p}_ms"] for p in (50, 95, 99)]
+    assert percentiles == pytest.approx([51_000, 96_000, 100_000])
+    timed = seen[inference.WARM_UP :]
+    assert timed == [([n % 3], [10 * (n % 3)]) for n in range(101)]
+
+
 def test_a_gain_is_over_eager_pytorch_of_the_same_run() -> None:
     slow = export_rows().assign(run="serial_1gpu_slow", seconds=lambda t: t["seconds"] ** 2)
     rows = pd.concat([export_rows(), slow])

@@ -5,9 +5,9 @@ import numpy as np
 
 def union(spans: np.ndarray) -> np.ndarray:
     """Return the union of intervals (n,2) as disjoint intervals in ascending order (m,2)."""
-    spans = spans[np.argsort(spans[:, 0], kind="stable")] if len(spans) else spans.reshape(0, 2)
     if not len(spans):
         return spans
+    spans = spans[np.argsort(spans[:, 0], kind="stable")]
     reach = np.maximum.accumulate(spans[:, 1])
     first = np.r_[True, spans[1:, 0] > reach[:-1]]
     return np.c_[spans[first, 0], reach[np.r_[first[1:], True]]]
