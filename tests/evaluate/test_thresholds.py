@@ -247,6 +247,16 @@ def test_a_subgroup_of_right_answers_is_as_uncertain_as_its_patients_are_few():
     assert area["low"] == pytest.approx(0.025 ** (1 / 15))
 
 
+def test_a_score_that_equals_the_threshold_is_negative():
+    # A network that is certain gives all validation images without the class the score 0.
+    labels, own = np.arange(40) % 2, np.arange(40)
+    certain = Predictions(own, labels, own, np.eye(2)[[labels]])
+    limits = thresholds(certain, TWO, [0.9])
+    assert limits["threshold"].tolist() == [0]
+    point = operating_points(certain, limits, TWO, Evaluate(), bootstrap.draw(40, 9, 0)).iloc[0]
+    assert (point["sensitivity"], point["specificity"]) == (1, 1)
+
+
 @pytest.mark.parametrize("prevalence", [{}, {"ill": 0.1}])
 def test_with_one_ill_patient_nothing_but_the_specificity_has_a_useful_interval(prevalence):
     settings, test = Evaluate(prevalence=prevalence, specificities=[0.9]), cases(80, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,6 +122,7 @@ def test_reliability_counts_every_image_once():
     labels, odds = cases(3, 200)
     table = calibration.reliability(labels, np.stack([odds, odds]))
     assert table["images"].sum() == 400
+    assert (table["high"] - table["low"]).to_numpy() == pytest.approx(1 / calibration.BINS)
     assert ((table["confidence"] > table["low"]) & (table["confidence"] <= table["high"])).all()
     ece = (table["images"] * (table["confidence"] - table["accuracy"]).abs()).sum() / 400
     assert ece == pytest.approx(calibration.point(labels, odds)["ece"])
@@ -234,6 +236,10 @@ def test_averaging_networks_that_err_apart_gains():
     )
     assert whole["nll_gain_high"] < 0
     assert ensembles(members[:1], draws)["kind"].tolist() == ["replicates"]
+    other = replace(members[1], name="serial_1cpu_other", network="other")
+    with_other = ensembles([*members, other], draws).set_index(["kind", "of"])
+    assert with_other["members"].iloc[3:].to_dict() == {("network", "net"): 4, ("all", ""): 6}
+    assert with_other.loc[("network", "net"), "nll"] == whole["nll"]
 
 
 @pytest.fixture
