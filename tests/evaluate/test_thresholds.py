@@ -288,6 +288,9 @@ def test_a_subgroup_with_few_ill_has_no_sensitivity():
 def test_the_distribution_of_scores_counts_every_image_by_true_class():
     test = cases(80, 6)
     table = score_distribution(test, TWO)
+    assert len(table) == 2 * 20  # bins
+    assert set(table["class"]) == {"ill"}
+    assert (table["high"] - table["low"]).to_numpy() == pytest.approx(0.05)
     assert table.groupby("true", sort=False)["images"].sum().to_dict() == {
         name: (test.labels == code).sum() for code, name in enumerate(TWO)
     }

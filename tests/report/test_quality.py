@@ -240,6 +240,15 @@ def test_averaging_networks_that_err_apart_gains():
     with_other = ensembles([*members, other], draws).set_index(["kind", "of"])
     assert with_other["members"].iloc[3:].to_dict() == {("network", "net"): 4, ("all", ""): 6}
     assert with_other.loc[("network", "net"), "nll"] == whole["nll"]
+    # Networks without an error gain nothing; patients that the test set excludes may change that.
+    perfect = predicted(labels, *[np.eye(3)[labels]] * 2)
+    ones = pd.DataFrame(1.0, range(200), METRICS)
+    (row,) = ensembles(
+        [Member("serial_1cpu", "net", perfect, dict.fromkeys(METRICS, 1.0), ones)], draws
+    ).to_dict("records")
+    exact = 1 - 0.025 ** (1 / 500)
+    ends = row["accuracy_gain_low"], row["accuracy_gain_high"]
+    assert (row["accuracy_gain"], *ends) == pytest.approx((0, -exact, exact))
 
 
 @pytest.fixture
