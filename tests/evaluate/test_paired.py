@@ -171,6 +171,14 @@ def test_one_patient_of_a_class_leaves_the_difference_of_areas_open(one):
     assert np.isfinite(row["accuracy_p_holm"])
 
 
+def test_classes_of_few_patients_are_left_out_of_the_mean_area():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], [20, 20, 3])
+    odds = scored(labels, 1.0, rng, 3)
+    expected = [roc_auc_score(labels == code, odds[:, code]) for code in (0, 1)]
+    assert paired.auroc(predicted(labels, odds)).auroc == pytest.approx(np.mean(expected))
+
+
 def test_runs_stand_beside_the_baseline():
     rng = np.random.default_rng(2)
     labels = rng.integers(0, 3, 120)

@@ -116,6 +116,8 @@ def test_temperatures_at_the_ends():
     )
     assert np.isnan(calibration.temperature(labels[:0], odds[:0]))
     assert calibration.apply_temperature(odds, float("nan")) is odds
+    above_one = np.array([[1.0005, 0.0]])  # by rounding in half precision
+    assert calibration.point(labels[:1] * 0, above_one)["ece"] == pytest.approx(0.0005)
 
 
 def test_reliability_counts_every_image_once():
