@@ -24,10 +24,11 @@ from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.data.loader import Batch, Step
+from medscale.engine.conflicts import refuse
 from medscale.engine.epochs import timed_epochs
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
-from medscale.engine.parallel.model import FIXED, loss_sums
+from medscale.engine.parallel.model import FIXED, WholeModel, loss_sums
 from medscale.engine.parallel.pipeline import _is_random, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
 from medscale.engine.plan import Parallel
@@ -37,7 +38,9 @@ from medscale.engine.train.ema import Average
 from medscale.engine.train.guard import Guard, Watch
 from medscale.engine.train.progress import Progress, means
 from medscale.engine.train.recipe import CrossEntropy, learning_rate, plateau
+from medscale.engine.train.records import check_ids
 from medscale.engine.train.replicate import _check_shares
+from medscale.engine.train.step import OptimizerStep
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -202,6 +205,12 @@ def test_ema_is_used_within_and_gone_after():
     assert torch.equal(network.weight, torch.ones(1, 2))
 
 
+@pytest.mark.parametrize(("ids", "says"), [([1, 2, 2], "of 2 images"), ([1, 2], "2 predictions")])
+def test_an_image_that_is_missing_or_predicted_twice_is_refused(ids, says):
+    with pytest.raises(MedscaleError, match=says):
+        check_ids(np.array(ids), "val", 3)
+
+
 def test_class_weights_have_mean_one_over_the_training_images():
     counts = np.array([30, 10])
     weighted = CrossEntropy(a_plan(class_weights=True).recipe, counts, CPU)
@@ -306,6 +315,61 @@ def test_a_scale_is_that_of_the_same_format():
     assert float(bf16.scale) == 1
     fp16.load({"scale": 8.0, "good_steps": 3})
     assert fp16.state() == {"scale": 8.0, "good_steps": 3}
+
+
+def test_an_epoch_counts_for_the_fewest_processes_that_trained_a_part_of_it():
+    progress = Progress(processes=4, fewest=4, step=3)
+    progress.go_on(2)
+    progress.go_on(4)
+    progress.close_epoch({"epoch": 1, "val_loss": 1.0}, None, 9)
+    progress.go_on(3)  # at the beginning of an epoch
+    progress.go_on(4)
+    progress.close_epoch({"epoch": 2, "val_loss": 1.0}, None, 9)
+    assert [row["processes"] for row in progress.history] == [2, 4]
+    assert progress.restarts == 4
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "processes", "expected"),
+    [(8, 2, 2, 4), (8, 2, 1, 8), (6, 2, 2, 3), (6, 2, 1, 6), (6, 1, 2, 2)],
+)
+def test_fewer_devices_have_no_more_images_at_a_time(batch, accumulate, processes, expected):
+    settings = {"batch_size": batch, "batch_is": "global", "accumulate": accumulate}
+    fewer = a_plan("ddp_4cpu", **settings).on_fewer(processes)
+    assert (fewer.recipe.accumulate, fewer.replicas, fewer.global_batch) == (
+        expected,
+        processes,
+        batch,
+    )
+    refuse(fewer)
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "fp16"])
+@pytest.mark.parametrize("limit", [None, 0.01, 1000.0])
+def test_the_gradient_of_a_step_is_that_of_its_mean_loss_clipped_without_the_scale(
+    number_format, limit
+):
+    torch.manual_seed(0)
+    network, images = nn.Linear(8, 2), torch.randn(5, 8)
+    labels, precision = torch.tensor([0, 1, 1, 0, 1]), Precision(number_format, CPU)
+    nn.functional.cross_entropy(network(images), labels).backward()
+    norm = nn.utils.clip_grad_norm_(network.parameters(), math.inf if limit is None else limit)
+    assert 0.01 < norm < 1000, "one limit has an effect, the other has none"
+    expected = [parameter.grad.clone() for parameter in network.parameters()]
+    world = SimpleNamespace(device=CPU, replicas=1)
+    model = WholeModel(network, world, precision)
+    shares = []
+    model.average_buffers = shares.append
+    optimizer = SimpleNamespace(zero_grad=network.zero_grad, step=lambda: None)
+    criterion = CrossEntropy(a_plan(label_smoothing=0, class_weights=False).recipe, None, CPU)
+    step = OptimizerStep(model, optimizer, Average(network, None), precision, criterion, limit)
+    step([Batch(images[:3], labels[:3], labels[:3]), Batch(images[3:], labels[3:], labels[3:])], 5)
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        rounding = 1e-5 if number_format == "fp32" else 0.01
+        assert (parameter.grad - gradient).norm() < rounding * gradient.norm()
+    assert shares == [1.0]
+    step([Batch(images[:3], labels[:3], labels[:3])], 5)  # the other images are another replica's
+    assert shares == [1.0, 0.6]
 
 
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.data.limits import LARGEST_CHUNK, RESIDENT_SHARE
 from medscale.engine.plan import RunPlan
+from medscale.engine.run import MOST_DEVICES
 from medscale.resources import compute, cost
 from medscale.resources.workload import studies
 
@@ -20,7 +22,6 @@ RECORD_BYTES = 300  # memory of a row of rows.parquet in pandas, with its string
 CACHE_SHARE = 0.8  # share of a node's memory that can cache files
 MEASURED_STAGES = ("listing", "audit", "near-duplicates")
 RUN = "skin/ddp_amp_4gpu"  # study and run whose images and GPUs grow
-MAX_GPUS = 2**20  # end of the search for the limit of efficiency
 
 Row = dict[str, object]
 
@@ -150,13 +151,15 @@ def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Ro
 
 def _training_rows(config: Config, plan: RunPlan, gpus: int) -> list[Row]:
     """Compute the time of the all-reduce against that of a step, and the number of jobs."""
-    step = cost.step_seconds(config, plan)
+    step, reduce = cost.step_seconds(config, plan), cost.allreduce_seconds(config, plan)
     one_gpu = cost.step_seconds(config, _on_gpus(config, plan, 1))
-    reduce, half = cost.allreduce_seconds(config, plan), gpus
-    while (
-        half < MAX_GPUS and one_gpu / cost.step_seconds(config, _on_gpus(config, plan, half)) > 0.5
-    ):
-        half *= 2
+
+    def is_half(number: int) -> bool:
+        return one_gpu / cost.step_seconds(config, _on_gpus(config, plan, number)) <= 0.5
+
+    counts = range(1, MOST_DEVICES + 1)
+    place = bisect_left(counts, True, key=is_half)
+    half = counts[place] if place < len(counts) else math.inf
     times = f"{1000 * reduce:.1f} ms of a step of {1000 * step:.0f} ms"
     jobs = int(studies(config)["jobs"].sum())
     count = f"{jobs:,} jobs"

@@ -46,20 +46,15 @@ class Progress(BaseModel):
         """Continue from a checkpoint with a number of processes, which may differ from before."""
         self.restarts += 1
         self.processes = processes
-        self.fewest = min(self.fewest or processes, processes) if self._has_begun else processes
+        self.fewest = min(self.fewest, processes) if self.step else processes
 
     def note(self, conditions: dict[str, Any]) -> None:
         """Note the conditions of the training from here on (``provenance.conditions``)."""
         if not self.conditions or self.conditions[-1] != conditions:
             self.conditions.append(conditions)
         name = hardware(conditions)
-        before = [other for other in self.machines if other != name] if self._has_begun else []
+        before = [other for other in self.machines if other != name] if self.step else []
         self.machines = [*before, name]
-
-    @property
-    def _has_begun(self) -> bool:
-        """Whether a part of the current epoch is done."""
-        return any((self.step, *self.sums))
 
     def close_epoch(
         self, row: dict[str, Any], patience: int | None, epochs: int, *, ranks: bool = True
