@@ -123,6 +123,72 @@ def test_requested_memory_covers_that_of_the_demo(demo: Config) -> None:
         )  # 560 MB: the launcher beside the ranks
 
 
+def with_cost(config: Config, **changes: object) -> Config:
+    """Return the configuration with other settings of the cost model, or of its A100."""
+    own = {key: changes.pop(key) for key in [*changes] if key in type(config.cost).model_fields}
+    a100 = config.cost.devices["a100"].model_copy(update=changes)
+    devices = {**config.cost.devices, "a100": a100}
+    return config.model_copy(
+        update={"cost": config.cost.model_copy(update={"devices": devices, **own})}
+    )
+
+
+def test_memory_by_hand(full: Config) -> None:
+    """Adam: four numbers of 4 bytes for each parameter; an activation and its gradient."""
+    serial = of(full, "skin/serial_1gpu")
+    net, batch = compute.network(full, serial), serial.global_batch
+    states, activations = 16 * net.parameters_m, 8 * batch * net.activations_m
+    halves = serial.recipe.model_copy(update={"accumulate": 2})
+    for run_plan, expected in (
+        (serial, states + activations),
+        (of(full, "skin/serial_amp_1gpu"), states + activations / 2),
+        (of(full, "skin/ddp_4gpu"), states + activations),
+        (of(full, "skin/fsdp_4gpu"), states / 4 + activations),
+        (of(full, "skin/mp_4gpu"), states / 4 + activations / 4),
+        (of(full, "skin/ddp_mp_4gpu"), states / 2 + activations / 2),
+        (serial.model_copy(update={"recipe": halves}), states + activations / 2),
+    ):
+        mb = cost.estimate(full, run_plan).device_mb
+        assert mb == pytest.approx(expected, abs=1), run_plan.run.name
+    settings = {"margin": 1.0, "launcher_mb": 100.0, "rank_mb": 10.0, "cuda_mb": 5.0}
+    split = cost.images(full, "skin")["train"] * 3 * 256**2 / 1e6  # it is copied to each GPU
+    run_plan = of(full, "skin/ddp_4gpu")
+    for memory_gb, expected in ((2.1 * split / 1000, 100 + 4 * (15 + split)), (1.0, 100 + 4 * 15)):
+        config = with_cost(full, memory_gb=memory_gb, **settings)
+        assert cost.estimate(config, run_plan).memory_mb == pytest.approx(expected, abs=1)
+
+
+def test_the_time_of_a_ring_by_hand(full: Config) -> None:
+    """Each device sends and receives its part of the 4-byte gradients 2 (n - 1) times."""
+    gradients = 4e6 * compute.network(full, of(full, "skin/ddp_4gpu")).parameters_m
+    config = with_cost(full, link_gb_s=100.0, network_gb_s=10.0)
+    for name, expected in (
+        ("serial_1gpu", 0),
+        ("mp_4gpu", 0),
+        ("ddp_4gpu", 6 / 4 * gradients / 100e9),
+        ("fsdp_4gpu", 1.5 * 6 / 4 * gradients / 100e9),
+        ("ddp_mp_4gpu", 2 / 2 * gradients / 2 / 100e9),  # two replicas of two stages
+        ("ddp_8gpu", 14 / 8 * gradients / 10e9),  # on two nodes
+    ):
+        seconds = cost.allreduce_seconds(config, of(config, f"skin/{name}"))
+        assert seconds == pytest.approx(expected), name
+
+
+def test_the_time_of_a_replicate_by_hand(full: Config) -> None:
+    """An image of validation or prediction takes the forward part of one of training."""
+    run_plan, counts = of(full, "skin/serial_1gpu"), cost.images(full, "skin")
+    estimate = cost.estimate(with_cost(full, start_s=50.0, watts=400.0, price=3.0), run_plan)
+    rate = estimate.images_per_second
+    forward = full.cost.trained["all"] * rate
+    epoch = counts["train"] / rate + counts["val"] / forward
+    predictions = (counts["val"] + counts["test"]) / forward
+    minutes = (50 + run_plan.recipe.epochs * epoch + predictions) / 60
+    assert estimate.minutes == pytest.approx(minutes)
+    assert estimate.device_hours == pytest.approx(minutes / 60)
+    assert estimate.energy_kwh == pytest.approx(0.4 * minutes / 60)
+    assert estimate.money == pytest.approx(3 * minutes / 60)
+
+
 def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Config) -> None:
     run_plan = of(demo, "glaucoma/ddp_2cpu")
     folder = demo.workdir / "runs" / "glaucoma" / "ddp_2cpu" / "seed2"

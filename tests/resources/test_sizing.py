@@ -107,6 +107,21 @@ def test_growth_says_what_breaks_first(full: Config) -> None:
     assert many.loc["shards on the GPU", "breaks"] == pytest.approx(
         few.loc["shards on the GPU", "breaks"]
     )
+    # The limit of efficiency does not depend on the number that is asked for.
+    stage = "all-reduce between nodes"
+    half = round(many.loc[stage, "breaks"])
+    for gpus in (2, half - 1, half, 4 * half):
+        table = growth(full, SCALE, 10_000_000, gpus).set_index("stage")
+        row = table.loc[stage]
+        efficiency = float(row["need"].rpartition(" ")[2])
+        assert efficiency == 0.5 if abs(gpus - half) < 2 else (efficiency < 0.5) == (gpus > half)
+        assert (row["breaks"], row["reached"]) == pytest.approx((half, gpus / half))
+        assert table.loc["Snakemake jobs", "need"] == many.loc["Snakemake jobs", "need"]
+    a100 = full.cost.devices["a100"].model_copy(update={"contention": 0.0})
+    ideal = full.model_copy(
+        update={"cost": full.cost.model_copy(update={"devices": {"a100": a100}})}
+    )
+    assert growth(ideal, SCALE, 10_000_000, 64).set_index("stage").loc[stage, "breaks"] == math.inf
 
 
 def test_the_page_holds_the_output_of_the_command(full: Config) -> None:

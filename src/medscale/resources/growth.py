@@ -47,7 +47,8 @@ def growth(config: Config, measured: Path, images: int, gpus: int) -> pd.DataFra
         [
             *_measured_rows(config, pd.read_csv(measured), images),
             *_data_rows(config, plan, images, gpus),
-            *_training_rows(nodes, plan, gpus),
+            _efficiency_row(nodes, plan, gpus),
+            _jobs_row(config),
         ]
     )
     return table.sort_values("reached", ascending=False, kind="stable", ignore_index=True)
@@ -149,8 +150,8 @@ def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Ro
     ]
 
 
-def _training_rows(config: Config, plan: RunPlan, gpus: int) -> list[Row]:
-    """Compute the time of the all-reduce against that of a step, and the number of jobs."""
+def _efficiency_row(config: Config, plan: RunPlan, gpus: int) -> Row:
+    """Compare the time of a step with that on one GPU; the row breaks where it doubles."""
     step, reduce = cost.step_seconds(config, plan), cost.allreduce_seconds(config, plan)
     one_gpu = cost.step_seconds(config, _on_gpus(config, plan, 1))
 
@@ -161,21 +162,22 @@ def _training_rows(config: Config, plan: RunPlan, gpus: int) -> list[Row]:
     place = bisect_left(counts, True, key=is_half)
     half = counts[place] if place < len(counts) else math.inf
     times = f"{1000 * reduce:.1f} ms of a step of {1000 * step:.0f} ms"
+    return _row(
+        "all-reduce between nodes",
+        f"{times}; efficiency {one_gpu / step:.2f}",
+        "efficiency 0.5",
+        gpus / half,
+        base=gpus,
+        of="GPUs",
+        source="computed; like published runs to 64 GPUs",
+    )
+
+
+def _jobs_row(config: Config) -> Row:
+    """Count the jobs of all studies, which grow with runs and seeds, not with images."""
     jobs = int(studies(config)["jobs"].sum())
     count = f"{jobs:,} jobs"
-    return [
-        _row(
-            "all-reduce between nodes",
-            f"{times}; efficiency {one_gpu / step:.2f}",
-            "efficiency 0.5",
-            gpus / half,
-            base=gpus,
-            of="GPUs",
-            source="computed; like published runs to 64 GPUs",
-        ),
-        # Jobs grow with runs and seeds, not with images.
-        _row("Snakemake jobs", count, "10,000 jobs", jobs / 1e4, base=math.inf, source="counted"),
-    ]
+    return _row("Snakemake jobs", count, "10,000 jobs", jobs / 1e4, base=math.inf, source="counted")
 
 
 def _on_gpus(config: Config, plan: RunPlan, gpus: int) -> RunPlan:
