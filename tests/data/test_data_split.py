@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
+from medscale.data.audit_notes import _note_on_unknown_sources
 from medscale.data.settings import Split
 from medscale.data.split import SPLITS, assign, balanced_rows
 
@@ -139,6 +140,29 @@ def test_a_held_out_value_that_no_image_has_is_one_message() -> None:
     rows = pd.DataFrame({"label": [*"ab"], "group": [*"12"], "scanner": ["x", None]})
     with pytest.raises(MedscaleError, match=r"no image has this scanner; there are: x$"):
         assign(rows, Split(mode="source", column="scanner", held_out="y"))
+
+
+def test_a_held_out_number_is_its_word_and_images_without_one_are_counted() -> None:
+    """A column of numbers with an empty cell holds 1.0 where the table has 1."""
+    numbers = range(40)
+    rows = pd.DataFrame(
+        {
+            "label": [*"ab"] * 20,
+            "group": [f"g{number}" for number in numbers],
+            "centre": [None, *(number % 3 for number in numbers[1:])],
+        }
+    )
+    assert rows["centre"].dtype == "float64"
+    settings = Split(mode="source", column="centre", held_out="1")
+    splits = assign(rows, settings)
+    assert rows.index[splits == "test"].tolist() == [*range(1, 40, 3)]
+    index = rows.assign(split=splits)
+    assert _note_on_unknown_sources(index.dropna(), settings) == []
+    (note,) = _note_on_unknown_sources(index, settings)
+    assert note == (
+        "Images of the training and validation splits without a known centre: 1. "
+        "Some may be of '1', which is held out."
+    )
 
 
 def test_one_patient_cannot_be_divided() -> None:

@@ -59,6 +59,7 @@ def notes(
         *file_notes,
         *_notes_on_published_split(index, left_out, division),
         *_note_on_folds(index, division),
+        *_note_on_unknown_sources(index, division),
         *_note_on_shares(index, division),
         *_notes_on_leaks(index, division),
         *_notes_on_conflicts(left_out),
@@ -195,6 +196,19 @@ def _note_on_folds(index: pd.DataFrame, division: Split) -> list[str]:
         f"{division.folds} folds of whole groups, stratified by class (seed {division.seed}): each "
         f"image is a test image in one of them ({sizes.min()} to {sizes.max()} images a fold); "
         "counts by split are those of the first fold."
+    ]
+
+
+def _note_on_unknown_sources(index: pd.DataFrame, division: Split) -> list[str]:
+    """Return a note on images that may be of the held-out source, but are not tested."""
+    if division.mode != "source":
+        return []
+    count = int((index[division.column].isna() & (index["split"] != "test")).sum())
+    if not count:
+        return []
+    return [
+        f"Images of the training and validation splits without a known {division.column}: {count}. "
+        f"Some may be of {division.held_out!r}, which is held out."
     ]
 
 

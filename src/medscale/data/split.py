@@ -7,6 +7,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.data import folds
+from medscale.data.metadata import word
 from medscale.data.settings import Split
 
 SPLITS = ("train", "val", "test")
@@ -136,14 +137,14 @@ def _hold_out(rows: pd.DataFrame, settings: Split) -> pd.Series:
             f"split.column is {settings.column!r}, but the images have no such column; they have: "
             f"{', '.join(map(str, rows.columns))}"
         )
-    values = rows[settings.column].astype(str)
-    is_held_out = values == settings.held_out
-    if not is_held_out.any():
+    values = rows[settings.column].dropna().map(word)
+    images = values.index[values == settings.held_out]
+    if images.empty:
         raise MedscaleError(
             f"split.held_out is {settings.held_out!r}, but no image has this {settings.column}; "
-            f"there are: {', '.join(sorted(values.dropna().unique()))}"
+            f"there are: {', '.join(sorted(values.unique()))}"
         )
-    held_out = rows["group"].isin(set(rows.loc[is_held_out, "group"]))
+    held_out = rows["group"].isin(set(rows.loc[images, "group"]))
     return pd.Series(np.where(held_out, "test", "train"), index=rows.index, dtype=object)
 
 
