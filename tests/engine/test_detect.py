@@ -1,11 +1,10 @@
-"""Detection: boxes move with images, scores equal cases by hand, a run writes all its files."""
+"""Detection: boxes beside images, training on them, and what a run leaves."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,9 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
-from safetensors.torch import save_file
-from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from medscale.base import extras
 from medscale.base.errors import MedscaleError
@@ -32,13 +28,10 @@ from medscale.data.boxes import SIDES, pad, relative
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
-from medscale.engine.detect.task import MOST_BOXES, SMALLEST_CONFIDENCE, suppress
-from medscale.engine.detect.yolo import build
 from medscale.engine.models.names import check_model
-from medscale.engine.plan import Augment, Detect, Model, RunPlan
+from medscale.engine.plan import Augment, Detect, RunPlan
 from medscale.engine.train.progress import Progress
 from medscale.evaluate import boxes
-from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.detection import localize
 from medscale.report.chapters import chapters_of
 from medscale.report.detection.chapter import CHAPTER as DETECTION
@@ -180,9 +173,6 @@ def train(
     return out
 
 
-# Boxes beside images
-
-
 def test_boxes_are_shares_of_the_image_and_stand_beside_the_shards(detection_study):
     box_table = data_boxes.read(detection_study.shards)
     assert len(box_table) == sum(len(image_boxes) for image_boxes in detection_study.index["boxes"])
@@ -233,9 +223,6 @@ def test_padding_follows_the_order_of_the_images():
     assert out.shape == (3, 2, 4)
     assert out[:, :, 0].tolist() == [pytest.approx([0.2, 0]), [0, 0], pytest.approx([0.1, 0.3])]
     assert pad(table.iloc[:0], np.array([1])).shape == (1, 1, 4)
-
-
-# Flips
 
 
 @given(st.integers(0, 40), st.integers(1, 20), st.integers(0, 40), st.integers(1, 20))
@@ -304,184 +291,6 @@ def test_images_without_boxes_are_left_out_of_training_and_never_of_the_test(det
         )
     assert len(train_ids.positions("test")) == len(detection_study.shards.positions("test"))
     assert len(train_ids.positions("train")) < len(detection_study.shards.positions("train"))
-
-
-# Suppression
-
-
-def test_the_less_confident_of_two_boxes_that_overlap_goes():
-    corners = torch.tensor(
-        [[0, 0, 0.5, 0.5], [0.02, 0, 0.5, 0.5], [0.6, 0.6, 0.9, 0.9], [0.3, 0.3, 0.3, 0.9]]
-    )
-    remaining = suppress(corners, torch.tensor([0.6, 0.8, 0.3, 0.9]))
-    assert remaining[:, 4].tolist() == pytest.approx([0.8, 0.3])
-    assert remaining[1].tolist() == pytest.approx([0.6, 0.6, 0.3, 0.3, 0.3])
-    assert len(suppress(corners, torch.full((4,), SMALLEST_CONFIDENCE / 2))) == 0
-    start = torch.linspace(0, 0.99, 200)[:, None] * torch.ones(1, 2)
-    assert (
-        len(suppress(torch.cat([start, start + 0.001], 1), torch.full((200,), 0.5))) == MOST_BOXES
-    )
-
-
-# Scores, against cases worked out by hand
-
-
-def matched(truth, image, confidence, limits) -> BoxMatches:
-    """Boxes with given hits; ``limits``: challenge limits that each hits (9: also COCO's)."""
-    hits = np.array([[k < n for k in range(8)] + [n > 2] for n in limits], bool).reshape(-1, 9)
-    return BoxMatches(np.array(truth), np.array(image, int), np.array(confidence, float), hits)
-
-
-def test_overlap_is_intersection_over_union():
-    boxes_a = np.array([[0.0, 0.0, 0.4, 0.4]])
-    boxes_b = np.array([[0.2, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.1, 0.1]])
-    assert boxes.overlap(boxes_a, boxes_b)[0].tolist() == pytest.approx([1 / 3, 1, 0])
-
-
-def test_a_true_box_is_hit_once_by_the_most_confident():
-    true = np.array([[0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.4]])
-    predicted = np.array([[0.0, 0.0, 0.4, 0.3], [0.0, 0.0, 0.4, 0.4], [0.5, 0.5, 0.4, 0.25]])
-    box_hits = boxes.hits(predicted, true)  # IoU 0.75, 1 and 0.625
-    assert box_hits[0].tolist() == [True] * 7 + [False, True], "0.75 is not above 0.75"
-    assert box_hits[1].tolist() == [False] * 7 + [True, False], "what the first box took is taken"
-    assert box_hits[2].tolist() == [True] * 5 + [False] * 3 + [True]
-    assert not boxes.hits(predicted, np.empty((0, 4))).any()
-
-
-def test_half_an_overlap_is_a_hit_for_coco_and_none_for_the_challenge():
-    box_hits = boxes.hits(np.array([[0.0, 0.0, 0.5, 0.25]]), np.array([[0.0, 0.0, 0.5, 0.5]]))
-    assert box_hits[0].tolist() == [True, True, False, False, False, False, False, False, True]
-
-
-def test_average_precision_by_hand():
-    # Three true boxes in two images; hit, miss, hit, and the third is never found.
-    matches = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.7], [9, 0, 9])
-    value = boxes.average_precision(matches, np.ones((1, 2), int))[0]
-    assert value == pytest.approx(
-        (34 * 1.0 + 33 * 2 / 3) / 101
-    )  # recall 0..0.33 at 1, ..0.66 at 2/3, then none
-    assert boxes.average_precision(matched([1], [0], [0.5], [9]), np.ones((1, 1), int))[0] == 1
-    assert boxes.average_precision(matched([1], [], [], []), np.ones((1, 1), int))[0] == 0
-    assert np.isnan(boxes.average_precision(matched([0], [0], [0.5], [0]), np.ones((1, 1), int))[0])
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_average_precision_of_random_boxes_is_that_of_cocos_procedure_step_by_step(seed):
-    """Lin et al. (2014) written out with torchvision's overlaps, as pycocotools is missing."""
-    from torchvision.ops import box_iou
-
-    rng = np.random.default_rng(seed)
-    true = [
-        np.hstack([rng.random((n, 2)) / 2, 0.2 + 0.3 * rng.random((n, 2))])
-        for n in rng.integers(0, 4, 12)
-    ]
-    near = [
-        image_boxes[rng.integers(0, len(image_boxes), 3)]
-        if len(image_boxes)
-        else np.full((3, 4), 0.3)
-        for image_boxes in true
-    ]
-    guessed = [np.abs(image_boxes + rng.normal(0, 0.05, image_boxes.shape)) for image_boxes in near]
-    image = np.repeat(np.arange(12), 3)
-    confidence = rng.random(36)
-    order = np.argsort(-confidence)
-    matched_boxes: set[tuple[int, int]] = set()
-    is_hit = []
-    for at in order:
-        guess_corners, true_corners = (
-            torch.from_numpy(np.hstack([b[:, :2], b[:, :2] + b[:, 2:]]))
-            for b in (guessed[image[at]][at % 3][None], true[image[at]])
-        )
-        shares = box_iou(guess_corners, true_corners)[0].tolist()
-        free = [
-            (share, k)
-            for k, share in enumerate(shares)
-            if share >= 0.5 and (image[at], k) not in matched_boxes
-        ]
-        is_hit.append(bool(free))
-        if free:
-            matched_boxes.add((int(image[at]), max(free)[1]))
-    hit, boxes_there = np.cumsum(is_hit), sum(map(len, true))
-    precision, recall = hit / np.arange(1, 37), hit / boxes_there
-    expected = np.mean([max(precision[recall >= r], default=0.0) for r in np.linspace(0, 1, 101)])
-    flags = np.stack(
-        [
-            boxes.hits(g[np.argsort(-confidence[3 * n : 3 * n + 3])], t)
-            for n, (g, t) in enumerate(zip(guessed, true, strict=True))
-        ]
-    )
-    ranked = np.empty((36, flags.shape[2]), bool)
-    for n in range(12):
-        ranked[3 * n + np.argsort(-confidence[3 * n : 3 * n + 3])] = flags[n]
-    matches = BoxMatches(
-        np.array([len(image_boxes) for image_boxes in true]),
-        image[order],
-        confidence[order],
-        ranked[order],
-    )
-    assert boxes.average_precision(matches, np.ones((1, 12), int))[0] == pytest.approx(expected)
-    assert 0.05 < expected < 1
-
-
-@given(st.integers(0, 2**32 - 1))
-def test_weights_are_copies_of_images(seed):
-    rng = np.random.default_rng(seed)
-    truth = rng.integers(0, 3, 5)
-    image = np.sort(rng.integers(0, 5, 12))
-    limits = np.where(rng.random(12) < 0.5, 9, rng.integers(0, 3, 12))
-    for number in range(5):  # no more hits than true boxes
-        at = np.flatnonzero(image == number)
-        limits[at[truth[number] :]] = 0
-    order, confidence = rng.permutation(12), np.sort(rng.random(12))[::-1]
-    by_weight = matched(truth, image[order], confidence, limits[order])
-    times = rng.integers(0, 3, 5)
-    copies = np.repeat(np.arange(5), times)
-    rows = [(c, k, n) for n, k in enumerate(copies) for c in np.flatnonzero(by_weight.image == k)]
-    rows.sort(key=lambda row: row[0])
-    at = np.array([c for c, _, _ in rows], int)
-    many = BoxMatches(
-        truth[copies],
-        np.array([n for *_, n in rows], int),
-        by_weight.confidence[at],
-        by_weight.hits[at],
-    )
-    if not len(copies):
-        return
-    weighted = boxes.evaluate(by_weight, 0.4, times[None])
-    copied = boxes.evaluate(many, 0.4, np.ones((1, len(copies)), int))
-    for name in boxes.NAMES:
-        assert weighted[name][0] == pytest.approx(copied[name][0], nan_ok=True), name
-
-
-def test_the_challenge_s_score_by_hand():
-    # 0: hit at all limits; 1: a hit at four of eight and a false alarm; 2: empty with an alarm;
-    # 3: empty; 4: missed.
-    matches = matched([1, 1, 0, 0, 1], [0, 1, 2, 1, 4], [0.9, 0.8, 0.7, 0.6, 0.1], [8, 4, 0, 0, 8])
-    scores = boxes.challenge(matches, 0.5)
-    assert scores[:3].tolist() == pytest.approx([1.0, (4 * 1 / 2 + 4 * 0) / 8, 0.0])
-    assert np.isnan(scores[3]), "an empty image without a prediction is skipped"
-    assert scores[4] == 0
-    mean = boxes.evaluate(matches, 0.5, np.ones((1, 5), int))["map_challenge"][0]
-    assert mean == pytest.approx((1 + 0.25 + 0 + 0) / 4)
-    assert boxes.evaluate(matches, 0.75, np.ones((1, 5), int))["map_challenge"][0] == pytest.approx(
-        (1 + 0.5 + 0) / 3
-    )
-
-
-def test_the_threshold_is_the_best_on_the_split_it_is_chosen_on():
-    matches = matched([1, 0, 0], [0, 1, 2], [0.805, 0.605, 0.305], [8, 0, 0])
-    assert boxes.best_threshold(matches) == 0.8
-    assert boxes.challenge(matches, 0.8)[0] == 1
-
-
-def test_precision_and_recall_at_the_threshold():
-    matches = matched([2, 1], [0, 1, 1], [0.9, 0.8, 0.2], [9, 0, 9])
-    values = boxes.evaluate(matches, 0.5, np.ones((1, 2), int))
-    assert (values["precision"][0], values["recall"][0]) == (0.5, pytest.approx(1 / 3))
-    assert np.isnan(boxes.evaluate(matches, 0.95, np.ones((1, 2), int))["precision"][0])
-
-
-# Runs
 
 
 def test_where_losses_do_not_rank_epochs_the_last_finite_one_is_kept():
@@ -590,9 +399,6 @@ def test_boxes_of_another_index_are_refused(detection_study, toy, tmp_path):
         localize([toy["ddp_2cpu_yolov8n"]], tmp_path / "index.parquet", resamples=10)
 
 
-# What a person meets
-
-
 def test_detection_stands_apart_from_a_study_s_classifications():
     study = Graph(
         {
@@ -688,132 +494,6 @@ def test_only_one_module_imports_ultralytics_and_only_within_functions():
         assert all(line.startswith("    ") for line in using), path
 
 
-# YOLOv8 itself
-
-
-@ULTRALYTICS
-def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
-    from medscale.engine.detect.yolo import BoxLoss, build
-    from medscale.engine.plan import Model
-
-    torch.manual_seed(0)
-    network = build(Model(name="yolov8n"))
-    assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.01e6, rel=0.01)
-    criterion = BoxLoss(network, SIZE)
-    images = torch.randn(2, 3, SIZE, SIZE)
-    targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
-    raw = network(images)
-    assert raw.shape == (2, 65, 84)
-    assert network.eval()(images).shape == raw.shape
-    criterion(raw, targets).backward()
-    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
-    empty = criterion(network.train()(images), torch.zeros(2, 1, 4))
-    assert torch.isfinite(empty)
-    corners, confidence = criterion.decode(raw)
-    assert corners.shape == (2, 84, 4)
-    assert confidence.shape == (2, 84)
-    assert ((corners >= 0) & (corners <= 1)).all()
-
-
-def listed_loss(criterion, raw, targets):
-    """Ultralytics' own loss of the same boxes, which lists anchors with a box."""
-    image, number = (targets[..., 2] > 0).nonzero(as_tuple=True)
-    corner, sides = targets[image, number].split(2, dim=1)
-    batch = {"batch_idx": image, "cls": torch.zeros_like(image)}
-    batch["bboxes"] = torch.cat([corner + sides / 2, sides], 1)
-    levels = [torch.empty(1, 1, SIZE // stride, SIZE // stride) for stride in (8, 16, 32)]
-    outputs = {"boxes": raw[:, :64], "scores": raw[:, 64:], "feats": levels}
-    return criterion._loss(outputs, batch)[0].sum()
-
-
-@ULTRALYTICS
-@pytest.mark.parametrize("most", [1, 3])
-@pytest.mark.parametrize("largest", [0.02, 0.6])
-def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest):
-    from medscale.engine.detect.yolo import BoxLoss
-
-    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
-    torch.manual_seed(most)
-    corner = torch.rand(6, most, 2) * 0.7
-    targets = torch.cat([corner, torch.rand(6, most, 2).mul(largest).minimum(1 - corner)], 2)
-    targets[torch.arange(most) >= torch.tensor([0, 1, most, most, most, 1])[:, None]] = 0
-    raws = [2 * torch.randn(6, 65, 84).requires_grad_() for _ in range(3)]
-    for raw in raws:
-        values = [loss(raw, targets) for loss in (criterion, partial(listed_loss, criterion))]
-        gradients = [torch.autograd.grad(value, raw)[0] for value in values]
-        torch.testing.assert_close(*values, rtol=1e-6, atol=0)
-        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
-    empty = torch.zeros(6, most, 4)
-    torch.testing.assert_close(criterion(raw, empty), listed_loss(criterion, raw, empty))
-
-
-class Operators(TorchDispatchMode):
-    """The names of the operators that are called, also in backward passes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.names: set[str] = set()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.overloadpacket.__name__)
-        return func(*args, **(kwargs or {}))
-
-
-@ULTRALYTICS
-def test_the_loss_adds_at_no_indices_which_deterministic_kernels_copy_from_the_host():
-    from medscale.engine.detect.yolo import BoxLoss
-
-    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
-    raw, targets = torch.randn(2, 65, 84).requires_grad_(), torch.full((2, 3, 4), 0.25)
-    refused = {"scatter_add", "scatter_add_", "gather", "nonzero", "index_put", "index_put_"}
-    with Operators() as operators:
-        criterion(raw, targets).backward()
-    assert "topk" in operators.names
-    assert not operators.names & refused
-    with Operators() as operators:
-        listed_loss(criterion, raw, targets).backward()
-    assert {"gather", "nonzero"} <= operators.names
-
-
-@ULTRALYTICS
-def test_network_and_loss_read_no_tensor_from_the_host(monkeypatch):
-    from medscale.engine.detect.yolo import BoxLoss
-
-    network = build(Model(name="yolov8n"))
-    criterion = BoxLoss(network, SIZE)
-    targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
-    monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
-        inputs = fake.from_tensor(torch.zeros(2, 3, SIZE, SIZE)), fake.from_tensor(targets)
-        for mode in (True, False):
-            assert criterion(network.train(mode)(inputs[0]), inputs[1]).shape == ()
-        with pytest.raises(DynamicOutputShapeException):
-            listed_loss(criterion, network(inputs[0]), inputs[1])
-
-
-@ULTRALYTICS
-def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
-    from medscale.engine.detect.yolo import build
-    from medscale.engine.plan import Model
-
-    torch.manual_seed(0)
-    first = build(Model(name="yolov8n"))
-    path = tmp_path / "weights.safetensors"
-    save_file(first.state_dict(), path)
-    restored_network = build(Model(name="yolov8n", pretrained=str(path)))
-    assert all(
-        torch.equal(a, b)
-        for a, b in zip(
-            first.state_dict().values(), restored_network.state_dict().values(), strict=True
-        )
-    )
-    with pytest.raises(MedscaleError, match="is a pickle"):
-        build(Model(name="yolov8n", pretrained="yolov8n.pt"))
-    save_file({"else": torch.zeros(1)}, path)
-    with pytest.raises(MedscaleError, match="does not fit the network"):
-        build(Model(name="yolov8n", pretrained=str(path)))
-
-
 @ULTRALYTICS
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
@@ -844,10 +524,3 @@ def test_yolov8n_trains_serially_and_on_two_processes(detection_study):
             .notna()
             .any()
         )
-
-
-@ULTRALYTICS
-def test_ultralytics_leaves_the_libraries_of_others_as_they_are():
-    build(Model(name="yolov8n"))
-    assert Image.open.__module__ == "PIL.Image"
-    assert torch.save.__module__ == "torch.serialization"

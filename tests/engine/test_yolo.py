@@ -1,0 +1,155 @@
+"""YOLOv8 itself: its network, its loss and its weights."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib.util import find_spec
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from medscale.base.errors import MedscaleError
+from medscale.engine.detect.yolo import build
+from medscale.engine.plan import Model
+
+SIZE = 64
+
+
+ULTRALYTICS = pytest.mark.skipif(
+    find_spec("ultralytics") is None,
+    reason="ultralytics (AGPL, optional) is not installed: YOLOv8 itself is not tested",
+)
+
+
+@ULTRALYTICS
+def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
+    from medscale.engine.detect.yolo import BoxLoss, build
+    from medscale.engine.plan import Model
+
+    torch.manual_seed(0)
+    network = build(Model(name="yolov8n"))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(3.01e6, rel=0.01)
+    criterion = BoxLoss(network, SIZE)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
+    raw = network(images)
+    assert raw.shape == (2, 65, 84)
+    assert network.eval()(images).shape == raw.shape
+    criterion(raw, targets).backward()
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    empty = criterion(network.train()(images), torch.zeros(2, 1, 4))
+    assert torch.isfinite(empty)
+    corners, confidence = criterion.decode(raw)
+    assert corners.shape == (2, 84, 4)
+    assert confidence.shape == (2, 84)
+    assert ((corners >= 0) & (corners <= 1)).all()
+
+
+def listed_loss(criterion, raw, targets):
+    """Ultralytics' own loss of the same boxes, which lists anchors with a box."""
+    image, number = (targets[..., 2] > 0).nonzero(as_tuple=True)
+    corner, sides = targets[image, number].split(2, dim=1)
+    batch = {"batch_idx": image, "cls": torch.zeros_like(image)}
+    batch["bboxes"] = torch.cat([corner + sides / 2, sides], 1)
+    levels = [torch.empty(1, 1, SIZE // stride, SIZE // stride) for stride in (8, 16, 32)]
+    outputs = {"boxes": raw[:, :64], "scores": raw[:, 64:], "feats": levels}
+    return criterion._loss(outputs, batch)[0].sum()
+
+
+@ULTRALYTICS
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("largest", [0.02, 0.6])
+def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest):
+    from medscale.engine.detect.yolo import BoxLoss
+
+    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
+    torch.manual_seed(most)
+    corner = torch.rand(6, most, 2) * 0.7
+    targets = torch.cat([corner, torch.rand(6, most, 2).mul(largest).minimum(1 - corner)], 2)
+    targets[torch.arange(most) >= torch.tensor([0, 1, most, most, most, 1])[:, None]] = 0
+    raws = [2 * torch.randn(6, 65, 84).requires_grad_() for _ in range(3)]
+    for raw in raws:
+        values = [loss(raw, targets) for loss in (criterion, partial(listed_loss, criterion))]
+        gradients = [torch.autograd.grad(value, raw)[0] for value in values]
+        torch.testing.assert_close(*values, rtol=1e-6, atol=0)
+        torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
+    empty = torch.zeros(6, most, 4)
+    torch.testing.assert_close(criterion(raw, empty), listed_loss(criterion, raw, empty))
+
+
+class Operators(TorchDispatchMode):
+    """The names of the operators that are called, also in backward passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@ULTRALYTICS
+def test_the_loss_adds_at_no_indices_which_deterministic_kernels_copy_from_the_host():
+    from medscale.engine.detect.yolo import BoxLoss
+
+    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
+    raw, targets = torch.randn(2, 65, 84).requires_grad_(), torch.full((2, 3, 4), 0.25)
+    refused = {"scatter_add", "scatter_add_", "gather", "nonzero", "index_put", "index_put_"}
+    with Operators() as operators:
+        criterion(raw, targets).backward()
+    assert "topk" in operators.names
+    assert not operators.names & refused
+    with Operators() as operators:
+        listed_loss(criterion, raw, targets).backward()
+    assert {"gather", "nonzero"} <= operators.names
+
+
+@ULTRALYTICS
+def test_network_and_loss_read_no_tensor_from_the_host(monkeypatch):
+    from medscale.engine.detect.yolo import BoxLoss
+
+    network = build(Model(name="yolov8n"))
+    criterion = BoxLoss(network, SIZE)
+    targets = torch.tensor([[[0.2, 0.3, 0.4, 0.4]], [[0.0, 0.0, 0.0, 0.0]]])
+    monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        inputs = fake.from_tensor(torch.zeros(2, 3, SIZE, SIZE)), fake.from_tensor(targets)
+        for mode in (True, False):
+            assert criterion(network.train(mode)(inputs[0]), inputs[1]).shape == ()
+        with pytest.raises(DynamicOutputShapeException):
+            listed_loss(criterion, network(inputs[0]), inputs[1])
+
+
+@ULTRALYTICS
+def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
+    from medscale.engine.detect.yolo import build
+    from medscale.engine.plan import Model
+
+    torch.manual_seed(0)
+    first = build(Model(name="yolov8n"))
+    path = tmp_path / "weights.safetensors"
+    save_file(first.state_dict(), path)
+    restored_network = build(Model(name="yolov8n", pretrained=str(path)))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            first.state_dict().values(), restored_network.state_dict().values(), strict=True
+        )
+    )
+    with pytest.raises(MedscaleError, match="is a pickle"):
+        build(Model(name="yolov8n", pretrained="yolov8n.pt"))
+    save_file({"else": torch.zeros(1)}, path)
+    with pytest.raises(MedscaleError, match="does not fit the network"):
+        build(Model(name="yolov8n", pretrained=str(path)))
+
+
+@ULTRALYTICS
+def test_ultralytics_leaves_the_libraries_of_others_as_they_are():
+    build(Model(name="yolov8n"))
+    assert Image.open.__module__ == "PIL.Image"
+    assert torch.save.__module__ == "torch.serialization"
