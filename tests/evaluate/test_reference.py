@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards, seal, write_chunk
+from medscale.evaluate.bootstrap import smallest_share
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
+from medscale.report.overview.linear import Linear, differences
 from synthetic_runs import configuration, make_index, make_run, make_shards
 
 
@@ -84,3 +88,28 @@ def test_one_class_in_training_is_one_message(tmp_path):
     make_shards(tmp_path / "shards", index)
     with pytest.raises(MedscaleError, match="training images of two classes"):
         reference("s", Shards.open(tmp_path / "shards"), index, 20)
+
+
+@pytest.mark.parametrize(
+    ("patients", "gains", "expected"),
+    [
+        # no resample has another patient of the smallest class
+        (1, [0.1, 0.1 + 1e-6], (0.1 - smallest_share(1), 1.0)),
+        (10, [0.0, 0.0], (-smallest_share(10), smallest_share(10))),  # two perfect scores
+        (10, [0.1, 0.1 + 1e-6], (0.1, 0.1 + 1e-6)),
+    ],
+)
+def test_a_gain_over_the_reference_of_few_patients_is_uncertain(patients, gains, expected) -> None:
+    scores = {"test": {"auroc": {"mean": 0.8}}}
+    base = Linear(
+        {"paired_with": "x", "smallest_class": patients, "metrics": scores},
+        pd.DataFrame({"auroc": [0.8, 0.8]}),
+    )
+    run = SimpleNamespace(
+        name="ddp_2cpu",
+        summary={"bootstrap": {"paired_with": "x"}},
+        score=lambda metric: {"mean": 0.9},
+        resamples=pd.DataFrame({"auroc": 0.8 + np.array(gains)}),
+    )
+    (row,) = differences([run], base).to_dict("records")
+    assert (row["low"], row["high"]) == pytest.approx(expected, abs=1e-6)

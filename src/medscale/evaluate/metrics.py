@@ -43,6 +43,17 @@ def in_percent(name: str) -> bool:
     return not name.startswith(("mcc", *AREAS, *calibration.NAMES))
 
 
+def smallest_class(predictions: Predictions, class_mask: np.ndarray | None) -> int:
+    """Return the number of patients of the smallest class that takes part in averages.
+
+    Without such a class it is the number of all patients. The mask is that of ``interval``.
+    """
+    groups, classes = predictions.groups, predictions.probabilities.shape[2]
+    sizes = bootstrap.groups_by_class(predictions.labels, groups, classes)
+    takes_part = (sizes > 0) & (True if class_mask is None else class_mask)
+    return int(sizes[takes_part].min(initial=len(np.unique(groups))))
+
+
 def interval(
     name: str,
     predictions: Predictions,
@@ -62,14 +73,10 @@ def interval(
     """
     if name in calibration.NAMES:  # not bounded by 1
         return bootstrap.interval(values)
-    groups = predictions.groups
-    patients = len(np.unique(groups))
-    if name != "accuracy" and not name.endswith(("_weighted", "_micro")):
-        # The smallest class changes an average over classes most.
-        classes = predictions.probabilities.shape[2]
-        sizes = bootstrap.groups_by_class(predictions.labels, groups, classes)
-        takes_part = (sizes > 0) & (True if class_mask is None else class_mask)
-        patients = int(sizes[takes_part].min(initial=patients))
+    if name == "accuracy" or name.endswith(("_weighted", "_micro")):
+        patients = len(np.unique(predictions.groups))
+    else:  # the smallest class changes an average over classes most
+        patients = smallest_class(predictions, class_mask)
     lowest = -1.0 if is_difference or name == "mcc" else 0.0
     return bootstrap.score_interval(values, patients, lowest)
 

@@ -91,6 +91,7 @@ def reference(
             "class": classes[first.majority],
             "share": float((predictions.labels == first.majority).mean()),
         },
+        "smallest_class": metrics.smallest_class(predictions, class_mask),
         "metrics": {
             "test": {
                 name: {"mean": points[name], "low": low, "high": high}

@@ -10,7 +10,7 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
-from medscale.evaluate.bootstrap import spread_interval
+from medscale.evaluate.bootstrap import score_interval
 from medscale.report.names import label
 from medscale.report.result.reading import Result, records
 
@@ -40,8 +40,7 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
     Raises MedscaleError when a run was evaluated on other test images than the reference.
 
     Returns:
-        ``run, mean, low, high``; NaN where the AUROC is undefined, and ``low, high`` also where all
-        resamples have the same difference.
+        ``run, mean, low, high``; NaN where the AUROC is undefined.
     """
     rows = []
     base = linear.score("auroc")["mean"]
@@ -53,7 +52,7 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
             )
         mean = run.score("auroc")["mean"]
         gains = (run.resamples["auroc"] - linear.resamples["auroc"]).to_numpy()
-        low, high = spread_interval(gains)
+        low, high = score_interval(gains, linear.summary["smallest_class"], lowest=-1.0)
         difference = np.nan if None in (mean, base) else mean - base
         rows.append({"run": run.name, "mean": difference, "low": low, "high": high})
     return pd.DataFrame(rows)
