@@ -125,9 +125,14 @@ def hardware(record: Mapping[str, Any]) -> str:
     return ", ".join(dict.fromkeys(record.get("gpus") or [])) or record.get("cpu") or "unknown"
 
 
-def was_moved(record: dict[str, Any]) -> bool:
-    """Return whether a training was continued on other hardware (``earlier``)."""
-    return any(hardware(earlier) != hardware(record) for earlier in record.get("earlier", []))
+def phases(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the record of a training, and the conditions before each change (``earlier``)."""
+    return [record, *record.get("earlier", [])]
+
+
+def was_moved(record: Mapping[str, Any]) -> bool:
+    """Return whether a training was continued on other hardware."""
+    return len({hardware(phase) for phase in phases(record)}) > 1
 
 
 def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def gather(environments: Sequence[dict[str, Any]], inputs: dict[str, Any]) -> di
         between replicates, or changed during the training of one) and ``evaluation`` (this machine
         and code, and ``inputs``).
     """
-    records = [*environments, *(e for record in environments for e in record.get("earlier", []))]
+    records = [phase for record in environments for phase in phases(record)]
     differ = [
         key
         for key in COMMON_KEYS

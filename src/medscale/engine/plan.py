@@ -358,13 +358,11 @@ class RunPlan(Strict):
     def on_fewer(self, processes: int) -> Self:
         """Return the plan of the same training on fewer processes of one node.
 
-        The global batch stays, and a device has no more images at a time than before. The
-        ``training_digest`` is the same.
+        Global batch and ``training_digest`` stay. A device has no more images at a time.
         """
-        share = math.ceil(self.global_batch / self.run.replicas)
-        images = math.ceil(share / self.recipe.accumulate)  # of a device at a time
-        larger_share = math.ceil(self.global_batch / (processes // self.run.stages))
-        recipe = self.recipe.model_copy(update={"accumulate": math.ceil(larger_share / images)})
+        images = math.ceil(self.global_batch / (self.run.replicas * self.recipe.accumulate))
+        accumulate = math.ceil(self.global_batch / (processes // self.run.stages * images))
+        recipe = self.recipe.model_copy(update={"accumulate": accumulate})
         return self.model_copy(update={"nodes": 1, "procs_per_node": processes, "recipe": recipe})
 
     @property

@@ -205,10 +205,19 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     return max(low - unseen, lowest), min(high + unseen, 1.0)
 
 
-def spread_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return the interval over resamples; NaN where they do not differ, as without any error."""
+def spread_interval(values: np.ndarray, patients: int) -> tuple[float, float]:
+    """Return the interval over resamples.
+
+    It is NaN where resamples do not differ, as without any error, and where the value depends on a
+    group of one patient, since no resample has another patient of the group.
+
+    Args:
+        values: the value on each resample, shape R.
+        patients: number of patients of the smallest group that the value depends on.
+    """
     low, high = interval(values)
-    return (low, high) if high - low > ROUNDING else (float("nan"), float("nan"))
+    is_known = patients != 1 and high - low > ROUNDING
+    return (low, high) if is_known else (float("nan"), float("nan"))
 
 
 def with_interval(name: str, value: float, ends: tuple[float, float]) -> dict[str, float]:

@@ -44,11 +44,10 @@ def decision_curve(
             0
         ]
         resample_values = _net_benefit([draw_counts @ part for part in sums], stated_prevalence)
-        if 1 in (len(np.unique(test.groups[side])) for side in (positive, ~positive)):
-            resample_values = np.full_like(resample_values, np.nan)  # of no other patient
+        patients = min(len(np.unique(test.groups[side])) for side in (positive, ~positive))
         prevalence = positive.mean() if stated_prevalence is None else stated_prevalence
         for number, limit in enumerate(THRESHOLDS):
-            low, high = spread_interval(resample_values[:, number])
+            low, high = spread_interval(resample_values[:, number], patients)
             rows.append(
                 {
                     "class": classes[code],

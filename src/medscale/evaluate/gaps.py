@@ -75,7 +75,7 @@ class Rate(NamedTuple):
 
     def varies(self) -> bool:
         """Return whether resamples differ; they do not if all 15 of 15 answers are right."""
-        return not math.isnan(spread_interval(self.resamples)[0])
+        return not math.isnan(spread_interval(self.resamples, self.patients)[0])
 
 
 def _rate(

@@ -101,13 +101,11 @@ def operating_points(
     rows = []
     for row, code, positive_calls in calls(test, limits, classes):
         positive = test.labels == code
-        points, resample_values, ends = {}, {}, {}
+        points, resample_values, ends, patients = {}, {}, {}, {}
         for name, hits, part in right_calls(positive_calls, positive):
             points[name], resample_values[name] = rate(hits, part, test.groups, draw_counts)
-            patients = len(np.unique(test.groups[part]))
-            ends[name] = score_interval(resample_values[name], patients)
-            if patients == 1:  # no resample has another patient, so what follows has no interval
-                resample_values[name] = np.full(len(draw_counts), np.nan)
+            patients[name] = len(np.unique(test.groups[part]))
+            ends[name] = score_interval(resample_values[name], patients[name])
         stated = settings.prevalence.get(classes[code])
         prevalence, prevalences = share(positive, stated, test.groups, draw_counts)
         points |= consequences(**points, prevalence=prevalence, miss_cost=settings.miss_cost)
@@ -116,8 +114,9 @@ def operating_points(
         )
         row |= {"positives": int(positive.sum()), "negatives": int((~positive).sum())}
         row |= {"prevalence": prevalence, "stated": stated is not None}
+        fewest = min(patients.values())
         for name, value in points.items():
-            of_value = ends.get(name) or spread_interval(resample_values[name])
+            of_value = ends.get(name) or spread_interval(resample_values[name], fewest)
             line = with_interval(name, value, of_value)
             if name in ODDS:
                 line = {column: float(odds(end)) for column, end in line.items()}

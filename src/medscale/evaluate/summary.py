@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.base.provenance import gather
+from medscale.base.provenance import gather, phases
 from medscale.evaluate.assessment import SEED, Assessment, over_seeds
 from medscale.evaluate.bootstrap import LEVEL
 from medscale.evaluate.by_fold import Folds
@@ -110,7 +110,7 @@ def format_of(replicates: list[Replicate]) -> str:
 
     If trainings were in different formats, on different devices, a slash joins the names.
     """
-    records = [e for r in replicates for e in (r.environment, *r.environment.get("earlier", []))]
+    records = [phase for r in replicates for phase in phases(r.environment)]
     return "/".join(sorted({record.get("format", FORMAT_UNKNOWN) for record in records}))
 
 

@@ -16,7 +16,6 @@ import torch
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
-from medscale.base.provenance import hardware
 from medscale.config.benchmarks import Formats
 from medscale.engine.formats import NumberFormat, in_format, lacking
 from medscale.engine.plan import RunPlan
@@ -117,7 +116,7 @@ def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:
         "epochs": timing["epochs"],
         "images": timing["train_images"],
         "seconds": timing["seconds_per_epoch"],
-        "hardware": hardware(environment),
+        "hardware": timing["hardware"],
         "wall_seconds": timing["wall_seconds"],
         "device_mb": np.nan if memory is None else max(memory),
         "joules": np.nan if joules is None else joules,

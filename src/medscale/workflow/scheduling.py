@@ -20,7 +20,7 @@ def use_one_timer(scheduler: Any) -> None:
     pending: set[float] = set()  # seconds: intervals for which a timer is running
 
     def wake(interval: float) -> None:
-        # Before the release, since the scheduler may start the next timer at once.
+        # The interval is removed first, since a woken scheduler may start its next timer at once.
         pending.discard(interval)
         scheduler._open_jobs.release()
 

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json
-from medscale.base.provenance import hardware
 from medscale.base.text import latex
 from medscale.evaluate.summary import plain
 from medscale.report.claims.chapter import paths
@@ -67,9 +66,9 @@ def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, A
     seconds, machines = 0.0, []
     folders = [path for path in claim.files if path.endswith(LAST)]
     for path in folders if row["verdict"] != MISSING else ():
-        file = files.locate(path)
-        seconds += read_json(file)["wall_seconds"]
-        machines.append(hardware(read_json(file.with_name("environment.json"))))
+        timing = read_json(files.locate(path))
+        seconds += timing["wall_seconds"]
+        machines.append(timing["hardware"])
     return {
         "measured_minutes": seconds / 60 if machines else None,
         "measured_hardware": "; ".join(dict.fromkeys(machines)),
