@@ -1,4 +1,4 @@
-"""Claims: each verdict by hand, planted data that makes a claim fail, names that do not exist."""
+"""Claims: quantities by hand, planted data that makes a claim fail, names that do not exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -20,27 +19,21 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
 from medscale.cli.main import main
 from medscale.config.configuration import Config, load
-from medscale.config.layers import read_yaml
 from medscale.evaluate import verdicts as differences
-from medscale.evaluate.replicates import Predictions
 from medscale.report.chapters import outputs
 from medscale.report.claims import quantities
 from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import check, failed, words_of_bounds, words_of_value
-from medscale.report.claims.costs import minutes, trainings
-from medscale.report.claims.measures import MEASURES
 from medscale.report.claims.planned import Planned, plan_claims, shown_by
-from medscale.report.claims.quantities import FUNCTIONS, Files
-from medscale.report.claims.schema import PATH, schema_text
-from medscale.report.claims.statements import Claim, Published, accepted, published, read_claims
-from medscale.report.claims.verdicts import FAILS, HOLDS, MISSING, OPEN, Measured, judge
+from medscale.report.claims.quantities import Files
+from medscale.report.claims.verdicts import FAILS, HOLDS, MISSING, OPEN
 from synthetic_runs import ROOT, configuration, make_index, make_run, make_study
 
-RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_2gpu"]
-NAN = math.nan
-REPLICATES = {"glaucoma": ["seed1", "seed2"], "glaucoma_published": ["seed1"]}
 ALL = load(ROOT / "config.yaml")
-DEMO = load(ROOT / "config.yaml", {"scale": "demo"})
+RUNS = ["serial_1cpu", "ddp_2cpu", "serial_1gpu", "ddp_2gpu"]
+
+
+REPLICATES = {"glaucoma": ["seed1", "seed2"], "glaucoma_published": ["seed1"]}
 
 
 @pytest.fixture(scope="module")
@@ -82,88 +75,6 @@ def plan_of(claims: dict[str, Any], config: Config | None = None) -> list[Planne
 
 def files(folder: Path) -> Files:
     return Files(lambda path: folder / path, resamples=100)
-
-
-def test_each_measure_has_a_function_and_the_project_claims_each_but_none_other():
-    assert set(FUNCTIONS) == set(MEASURES)
-    claims = read_claims(ROOT / "claims.yaml")
-    assert {claim.measure for claim in claims.values()} == set(MEASURES)
-
-
-@pytest.mark.parametrize(
-    ("ends", "bounds", "verdict"),
-    [
-        ((3.1, 2.9, 3.3), (2.0, None), HOLDS),
-        ((3.1, 1.9, 3.3), (2.0, None), OPEN),
-        ((1.5, 1.2, 1.9), (2.0, None), FAILS),
-        ((0.5, 0.4, 0.6), (None, 0.7), HOLDS),
-        ((0.8, 0.71, 0.9), (None, 0.7), FAILS),
-        ((3.3, 3.0, 3.6), (2.8, 3.8), HOLDS),
-        ((3.3, 2.7, 3.6), (2.8, 3.8), OPEN),
-        ((4.0, 3.9, 4.1), (2.8, 3.8), FAILS),
-        ((2.0, 2.0, 2.0), (2.0, None), HOLDS),  # exact, on the bound
-        ((3.1, NAN, NAN), (2.0, None), OPEN),  # without an interval nothing is established
-        ((NAN, NAN, NAN), (2.0, None), MISSING),
-    ],
-)
-def test_an_interval_and_the_accepted_values_give_the_verdict(ends, bounds, verdict):
-    assert judge(Measured(*ends), *bounds, equality=False) == verdict
-
-
-@pytest.mark.parametrize(
-    ("value", "unseen", "verdict"),
-    [(0.0, 5.5, HOLDS), (0.0, 7.0, OPEN), (-12.0, 7.0, FAILS), (-5.0, 7.0, HOLDS)],
-)
-def test_equal_answers_of_few_patients_establish_no_bound(value, unseen, verdict):
-    measured = Measured(value, value, value, unseen=unseen)
-    assert judge(measured, -5.6, None, equality=False) == verdict
-
-
-@pytest.mark.parametrize(("patients", "verdict"), [(51, OPEN), (64, OPEN), (65, HOLDS)])
-def test_the_fewest_patients_that_exclude_a_loss(patients, verdict):
-    # By hand: 0.944 ** 64 = 0.02503 and 0.944 ** 65 = 0.0236.
-    labels = np.arange(patients) % 2
-    predicted = Predictions(np.arange(patients), labels, np.arange(patients), np.eye(2)[[labels]])
-    measured = quantities._of_few_patients(Measured(0.0, 0.0, 0.0), [predicted])
-    assert judge(measured, -5.6, None, equality=False) == verdict
-    assert measured.note.startswith(f"{patients} test patients or groups exclude no difference")
-
-
-@pytest.mark.parametrize(
-    ("reading", "high", "p", "beyond", "words", "verdict"),
-    [
-        ("equal within the margin", 1.0, 0.9, True, "equal", HOLDS),
-        ("interval leaves out 0, within the margin", 1.9, 0.01, True, differences.WITHIN, HOLDS),
-        ("undecided", 4.0, 0.5, True, "inconclusive", OPEN),
-        ("interval leaves out 0", -0.5, 0.01, True, "lower", FAILS),
-        ("interval leaves out 0", 5.0, 0.01, True, "higher", FAILS),
-        ("interval leaves out 0", -0.5, 0.2, True, "not established", OPEN),
-        ("interval leaves out 0", -0.5, 0.01, False, "not established", OPEN),
-    ],
-)
-def test_a_claim_of_equality_takes_the_verdict_of_the_paper(
-    reading, high, p, beyond, words, verdict
-):
-    assert differences.verdict(reading, high, p, beyond=beyond) == words
-    measured = Measured(0.0, -1.0, high, words)
-    assert judge(measured, -2.0, 2.0, equality=True) == verdict
-
-
-def test_accepted_values_are_bounded_on_the_side_that_matters():
-    assert accepted("at_least", 3.0, 0.5) == (2.5, None)
-    assert accepted("at_most", 3.0, 0.5) == (None, 3.5)
-    assert accepted("near", 3.0, 0.5) == (2.5, 3.5)
-
-
-def test_published_figures_by_hand():
-    figures = {"minutes": {1: 8.0, 4: 2.0}, "seconds": {1: [360, 430]}, "speedup": 3.3}
-    assert published(Published(ratio=["minutes / 1", "minutes / 4"]), figures) == 4.0
-    assert published(Published(difference=["minutes / 4", "minutes / 1"]), figures) == 6.0
-    assert published(Published(value="seconds / 1"), figures) == 395.0
-    with pytest.raises(MedscaleError, match="did you mean 'speedup'"):
-        published(Published(value="speedupp"), figures)
-    with pytest.raises(MedscaleError, match="is no number"):
-        published(Published(value="minutes"), figures)
 
 
 def test_a_speedup_is_that_of_the_histories(study_folder: Path):
@@ -411,38 +322,6 @@ def test_an_unknown_figure_or_table_is_refused_with_the_closest_name():
     assert shown_by(claim(figure=None, table="timing"), outputs()) == "tables/glaucoma/timing.csv"
 
 
-@pytest.mark.parametrize("config", [ALL, DEMO], ids=["full", "demo"])
-def test_the_projects_claims_name_what_exists(config: Config):
-    claims = plan_claims(config)
-    assert len(claims) == len(read_claims(ROOT / "claims.yaml"))
-    for claim_text in claims:
-        assert shown_by(claim_text, outputs()).startswith(("figures/", "tables/"))
-        assert claim_text.lowest is not None or claim_text.highest is not None
-        if claim_text.test:
-            file, _, name = claim_text.test.partition("::")
-            assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
-    if config.scale == "full":
-        assert [claim_text.name for claim_text in claims if claim_text.absent] == ["exact_restart"]
-
-
-def test_a_claim_on_other_devices_at_demo_scale_says_so_first():
-    for name, fields in read_claims(ROOT / "claims.yaml").items():
-        if isinstance(fields.demo, str) or not fields.demo.statement:
-            continue
-        statement = fields.demo.statement
-        assert not statement.startswith("Stand-in"), name
-        if (fields.run or "").endswith("4gpu"):
-            words = "At demo scale, two CPU processes in place of four GPUs: "
-            assert statement.startswith(words), name
-
-
-def test_stated_minutes_are_those_of_the_cost_model():
-    for claim_text in plan_claims(ALL):
-        if runs := trainings(claim_text):
-            model = minutes(ALL, runs)
-            assert claim_text.minutes == pytest.approx(model, rel=0.5), (claim_text.name, model)
-
-
 def test_a_persons_study_has_none_of_the_projects_claims():
     own_source = {"kind": "folder", "path": "raw", "synthetic": False, "options": {}}
     config = configuration("glaucoma", RUNS, source=own_source, preprocess={"size": 96})
@@ -512,27 +391,8 @@ def test_only_claims_of_the_paper_fail_and_values_have_words():
     assert failed(row)
     assert not failed(row | {"whose": "published"})
     assert words_of_value(row) == "1.23 (1.00 to 1.50)"
-    assert words_of_value(row | {"low": NAN}) == "1.23"
-    assert words_of_value(row | {"value": NAN}) == ""
+    assert words_of_value(row | {"low": math.nan}) == "1.23"
+    assert words_of_value(row | {"value": math.nan}) == ""
     assert words_of_bounds(row) == "at least 1"
     near = claim(measure="score", compare="near", expected=90, tolerance=2).model_dump()
     assert words_of_bounds(near) == "88 to 92"
-
-
-def test_the_schema_is_that_of_the_file():
-    text = PATH.read_text(encoding="utf-8")
-    assert text == schema_text(), "make settings"
-    assert set(json.loads(text)["$defs"]["Claim"]["properties"]) == set(Claim.model_fields)
-
-
-def test_no_file_is_read_again_for_each_claim(monkeypatch: pytest.MonkeyPatch):
-    """Each process of Snakemake plans the claims: on a cluster that is each job."""
-    paths: list[Path] = []
-
-    def counted(path: Path) -> dict[str, object]:
-        paths.append(path)
-        return read_yaml(path)
-
-    monkeypatch.setattr("medscale.report.claims.planned.read_yaml", counted)
-    assert len(plan_claims(ALL)) > 5
-    assert len(paths) == len(set(paths))

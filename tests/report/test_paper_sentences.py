@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,192 +11,10 @@ import pytest
 
 from medscale.config.yaml_file import read_yaml
 from medscale.report.paper.build import fill
-from medscale.report.scaling.facts import above_devices, is_first_apart
+from medscale.report.scaling.facts import is_first_apart
 from medscale.report.sources import REPORTED
+from paper_sections import NO_EFFECT, results, section
 from synthetic_runs import ROOT
-
-LOSS: dict[str, Any] = {
-    "mean": -14.2, "label": "serial + AMP, 1 GPU", "title": "Glaucoma", "replicates": 2,
-    "established": True, "factors": ["the precision"], "parts": [], "points_to_chance": False,
-    "others": [],
-}  # fmt: skip
-NO_EFFECT: dict[str, Any] = {
-    "fastest": None, "fastest_above_one": None, "leakage": None, "parallel_effect": None,
-    "loss": None, "tested": 0,
-    "lost_time": {"runs": 0, "activities": []}, "parallel_stand_ins": 0,
-    "margins": [2.0], "fewest_patients": 183, "too_few_patients": [],
-}  # fmt: skip
-
-
-def section(name: str, **variables: Any) -> str:
-    """Return the text of a section, on one line."""
-    usual = {"mark": "", "demo": False, "studies": [], "scope": {"scaled": True, "project": []}}
-    text = fill(ROOT / "paper", Path("sections") / f"{name}.tex.j2", usual | variables)
-    return " ".join(text.split())
-
-
-def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str:
-    lost = {
-        "runs": sum(runs for _, runs in activities),
-        "activities": [{"words": words, "runs": runs} for words, runs in activities],
-    }
-    synthesis = NO_EFFECT | {"loss": loss, "lost_time": lost, "tested": 3}
-    synthesis |= {"tested_parallel": 0, "verdicts": [], "verdicts_parallel": []}
-    return section("conclusion", synthesis=synthesis)
-
-
-def test_speedups_above_the_number_of_devices_are_named_ours_and_published():
-    def series(*speedups):
-        table = pd.DataFrame({"devices": [1, 2, 4], "speedup": speedups})
-        return SimpleNamespace(table=lambda: table)
-
-    analysis = SimpleNamespace(measured=[series(1, 2.58, 3)], published=[series(1, 2.01, 4.4)])
-    assert above_devices(analysis) == [
-        {"origin": "measured", "speedup": 2.58, "devices": 2},
-        {"origin": "published", "speedup": 4.4, "devices": 4},
-    ]
-
-
-def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
-    text = conclusion(LOSS, ("communication", 3), ("waiting for data", 1))
-    assert (
-        r"\emph{Why:} what keeps the parallel runs from the ideal is mostly "
-        "communication in three runs and waiting for data in one. The "
-        r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
-        "established; it comes with a change of the precision."
-    ) in text
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"replicates": 1}, "is established for the test images alone (one seed); it comes"),
-        (
-            {"established": False, "points_to_chance": True},
-            "is not established; it comes with a change of the precision, but runs with the "
-            "same change lose less.",
-        ),
-        ({"factors": []}, "is established."),
-        (
-            {"factors": ["the precision", "the strategy"]},
-            "a change of the precision and the strategy, which no other run separates.",
-        ),
-        (
-            {
-                "established": False,
-                "others": [LOSS | {"label": "DDP, 2 GPU", "title": "Skin", "replicates": 1}],
-            },
-            ". Established for the test images alone (one seed) is the loss of DDP, 2 GPU in "
-            r"\emph{Skin} (14.2 points), with a change of the precision.",
-        ),
-    ],
-)
-def test_a_loss_of_accuracy_is_claimed_as_far_as_it_is_established(changes, words):
-    assert words in conclusion(LOSS | changes)
-
-
-def test_runs_without_a_loss_are_said_to_have_none():
-    assert r"\emph{Why:} no run has a lower accuracy than its baseline." in conclusion(None)
-    assert "Why" not in section("conclusion", synthesis=NO_EFFECT)
-
-
-def test_stand_ins_are_not_counted_as_faster_or_slower():
-    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 1.7, "low": 1.5, "high": 1.9}
-    counts = {"parallel": 2, "unrepeated": 0, "faster": 1, "slower": 1, "parallel_stand_ins": 7}
-    text = section("conclusion", synthesis=NO_EFFECT | counts | {"fastest": best})
-    assert (
-        "Of two parallel runs with several replicates, one is shown to be faster and one is "
-        r"slower than one device by a 95\,\% interval; seven runs by CPU processes in place of "
-        "GPUs are not counted."
-    ) in text
-    text = section("conclusion", synthesis=NO_EFFECT | {"parallel_stand_ins": 7})
-    assert (
-        "not measured, since all parallel runs were carried out by CPU processes in place of GPUs."
-    ) in text
-
-
-@pytest.mark.parametrize(
-    ("counts", "in_results", "in_conclusion"),
-    [
-        (
-            {"faster": 1},
-            "It is faster (95",
-            "The parallel run with several replicates is faster than",
-        ),
-        (
-            {"slower": 1},
-            "It is slower (95",
-            "The parallel run with several replicates is slower than",
-        ),
-        (
-            {},
-            "It is not shown to be faster or slower (the 95",
-            "The parallel run with several replicates is not shown to be faster or slower than",
-        ),
-        (
-            {"parallel": 2, "unrepeated": 1, "faster": 1},
-            "one of them has one seed, and so no interval. The other is faster",
-            "The parallel run with several replicates is faster than one device by",
-        ),
-        ({"unrepeated": 1}, "; with one seed, it has no", ". With one seed, the speedup has no"),
-        (
-            {"parallel": 2, "unrepeated": 2},
-            "; with one seed each, none has an interval.",
-            ". With one seed each, no speedup has an interval.",
-        ),
-    ],
-)
-def test_a_single_parallel_run_is_not_counted_among_several(counts, in_results, in_conclusion):
-    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 1.7, "low": 1.5, "high": 1.9}
-    usual = {"parallel": 1, "unrepeated": 0, "faster": 0, "slower": 0, "fastest": best}
-    synthesis = NO_EFFECT | usual | counts
-    assert in_conclusion in section("conclusion", synthesis=synthesis)
-    synthesis |= {"fastest": best | {"efficiency": 0.85}}
-    assert in_results in results(synthesis)
-
-
-def test_an_interval_that_includes_one_shows_no_speedup():
-    best = {"label": "DDP, 2 CPU", "title": "Skin", "speedup": 2.78, "efficiency": 1.39}
-    usual = {"parallel": 2, "unrepeated": 0, "faster": 0, "slower": 0}
-    open_ends = NO_EFFECT | usual | {"fastest": best | {"low": 0.02, "high": 274.6}}
-    words = (
-        r"o speedup is established: the fastest parallel run, DDP, 2 CPU in \emph{Skin}, has 2.78 "
-        r"times the speed of one device, with a 95\,\% interval of 0.02--274.60."
-    )
-    assert words in section("conclusion", synthesis=open_ends)
-    assert words in results(open_ends)
-    assert "the interval of each includes 1" in results(open_ends)
-    other = {"label": "DDP, 2 CPU", "title": "Glaucoma", "speedup": 1.12, "low": 1.02, "high": 1.24}
-    assert (
-        r"The largest speedup whose 95\,\% interval lies above 1 is 1.12 (1.02--1.24), by DDP, 2 "
-        r"CPU in \emph{Glaucoma}; the fastest parallel run, DDP, 2 CPU in \emph{Skin}, has 2.78 "
-        r"times the speed of one device, but an interval of 0.02--274.60."
-    ) in results(open_ends | {"fastest_above_one": other, "faster": 1})
-    above = open_ends | {"fastest": best | {"low": 2.5, "high": 3.1}, "faster": 1}
-    assert "The largest speedup is 2.78 (95" in results(above)
-    assert "No speedup is established" not in results(above)
-    once = open_ends | {"fastest": best | {"speedup": 0.48, "low": None}, "unrepeated": 2}
-    assert "No parallel run was faster than one device: the fastest, DDP" in results(once)
-
-
-def results(synthesis: dict[str, Any], *scalings: dict[str, Any], compared: bool = False) -> str:
-    """Return the section of results for studies with these facts of scaling."""
-    usual = {
-        "not_comparable": [], "fitted": False, "cores": None, "same_scores": [], "tested_once": 0,
-        "shares": {"data": None}, "published": {"pairs": 0}, "repeated_stand_ins": 0,
-        "another_network": 0, "reaching": {},
-    }  # fmt: skip
-    scope = {"project": [], "precisions": ["full"], "stand_ins": False, "scaled": True}
-    scope |= {"compared": compared, "prices": []}
-    scores = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("auroc", "accuracy")}
-    studies = [
-        {"title": f"S{number}", "name": f"s{number}", "reported": False, "scaling": scaling}
-        | {"communication_measured": True, "runs": [], "replicates": 1}
-        | {"baseline": {"label": "serial", "scores": scores, "linear": "better"}}
-        | {"linear": {"scores": scores}}
-        for number, scaling in enumerate(scalings)
-    ]
-    return section("results", synthesis=usual | synthesis, scope=scope, studies=studies)
 
 
 def test_the_runs_that_alone_reach_the_target_stand_in_one_sentence():
@@ -272,37 +89,6 @@ def test_intervals_of_two_effects_are_compared(larger, overlap, in_results, in_c
     assert in_results in results(NO_EFFECT | facts)
     text = section("conclusion", synthesis=NO_EFFECT | facts)
     assert in_conclusion in text.removesuffix(text.partition(" Nothing here")[1])
-
-
-def test_runs_are_counted_by_what_is_known_of_their_accuracy():
-    def verdict(short: str, runs: int, once: int = 0) -> dict[str, Any]:
-        return {"short": short, "runs": runs, "once": once, "titles": ["Skin"]}
-
-    def words(linear: str, *verdicts: dict[str, Any]) -> str:
-        total = sum(v["runs"] for v in verdicts)
-        counts = {"tested": total, "tested_parallel": total}
-        counts |= {"verdicts_parallel": list(verdicts), "loss": LOSS}
-        studies = [{"title": "Skin", "baseline": {"linear": linear}}]
-        text = section("conclusion", synthesis=NO_EFFECT | counts, studies=studies)
-        return text.partition(r"\emph{At what cost:} ")[2].partition(r" \emph{Why:}")[0]
-
-    open_verdicts = verdict("not established to differ", 2, 1), verdict("inconclusive", 5, 3)
-    assert words("", verdict("equal", 2), verdict("lower", 1, 1), *open_verdicts) == (
-        r"of ten parallel runs, two have the baseline's accuracy within $\pm$2 points; one is "
-        "less accurate than the baseline (one seed); for seven no difference in accuracy is "
-        "established (four with one seed)."
-    )
-    assert words("worse", verdict("equal", 2)) == (
-        r"of two parallel runs, both have the baseline's accuracy within $\pm$2 points, though "
-        "their baseline is worse than a linear reference."
-    )
-    assert words("", open_verdicts[1]) == (
-        "of five parallel runs, no difference in accuracy is established for any (three with one "
-        "seed)."
-    )
-    assert words("", open_verdicts[1] | {"runs": 1, "once": 0}) == (
-        "for the parallel run no difference in accuracy is established."
-    )
 
 
 @pytest.mark.parametrize(
@@ -494,18 +280,6 @@ def test_the_figure_of_the_steps_says_whether_patients_are_known(studies, words)
     scope |= {"compared": False, "parallel": False}
     text = section("methods", studies=studies, scope=scope, synthesis=NO_EFFECT)
     assert rf"(split) {{split:\\{words}" in text
-
-
-def test_published_speedups_are_compared_in_short_sentences():
-    facts = {"pairs": 5, "above": 1, "inside": 2, "below": 0, "without": 2, "studies": ["skin"]}
-    text = results(NO_EFFECT | {"published": facts})
-    comparison = text.partition("Of five published speedups")[2]
-    assert (
-        "one lies above our 95 % interval and two lie within our interval (Figure~\\ref{fig:"
-        "how_far}). Of ours, two have one seed and no interval. Appendix~"
-    ) in comparison.replace("\\,\\%", " %")
-    sentences = re.split(r"\. ", comparison)
-    assert max(len(sentence.split()) for sentence in sentences) <= 30
 
 
 def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare():

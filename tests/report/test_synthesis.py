@@ -1,4 +1,4 @@
-"""The synthesis over all studies: verdicts, causes of the largest loss, effects of the split."""
+"""The synthesis over all studies: speedups, effects of the split, costs, tables and figures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import pytest
 import figure_texts
 from medscale.base.files import write_json
 from medscale.data.patients import KNOWN
-from medscale.evaluate.paired import APART, APART_WITHIN, OPEN, SAME
 from medscale.measure.scaling.series import Point, Series, gather
 from medscale.report import style
 from medscale.report.names import BLUE
 from medscale.report.synthesis.buying import what_to_buy
-from medscale.report.synthesis.causes import largest_loss
 from medscale.report.synthesis.effects import (
     IMAGES,
     published_changes,
@@ -29,222 +27,12 @@ from medscale.report.synthesis.facts import facts
 from medscale.report.synthesis.figures import how_far, look_on_device
 from medscale.report.synthesis.losses import lost_time
 from medscale.report.synthesis.runs import (
-    StudyRuns,
     all_runs,
-    changed,
-    compared,
     read_studies,
-    same_scores,
 )
 from medscale.report.synthesis.tables import studies_table, verdicts_table
 from medscale.report.units import money_unit, time_unit
-
-MODEL = {"name": "medical_cnn"}
-# run: accuracy minus the baseline's in points, half width, adjusted p, reading, speedup, images
-# that batch normalization takes together
-RUNS: dict[str, tuple[float, float, float, str, float, float]] = {
-    "serial_1gpu": (0.0, 0.0, np.nan, "", 1.0, 32),
-    "ddp_2gpu": (-1.0, 0.5, 0.4, APART_WITHIN, 1.8, 16),
-    "ddp_amp_2gpu": (-10.0, 4.0, 0.02, APART, 2.1, 16),
-    "serial_amp_1gpu": (-12.0, 4.0, 0.02, APART, 1.2, 32),
-    "ddp_2cpu": (-1.0, 0.5, 0.4, APART_WITHIN, 1.8, 16),
-    "serial_1gpu_bs64": (-4.0, 3.0, 0.3, APART, 1.1, 64),
-    "serial_1gpu_resnet50": (-30.0, 3.0, 0.001, APART, 1.0, 32),
-}
-
-ALL = [run for run in RUNS if run not in ("serial_amp_1gpu", "ddp_2cpu")]
-
-
-def study(runs: list[str], **changes: Any) -> StudyRuns:
-    """Return a study whose tables hold ``runs``."""
-    rows = [{"run": run, "row": RUNS[run]} for run in runs]
-    timing = pd.DataFrame(
-        {
-            "run": row["run"],
-            "baseline": "serial_1gpu",
-            "devices": 2 if "_2" in row["run"] else 1,
-            "device": "gpu",
-            "amp": "amp" in row["run"],
-            "stand_in": False,
-            "format": "fp32",
-            "seconds": 1.0,
-            "speedup": row["row"][4],
-            "speedup_ci_low": row["row"][4] - 0.1,
-            "speedup_ci_high": row["row"][4] + 0.1,
-            "efficiency": row["row"][4] / 2,
-            "efficiency_ci_low": np.nan,
-            "efficiency_ci_high": np.nan,
-        }
-        for row in rows
-    )
-    tests = pd.DataFrame(
-        {
-            "run": row["run"],
-            "accuracy": row["row"][0],
-            "accuracy_low": row["row"][0] - row["row"][1],
-            "accuracy_high": row["row"][0] + row["row"][1],
-            "accuracy_p_holm": row["row"][2],
-            "reading": row["row"][3],
-        }
-        for row in rows[1:]
-    )
-    parity = pd.DataFrame({"run": runs, "images": [RUNS[run][5] for run in runs]})
-    summaries = {
-        run: {
-            "seeds": [1, 2],
-            "counts": {"test": {"images": 300, "groups": 200}},
-            "model": {"name": "resnet50"} if "resnet50" in run else MODEL,
-            "global_batch": 64 if "bs64" in run else 32,
-            "learning_rate": 1e-3,
-            "timing": {
-                "communication_measured": True,
-                "seconds_by_kind": {
-                    "data": {"mean": 1.0},
-                    "compute": {"mean": 8.0 if "2gpu" in run else 9.0},
-                    "communication": {"mean": 1.0 if "2gpu" in run else 0.0},
-                },
-            },
-            "metrics": {
-                "test": {
-                    "accuracy": {
-                        "mean": 0.8,
-                        "seed_sd": 0.02,
-                        "values": [0.8 + RUNS[run][0] / 100 + shift for shift in (0.01, -0.01)],
-                    }
-                }
-            },
-        }
-        for run in runs
-    }
-    cost = pd.DataFrame({"run": runs, "replicates": 2, "reached": [2] + [1] * (len(runs) - 1)})
-    tables = {"timing": timing, "tests": tests, "parity": parity, "reported": pd.DataFrame()}
-    tables["cost"] = cost
-    settings: dict[str, Any] = {
-        "name": "glaucoma",
-        "title": "Glaucoma",
-        "baseline": "serial_1gpu",
-        "margin": 2.0,
-        "split": "grouped",
-        "personal": False,
-        "variants": {},
-    }
-    return StudyRuns(**settings | changes, summaries=summaries, audit={}, tables=tables)
-
-
-def test_a_difference_is_established_only_by_interval_and_test_together():
-    runs = all_runs([study(ALL)]).set_index("run")
-    assert runs["verdict"].to_dict() == {
-        "serial_1gpu": "baseline",
-        "ddp_2gpu": "differs, within the margin",
-        "ddp_amp_2gpu": "lower",
-        "serial_1gpu_bs64": "not established",
-        "serial_1gpu_resnet50": "another network",
-    }
-    assert set(compared(runs.reset_index())["run"]) == {
-        "ddp_2gpu",
-        "ddp_amp_2gpu",
-        "serial_1gpu_bs64",
-    }
-
-
-def test_a_difference_within_the_spread_over_seeds_is_not_established():
-    member = study(["serial_1gpu", "ddp_amp_2gpu"])
-    accuracy = member.summaries["ddp_amp_2gpu"]["metrics"]["test"]["accuracy"]
-    accuracy["values"] = [0.81, 0.58]  # one seed loses nothing, one 21 points
-    runs = all_runs([member])
-    assert runs["verdict"].iloc[1] == "not established"
-    loss = largest_loss([member], runs)
-    assert loss is not None
-    assert (loss["established"], loss["rejected"]) == (False, True)
-    member.summaries["ddp_amp_2gpu"]["seeds"] = [1]
-    accuracy["values"] = [0.7]  # with one seed the spread is not known
-    assert all_runs([member])["verdict"].iloc[1] == "lower"
-
-
-@pytest.mark.parametrize(
-    ("reading", "verdict"), [(SAME, "equal"), (OPEN, "inconclusive"), (APART, "lower")]
-)
-def test_readings_of_the_test_become_verdicts(reading: str, verdict: str):
-    member = study(["serial_1gpu", "ddp_amp_2gpu"])
-    member.tables["tests"]["reading"] = reading
-    assert all_runs([member])["verdict"].iloc[1] == verdict
-
-
-def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
-    member = study(ALL)
-    assert list(changed(member, "ddp_amp_2gpu")) == ["strategy", "precision", "statistics"]
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert (loss["run"], loss["mean"], loss["established"]) == ("ddp_amp_2gpu", -10.0, True)
-    assert [part["run"] for part in loss["parts"]] == ["ddp_2gpu"]
-    assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu"]
-    assert loss["seed_sd"] == pytest.approx(2.0)
-
-
-def test_a_factor_that_a_run_on_another_device_separates_lacks_no_run():
-    member = study(["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu"])
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    lacking = [missing["run"] for missing in loss["lacking"]]
-    member = study(["serial_1gpu", "ddp_2cpu", "ddp_amp_2gpu"])
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert [missing["run"] for missing in loss["lacking"]] == lacking == ["serial_amp_1gpu"]
-    member = study(["serial_1gpu", "ddp_amp_2gpu"])
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu", "ddp_2gpu"]
-
-
-def test_a_verdict_on_all_runs_says_so():
-    def words(*runs: str) -> list[str]:
-        member = study(["serial_1gpu", *runs])
-        member.tables["tests"]["reading"] = SAME
-        tested, effects = all_runs([member]), split_effects([member], pd.DataFrame(), [])
-        pairs = published_pairs([member], tested, {"glaucoma": []})
-        return [v["everywhere"] for v in facts([member], tested, effects, pairs)["verdicts"]]
-
-    assert words("ddp_2gpu") == [""]
-    assert words("ddp_2gpu", "ddp_amp_2gpu") == ["both"]
-    assert words("ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu") == ["all"]
-
-
-def test_a_run_that_changes_one_thing_lacks_no_other():
-    member = study(["serial_1gpu", "serial_1gpu_bs64"])
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert (len(loss["factors"]), loss["parts"], loss["lacking"]) == (2, [], [])
-    assert not loss["established"]
-
-
-def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_chance():
-    member = study(["serial_1gpu", "serial_amp_1gpu", "ddp_amp_2gpu"])
-    row = member.tables["tests"]["run"] == "ddp_amp_2gpu"
-    member.tables["tests"].loc[row, ["accuracy", "accuracy_low", "accuracy_high"]] = [-1, -4, 2]
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert (loss["run"], loss["factors"]) == ("serial_amp_1gpu", ["the precision"])
-    assert [part["run"] for part in loss["wider"]] == ["ddp_amp_2gpu"]
-    assert (loss["points_to_chance"], loss["same_seeds"]) == (True, True)
-    member.summaries["serial_amp_1gpu"]["seeds"] = [1, 3]
-    member.tables["tests"].loc[row, "accuracy"] = -12  # within -16 to -8
-    loss = largest_loss([member], all_runs([member]))
-    assert loss is not None
-    assert (loss["points_to_chance"], loss["same_seeds"]) == (False, False)
-
-
-def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
-    member = study(["serial_1gpu", "ddp_2gpu", "ddp_2cpu"])
-    member.tables["timing"]["stand_in"] = ["gpu" in r for r in member.tables["timing"]["run"]]
-    runs = all_runs([member])
-    assert runs["same_as"].tolist() == ["", "ddp_2cpu", ""]
-    assert compared(runs)["run"].tolist() == ["ddp_2cpu"]
-    assert r"that of DDP, 2 CPU" in verdicts_table(runs)
-    assert same_scores(member, runs) == {}
-    alike = runs.assign(same_as="")
-    assert same_scores(member, alike) == {"ddp_2cpu": "ddp_2gpu"}
-    member.summaries["ddp_2cpu"]["metrics"]["test"]["accuracy"]["values"] = [0.8, 0.8]
-    assert all_runs([member])["same_as"].tolist() == ["", "", ""]
+from study_tables import ALL, study
 
 
 def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_seed():
@@ -379,16 +167,6 @@ def test_the_facts_count_what_intervals_show():
         "different within the margin": 1,
         "lower": 1,
     }
-
-
-def test_a_test_set_that_is_too_small_for_the_margin_is_named():
-    members = [study(["serial_1gpu"], name=name, title=name) for name in ("large", "small")]
-    members[1].summaries["serial_1gpu"]["counts"] = {"test": {"images": 300, "groups": 182}}
-    runs, effects = all_runs(members), split_effects(members, pd.DataFrame(), [])
-    counted = facts(
-        members, runs, effects, published_pairs(members, runs, {"large": [], "small": []})
-    )
-    assert (counted["fewest_patients"], counted["too_few_patients"]) == (183, ["small"])
 
 
 def test_speedups_of_stand_ins_are_not_counted():
