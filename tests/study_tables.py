@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.evaluate.paired import APART, APART_WITHIN
-from medscale.report.synthesis.runs import (
-    StudyRuns,
-)
+from medscale.report.synthesis.runs import StudyRuns
 
 MODEL = {"name": "medical_cnn"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,8 @@ from scipy import stats
 from scipy.optimize import brentq, minimize_scalar
 
 from medscale.base.errors import MedscaleError
-from medscale.measure.scaling.advice import (
-    is_undecided,
-)
+from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.laws import Value, capacity, fit, fits, preferred_law, serial_fraction
-
 
 COUNTS = np.repeat([1, 2, 4, 8, 16, 32], 3).astype(float)
 
