@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from timm.layers import ScaledStdConv2d
 from torch import nn
 
 from medscale.engine.parallel.cpu_convolutions import correct_convolutions
@@ -83,11 +84,12 @@ def test_gradients_of_dilated_depthwise_convolutions_are_those_of_fp32(dilation,
 def test_corrections_change_no_output(side):
     layers = [nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 16, 1, 2), nn.Conv2d(16, 4, 1, (2, 1))]
     layers += [nn.Conv2d(4, 4, 2, 2, 1), nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4)]
+    layers += [ScaledStdConv2d(4, 4, 3, padding=2, dilation=2, groups=2)]
     network = nn.Sequential(*layers, nn.Conv2d(4, 4, 3, padding="same"))
     images = torch.randn(2, 3, side, side)
     expected = network(images)
     correct_convolutions(network, low=True)
-    assert torch.allclose(network(images), expected, atol=1e-6)
+    assert torch.allclose(copy.deepcopy(network)(images), expected, atol=1e-6)
 
 
 def test_mixed_precision_on_small_maps_is_repeatable(training):

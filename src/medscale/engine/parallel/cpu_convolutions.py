@@ -38,7 +38,10 @@ def correct_convolutions(network: nn.Module, *, low: bool) -> None:
         elif low and max(module.stride) > 1 and _has_half_padding(module):
             module.register_forward_pre_hook(_pad)
         elif low and max(module.dilation) > 1 and module.groups > 1:
-            module.__class__ = _FullPrecision
+            kind = type(
+                module
+            )  # may have a forward pass of its own, such as timm's ScaledStdConv2d
+            module.__class__ = type(kind.__name__, (_FullPrecision, kind), {})
 
 
 def _is_pointwise(convolution: nn.Conv2d) -> bool:
@@ -69,9 +72,11 @@ class _FullPrecision(nn.Conv2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map n,in_channels,H,W to n,out_channels,H',W' in fp32."""
-        bias = None if self.bias is None else self.bias.float()
         with torch.autocast("cpu", enabled=False):
-            return self._conv_forward(images.float(), self.weight.float(), bias)
+            return super().forward(images.float())
+
+    def _conv_forward(self, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(images, weight.float(), None if bias is None else bias.float())
 
 
 def _pad(convolution: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor] | None:
