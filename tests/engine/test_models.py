@@ -100,12 +100,22 @@ def test_a_network_that_cannot_be_built_is_reported(model: Model, message: str) 
         build(model, 2)
 
 
-def test_options_that_are_nested_deeply_are_refused() -> None:
-    options: dict[str, Any] = {}
-    for _ in range(600):
-        options = {"width": options}
+NESTED: dict[str, Any] = {}
+for _ in range(600):
+    NESTED = {"width": NESTED}
+
+
+@pytest.mark.parametrize(
+    "value", [NESTED, 10**5 + 1, -1e6, float("nan"), "x" * 201, {"a": 10**6}, [0] * 101, object()]
+)
+def test_options_that_are_large_or_nested_deeply_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="at most 100 options"):
-        Model(name="resnet18", options=options)
+        Model(name="resnet18", options={"width": value})
+
+
+def test_options_may_be_as_large_as_the_limits() -> None:
+    options = {"a": 10**5, "b": "x" * 200, "c": [[None, True, 1.5]] * 100, "d": {"e": (1,)}}
+    assert Model(name="resnet18", options=options).options == options
 
 
 def test_weights_from_the_hub_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

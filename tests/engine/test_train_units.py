@@ -29,9 +29,9 @@ from medscale.engine.epochs import timed_epochs
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
 from medscale.engine.parallel.model import FIXED, WholeModel, loss_sums
-from medscale.engine.parallel.pipeline import _is_random, micro_batches
+from medscale.engine.parallel.pipeline import Stage, _is_random, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
-from medscale.engine.plan import Parallel
+from medscale.engine.plan import Model, Parallel
 from medscale.engine.train import loop
 from medscale.engine.train.clock import Clock, Meter
 from medscale.engine.train.ema import Average
@@ -158,8 +158,6 @@ def test_micro_batches_differ_by_at_most_one_and_cover_each_image_once(images, p
 
 
 def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
-    from medscale.engine.plan import Model
-
     network = build(Model(name="tiny_cnn"), 2)
     blocks, images = stages(network), torch.randn(2, 3, 16, 16)
     before = [p.clone() for p in network.parameters()]
@@ -173,6 +171,19 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
     assert all(p.grad is None for p in network.parameters())
     with pytest.raises(MedscaleError, match="4 blocks with parameters, which cannot make 5 stages"):
         measure(blocks, images, Precision("fp32", CPU), 5)
+
+
+def test_a_slow_block_decides_the_cut():
+    class Slow(nn.Linear):
+        def forward(self, images):
+            time.sleep(0.02)
+            return super().forward(images)
+
+    kinds = (nn.Linear, Slow, nn.Linear, nn.Linear)
+    blocks = [(str(number), kind(4, 4)) for number, kind in enumerate(kinds)]
+    cut = measure(blocks, torch.randn(2, 4), Precision("fp32", CPU), 2)
+    assert cut.bounds == [0, 2, 4]
+    assert max(cut.seconds) == cut.seconds[1] >= 0.02
 
 
 def test_fp16_scaling_skips_an_overflow_and_grows_again():
@@ -372,6 +383,23 @@ def test_the_gradient_of_a_step_is_that_of_its_mean_loss_clipped_without_the_sca
     assert shares == [1.0, 0.6]
 
 
+def test_frozen_parts_keep_their_statistics_in_training():
+    description = Model(name="medical_cnn", options={"width": 4}, trained="last_block")
+    network = build(description, 2)
+    model = WholeModel(network, SimpleNamespace(device=CPU, replicas=1), Precision("fp32", CPU))
+    model.train(True)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    criterion = CrossEntropy(a_plan(label_smoothing=0, class_weights=False).recipe, None, CPU)
+    model.backward([(torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 1, 0]))], criterion, 4)
+    changed = {
+        name for name, value in network.state_dict().items() if not value.equal(before[name])
+    }
+    statistics = {name for name in before if name.startswith("context.") and "bn.r" in name}
+    assert {name for name in changed if "num_batches" not in name} == statistics
+    assert len(statistics) == 10, "mean and variance of 5 layers"
+    assert all(part.training for part in network.head)
+
+
 def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
     fixed_settings = {"batch_is": "global", "lr_scaling": "none"}
     base = a_plan("ddp_2cpu", **fixed_settings).training_digest
@@ -447,3 +475,23 @@ def test_a_block_is_random_by_dropout_or_stochastic_depth():
     assert [
         _is_random(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
     ] == [True] * 3 + [False] * 3
+
+
+def test_dropout_in_a_pipeline_does_not_depend_on_the_cut():
+    blocks = [(str(number), nn.Dropout(0.5)) for number in range(4)]
+    precision, images = Precision("fp32", CPU), torch.ones(64, 64)
+
+    def output(*bounds, chunk=0, before=0, seed=5):
+        x = images
+        for first, last in pairwise([0, *bounds, 4]):
+            stage = Stage(blocks[first:last], first, precision, channels_last=False).train()
+            stage.seed, stage.before, stage.chunk = seed, before, chunk
+            x = stage(x)
+        return x
+
+    whole = output()
+    assert 0.03 < (whole > 0).float().mean() < 0.1, "one pixel of 16 stays"
+    for bounds in ((1,), (2,), (3,), (1, 2, 3)):
+        assert output(*bounds).equal(whole)
+    for other in ({"chunk": 1}, {"before": 1}, {"seed": 6}):
+        assert not output(2, **other).equal(whole)
