@@ -38,9 +38,7 @@ def correct_convolutions(network: nn.Module, *, low: bool) -> None:
         elif low and max(module.stride) > 1 and _has_half_padding(module):
             module.register_forward_pre_hook(_pad)
         elif low and max(module.dilation) > 1 and module.groups > 1:
-            kind = type(
-                module
-            )  # may have a forward pass of its own, such as timm's ScaledStdConv2d
+            kind = type(module)  # ScaledStdConv2d of timm has a forward pass of its own
             module.__class__ = type(kind.__name__, (_FullPrecision, kind), {})
 
 
