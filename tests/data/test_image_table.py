@@ -196,6 +196,17 @@ def test_a_table_of_patients_labels_all_images_in_their_folders(tmp_path: Path) 
     assert inventory.rows["group"].tolist() == ["P1", "P1", "P2", "P3", "P3"]
     assert inventory.patients == "column Patient of labels.csv"
     assert reasons(inventory) == {"P4": "listed but missing"}
+    write(tmp_path / "P1/ST1/a_mask.png", 9)
+    with_mask = listed(tmp_path, CLASSES, **settings)
+    assert with_mask.rows.equals(inventory.rows)
+    assert reasons(with_mask)["P1/ST1/a_mask.png"] == "mask by its name"
+
+
+def test_a_mask_that_a_table_names_by_its_path_is_an_image(tmp_path: Path) -> None:
+    for number, name in enumerate(["a", "a_mask", "b"]):
+        write(tmp_path / f"{name}.png", number)
+    (tmp_path / "index.csv").write_text("path,label\na.png,x\na_mask.png,x\nb.png,y\n")
+    assert listed(tmp_path).rows["path"].tolist() == ["a.png", "a_mask.png", "b.png"]
 
 
 def test_a_number_of_a_missing_image_is_not_the_folder_of_that_name(tmp_path: Path) -> None:

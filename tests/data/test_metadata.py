@@ -35,17 +35,24 @@ def test_columns_stand_side_by_side_and_none_is_none() -> None:
 
 
 def test_one_value_alone_divides_by_nothing() -> None:
-    np.testing.assert_allclose(
-        encode(rows(age=[5.0, 5.0, 5.0, 6.0, None]), ["age"])[:, 0], [0, 0, 0, 1, 0]
-    )
+    """The standard deviation of three times 0.1 is 1.4e-17, by which 0.2 would become 7e15."""
+    for value in (5.0, 0.1):
+        features = encode(rows(age=[value, value, value, value + 1, None]), ["age"])
+        np.testing.assert_allclose(features[:, 0], [0, 0, 0, 1, 0])
 
 
 @pytest.mark.parametrize(
-    ("columns", "message"), [(["site"], "have: age"), (["age"], "no training image")]
+    ("columns", "message"),
+    [
+        (["site"], "have: age, sex$"),
+        (["age"], "no training image has a value of 'age'"),
+        (["sex"], "no training image has a value of 'sex'"),
+    ],
 )
 def test_an_unusable_column_is_reported(columns: list[str], message: str) -> None:
+    table = rows(age=[None, None, None, 3.0, 4.0], sex=[None, None, None, "f", "m"])
     with pytest.raises(MedscaleError, match=message):
-        encode(rows(age=[None, None, None, 3.0, 4.0]).astype({"age": "float64"}), columns)
+        encode(table.astype({"age": "float64"}), columns)
 
 
 def test_own_numbers_stay_numbers_from_the_table_to_the_prediction(tmp_path: Path) -> None:

@@ -123,11 +123,10 @@ def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
             f"model.metadata: no training image has a value of {name!r}; remove it from the list"
         )
     if pd.api.types.is_numeric_dtype(column):
-        return Encoding(
-            column=name,
-            mean=float(training_values.mean()),
-            scale=float(training_values.std(ddof=0)) or 1.0,
-        )
+        if training_values.nunique() == 1:  # rounding gives a deviation of equal values above 0
+            return Encoding(column=name, mean=float(training_values.iloc[0]))
+        scale = float(training_values.std(ddof=0))
+        return Encoding(column=name, mean=float(training_values.mean()), scale=scale)
     return Encoding(column=name, words=sorted(set(map(word, training_values))))
 
 
