@@ -63,6 +63,7 @@ def nasty_tree(root: Path) -> Path:
         "b/Thumbs.db": b"x",
         "a/same.png": (root / "a/3.png").read_bytes(),
         "a/both.png": good,
+        "a/both again.png": good,
         "b/both too.png": good,
     }.items():
         (root / name).write_bytes(data)
@@ -77,6 +78,7 @@ NASTY = {
     "b/Thumbs.db": "hidden file or folder",
     "a/same.png": "duplicate",
     "a/both.png": "conflicting label",
+    "a/both again.png": "conflicting label",
     "b/both too.png": "conflicting label",
 }
 

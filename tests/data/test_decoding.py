@@ -165,6 +165,15 @@ def test_a_tiled_tiff_has_the_pixels_that_were_written(
     check(data, rotate(np.repeat(samples, 3 // channels, axis=2), orientation))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiles_of_jpeg_are_turned_together(orientation: int) -> None:
+    samples = smooth(1, 96, 160, 3, 8)
+    options: dict[str, Any] = {"photometric": "rgb", "compression": "jpeg", "tile": (16, 16)}
+    pixels, expected = decode(tiff(samples, orientation, **options)), rotate(samples, orientation)
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).mean() < 4  # levels, by the compression
+
+
 def test_packed_bits_may_be_differences_of_neighbours() -> None:
     """OpenCV's libtiff ignores the predictor of this compression."""
     samples = smooth(1, 40, 24, 3, 8)
