@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTenso
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medscale.base.errors import MedscaleError
+from medscale.data.augment import MEAN, STD
 from medscale.engine.detect.yolo import build
 from medscale.engine.plan import Model
 
@@ -47,6 +48,24 @@ def test_yolov8n_gives_one_tensor_and_a_loss_that_teaches_every_parameter():
     assert corners.shape == (2, 84, 4)
     assert confidence.shape == (2, 84)
     assert ((corners >= 0) & (corners <= 1)).all()
+
+
+@ULTRALYTICS
+def test_images_and_boxes_are_those_of_ultralytics():
+    from medscale.engine.detect.yolo import BoxLoss
+
+    network = build(Model(name="yolov8n")).eval()
+    pixels = torch.rand(2, 3, SIZE, SIZE)
+    normalized = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+    with torch.no_grad():
+        corners, confidence = BoxLoss(network, SIZE).decode(network(normalized))
+        network.network.eval()  # with the head, which then decodes boxes itself, in pixels
+        x, y, width, height, expected = network.network(pixels)[0].unbind(1)
+    sides = torch.stack([width, height], 2) / SIZE
+    centre = torch.stack([x, y], 2) / SIZE
+    expected_corners = torch.cat([centre - sides / 2, centre + sides / 2], 2).clamp(0, 1)
+    torch.testing.assert_close(corners, expected_corners, rtol=0, atol=1e-5)
+    torch.testing.assert_close(confidence, expected, rtol=1e-4, atol=1e-6)
 
 
 def listed_loss(criterion, raw, targets):
