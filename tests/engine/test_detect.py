@@ -28,6 +28,7 @@ from medscale.data.boxes import SIDES, pad, relative
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.detect.loader import BoxLoader, flip, with_boxes
+from medscale.engine.detect.task import suppress
 from medscale.engine.models.names import check_model
 from medscale.engine.plan import Augment, Detect, RunPlan
 from medscale.engine.train.progress import Progress
@@ -242,6 +243,24 @@ def test_a_flipped_box_holds_the_same_pixels(x, width, y, height):
         )
     )
     assert torch.allclose(flip(images, flipped_boxes, torch.tensor([True]))[1], box)
+
+
+def test_of_boxes_that_overlap_by_more_than_half_the_most_confident_is_kept():
+    boxes = [  # left, top, right, bottom, confidence
+        [0.0, 0.0, 0.4, 0.19, 0.7],  # 0.475 of the union with the fourth
+        [0.6, 0.0, 0.9, 0.3, 0.009],
+        [0.0, 0.0, 0.4, 0.3, 0.8],  # 0.75 of the union with the fourth
+        [0.0, 0.0, 0.4, 0.4, 0.9],
+        [0.5, 0.5, 0.5, 0.9, 0.99],  # without area
+        [0.6, 0.5, 0.9, 0.9, 0.011],
+    ]
+    table = torch.tensor(boxes)
+    kept = [[0.0, 0.0, 0.4, 0.4, 0.9], [0.0, 0.0, 0.4, 0.19, 0.7], [0.6, 0.5, 0.3, 0.4, 0.011]]
+    torch.testing.assert_close(suppress(table[:, :4], table[:, 4]), torch.tensor(kept))
+    corner = torch.cartesian_prod(torch.arange(12), torch.arange(12)) / 12
+    confidence = torch.linspace(0.1, 0.9, 144)
+    most = suppress(torch.cat([corner, corner + 0.05], 1), confidence)
+    assert most[:, 4].tolist() == confidence.flip(0)[:100].tolist()
 
 
 def test_flips_depend_on_the_sample_alone_and_move_image_and_box(detection_study):
