@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import write_json
+from medscale.base.files import read_json, write_json
 from medscale.engine.parallel.apply import apply_strategy
 from medscale.engine.plan import RunPlan
 from run_comparison import distance
@@ -89,6 +89,17 @@ def test_fsdp_trains_on_its_own_weights_after_an_epoch_that_was_not_the_best(tra
     weights, loss, _ = distance(serial, training.fork("fsdp_2cpu", recipe=recipe))
     assert weights < WEIGHTS
     assert loss < 1e-4
+
+
+def test_the_best_epoch_of_a_training_that_diverges_is_that_of_the_smallest_loss(training):
+    """Sums of such losses exceed 64 bits in units of 1/FIXED."""
+    recipe = {"epochs": 4, "lr": 1e3, "clip_norm": None, "schedule": "constant"}
+    folder = training.fork("ddp_2cpu", recipe=recipe)
+    losses = pd.read_csv(folder / "history.csv")[["train_loss", "val_loss"]]
+    assert 11 * losses["val_loss"].max() > 2**39
+    assert losses.ge(0).all(axis=None)
+    best_epoch = read_json(folder / "timing.json")["best_epoch"]
+    assert best_epoch == losses["val_loss"].idxmin() + 1
 
 
 def test_mixed_precision_differs_by_its_own_rounding_alone(training):

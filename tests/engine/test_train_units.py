@@ -28,7 +28,7 @@ from medscale.engine.conflicts import refuse
 from medscale.engine.epochs import timed_epochs
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import balance, measure
-from medscale.engine.parallel.model import FIXED, WholeModel, loss_sums
+from medscale.engine.parallel.model import FIXED, WholeModel, loss_sums, whole_sums
 from medscale.engine.parallel.pipeline import Stage, _is_random, micro_batches
 from medscale.engine.parallel.precision import GROW_EVERY, Precision
 from medscale.engine.plan import Model, Parallel
@@ -108,23 +108,32 @@ def test_best_epoch_patience_and_end_are_decided_from_the_history():
     assert Progress.model_validate(progress.model_dump(mode="json")).stopped == "epochs"
 
 
-@given(st.lists(st.floats(0, 50, width=32), min_size=1, max_size=20), st.randoms())
-def test_sums_do_not_depend_on_order(losses, random):
+@given(
+    st.lists(
+        st.floats(-1, 50, width=32) | st.floats(0, 2.0**127, width=32), min_size=1, max_size=20
+    ),
+    st.randoms(),
+)
+def test_sums_are_exact_in_any_order(losses, random):
     def total(values):
         return sum(loss_sums(torch.tensor(v), torch.tensor(1)) for v in values)
 
     shuffled = list(losses)
     random.shuffle(shuffled)
-    sum_a, sum_b = total(losses), total(shuffled)
-    assert torch.equal(sum_a, sum_b)
-    mean, accuracy = means([int(sum_a[0]), int(sum_a[1]), len(losses)])
-    assert mean == pytest.approx(float(np.mean(losses)), abs=1 / FIXED)
-    assert accuracy == 1
+    parts = total(losses)
+    assert torch.equal(parts, total(shuffled))
+    loss, correct, not_finite = whole_sums(parts.tolist())
+    assert loss == sum(round(value * FIXED) for value in losses)
+    assert not_finite == 0
+    assert means([loss, correct, len(losses)]) == (
+        pytest.approx(math.fsum(losses) / len(losses), abs=1 / FIXED, rel=1e-12),
+        1,
+    )
 
 
-def test_a_loss_that_is_not_finite_is_counted_and_kept_out_of_the_sum():
-    sums = loss_sums(torch.tensor(math.inf), torch.tensor(1))
-    assert sums.tolist() == [0, 1, 1]
+@pytest.mark.parametrize("loss", [math.inf, math.nan, -math.inf])
+def test_a_loss_that_is_not_finite_is_counted_and_kept_out_of_the_sum(loss):
+    assert whole_sums(loss_sums(torch.tensor(loss), torch.tensor(1)).tolist()) == (0, 1, 1)
 
 
 @given(st.lists(st.floats(0.01, 5), min_size=1, max_size=10), st.integers(1, 4))

@@ -19,8 +19,10 @@ from medscale.engine.parallel.world import World
 Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and further inputs
 Micro = tuple[Inputs, Tensor]  # inputs and labels (n) of a micro-batch
 # Losses are summed as integers in units of 1/FIXED. Integer sums are exact, so neither the order of
-# the ranks nor a restart changes them.
-FIXED = 2**24
+# the ranks nor a restart changes them. 64 bits hold sums below 2**39 alone, which a training that
+# diverges exceeds, so a loss is written in digits to a base. Four digits hold any of 32 bits.
+FIXED, BASE, DIGITS = 2**24, 2**40, 4
+SUMS = DIGITS + 2  # numbers that ``loss_sums`` returns
 
 
 class Criterion(Protocol):
@@ -67,9 +69,8 @@ class ParallelModel(ABC):
             size: images of the step over all replicas.
 
         Returns:
-            This rank's sum of losses in units of 1/FIXED, number of correct images, and number of
-            losses that are not finite: int64, shape 3, on the device. Zeros on ranks that do not
-            compute the output.
+            This rank's sums of ``loss_sums``: int64, shape SUMS, on the device. Zeros on ranks that
+            do not compute the output.
         """
 
     @abstractmethod
@@ -159,7 +160,7 @@ class WholeModel(ParallelModel):
 
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """See ``ParallelModel.backward``."""
-        sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
+        sums = torch.zeros(SUMS, dtype=torch.int64, device=self.world.device)
         for number, (inputs, labels) in enumerate(micros):
             with self.exchange(number == len(micros) - 1):
                 if len(labels) == 0:
@@ -206,11 +207,27 @@ def blank(like: Inputs, count: int) -> Inputs:
 
 
 def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
-    """Return a loss in units of 1/FIXED, ``correct``, and 1 if the loss is not finite, as int64.
+    """Return the numbers of a micro-batch that are summed, int64, shape SUMS.
 
-    A loss that is not finite counts as 0 in the sum.
+    They are the last digit of the loss in units of 1/FIXED, ``correct``, 1 if the loss is not
+    finite, and the other digits. A loss that is not finite counts as 0 in the sum.
     """
     loss = loss.detach().double()
     finite = loss.isfinite()
-    fixed = torch.where(finite, loss * FIXED, 0.0).round().to(torch.int64)
-    return torch.stack([fixed, correct, (~finite).long()])
+    units = torch.where(finite, loss * FIXED, 0.0).round()
+    digits = []
+    for _ in range(DIGITS - 1):
+        carry = (units / BASE).floor()
+        digits.append((units - carry * BASE).long())
+        units = carry
+    return torch.stack([digits[0], correct, (~finite).long(), *digits[1:], units.long()])
+
+
+def whole_sums(parts: list[int]) -> tuple[int, int, int]:
+    """Return the sums of losses in units of 1/FIXED, correct images and losses not finite.
+
+    ``parts`` are sums of ``loss_sums``. The integers have any size.
+    """
+    last, correct, not_finite, *others = parts
+    units = sum(digit * BASE**power for power, digit in enumerate([last, *others]))
+    return units, correct, not_finite

@@ -13,7 +13,14 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.parallel.cut import Block
-from medscale.engine.parallel.model import Criterion, Inputs, Micro, ParallelModel, loss_sums
+from medscale.engine.parallel.model import (
+    SUMS,
+    Criterion,
+    Inputs,
+    Micro,
+    ParallelModel,
+    loss_sums,
+)
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
 from medscale.engine.parallel.waits import Mark, Waits
@@ -136,7 +143,7 @@ class Pipeline(ParallelModel):
     def backward(self, micros: Sequence[Micro], criterion: Criterion, size: int) -> Tensor:
         """See ``ParallelModel.backward``."""
         self.stage.seed = torch.initial_seed() % 2**62
-        sums = torch.zeros(3, dtype=torch.int64, device=self.world.device)
+        sums = torch.zeros(SUMS, dtype=torch.int64, device=self.world.device)
         images, labels = (torch.cat(parts) for parts in zip(*micros, strict=True))
         self._step = criterion, size, sums
         for start, micro_size, count in micro_batches(

@@ -83,7 +83,7 @@ class Guard:
 
         Args:
             step: the step that was just trained on.
-            sums: int64, shape 3, as ``ParallelModel.backward`` returns them.
+            sums: int64, shape SUMS, as ``ParallelModel.backward`` returns them.
             steps_done: optimizer steps since the beginning.
             position: epoch and step, for messages.
 
@@ -133,7 +133,7 @@ class Guard:
             flags[NOT_FINITE] = sums[2]
             return flags, None
         flags = flags.pin_memory()
-        flags[:1].copy_(sums[2:], non_blocking=True)
+        flags[:1].copy_(sums[2:3], non_blocking=True)
         event = torch.cuda.Event()
         event.record()
         return flags, event

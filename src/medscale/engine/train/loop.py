@@ -15,7 +15,14 @@ from torch import Tensor
 from medscale.base.errors import Stopped
 from medscale.base.log import log
 from medscale.data.loader import Loader, Step
-from medscale.engine.parallel.model import Criterion, ParallelModel, blank, loss_sums
+from medscale.engine.parallel.model import (
+    SUMS,
+    Criterion,
+    ParallelModel,
+    blank,
+    loss_sums,
+    whole_sums,
+)
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.waits import Spans
 from medscale.engine.parallel.world import World
@@ -132,7 +139,7 @@ class Trainer:
 
     def _add_to_progress(self, images: int, steps: int, clock: Clock) -> None:
         """Add sums over all ranks to the progress, and set them to zero; wait for the device."""
-        loss, correct, _ = self.world.total(self.update.sums).tolist()
+        loss, correct, _ = whole_sums(self.world.total(self.update.sums).tolist())
         before = self.progress.sums
         self.progress.sums = [before[0] + loss, before[1] + correct, before[2] + images]
         clock.moved(self.model.waits.take(steps))
@@ -143,20 +150,21 @@ class Trainer:
         """Return loss and accuracy over the validation split; NaN if images are not judged."""
         with self.average.used():
             sums = self._evaluate()
-        loss, correct, not_finite, images = self.world.from_main(self.world.total(sums).tolist())
+        *parts, images = self.world.from_main(self.world.total(sums).tolist())
+        loss, correct, not_finite = whole_sums(parts)
         mean, accuracy = means([loss, correct, images])
         return math.nan if not_finite else mean, self._if_judged(accuracy)
 
     def _evaluate(self) -> Tensor:
-        """Return sums over this rank's share of the validation split, int64, shape 4.
+        """Return sums over this rank's share of the validation split, int64, shape SUMS + 1.
 
         They are those of ``ParallelModel.backward``, and the number of images.
         """
-        sums = torch.zeros(4, dtype=torch.int64, device=self.world.device)
+        sums = torch.zeros(SUMS + 1, dtype=torch.int64, device=self.world.device)
         for logits, labels, _ in self.outputs(self.validation):
             correct = self.criterion.correct(logits, labels)
-            sums[:3] += loss_sums(self.criterion(logits, labels), correct)
-            sums[3] += len(labels)
+            sums[:SUMS] += loss_sums(self.criterion(logits, labels), correct)
+            sums[SUMS] += len(labels)
         return sums
 
     def outputs(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from medscale.data.loader import Batch
-from medscale.engine.parallel.model import Criterion, ParallelModel
+from medscale.engine.parallel.model import SUMS, Criterion, ParallelModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.waits import Spans
 from medscale.engine.train.ema import Average
@@ -36,7 +36,7 @@ class OptimizerStep:
     ) -> None:
         self._model, self._optimizer, self._average = model, optimizer, average
         self._precision, self._criterion, self._limit = precision, criterion, clip_norm
-        self.sums = torch.zeros(3, dtype=torch.int64, device=model.world.device)
+        self.sums = torch.zeros(SUMS, dtype=torch.int64, device=model.world.device)
 
     def __call__(self, batches: Sequence[Batch], size: int) -> Spans:
         """Train on the micro-batches of this replica.
