@@ -228,6 +228,6 @@ def whole_sums(parts: list[int]) -> tuple[int, int, int]:
 
     ``parts`` are sums of ``loss_sums``. The integers have any size.
     """
-    last, correct, not_finite, *others = parts
-    units = sum(digit * BASE**power for power, digit in enumerate([last, *others]))
+    last_digit, correct, not_finite, *digits = parts
+    units = sum(digit * BASE**power for power, digit in enumerate([last_digit, *digits]))
     return units, correct, not_finite
