@@ -29,6 +29,20 @@ def test_medical_cnn_has_the_published_size() -> None:
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(22.5e6, rel=0.01)
 
 
+def test_medical_cnn_begins_with_the_weights_of_he_et_al() -> None:
+    torch.manual_seed(0)
+    network = build(Model(name="medical_cnn", options={"width": 16}), 2)
+    for name, part in network.named_modules():
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            assert part.bias is None or not part.bias.any(), name
+            count = part.weight.numel()
+            # the gradient's variance is kept in convolutions, and the activations' in the head
+            fan = count / part.weight.shape[1 if isinstance(part, torch.nn.Conv2d) else 0]
+            deviations = 5 / (2 * count) ** 0.5
+            spread = float(part.weight.detach().std())
+            assert spread == pytest.approx((2 / fan) ** 0.5, rel=deviations), name
+
+
 @pytest.mark.parametrize(("name", "options", "size"), SMALL)
 def test_stages_in_a_row_are_the_network(name: str, options: dict[str, float], size: int) -> None:
     network = build(Model(name=name, options=options), 3)

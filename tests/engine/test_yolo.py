@@ -68,36 +68,41 @@ def test_images_and_boxes_are_those_of_ultralytics():
     torch.testing.assert_close(confidence, expected, rtol=1e-4, atol=1e-6)
 
 
-def listed_loss(criterion, raw, targets):
+def listed_loss(criterion, raw, targets, size=SIZE):
     """Ultralytics' own loss of the same boxes, which lists anchors with a box."""
     image, number = (targets[..., 2] > 0).nonzero(as_tuple=True)
     corner, sides = targets[image, number].split(2, dim=1)
     batch = {"batch_idx": image, "cls": torch.zeros_like(image)}
     batch["bboxes"] = torch.cat([corner + sides / 2, sides], 1)
-    levels = [torch.empty(1, 1, SIZE // stride, SIZE // stride) for stride in (8, 16, 32)]
+    levels = [torch.empty(1, 1, size // stride, size // stride) for stride in (8, 16, 32)]
     outputs = {"boxes": raw[:, :64], "scores": raw[:, 64:], "feats": levels}
     return criterion._loss(outputs, batch)[0].sum()
 
 
 @ULTRALYTICS
 @pytest.mark.parametrize("most", [1, 3])
-@pytest.mark.parametrize("largest", [0.02, 0.6])
-def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest):
+@pytest.mark.parametrize(
+    ("largest", "size"),
+    [(0.02, SIZE), (0.6, SIZE), (0.95, 320)],  # the last has sides of more than 15 strides
+)
+def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest, size):
     from medscale.engine.detect.yolo import BoxLoss
 
-    criterion = BoxLoss(build(Model(name="yolov8n")), SIZE)
+    criterion = BoxLoss(build(Model(name="yolov8n")), size)
+    anchors = sum((size // stride) ** 2 for stride in (8, 16, 32))
     torch.manual_seed(most)
     corner = torch.rand(6, most, 2) * 0.7
     targets = torch.cat([corner, torch.rand(6, most, 2).mul(largest).minimum(1 - corner)], 2)
     targets[torch.arange(most) >= torch.tensor([0, 1, most, most, most, 1])[:, None]] = 0
-    raws = [2 * torch.randn(6, 65, 84).requires_grad_() for _ in range(3)]
+    listed = partial(listed_loss, criterion, size=size)
+    raws = [2 * torch.randn(6, 65, anchors).requires_grad_() for _ in range(3)]
     for raw in raws:
-        values = [loss(raw, targets) for loss in (criterion, partial(listed_loss, criterion))]
+        values = [loss(raw, targets) for loss in (criterion, listed)]
         gradients = [torch.autograd.grad(value, raw)[0] for value in values]
         torch.testing.assert_close(*values, rtol=1e-6, atol=0)
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     empty = torch.zeros(6, most, 4)
-    torch.testing.assert_close(criterion(raw, empty), listed_loss(criterion, raw, empty))
+    torch.testing.assert_close(criterion(raw, empty), listed(raw, empty))
 
 
 class Operators(TorchDispatchMode):
@@ -160,6 +165,15 @@ def test_weights_are_read_from_safetensors_and_a_pickle_is_refused(tmp_path):
             first.state_dict().values(), restored_network.state_dict().values(), strict=True
         )
     )
+    weights = {key.removeprefix("network."): value for key, value in first.state_dict().items()}
+    layer = "model.22.cv3.0.2"  # the logits of classes, 80 in ultralytics' published weights
+    weights |= {f"{layer}.weight": torch.ones(80, 64, 1, 1), f"{layer}.bias": torch.ones(80)}
+    save_file(weights, path)
+    one_class = build(Model(name="yolov8n", pretrained=str(path))).state_dict()
+    differing = {
+        name for name, value in first.state_dict().items() if not value.equal(one_class[name])
+    }
+    assert differing == {f"network.{layer}.weight"}, "the biases are no random numbers"
     with pytest.raises(MedscaleError, match="is a pickle"):
         build(Model(name="yolov8n", pretrained="yolov8n.pt"))
     save_file({"else": torch.zeros(1)}, path)
