@@ -182,6 +182,23 @@ def test_a_random_crop_shows_whole_pixels_of_its_place(path: str) -> None:
         )
 
 
+def test_changes_are_independent_and_crops_reach_each_place_equally_often() -> None:
+    s = Augment(crop=Crop(size=16), brightness=0.2, contrast=0.2, gamma=0.2, noise=0.1, hflip=0.5)
+    size, ids = (20, 18), np.arange(5000)
+    draws = Augmenter(s, COUNTS, 0).draw(0, ids, np.zeros_like(ids), size)
+    flipped = draws.matrix[:, 0, 0] < 0
+    left = (draws.matrix[:, 0, 2] - 15 * flipped).round()
+    top = draws.matrix[:, 1, 2].round()
+    for place, whole in ((top, size[0]), (left, size[1])):
+        counts = torch.bincount(place.long())
+        assert len(counts) == whole - 16 + 1
+        assert float((counts / counts.float().mean() - 1).abs().max()) < 0.1
+    parts = [left, top, flipped, draws.brightness, draws.contrast, draws.gamma, draws.noise]
+    parts.append(draws.start)
+    correlations = torch.corrcoef(torch.stack([part.float() for part in parts]))
+    assert float((correlations - torch.eye(len(parts))).abs().max()) < 0.06
+
+
 def test_a_resized_crop_covers_what_it_may() -> None:
     s = Augment(crop=Crop(size=16, mode="resized", smallest=0.25))
     ids = np.arange(4000)
@@ -190,7 +207,10 @@ def test_a_resized_crop_covers_what_it_may() -> None:
     area = width * height / SIZE**2
     assert float(area.min()) > 0.24
     assert 0.9 < float(area.max()) <= 1.0001
-    assert float((width / height).max()) == pytest.approx(4 / 3, rel=0.02)
+    ratio = width / height
+    assert float(ratio.max()) == pytest.approx(4 / 3, rel=0.02)
+    assert float(ratio.min()) == pytest.approx(3 / 4, rel=0.02)
+    assert float(torch.corrcoef(torch.stack([area, ratio.log()]))[0, 1].abs()) < 0.06
     left_edge = matrix[:, 0, 2] + 0.5 - 0.5 * matrix[:, 0, 0]
     assert float(left_edge.min()) > -1e-3
     assert float((left_edge + width).max()) < SIZE + 1e-3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from medscale.base.errors import MedscaleError
 from medscale.data.audit_notes import _note_on_unknown_sources
 from medscale.data.settings import Split
-from medscale.data.split import SPLITS, assign, balanced_rows
+from medscale.data.split import SPLITS, assign, balanced_rows, check_listed
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
 
@@ -163,6 +163,21 @@ def test_a_held_out_number_is_its_word_and_images_without_one_are_counted() -> N
         "Images of the training and validation splits without a known centre: 1. "
         "Some may be of '1', which is held out."
     )
+
+
+def test_listed_images_are_divided_before_they_are_read() -> None:
+    published = ["train", "val", "test", None, "train", "test"]
+    rows = pd.DataFrame(
+        {"path": [*"uvwxyz"], "label": [*"ababba"], "group": None, "split_published": published}
+    )
+    tested = check_listed(rows, Split(mode="published"))
+    assert tested is not None
+    assert tested["path"].tolist() == tested["group"].tolist() == ["w", "z"]
+    with pytest.raises(MedscaleError, match="no test split"):
+        check_listed(rows.drop([2, 5]), Split(mode="published"))
+    # The headers of the images may have the column.
+    assert check_listed(rows, Split(mode="source", column="sex", held_out="female")) is None
+    assert set(assign(rows, Split(mode="external"))) == {"test"}
 
 
 def test_one_patient_cannot_be_divided() -> None:

@@ -180,6 +180,13 @@ def test_packed_bits_may_be_differences_of_neighbours() -> None:
     check(tiff(samples, photometric="rgb", compression="packbits", predictor=True), samples)
 
 
+def test_cmyk_may_be_differences_of_neighbours() -> None:
+    samples = smooth(1, 40, 24, 4, 8)
+    options: dict[str, Any] = {"photometric": "separated", "compression": "lzw", "predictor": True}
+    expected = np.asarray(Image.fromarray(samples, "CMYK").convert("RGB"))
+    assert np.abs(decode(tiff(samples, **options)).astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tiff_that_lost_a_strip_is_truncated(bits: int) -> None:
     samples = smooth(1, 40, 40, 3, bits)

@@ -266,6 +266,14 @@ def test_floating_point_pixels() -> None:
     expected = spread(values[1:], float(finite.min()), float(finite.max()))
     assert np.abs(pixels[1:] - expected).max() <= 1
     assert pixels[0, :3].tolist() == [0, 255, 0]
+    values[0] = -9999
+    data.FloatPixelData, data.FloatPixelPaddingValue = values.tobytes(), -9999.0
+    file = io.BytesIO()
+    data.save_as(file)
+    padded = decode(file.getvalue())[..., 0]
+    assert not padded[0].any()
+    low, high = float(values[1:].min()), float(values[1:].max())
+    assert np.abs(padded[1:] - spread(values[1:], low, high)).max() <= 1
 
 
 def test_a_jpeg_within_that_lost_data_is_refused() -> None:
@@ -291,10 +299,12 @@ def test_the_window_applies_after_the_rescale() -> None:
 
 def test_a_voi_table_goes_before_the_window() -> None:
     item = Dataset()
-    item.add(DataElement("LUTDescriptor", "US", [1024, 2000, 12]))
-    item.add(DataElement("LUTData", "US", list(range(0, 4096, 4))))
+    item.add(DataElement("LUTDescriptor", "US", [8192, 8000, 12]))
+    item.add(DataElement("LUTData", "US", [number // 2 for number in range(8192)]))
     pixels = decode(dicom(DEEP, VOILUTSequence=[item], WindowCenter="1", WindowWidth="2"))[..., 0]
-    assert np.array_equal(pixels, spread(np.clip(DEEP.astype(int) - 2000, 0, 1023) * 4, 0, 4095))
+    values = np.clip(DEEP.astype(int) - 8000, 0, 8191) // 2
+    assert len(np.unique(values)) > 300
+    assert np.array_equal(pixels, spread(values, 0, 4095))
 
 
 def test_few_bits_fill_the_range() -> None:

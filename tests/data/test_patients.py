@@ -75,6 +75,7 @@ def test_lesions_are_kept_together_but_are_no_patients(tmp_path: Path) -> None:
 def test_patients_come_before_lesions_and_two_columns_are_refused(tmp_path: Path) -> None:
     columns = ["path", "lesion_id", "patient_id"]
     assert patients.patient_column(columns, "index.csv") == "patient_id"
+    assert patients.patient_column([*columns, "patient"], "index.csv") == "patient"
     root = study(tmp_path, "patient_id,subject", [f"P{n // 2},S{n // 4}" for n in range(12)])
     with pytest.raises(MedscaleError, match=r"patient_id, subject .* source\.patient"):
         inventory_of(root)

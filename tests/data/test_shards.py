@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import sha256
 from medscale.data import shards as module
-from medscale.data.shards import Shards
+from medscale.data.shards import Shards, seal
 from medscale.engine.train import launcher
 
 
@@ -22,9 +24,13 @@ def flip_bit(file: Path) -> None:
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.mark.parametrize("name", ["images-00001.npy", "rows.parquet"])
+@pytest.mark.parametrize("name", ["images-00001.npy", "rows.parquet", "boxes.parquet"])
 def test_a_flipped_bit_is_found_and_its_file_named(make_shards, name):
     shards = Shards.open(make_shards())
+    boxes = shards.folder / "boxes.parquet"
+    pd.DataFrame({"id": [0], "x": 0.1, "y": 0.2, "width": 0.3, "height": 0.4}).to_parquet(boxes)
+    seal(shards.folder, shards.rows, shards.classes, {"boxes": sha256(boxes)})
+    shards = Shards.open(shards.folder)
     shards.verify()
     flip_bit(shards.folder / name)
     with pytest.raises(MedscaleError, match=name):
