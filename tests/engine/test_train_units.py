@@ -95,13 +95,14 @@ def test_plateau_is_that_of_torch(losses):
 
 
 def test_best_epoch_patience_and_end_are_decided_from_the_history():
-    progress = Progress()
-    best = [
-        progress.close_epoch({"epoch": n + 1, "val_loss": loss}, 2, 9)
-        for n, loss in enumerate([3, 2, 2.5, 2.4])
+    progress = Progress(sums=[5, 5, 5])
+    decisions = [
+        (progress.close_epoch({"epoch": n, "val_loss": loss}, 2, 9), progress.stopped)
+        for n, loss in enumerate([3, 2, 2.5, 2.4], start=1)
     ]
-    assert best == [True, True, False, False]
-    assert (progress.best_epoch, progress.stopped) == (2, "patience")
+    assert decisions == [(True, ""), (True, ""), (False, ""), (False, "patience")]
+    assert (progress.epoch, progress.step, progress.sums) == (4, 0, [0, 0, 0])
+    assert progress.best_epoch == 2
     progress = Progress()
     assert progress.close_epoch({"epoch": 1, "val_loss": math.nan}, None, 1) is False
     assert (progress.best_epoch, progress.stopped) == (0, "epochs")
