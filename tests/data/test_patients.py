@@ -198,7 +198,7 @@ def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> N
     for number, name in enumerate(("x/p1_a", "x/p1_b", "y/p2_a", "y/scan")):
         write(tmp_path / f"{name}.png", number + 1)
     assert inventory_of(tmp_path, r"^p(\d)_").patient_notes == [
-        r"source.patient ^p(\d)_ does not match 1 paths such as y/scan.png"
+        r"source.patient ^p(\d)_ gives no patient for 1 paths such as y/scan.png"
     ]
 
 

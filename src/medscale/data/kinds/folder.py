@@ -94,7 +94,7 @@ def _label_by_pattern(
     labels = patients.by_pattern(listing.images, pattern, "label", columns)
     for path, label in zip(listing.images, labels, strict=True):
         if label is None:
-            left_out.append((path, NO_LABEL, f"the expression {pattern} does not match it"))
+            left_out.append((path, NO_LABEL, f"the expression {pattern} gives it none"))
         else:
             row = by_folder.get(path) or image_row(path, None, "folder")
             rows[path] = row | {"label": normalize("NFC", label)}
@@ -118,7 +118,7 @@ def _name_patients(
         for row, name in zip(rows, names, strict=True):
             row["group"] = name
         unmatched = [path for path, name in zip(paths, names, strict=True) if name is None]
-        note = f"source.patient {setting} does not match {len(unmatched):,} paths such as "
+        note = f"source.patient {setting} gives no patient for {len(unmatched):,} paths such as "
         notes = [note + unmatched[0]] if unmatched else []
         return f"the expression {setting}", [*spellings, *notes]
     if setting is None and patients.names_part(column):
