@@ -202,6 +202,18 @@ def test_a_table_of_patients_labels_all_images_in_their_folders(tmp_path: Path) 
     assert reasons(with_mask)["P1/ST1/a_mask.png"] == "mask by its name"
 
 
+def test_a_table_names_folders_by_their_last_part_where_it_is_clear(tmp_path: Path) -> None:
+    for number, path in enumerate(["site1/P1/a", "site1/P2/a", "site2/P3/a", "site2/P3/b"]):
+        write(tmp_path / f"{path}.png", number)
+    (tmp_path / "index.csv").write_text("path,label\nP1,x\nP2,x\nP3,y\n")
+    rows = listed(tmp_path).rows
+    assert rows["label"].tolist() == ["x", "x", "y", "y"]
+    assert rows["path"].tolist()[2:] == ["site2/P3/a.png", "site2/P3/b.png"]
+    write(tmp_path / "site2/P1/c.png", 9)
+    with pytest.raises(MedscaleError, match="P1 is the name of 2 folders"):
+        listed(tmp_path)
+
+
 def test_a_mask_that_a_table_names_by_its_path_is_an_image(tmp_path: Path) -> None:
     for number, name in enumerate(["a", "a_mask", "b"]):
         write(tmp_path / f"{name}.png", number)
