@@ -189,6 +189,32 @@ def test_the_time_of_a_replicate_by_hand(full: Config) -> None:
     assert estimate.money == pytest.approx(3 * minutes / 60)
 
 
+def test_the_bubble_of_a_pipeline_by_hand(full: Config) -> None:
+    """Of four stages, m microbatches take m + 3 turns of 1 / m of the batch."""
+    config = with_cost(full, step_ms=0.0, sync_ms=0.0, contention=0.0, load_per_process=1e9)
+    run_plan = of(config, "skin/mp_4gpu")
+    few, many = (
+        cost.step_seconds(
+            config,
+            run_plan.model_copy(
+                update={"parallel": run_plan.parallel.model_copy(update={"microbatches": count})}
+            ),
+        )
+        for count in (2, 6)
+    )
+    assert few / many == pytest.approx((5 / 2) / (9 / 6))
+
+
+def test_the_time_of_an_evaluation_by_hand(full: Config) -> None:
+    """The time is proportional to predicted images, classes and seeds."""
+    study = full.study("skin").model_copy(update={"classes": ["a", "b", "c"], "seeds": [1, 2]})
+    config = full.model_copy(update={"studies": {**full.studies, "skin": study}})
+    config, counts = with_cost(config, start_s=6.0, evaluate_us=30.0), cost.images(full, "skin")
+    seconds = 30e-6 * (counts["val"] + counts["test"]) * 3 * 2
+    minutes = cost.preparation(config, "skin", 4)["evaluate"]
+    assert minutes == pytest.approx((6 + seconds) / 60)
+
+
 def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Config) -> None:
     run_plan = of(demo, "glaucoma/ddp_2cpu")
     folder = demo.workdir / "runs" / "glaucoma" / "ddp_2cpu" / "seed2"
