@@ -22,7 +22,7 @@ from medscale.base.files import read_json, write_json
 from medscale.config.benchmarks import Profile
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.engine import card_rates
+from medscale.engine import card_rates, compiling
 from medscale.engine.card_rates import COLUMNS, SOURCE
 from medscale.resources import compute, cost
 from training_runs import ROOT
@@ -331,6 +331,17 @@ def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(measured: Pat
     assert "as measured" not in cost.estimate(config, fp32).note, "fp32 was not measured"
     a100 = load(ROOT / "config.yaml")
     assert "as measured" not in cost.estimate(a100, run_plan).note
+
+
+def test_rates_are_not_those_of_a_network_of_another_width(measured: Path):
+    config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
+    usual = plan(config, "glaucoma", "serial_amp_1gpu", 1)
+    for options, is_measured in (({"dropout": 0.1}, True), ({"width": 16}, False)):
+        model = usual.model.model_copy(update={"options": options})
+        changed = usual.model_copy(update={"model": model})
+        assert (compute.measured_rate(config, changed) is not None) == is_measured
+        reason = compiling.pays(changed, 10**6, 224, "NVIDIA H200", "bf16")[1]
+        assert ("without model.options" in reason) != is_measured
 
 
 def test_the_cost_model_takes_shares_of_a_card_that_was_measured(measured: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medscale.base.code import ROOT
+from medscale.engine.plan import Model
 
 TABLE = ROOT / "docs" / "gpu.csv"
 KEY = ("card", "network", "size", "batch", "format", "way")  # columns that identify a row
@@ -24,6 +25,9 @@ ENGINE = "engine"  # the way of the rows that the cost model takes
 # Ways with a CUDA graph of the whole step, and the same with a compiled network. The engine is
 # what a run uses; a plain loop stands for it on a card where only loops were measured.
 COMPILED = {ENGINE: "engine_compiled", "graph": "compiled_graph"}
+
+# Options of a network that do not change its speed
+FREE_OPTIONS = {"dropout", "drop_rate", "drop_path_rate"}
 
 
 class Rate(NamedTuple):
@@ -47,6 +51,14 @@ class Compilation(NamedTuple):
     def seconds(self) -> float:
         """Return the seconds that compiling adds before the first step."""
         return (self.compiled.setup_s or 0.0) - (self.plain.setup_s or 0.0)
+
+
+def is_measured_form(model: Model) -> bool:
+    """Return whether docs/gpu.csv is about this form of a network: none of its options changes it.
+
+    medical_cnn of a quarter of its usual width, for instance, does a sixteenth of the work.
+    """
+    return not set(model.options) - FREE_OPTIONS
 
 
 def rate(card: str, network: str, number_format: str, batch: int) -> Rate | None:

@@ -10,7 +10,7 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
     """Return whether a run saves more time by a compiled network than compiling takes, and why.
 
     The measurements are those of docs/gpu.csv with the nearest batch; time is assumed proportional
-    to the area of an image. A network or format without measurements is not compiled.
+    to the area of an image. A network, form of it, or format without measurements is not compiled.
 
     Args:
         plan: the run.
@@ -20,6 +20,8 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
         number_format: fp32, tf32, bf16 or fp16, the run's.
     """
     network, batch = plan.model.name, plan.global_batch // plan.run.replicas
+    if not card_rates.is_measured_form(plan.model):
+        return False, f"docs/gpu.csv has {network} without model.options alone"
     measured = card_rates.compilation(card, network, number_format, batch)
     if measured is None:
         return False, f"docs/gpu.csv has no compiled {network} in {number_format}"

@@ -1,6 +1,6 @@
 """The time that a device needs to train on an image, from measurements or the device's peaks.
 
-- If docs/gpu.csv has card, network and number format: the measured rate.
+- If docs/gpu.csv has card, network (without options) and number format: the measured rate.
 - Otherwise the time of the operations at the device's peak, plus the time of the memory traffic at
   its bandwidth, divided by the share of both that training reaches. These are the ceilings of
   Williams, Waterman & Patterson (CACM 2009); their times are added, since layers that are limited
@@ -84,13 +84,13 @@ def number_format(config: Config, plan: RunPlan) -> NumberFormat:
 
 def measured_rate(config: Config, plan: RunPlan) -> card_rates.Rate | None:
     """Return the rate that ``make bench-gpu`` measured for this training and card; None without."""
-    card = device(config, plan).card
+    card = _measured_card(config, plan)
     return None if card is None else card_rates.rate(card, *_cell(config, plan))
 
 
 def strategy_share(config: Config, plan: RunPlan) -> float:
     """Return the part of the devices' speed that a strategy keeps, without the bytes exchanged."""
-    card, strategy = device(config, plan).card, plan.run.strategy
+    card, strategy = _measured_card(config, plan), plan.run.strategy
     if card is not None:
         measured = card_rates.strategy_share(card, *_cell(config, plan), strategy)
         if measured is not None:
@@ -123,6 +123,11 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
         return area / rate.images_per_second * factor / config.cost.trained["all"]
     forward = _peak_seconds(kind, net, number_format(config, plan))
     return factor * forward / (device_share(config, plan) * net.share)
+
+
+def _measured_card(config: Config, plan: RunPlan) -> str | None:
+    """Return the card by PyTorch's name; None if docs/gpu.csv cannot have this network on it."""
+    return device(config, plan).card if card_rates.is_measured_form(plan.model) else None
 
 
 def _cell(config: Config, plan: RunPlan) -> tuple[str, str, int]:
