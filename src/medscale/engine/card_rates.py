@@ -53,8 +53,8 @@ class Compilation(NamedTuple):
         return (self.compiled.setup_s or 0.0) - (self.plain.setup_s or 0.0)
 
 
-def is_measured_form(model: Model) -> bool:
-    """Return whether docs/gpu.csv is about this form of a network: none of its options changes it.
+def has_usual_speed(model: Model) -> bool:
+    """Return whether a network has no option that changes its speed, as those of docs/gpu.csv.
 
     medical_cnn of a quarter of its usual width, for instance, does a sixteenth of the work.
     """

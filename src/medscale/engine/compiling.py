@@ -20,8 +20,8 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
         number_format: fp32, tf32, bf16 or fp16, the run's.
     """
     network, batch = plan.model.name, plan.global_batch // plan.run.replicas
-    if not card_rates.is_measured_form(plan.model):
-        return False, f"docs/gpu.csv has {network} without model.options alone"
+    if not card_rates.has_usual_speed(plan.model):
+        return False, f"docs/gpu.csv has {network} only without model.options"
     measured = card_rates.compilation(card, network, number_format, batch)
     if measured is None:
         return False, f"docs/gpu.csv has no compiled {network} in {number_format}"

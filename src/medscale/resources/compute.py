@@ -127,7 +127,7 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
 
 def _measured_card(config: Config, plan: RunPlan) -> str | None:
     """Return the card by PyTorch's name; None if docs/gpu.csv cannot have this network on it."""
-    return device(config, plan).card if card_rates.is_measured_form(plan.model) else None
+    return device(config, plan).card if card_rates.has_usual_speed(plan.model) else None
 
 
 def _cell(config: Config, plan: RunPlan) -> tuple[str, str, int]:
