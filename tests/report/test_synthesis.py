@@ -188,9 +188,10 @@ def test_speedups_of_stand_ins_are_not_counted():
 
 
 def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
-    member = study(
-        ["serial_1gpu", "ddp_2gpu"], variants={"random": {"title": "Random", "split": "random"}}
-    )
+    variants = {"random": {"title": "Random", "split": "random"}}
+    runs_of_study = ["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu"]
+    member = study(runs_of_study, variants=variants)
+    other_study = study(ALL, name="skin")
     path = tmp_path / "glaucoma" / "variants.csv"
     path.parent.mkdir()
     pd.DataFrame(
@@ -208,13 +209,14 @@ def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
         index.parent.mkdir(exist_ok=True)
         images = {"split": ["train", "train", "test", "test"], "sha256": ["a", "b", "c", copy]}
         pd.DataFrame(images | {"group": ["1", "2", "2", "1"]}).to_parquet(index)
-    effects = split_effects([member], all_runs([member]), [str(path)], list(map(str, indexes)))
+    runs = all_runs([member, other_study])
+    effects = split_effects([member], runs, [str(path)], list(map(str, indexes)))
     counts = effects[["train", "train_other", "test_other", "copies", "shared_groups"]]
     assert counts.iloc[0].tolist() == [2, 2, 2, 1, 2]
     assert effects["replicates_other"].tolist() == [1, 2]
-    assert effects["amp"].tolist() == [False, False]
+    assert effects["amp"].tolist() == [False, True]
     assert effects["kind"].tolist() == ["split", "parallel"]
-    assert effects["change"].tolist() == pytest.approx([20.0, -1.0])
+    assert effects["change"].tolist() == pytest.approx([20.0, -10.0])
     # half widths of 3 and 4 points are one of 5
     assert effects["change_low"].iloc[0] == pytest.approx(15.0)
     assert effects["change_high"].iloc[0] == pytest.approx(25.0)

@@ -19,7 +19,7 @@ from medscale.report.synthesis.runs import (
     same_scores,
 )
 from medscale.report.synthesis.tables import verdicts_table
-from study_tables import ALL, study
+from study_tables import ALL, RUNS, study
 
 
 def test_a_difference_is_established_only_by_interval_and_test_together():
@@ -70,6 +70,17 @@ def test_the_largest_loss_names_its_factors_and_the_runs_that_tell_them_apart():
     assert [part["run"] for part in loss["parts"]] == ["ddp_2gpu"]
     assert [missing["run"] for missing in loss["lacking"]] == ["serial_amp_1gpu"]
     assert loss["seed_sd"] == pytest.approx(2.0)
+    assert loss["others"] == []
+
+
+def test_further_established_losses_are_named_beside_the_largest():
+    member = study(list(RUNS))
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (loss["run"], loss["mean"]) == ("serial_amp_1gpu", -12.0)
+    assert [(other["run"], other["factors"]) for other in loss["others"]] == [
+        ("ddp_amp_2gpu", list(changed(member, "ddp_amp_2gpu").values()))
+    ]
 
 
 def test_a_factor_that_a_run_on_another_device_separates_lacks_no_run():
@@ -130,7 +141,10 @@ def test_a_stand_in_that_repeats_a_run_on_cpus_is_no_second_comparison():
     runs = all_runs([member])
     assert runs["same_as"].tolist() == ["", "ddp_2cpu", ""]
     assert compared(runs)["run"].tolist() == ["ddp_2cpu"]
-    assert r"that of DDP, 2 CPU" in verdicts_table(runs)
+    rows = verdicts_table(runs).splitlines()
+    repeated = next(row for row in rows if "that of DDP, 2 CPU" in row)
+    assert "1.0" not in repeated, "the change of accuracy is that of the other run"
+    assert "1.0 (" in next(row for row in rows if "DDP, 2 CPU" in row and row != repeated)
     assert same_scores(member, runs) == {}
     alike = runs.assign(same_as="")
     assert same_scores(member, alike) == {"ddp_2cpu": "ddp_2gpu"}
