@@ -126,7 +126,11 @@ def hardware(record: Mapping[str, Any]) -> str:
 
 
 def phases(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the record of a training, and the conditions before each change (``earlier``)."""
+    """Return the conditions under which each part of a training ran, those of the last part first.
+
+    The conditions of the last part are the record itself. ``earlier`` has those of the parts before
+    it: a part ends where the training goes on with other hardware or versions.
+    """
     return [record, *record.get("earlier", [])]
 
 

@@ -112,7 +112,7 @@ def frame_count(data: bytes) -> int:
         from medscale.data.decoding import tiff
 
         return tiff.frame_count(data)
-    # An extended WebP has a flag of animation (RFC 9649, 2.7).
+    # The header of an extended WebP file has a bit that marks animations (RFC 9649, section 2.7).
     flags = int.from_bytes(data[20:21]) if data[12:16] == b"VP8X" else 0
     animated = kind == "gif" or (kind == "webp" and bool(flags & 2))
     if animated or (kind == "png" and b"acTL" in data[: data.find(b"IDAT")]):

@@ -123,7 +123,8 @@ def _fit_column(column: pd.Series, is_training: pd.Series) -> Encoding:
             f"model.metadata: no training image has a value of {name!r}; remove it from the list"
         )
     if pd.api.types.is_numeric_dtype(column):
-        if training_values.nunique() == 1:  # rounding gives a deviation of equal values above 0
+        # By rounding, the computed standard deviation of equal values can be slightly above 0.
+        if training_values.nunique() == 1:
             return Encoding(column=name, mean=float(training_values.iloc[0]))
         scale = float(training_values.std(ddof=0))
         return Encoding(column=name, mean=float(training_values.mean()), scale=scale)

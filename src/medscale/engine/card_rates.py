@@ -26,7 +26,7 @@ ENGINE = "engine"  # the way of the rows that the cost model takes
 # what a run uses; a plain loop stands for it on a card where only loops were measured.
 COMPILED = {ENGINE: "engine_compiled", "graph": "compiled_graph"}
 
-# Options of a network that do not change its speed
+# Options of networks that do not change the speed of training
 FREE_OPTIONS = {"dropout", "drop_rate", "drop_path_rate"}
 
 
@@ -54,9 +54,10 @@ class Compilation(NamedTuple):
 
 
 def has_usual_speed(model: Model) -> bool:
-    """Return whether a network has no option that changes its speed, as those of docs/gpu.csv.
+    """Return whether a network has the same speed as without options.
 
-    medical_cnn of a quarter of its usual width, for instance, does a sixteenth of the work.
+    docs/gpu.csv has rates of networks without options alone. medical_cnn of a quarter of its usual
+    width, for instance, does a sixteenth of the work.
     """
     return not set(model.options) - FREE_OPTIONS
 

@@ -10,7 +10,8 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
     """Return whether a run saves more time by a compiled network than compiling takes, and why.
 
     The measurements are those of docs/gpu.csv with the nearest batch; time is assumed proportional
-    to the area of an image. A network, form of it, or format without measurements is not compiled.
+    to the area of an image. A network or format without measurements is not compiled, and neither
+    is a network with options that change its speed.
 
     Args:
         plan: the run.

@@ -206,10 +206,10 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
 
 
 def spread_interval(values: np.ndarray, patients: int) -> tuple[float, float]:
-    """Return the interval over resamples.
+    """Return the percentile interval of a value over bootstrap resamples.
 
-    It is NaN where resamples do not differ, as without any error, and where the value depends on a
-    group of one patient, since no resample has another patient of the group.
+    Its ends are NaN where resamples do not differ, as without any error, and where the value
+    depends on a group of one patient, since no resample has another patient of the group.
 
     Args:
         values: the value on each resample, shape R.

@@ -1,6 +1,7 @@
 """The time that a device needs to train on an image, from measurements or the device's peaks.
 
-- If docs/gpu.csv has card, network (without options) and number format: the measured rate.
+- If docs/gpu.csv has card, network and number format: the measured rate. Its networks have no
+  options that change their speed.
 - Otherwise the time of the operations at the device's peak, plus the time of the memory traffic at
   its bandwidth, divided by the share of both that training reaches. These are the ceilings of
   Williams, Waterman & Patterson (CACM 2009); their times are added, since layers that are limited
@@ -126,7 +127,10 @@ def image_seconds(config: Config, plan: RunPlan) -> float:
 
 
 def _measured_card(config: Config, plan: RunPlan) -> str | None:
-    """Return the card by PyTorch's name; None if docs/gpu.csv cannot have this network on it."""
+    """Return PyTorch's name of the card; None if docs/gpu.csv can have no row of this training.
+
+    It has none of devices without ``card``, nor of networks with options that change their speed.
+    """
     return device(config, plan).card if card_rates.has_usual_speed(plan.model) else None
 
 

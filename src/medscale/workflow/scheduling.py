@@ -20,7 +20,8 @@ def use_one_timer(scheduler: Any) -> None:
     pending: set[float] = set()  # seconds: intervals for which a timer is running
 
     def wake(interval: float) -> None:
-        # The interval is removed first, since a woken scheduler may start its next timer at once.
+        # ``pending`` must not have the interval any more when the scheduler wakes up, since the
+        # scheduler may start the next timer of this interval at once.
         pending.discard(interval)
         scheduler._open_jobs.release()
 

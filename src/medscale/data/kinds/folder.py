@@ -94,7 +94,7 @@ def _label_by_pattern(
     labels = patients.by_pattern(listing.images, pattern, "label", columns)
     for path, label in zip(listing.images, labels, strict=True):
         if label is None:
-            left_out.append((path, NO_LABEL, f"the expression {pattern} gives it none"))
+            left_out.append((path, NO_LABEL, f"the expression {pattern} gives it no label"))
         else:
             row = by_folder.get(path) or image_row(path, None, "folder")
             rows[path] = row | {"label": normalize("NFC", label)}

@@ -38,7 +38,8 @@ def correct_convolutions(network: nn.Module, *, low: bool) -> None:
         elif low and max(module.stride) > 1 and _has_half_padding(module):
             module.register_forward_pre_hook(_pad)
         elif low and max(module.dilation) > 1 and module.groups > 1:
-            kind = type(module)  # ScaledStdConv2d of timm has a forward pass of its own
+            # A subclass keeps its own forward pass, such as that of timm's ScaledStdConv2d.
+            kind = type(module)
             module.__class__ = type(kind.__name__, (_FullPrecision, kind), {})
 
 

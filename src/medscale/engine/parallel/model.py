@@ -19,10 +19,10 @@ from medscale.engine.parallel.world import World
 Inputs = Tensor | tuple[Tensor, ...]  # images (n,C,H,W), or images and further inputs
 Micro = tuple[Inputs, Tensor]  # inputs and labels (n) of a micro-batch
 # Losses are summed as integers in units of 1/FIXED. Integer sums are exact, so neither the order of
-# the ranks nor a restart changes them. 64 bits hold sums below 2**39 alone, which a training that
-# diverges exceeds, so a loss is written in digits to a base. Four digits hold any of 32 bits.
+# the ranks nor a restart changes them. The losses of a training that diverges exceed 64 bits, so
+# each loss is written as four digits to the base 2**40, which hold any 32-bit float.
 FIXED, BASE, DIGITS = 2**24, 2**40, 4
-SUMS = DIGITS + 2  # numbers that ``loss_sums`` returns
+SUMS = DIGITS + 2  # elements of the tensor that ``loss_sums`` returns
 
 
 class Criterion(Protocol):
@@ -69,8 +69,8 @@ class ParallelModel(ABC):
             size: images of the step over all replicas.
 
         Returns:
-            This rank's sums of ``loss_sums``: int64, shape SUMS, on the device. Zeros on ranks that
-            do not compute the output.
+            The sum of ``loss_sums`` over this rank's micro-batches: int64, shape SUMS, on the
+            device. Zeros on ranks that do not compute the output.
         """
 
     @abstractmethod
@@ -207,10 +207,15 @@ def blank(like: Inputs, count: int) -> Inputs:
 
 
 def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
-    """Return the numbers of a micro-batch that are summed, int64, shape SUMS.
+    """Return the loss and the counts of a micro-batch as integers that can be added exactly.
 
-    They are the last digit of the loss in units of 1/FIXED, ``correct``, 1 if the loss is not
-    finite, and the other digits. A loss that is not finite counts as 0 in the sum.
+    Args:
+        loss: the sum of the losses of its images, a scalar.
+        correct: the number of its images that are classified correctly, a scalar.
+
+    Returns:
+        int64, shape SUMS: the DIGITS digits of the loss in units of 1/FIXED, the lowest first (0 if
+        the loss is not finite); ``correct``; 1 if the loss is not finite, else 0.
     """
     loss = loss.detach().double()
     finite = loss.isfinite()
@@ -220,14 +225,19 @@ def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
         carry = (units / BASE).floor()
         digits.append((units - carry * BASE).long())
         units = carry
-    return torch.stack([digits[0], correct, (~finite).long(), *digits[1:], units.long()])
+    return torch.stack([*digits, units.long(), correct, (~finite).long()])
 
 
 def whole_sums(parts: list[int]) -> tuple[int, int, int]:
-    """Return the sums of losses in units of 1/FIXED, correct images and losses not finite.
+    """Join the digits of added losses.
 
-    ``parts`` are sums of ``loss_sums``. The integers have any size.
+    Args:
+        parts: the sum of ``loss_sums`` over micro-batches, SUMS integers.
+
+    Returns:
+        The sum of the losses in units of 1/FIXED, the number of images that are classified
+        correctly, and the number of micro-batches whose loss is not finite.
     """
-    last_digit, correct, not_finite, *digits = parts
-    units = sum(digit * BASE**power for power, digit in enumerate([last_digit, *digits]))
+    *digits, correct, not_finite = parts
+    units = sum(digit * BASE**power for power, digit in enumerate(digits))
     return units, correct, not_finite

@@ -83,7 +83,8 @@ class Guard:
 
         Args:
             step: the step that was just trained on.
-            sums: int64, shape SUMS, as ``ParallelModel.backward`` returns them.
+            sums: what ``ParallelModel.backward`` returns, added over steps; the last element is
+                the number of losses that are not finite.
             steps_done: optimizer steps since the beginning.
             position: epoch and step, for messages.
 
@@ -100,7 +101,7 @@ class Guard:
         ids = [batch.ids for batch in step.batches]
         if event is None:
             work = dist.all_reduce(flags, group=self._world.control, async_op=True)
-            self._pending = _Pending(None, work, flags, int(sums[2]), ids, position)
+            self._pending = _Pending(None, work, flags, int(sums[-1]), ids, position)
         else:
             self._pending = _Pending(event, None, flags, None, ids, position)
         return decision
@@ -130,10 +131,10 @@ class Guard:
         """Return flags with the number of losses not finite; a GPU copies it asynchronously."""
         flags = torch.zeros(3, dtype=torch.int64)
         if sums.device.type == "cpu":
-            flags[NOT_FINITE] = sums[2]
+            flags[NOT_FINITE] = sums[-1]
             return flags, None
         flags = flags.pin_memory()
-        flags[:1].copy_(sums[2:3], non_blocking=True)
+        flags[:1].copy_(sums[-1:], non_blocking=True)
         event = torch.cuda.Event()
         event.record()
         return flags, event

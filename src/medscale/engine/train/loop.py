@@ -156,9 +156,9 @@ class Trainer:
         return math.nan if not_finite else mean, self._if_judged(accuracy)
 
     def _evaluate(self) -> Tensor:
-        """Return sums over this rank's share of the validation split, int64, shape SUMS + 1.
+        """Return the sums of this rank's share of the validation split, int64, shape SUMS + 1.
 
-        They are those of ``ParallelModel.backward``, and the number of images.
+        These are the sum of ``loss_sums`` over batches, and the number of images.
         """
         sums = torch.zeros(SUMS + 1, dtype=torch.int64, device=self.world.device)
         for logits, labels, _ in self.outputs(self.validation):
