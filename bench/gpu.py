@@ -32,8 +32,7 @@ from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.card_rates import COLUMNS, KEY, SOURCE, TABLE
 from medscale.engine.formats import FORMATS, lacking
-from medscale.engine.plan import is_detector
-from medscale.engine.run import RunSpec
+from medscale.engine.run import RunSpec, is_detector
 from medscale.measure.record import in_turns
 
 PAGE = ROOT / "docs" / "gpu.md"

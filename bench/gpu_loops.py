@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from medscale.engine.formats import NumberFormat, lacking, use
 from medscale.engine.models.registry import build
 from medscale.engine.parallel.precision import DTYPES
-from medscale.engine.plan import Model, is_detector
+from medscale.engine.plan import Model
+from medscale.engine.run import is_detector
 from medscale.engine.train.clock import Meter
 from medscale.measure.profiling import ceilings
 from medscale.measure.profiling.work import Work, count_work

@@ -19,7 +19,8 @@ from medscale.base.code import ROOT
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.models import registry
-from medscale.engine.plan import Model, is_detector
+from medscale.engine.plan import Model
+from medscale.engine.run import is_detector
 from medscale.resources import compute
 from medscale.resources.machines import Network
 

@@ -221,6 +221,17 @@ def test_a_mask_that_a_table_names_by_its_path_is_an_image(tmp_path: Path) -> No
     assert listed(tmp_path).rows["path"].tolist() == ["a.png", "a_mask.png", "b.png"]
 
 
+def test_columns_that_the_index_computes_are_not_read_from_a_table(tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / f"{number}.png", number)
+    header = "path,label,sha256,split_fold_1,split_fold_x"
+    (tmp_path / "index.csv").write_text(f"{header}\n0.png,x,0,test,u\n1.png,y,0,test,v\n")
+    inventory = listed(tmp_path)
+    assert "index.csv: the columns sha256, split_fold_1 are not read" in inventory.notes
+    assert inventory.rows["split_fold_x"].tolist() == ["u", "v"]
+    assert "split_fold_1" not in inventory.rows
+
+
 def test_a_number_of_a_missing_image_is_not_the_folder_of_that_name(tmp_path: Path) -> None:
     class_tree(tmp_path, {"0": 3, "1": 3})
     (tmp_path / "0/0.png").rename(tmp_path / "0/7.png")

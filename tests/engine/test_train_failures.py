@@ -89,12 +89,23 @@ def test_a_serial_run_that_hangs_is_ended_too(training):
     assert "faulty_worker" in process.stderr.strip().splitlines()[-1]
 
 
-def test_out_of_memory_says_which_batch_size_to_try(training):
+def test_errors_of_large_and_small_batches_name_a_remedy(training):
     plan = a_plan(training, "serial_1cpu")
     wrapped = RuntimeError("a stage failed")
     wrapped.__cause__ = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     message = str(explained(wrapped, plan))
     assert message.startswith("out of memory with 20 images a device. Try serial_1cpu_bs10")
+    halves = plan.model_copy(update={"recipe": plan.recipe.model_copy(update={"accumulate": 2})})
+    message = str(explained(wrapped, halves))
+    assert message.startswith("out of memory with 10 images a device.")
+    assert "recipe.accumulate: 4," in message
+    alone = ValueError("Expected more than 1 value per channel when training, got input size ...")
+    assert str(explained(alone, halves)) == (
+        "batch normalization got a part of one image, since the 20 images of a step are divided "
+        "(replicas 1, recipe.accumulate 2): raise recipe.batch_size or lower recipe.accumulate"
+    )
+    pipeline = str(explained(alone, a_plan(training, "mp_2cpu")))
+    assert "(replicas 1, recipe.accumulate 1, parallel.microbatches 4)" in pipeline
     other_error = ValueError("another error")
     assert explained(other_error, plan) is other_error
 

@@ -344,6 +344,18 @@ def test_rates_are_not_those_of_a_network_of_another_width(measured: Path):
         assert ("without model.options" in reason) != is_measured
 
 
+def test_rates_are_those_of_the_images_that_a_device_computes_together(measured: Path):
+    row, config = rows().iloc[:1], load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
+    cells = [row.assign(batch=batch, images_per_second=10.0 * batch) for batch in (32, 256)]
+    gpu.save(pd.concat(cells), measured)
+    card_rates._rates.cache_clear()
+    usual = plan(config, "glaucoma", "serial_amp_1gpu", 1)
+    for accumulate, rate in ((1, 2560), (8, 320)):
+        settings = {"batch_size": 256, "accumulate": accumulate}
+        changed = usual.model_copy(update={"recipe": usual.recipe.model_copy(update=settings)})
+        assert compute.measured_rate(config, changed).images_per_second == rate
+
+
 def test_the_cost_model_takes_shares_of_a_card_that_was_measured(measured: Path):
     config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
     resnet = plan(config, "melanoma_all", "serial_amp_1gpu", 1)

@@ -205,6 +205,15 @@ def test_the_bubble_of_a_pipeline_by_hand(full: Config) -> None:
     assert few / many == pytest.approx((5 / 2) / (9 / 6))
 
 
+def test_kernels_are_launched_for_each_part_of_a_batch(full: Config) -> None:
+    config = with_cost(full, step_ms=1e6, load_per_process=1e9)
+    run_plan = of(config, "skin/serial_1gpu")
+    recipe = run_plan.recipe.model_copy(update={"accumulate": 3})
+    in_parts = run_plan.model_copy(update={"recipe": recipe})
+    assert cost.step_seconds(config, run_plan) == pytest.approx(1000)
+    assert cost.step_seconds(config, in_parts) == pytest.approx(3000)
+
+
 def test_the_time_of_an_evaluation_by_hand(full: Config) -> None:
     """The time is proportional to predicted images, classes and seeds."""
     study = full.study("skin").model_copy(update={"classes": ["a", "b", "c"], "seeds": [1, 2]})

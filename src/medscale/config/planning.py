@@ -10,8 +10,8 @@ from medscale.base.files import expand_home
 from medscale.config.configuration import Config
 from medscale.config.sections import Study
 from medscale.engine.parallel.strategies.registry import STRATEGIES
-from medscale.engine.plan import HUB, Augment, Detect, Model, Recipe, RunPlan, is_detector
-from medscale.engine.run import RunSpec
+from medscale.engine.plan import HUB, Augment, Detect, Model, Recipe, RunPlan
+from medscale.engine.run import RunSpec, is_detector
 
 
 def plan(

@@ -10,8 +10,8 @@ from medscale.config.benchmarks import Benchmarks, Profile
 from medscale.config.comparisons import Convergence, Sweep
 from medscale.config.run_name import RunName
 from medscale.data.settings import Datasheet, Preprocess, Source, Split
-from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe, is_detector
-from medscale.engine.run import RunSpec
+from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe
+from medscale.engine.run import RunSpec, is_detector
 
 
 class Evaluate(Strict):

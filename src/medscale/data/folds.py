@@ -24,6 +24,11 @@ def is_of_folds(column: object) -> bool:
     return column == FOLD or str(column).startswith(PREFIX)
 
 
+def is_split(column: object) -> bool:
+    """Return whether a column of the index holds the split of each image in a fold."""
+    return re.fullmatch(rf"{PREFIX}\d+", str(column)) is not None
+
+
 def divide(rows: pd.DataFrame, folds: int, seed: int, divide_others: Divide) -> pd.DataFrame:
     """Divide images into folds of whole groups, stratified by class.
 
@@ -68,7 +73,7 @@ def divide(rows: pd.DataFrame, folds: int, seed: int, divide_others: Divide) -> 
 
 def count(rows: pd.DataFrame) -> int:
     """Return the number of folds of an index or of the rows of a shard set; 0 without folds."""
-    return sum(re.fullmatch(rf"{PREFIX}\d+", str(name)) is not None for name in rows)
+    return sum(map(is_split, rows))
 
 
 def of_fold(rows: pd.DataFrame, fold: int | None) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import expand_home
 from medscale.base.suggest import suggestion
-from medscale.data import patients
+from medscale.data import folds, patients
 from medscale.data.image_names import ImageNames
 from medscale.data.inventory import (
     CONFLICT,
@@ -36,7 +36,6 @@ from medscale.data.settings import Source
 from medscale.data.spelling import without_zero_decimals
 
 INDEX = "index.csv"
-# Columns of the index that the package computes, so that a table cannot give them.
 RESERVED = ("id", "split_published", "group", "width", "height", "sha256", "alike", "boxes")
 MEANINGS = ("path", "label", "patient", "split", "source")  # columns that are not metadata
 ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
@@ -65,7 +64,7 @@ class ImageTable:
     def notes(self) -> list[str]:
         """Return notes on columns that are not read, or read in a way that is not obvious."""
         notes = [f"{self.name}: {remark}." for remark in self.remarks]
-        if ignored := [name for name in self.entries.columns if name in RESERVED]:
+        if ignored := [name for name in self.entries.columns if _is_computed(name)]:
             notes.append(f"{self.name}: the columns {', '.join(ignored)} are not read")
         if self.patient is None or self.patient == patients.PATIENT:
             return notes
@@ -104,7 +103,7 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
     column = source.patient if source.patient in names else None
     if source.patient is None:
         column = patients.patient_column(names, file.name)
-    metadata = [name for name in names if name not in (*MEANINGS, *RESERVED)]
+    metadata = [name for name in names if name not in MEANINGS and not _is_computed(name)]
     for name in (*metadata, "split", "source"):
         if name in entries:
             missing = entries[name].map(patients.is_missing)
@@ -124,6 +123,11 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         entries[column] = pd.Series(unified, entries.index, dtype=object)
     decimal_comma = separator_of(file) != ","
     return ImageTable(file, entries, metadata, column, remarks, decimal_comma), columns
+
+
+def _is_computed(column: str) -> bool:
+    """Return whether the package computes a column of the index, so that no table can give it."""
+    return column in RESERVED or folds.is_split(column)
 
 
 def _table_file(listing: Listing, name: str | None) -> Path | None:

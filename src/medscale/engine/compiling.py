@@ -20,14 +20,14 @@ def pays(plan: RunPlan, images: int, side: int, card: str, number_format: str) -
         card: name of the GPU by PyTorch.
         number_format: fp32, tf32, bf16 or fp16, the run's.
     """
-    network, batch = plan.model.name, plan.global_batch // plan.run.replicas
+    network = plan.model.name
     if not card_rates.has_usual_speed(plan.model):
         return False, f"docs/gpu.csv has {network} only without model.options"
-    measured = card_rates.compilation(card, network, number_format, batch)
+    measured = card_rates.compilation(card, network, number_format, plan.images_at_a_time)
     if measured is None:
         return False, f"docs/gpu.csv has no compiled {network} in {number_format}"
     side = plan.augment.crop.size if plan.augment.crop else side
-    images_per_device = images / plan.run.devices * (side / measured.plain.size) ** 2
+    images_per_device = images / plan.processes * (side / measured.plain.size) ** 2
     plain, compiled = (r.images_per_second for r in (measured.plain, measured.compiled))
     saved = images_per_device * (1 / plain - 1 / compiled)
     loop = "the engine" if measured.way == card_rates.ENGINE else "a plain loop"

@@ -1,7 +1,6 @@
 """RunPlan: every setting of a replicate that decides its weights or its processes (spec.json)."""
 
 import math
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -25,11 +24,6 @@ Choice = Literal["auto", "on", "off"]
 SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 HUB = "hub"  # value of ``pretrained`` for timm's published weights
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
-
-
-def is_detector(model: str) -> bool:
-    """Return whether a model's name is that of a detector (YOLOv8 of any size)."""
-    return re.fullmatch(r"yolov8[nsmlx]", model) is not None
 
 
 def replicate_name(seed: int, fold: int | None = None) -> str:
@@ -360,10 +354,15 @@ class RunPlan(Strict):
 
         Global batch and ``training_digest`` stay. A device has no more images at a time.
         """
-        images = math.ceil(self.global_batch / (self.run.replicas * self.recipe.accumulate))
-        accumulate = math.ceil(self.global_batch / (processes // self.run.stages * images))
+        replicas = processes // self.run.stages
+        accumulate = math.ceil(self.global_batch / (replicas * self.images_at_a_time))
         recipe = self.recipe.model_copy(update={"accumulate": accumulate})
         return self.model_copy(update={"nodes": 1, "procs_per_node": processes, "recipe": recipe})
+
+    @property
+    def images_at_a_time(self) -> int:
+        """Images that a replica computes together, at most: its share of an accumulation step."""
+        return math.ceil(self.global_batch / (self.replicas * self.recipe.accumulate))
 
     @property
     def global_batch(self) -> int:

@@ -20,6 +20,11 @@ _MODEL = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _RESERVED = re.compile(r"(amp|mp|bs[^_]*|\d+(cpu|gpu))(_.*)?")
 
 
+def is_detector(model: str) -> bool:
+    """Return whether a model's name is that of a detector (YOLOv8 of any size)."""
+    return re.fullmatch(r"yolov8[nsmlx]", model) is not None
+
+
 class RunSpec(BaseModel):
     """One configuration of a study."""
 

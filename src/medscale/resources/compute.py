@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import math
 from statistics import median
 
 from medscale.base.errors import MedscaleError
@@ -135,9 +134,8 @@ def _measured_card(config: Config, plan: RunPlan) -> str | None:
 
 
 def _cell(config: Config, plan: RunPlan) -> tuple[str, str, int]:
-    """Return the network, number format and images of a step on a device, as in docs/gpu.csv."""
-    batch = math.ceil(plan.global_batch / plan.run.replicas)
-    return plan.model.name, number_format(config, plan), batch
+    """Return network, number format and batch of a device, which docs/gpu.csv has rows of."""
+    return plan.model.name, number_format(config, plan), plan.images_at_a_time
 
 
 def _peak_seconds(kind: DeviceKind, net: Network, number: NumberFormat) -> float:

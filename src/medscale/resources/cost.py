@@ -157,9 +157,10 @@ def step_seconds(config: Config, plan: RunPlan) -> float:
     if run.mp:
         pipeline = cost.strategies["mp"]
         compute, syncs = compute / pipeline.share, syncs + pipeline.syncs
-    # A step takes at least the time to launch its kernels, and to load its images. A measured rate
-    # includes the launches.
-    launch = 0.0 if measured_rate(config, plan) is not None else kind.step_ms / 1000
+    # A step takes at least the time to launch its kernels, once for each part of its images, and to
+    # load its images. A measured rate includes the launches.
+    launch = plan.recipe.accumulate * kind.step_ms / 1000
+    launch = 0.0 if measured_rate(config, plan) is not None else launch
     compute = max(compute, launch, share / run.stages / cost.load_per_process)
     compute *= 1 + kind.contention * (run.devices - 1)
     return compute + syncs * kind.sync_ms / 1000 + cost.exposed * allreduce_seconds(config, plan)
@@ -242,10 +243,9 @@ def _network_mb(config: Config, plan: RunPlan) -> float:
     """Return the memory of one device in MB: states of the network, activations, gradients."""
     net, run = network(config, plan), plan.run
     spread = run.devices if STRATEGIES[run.strategy].costs.sharded else run.stages
-    share = math.ceil(plan.global_batch / run.replicas / plan.recipe.accumulate)
     width = 2 if run.amp else 4
     states = 4 * STATES * net.parameters_m / spread
-    return states + 2 * width * share * net.activations_m / run.stages
+    return states + 2 * width * plan.images_at_a_time * net.activations_m / run.stages
 
 
 def _host_mb(config: Config, plan: RunPlan) -> float:

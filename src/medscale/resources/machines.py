@@ -112,7 +112,8 @@ class DeviceKind(Strict):
         0.0,
         ge=0,
         title="Step",
-        description="shortest time of an optimizer step: that of launching its kernels",
+        description="time of launching the kernels of an optimizer step, or of each of its parts "
+        "(`recipe.accumulate`), which takes at least as long",
     )
     sync_ms: Milliseconds = Field(
         0.0, ge=0, title="Synchronization", description="time of one synchronization of the devices"

@@ -24,7 +24,8 @@ from medscale.data.metadata import Encoding
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
 from medscale.engine.formats import Half
-from medscale.engine.plan import Crop, Model, is_detector
+from medscale.engine.plan import Crop, Model
+from medscale.engine.run import is_detector
 from medscale.evaluate.replicates import Replicate
 
 # Limits for folders of strangers, far beyond what this package writes.

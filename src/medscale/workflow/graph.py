@@ -20,8 +20,8 @@ from medscale.config import configuration, planning
 from medscale.config.configuration import Config
 from medscale.config.yaml_file import read_yaml
 from medscale.engine.models.names import check_model
-from medscale.engine.plan import RunPlan, is_detector, replicate_name
-from medscale.engine.run import RunSpec
+from medscale.engine.plan import RunPlan, replicate_name
+from medscale.engine.run import RunSpec, is_detector
 from medscale.resources import containers
 from medscale.resources.slurm import LOGS
 from medscale.workflow import plans, restored

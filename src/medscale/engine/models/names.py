@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.engine.models.own import MODULES
-from medscale.engine.plan import HUB, Model, is_detector
+from medscale.engine.plan import HUB, Model
+from medscale.engine.run import is_detector
 
 # timm registers a network by a decorator of its function, or as an old name of another network.
 _REGISTERED = re.compile(r"^@register_model\b[^\n]*\n(?:@[^\n]*\n)*def (\w+)", re.MULTILINE)

@@ -222,7 +222,7 @@ def _chain(
         if file.is_file() and (content := read_json(file)).pop("key", None) == key:
             cut = Cut(**content)
         if cut is None:
-            micro_size = max(1, plan.global_batch // plan.replicas // plan.parallel.microbatches)
+            micro_size = max(1, plan.images_at_a_time // plan.parallel.microbatches)
             images = training.blank(micro_size).images.normal_()
             cut = measure(blocks, images, precision, plan.run.stages)
             write_json(file, {"key": key, **asdict(cut)})
@@ -311,16 +311,20 @@ def explained(error: Exception, plan: RunPlan) -> Exception:
     while cause.__cause__ is not None:  # a pipeline wraps the error of a stage
         cause = cause.__cause__
     if "Expected more than 1 value per channel" in str(cause):
+        parts = {"recipe.accumulate": plan.recipe.accumulate}
+        if plan.run.stages > 1:
+            parts["parallel.microbatches"] = plan.parallel.microbatches
+        divisors = {"replicas": plan.replicas, **parts}
+        listing = ", ".join(f"{name} {value}" for name, value in divisors.items())
         return MedscaleError(
-            f"batch normalization got a micro-batch of one image ({plan.global_batch} images a "
-            f"step, {plan.replicas} replicas, {plan.parallel.microbatches} micro-batches "
-            "each): raise recipe.batch_size or lower parallel.microbatches"
+            f"batch normalization got a part of one image, since the {plan.global_batch} images of "
+            f"a step are divided ({listing}): raise recipe.batch_size or lower "
+            f"{' or '.join(parts)}"
         )
     if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in str(cause):
-        images = plan.global_batch // plan.replicas
         half = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
         return MedscaleError(
-            f"out of memory with {images} images a device. Try {half.name}, or recipe.accumulate: "
-            f"{plan.recipe.accumulate * 2}, which keeps the global batch"
+            f"out of memory with {plan.images_at_a_time} images a device. Try {half.name}, or "
+            f"recipe.accumulate: {plan.recipe.accumulate * 2}, which keeps the global batch"
         )
     return cause if isinstance(cause, Exception) else error

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.engine.plan import is_detector
+from medscale.engine.run import is_detector
 from medscale.measure.scaling.series import Series, gather, point_of, without_one_device
 from medscale.measure.scaling.target import Target, costs, frontier, read_history
 from medscale.report.reported import times
