@@ -218,14 +218,14 @@ def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
         the loss is not finite); ``correct``; 1 if the loss is not finite, else 0.
     """
     loss = loss.detach().double()
-    finite = loss.isfinite()
-    units = torch.where(finite, loss * FIXED, 0.0).round()
-    digits = []
+    finite = loss.nan_to_num(0.0, 0.0, 0.0)
+    # A GPU spends its time on the number of these operations, so they treat all digits together.
+    shifted = [(finite * FIXED).round()]
     for _ in range(DIGITS - 1):
-        carry = (units / BASE).floor()
-        digits.append((units - carry * BASE).long())
-        units = carry
-    return torch.stack([*digits, units.long(), correct, (~finite).long()])
+        shifted.append(shifted[-1] / BASE)
+    digits = torch.stack(shifted).floor()
+    digits[:-1] -= digits[1:] * BASE
+    return torch.cat([digits.long(), torch.stack([correct, (finite != loss).long()])])
 
 
 def whole_sums(parts: list[int]) -> tuple[int, int, int]:
