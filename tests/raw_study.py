@@ -15,10 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from data_trees import image_bytes, index_and_summary, picture
+from dicom_images import dicom
 from medscale.base.files import write_json, write_parquet
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.data.demo.xray import dicom_file
 from medscale.data.inventory import make_inventory
 from medscale.data.prepare import read_image
 from medscale.data.settings import Preprocess, Split
@@ -67,7 +67,9 @@ def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
             "c.jpeg": lambda i=image, e=exif: image_bytes(i, "JPEG", exif=e),
             "d.tif": lambda g=grey: image_bytes(Image.fromarray(g.astype(np.uint16) * 257), "TIFF"),
             "e.gif": lambda i=image: image_bytes(i, "GIF"),
-            "f.dcm": lambda g=grey, n=number: xray(g, age=30 + n, sex="MF"[n % 2]),
+            "f.dcm": lambda g=grey, n=number: dicom(
+                g, PatientAge=f"{30 + n:03d}Y", PatientSex="MF"[n % 2]
+            ),
         }
         name, make = list(kinds.items())[number // 3 % len(kinds)]
         path = folder / label / f"{number:02d}{name}"
@@ -75,23 +77,6 @@ def raw_images(folder: Path, count: int = 48) -> pd.DataFrame:
         path.write_bytes(make())
         rows.append({"path": f"{label}/{path.name}", "label": label, "source": "made"})
     return make_inventory(rows, [], CLASSES, [])
-
-
-def xray(grey: np.ndarray, age: int, sex: str) -> bytes:
-    about = {
-        "SOPInstanceUID": "1.2.3",
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-    }
-    about |= {
-        "Rows": grey.shape[0],
-        "Columns": grey.shape[1],
-        "BitsAllocated": 8,
-        "BitsStored": 8,
-        "HighBit": 7,
-    }
-    header_fields = {"PixelRepresentation": 0, "PatientAge": f"{age:03d}Y", "PatientSex": sex}
-    return dicom_file(about | header_fields, grey.tobytes(), "1.2.840.10008.1.2.1")
 
 
 def make_study(folder: Path) -> SimpleNamespace:

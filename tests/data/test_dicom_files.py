@@ -10,10 +10,11 @@ import data_store
 import numpy as np
 import pydicom.data
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.pixels import pixel_array
 
+from dicom_images import as_pydicom_shows
 from medscale.data.images import Unreadable, decode, frame_count, kind_of
 
 FOLDERS = [Path(pydicom.data.__file__).parent / "test_files", Path(next(iter(data_store.__path__)))]
@@ -56,36 +57,6 @@ def images() -> dict[str, Path]:
 
 
 FILES = images()
-
-
-def as_pydicom_shows(dataset: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Values of 0 to 255 by pydicom's functions, shape H,W,3."""
-    kind, bits = dataset.PhotometricInterpretation, int(dataset.BitsStored)
-    if kind == "PALETTE COLOR":
-        colours = apply_color_lut(stored, dataset)
-        return colours * (255 / np.iinfo(colours.dtype).max)
-    if not kind.startswith("MONOCHROME"):
-        return stored * (255 / (2**bits - 1))
-    for group in dataset.get("SharedFunctionalGroupsSequence", []):  # enhanced objects
-        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            dataset.update(group.get(name, [{}])[0])
-    values = apply_modality_lut(stored, dataset)
-    padding = stored == dataset.get("PixelPaddingValue", -(2**40))
-    grey = apply_voi_lut(values, dataset).astype(float)
-    slope, intercept = dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)
-    ends = np.array([0, 2**bits - 1]) - (2 ** (bits - 1) if dataset.PixelRepresentation else 0)
-    if "VOILUTSequence" in dataset:
-        low, high = 0.0, 2.0 ** dataset.VOILUTSequence[0].LUTDescriptor[2] - 1
-    elif "WindowCenter" in dataset:
-        low, high = (float(end) * float(slope) + float(intercept) for end in ends)
-    elif bits <= 8 and not dataset.PixelRepresentation:
-        low, high = 0.0, 2.0**bits - 1
-    else:
-        image = values[~padding]
-        low, high = float(image.min()), float(image.max())
-    grey = np.clip((grey - low) / (high - low), 0, 1) * 255
-    shown = np.where(padding, 0, 255 - grey if kind == "MONOCHROME1" else grey)
-    return np.repeat(shown[..., None], 3, axis=2)
 
 
 def test_there_are_files_of_every_kind() -> None:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_decoding import dicom, smooth, tiff
 
 from data_trees import class_tree, image_bytes, picture
+from dicom_images import dicom_frames
+from known_pixels import smooth, tiff
 from medscale.base.files import sha256
 from medscale.config.sections import Preprocess, Source, Split
 from medscale.data.build import make_chunk
@@ -24,7 +25,7 @@ from medscale.data.preprocess import preprocess
 
 FRAMES = np.stack([smooth(seed, 64, 64, 1, 12)[..., 0] for seed in (1, 2, 3)])
 WINDOW = {"BitsStored": 12, "WindowCenter": "2048", "WindowWidth": "4096"}
-SCAN = dicom(FRAMES, **WINDOW)
+SCAN = dicom_frames(FRAMES, **WINDOW)
 
 
 def tree(root: Path) -> Path:
@@ -120,7 +121,7 @@ def test_dicom_files_without_an_ending_are_images(tmp_path: Path) -> None:
         folder.mkdir(exist_ok=True)
         name = f"IM{number:05d}" if number < 4 else f"1.2.840.{number}"
         pixels = smooth(number, 30, 40, 1, 8)[None, ..., 0]
-        (folder / name).write_bytes(dicom(pixels))
+        (folder / name).write_bytes(dicom_frames(pixels))
     (tmp_path / "a" / "README").write_text("not an image")
     Image.fromarray(smooth(1, 9, 9, 3, 8)).save(tmp_path / "a" / "other.png")
     inventory = scan(Source(kind="folder", path=tmp_path), None)

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 import medscale
 from data_trees import image_bytes, picture
+from dicom_images import dicom
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import main as cli
@@ -29,7 +30,7 @@ from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess
 from medscale.report.names import class_name
 from medscale.serve import bundle, inputs
-from raw_study import CLASSES, FP32, values, xray
+from raw_study import CLASSES, FP32, values
 
 
 def test_predictions_of_raw_files_equal_those_of_the_evaluation(study_result) -> None:
@@ -212,7 +213,7 @@ def test_files_left_out_of_a_folder_are_named(
     study_result, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "photo.png").write_bytes(image_bytes(picture(1)))
-    radiograph = xray(np.asarray(picture(2).convert("L")), 40, "F")
+    radiograph = dicom(np.asarray(picture(2).convert("L")))
     for name in ("IM00001", "1.2.840.5"):  # DICOM names of media, and by UID
         (tmp_path / name).write_bytes(radiograph)
     for name in ("phone.heic", "scan.jp2"):
