@@ -14,7 +14,12 @@ from medscale.base.files import sha256
 from medscale.data.index import make_index, summarize
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.inventory import Inventory
-from medscale.data.settings import Split
+from medscale.data.kind import scan
+from medscale.data.settings import Source, Split
+
+NOT_KNOWN = (
+    "The patients are not known: images of one patient can stand on both sides of the split."
+)
 
 
 def picture(
@@ -72,20 +77,46 @@ def check_complete(root: Path, inventory: Inventory) -> None:
     )
 
 
-def facts(root: Path, inventory: Inventory) -> pd.DataFrame:
+def facts(root: Path, inventory: Inventory, frames: str = "first") -> pd.DataFrame:
     """What ``audit.inspect_all`` gives, without Dask."""
-    return pd.DataFrame(
-        [inspect(str(root), path)[0] for path in inventory.rows["path"]], columns=FACTS
-    )
+    rows = [row for path in inventory.rows["path"] for row in inspect(str(root), path, frames)]
+    return pd.DataFrame(rows, columns=FACTS)
 
 
 def index_and_summary(
     root: Path, inventory: Inventory, division: Split | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The index of a listed raw folder, and its summary (audit.json)."""
-    division = division or Split()
-    index, left_out = make_index(inventory, facts(root, inventory), division)
-    return index, summarize(index, left_out, inventory, division)
+    index, _, summary = audited(root, inventory, division or Split())
+    return index, summary
+
+
+def audited(
+    root: Path, inventory: Inventory, division: Split, frames: str = "first"
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Return the index of a listed raw folder, what is left out (audit.csv), and the summary."""
+    index, left_out = make_index(inventory, facts(root, inventory, frames), division)
+    return index, left_out, summarize(index, left_out, inventory, division)
+
+
+def checked_index(
+    root: Path, kind: str = "folder", **split: object
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Scan and audit a raw folder, and check that every file is counted once."""
+    inventory = scan(Source(kind=kind, path=root), None)
+    index, left_out, summary = audited(root, inventory, Split.model_validate(split))
+    files = sum(not path.is_dir() and path.name != "index.csv" for path in root.rglob("*"))
+    absent = summary["by_reason"].get("listed but missing", 0)
+    assert summary["found"] == files + absent == summary["used"] + summary["excluded"]
+    assert len(index) == summary["used"]
+    assert not set(index["path"]) & set(left_out.loc[left_out["action"] == "excluded", "path"])
+    return index, left_out, summary
+
+
+def reasons_of(left_out: pd.DataFrame, action: str = "excluded") -> dict[str, str]:
+    """The reason of each file that audit.csv has with this action, by path."""
+    rows = left_out[left_out["action"] == action]
+    return dict(zip(rows["path"], rows["reason"], strict=True))
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Audit and index: each file is used or left out with a reason; copies and leaks are found."""
+"""Audit and index: each file is used or left out with a reason, and leaks are found."""
 
 from __future__ import annotations
 
@@ -13,39 +13,24 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dask_scheduler import running_scheduler
-from data_trees import class_tree, facts, fundus_pytorch, image_bytes, picture, write
+from data_trees import (
+    NOT_KNOWN,
+    checked_index,
+    class_tree,
+    fundus_pytorch,
+    image_bytes,
+    picture,
+    reasons_of,
+    write,
+)
 from medscale.base.errors import MedscaleError
 from medscale.data import audit, inspection
-from medscale.data.index import build_index, make_index, summarize
+from medscale.data.index import build_index
 from medscale.data.inspection import FACTS, inspect
-from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
-
-NOT_KNOWN = (
-    "The patients are not known: images of one patient can stand on both sides of the split."
-)
-
-
-def index_of(
-    root: Path, kind: str = "folder", **split: object
-) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
-    inventory, division = scan(Source(kind=kind, path=root), None), Split.model_validate(split)
-    index, left_out = make_index(inventory, facts(root, inventory), division)
-    summary = summarize(index, left_out, inventory, division)
-    files = sum(not path.is_dir() and path.name != "index.csv" for path in root.rglob("*"))
-    absent = summary["by_reason"].get("listed but missing", 0)
-    assert summary["found"] == files + absent == summary["used"] + summary["excluded"]
-    assert len(index) == summary["used"]
-    assert not set(index["path"]) & set(left_out.loc[left_out["action"] == "excluded", "path"])
-    return index, left_out, summary
-
-
-def reasons(left_out: pd.DataFrame, action: str = "excluded") -> dict[str, str]:
-    rows = left_out[left_out["action"] == action]
-    return dict(zip(rows["path"], rows["reason"], strict=True))
 
 
 def nasty_tree(root: Path) -> Path:
@@ -84,8 +69,8 @@ NASTY = {
 
 
 def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
-    index, left_out, summary = index_of(nasty_tree(tmp_path))
-    assert reasons(left_out) == NASTY
+    index, left_out, summary = checked_index(nasty_tree(tmp_path))
+    assert reasons_of(left_out) == NASTY
     assert {"a/grey.PNG", "a/CMYK image.JPG", "b/é (2).jpeg", "a/3.png"} <= set(index["path"])
     details = left_out.set_index("path")["detail"]
     assert details["a/same.png"] == "same bytes as a/3.png"
@@ -94,7 +79,7 @@ def test_every_bad_file_has_its_reason(tmp_path: Path) -> None:
 
 
 def test_the_index_has_the_contracts_columns(tmp_path: Path) -> None:
-    index, _, _ = index_of(class_tree(tmp_path, {"b": 10, "a": 10}))
+    index, _, _ = checked_index(class_tree(tmp_path, {"b": 10, "a": 10}))
     first = [
         "id",
         "path",
@@ -125,7 +110,7 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
         copy = root / "train" / path.parent.name / f"BEH-{1000 + int(path.stem.split('-')[1])}.png"
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    index, left_out, summary = index_of(root, "smdg", near_duplicates=False)
+    index, left_out, summary = checked_index(root, "smdg", near_duplicates=False)
     assert summary["unique"] == summary["used"] == 24
     assert summary["by_reason"] == {"duplicate": 24}
     assert left_out["detail"].str.contains("leak between published splits").all()
@@ -138,7 +123,7 @@ def test_val_and_test_that_are_train_again(tmp_path: Path) -> None:
     assert summary["counts_published"]["normal"] == {"train": 12, "val": 6, "test": 6}
     assert index["sha256"].is_unique
 
-    index, left_out, summary = index_of(root, "smdg", mode="published", near_duplicates=False)
+    index, left_out, summary = checked_index(root, "smdg", mode="published", near_duplicates=False)
     assert summary["used"] == 48
     assert summary["unique"] == 24
     assert summary["kept_by_reason"] == {"leak between splits": 48}
@@ -158,7 +143,7 @@ def patients(root: Path, rows: list[str]) -> Path:
 
 
 def test_a_patient_in_two_published_splits_is_reported_and_not_divided(tmp_path: Path) -> None:
-    index, left_out, summary = index_of(
+    index, left_out, summary = checked_index(
         patients(tmp_path, ["a/10.png,a,p,train", "b/10.png,b,p,test"]), near_duplicates=False
     )
     assert index.loc[index["group"] == "p", "split"].nunique() == 1
@@ -171,8 +156,8 @@ def test_a_patient_in_two_published_splits_is_reported_and_not_divided(tmp_path:
 def test_one_image_under_two_patients_joins_them(tmp_path: Path) -> None:
     root = patients(tmp_path, ["a/10.png,a,p,", "a/11.png,a,q,", "b/10.png,b,p,", "b/11.png,b,q,"])
     shutil.copy(root / "a/10.png", root / "a/11.png")
-    index, left_out, _ = index_of(root)
-    assert reasons(left_out)["a/11.png"] == "duplicate"
+    index, left_out, _ = checked_index(root)
+    assert reasons_of(left_out)["a/11.png"] == "duplicate"
     assert set(index.set_index("path").loc[["a/10.png", "b/10.png", "b/11.png"], "group"]) == {"p"}
     assert index.loc[index["group"] == "p", "split"].nunique() == 1
 
@@ -194,13 +179,13 @@ def test_a_random_split_tells_its_leaks(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 20, "b": 20})
     lines = [f"{c}/{n}.png,{c},{c}{n // 5}" for c in "ab" for n in range(20)]
     (tmp_path / "index.csv").write_text("\n".join(["path,label,patient", *lines]))
-    _, left_out, summary = index_of(tmp_path, mode="random", near_duplicates=False)
-    assert set(reasons(left_out, "kept").values()) == {"leak between splits"}
+    _, left_out, summary = checked_index(tmp_path, mode="random", near_duplicates=False)
+    assert set(reasons_of(left_out, "kept").values()) == {"leak between splits"}
     assert any(
         "with the random split their accuracy says little" in note for note in summary["notes"]
     )
-    _, left_out, summary = index_of(tmp_path, mode="grouped")
-    assert not reasons(left_out, "kept")
+    _, left_out, summary = checked_index(tmp_path, mode="grouped")
+    assert not reasons_of(left_out, "kept")
     assert summary["groups"] == 8
 
 
@@ -208,8 +193,8 @@ def test_published_leaves_out_what_has_no_split(tmp_path: Path) -> None:
     rows = ["a/0.png,a,train", "b/0.png,b,train", "a/1.png,a,val", "b/1.png,b,test", "a/2.png,a,"]
     class_tree(tmp_path, {"a": 3, "b": 2})
     (tmp_path / "index.csv").write_text("\n".join(["path,label,split", *rows]))
-    index, left_out, summary = index_of(tmp_path, mode="published")
-    assert reasons(left_out)["a/2.png"] == "no published split"
+    index, left_out, summary = checked_index(tmp_path, mode="published")
+    assert reasons_of(left_out)["a/2.png"] == "no published split"
     assert index.set_index("path")["split"].to_dict() == {
         "a/0.png": "train", "a/1.png": "val", "b/0.png": "train", "b/1.png": "test",
     }  # fmt: skip
@@ -224,56 +209,7 @@ def test_a_class_without_usable_images_is_one_message(tmp_path: Path) -> None:
     with pytest.raises(
         MedscaleError, match=r"class 'b' has no usable images left \(left out: zero bytes 1\)"
     ):
-        index_of(tmp_path)
-
-
-def looks_like(path: Path, original: Path) -> Path:
-    """Write the mirrored image, encoded again, under another name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(original) as image:
-        path.write_bytes(image_bytes(ImageOps.mirror(image), "JPEG", quality=60))
-    return path
-
-
-def detailed_tree(root: Path, counts: dict[str, int]) -> Path:
-    """``<class>/<number>.png`` with enough in each picture to compare."""
-    for label, count in counts.items():
-        for number in range(count):
-            pixels = np.random.default_rng([ord(label[-1]), number]).integers(
-                0, 256, (9, 12, 3), np.uint8
-            )
-            path = root / label / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(
-                image_bytes(Image.fromarray(pixels).resize((120, 90), Image.Resampling.BICUBIC))
-            )
-    return root
-
-
-def test_images_that_look_alike_share_a_group_and_are_reported(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
-    looks_like(root / "a/z.jpg", root / "a/3.png")
-    looks_like(root / "a/zz.jpg", root / "a/z.jpg")
-    index, left_out, summary = index_of(root)
-    rows = index.set_index("path")
-    assert rows.loc[["a/3.png", "a/z.jpg", "a/zz.jpg"], "group"].nunique() == 1
-    assert set(rows.loc[["a/3.png", "a/z.jpg", "a/zz.jpg"], "alike"]) == {"a/3.png"}
-    assert rows["alike"].notna().sum() == 3
-    assert reasons(left_out, "kept") == {"a/z.jpg": "near-duplicate", "a/zz.jpg": "near-duplicate"}
-    assert set(left_out["detail"]) == {"looks like a/3.png"}
-    assert summary["near_duplicates"] == {
-        "clusters": 1, "images": 3, "largest": 3, "of_several_labels": 0, "of_several_patients": 0,
-    }  # fmt: skip
-    assert summary["notes"] == [
-        NOT_KNOWN,
-        "3 images look like another (clusters: 1, the largest of 3).",
-    ]
-    assert summary["groups"] == 24
-    index, left_out, summary = index_of(root, near_duplicates=False)
-    assert index["group"].nunique() == 26
-    assert index["alike"].isna().all()
-    assert left_out.empty
-    assert summary["near_duplicates"] is None
+        checked_index(tmp_path)
 
 
 def test_images_without_contrast_are_kept_and_reported(tmp_path: Path) -> None:
@@ -282,102 +218,22 @@ def test_images_without_contrast_are_kept_and_reported(tmp_path: Path) -> None:
     for name, factor in (("deep", 257), ("twelve", 16)):  # of 16 bits, and 12 bits in 16
         Image.fromarray(pixels * factor).save(root / "a" / f"{name}.png")
     Image.new("RGB", (40, 30), "white").save(root / "b" / "blank.png")
-    inventory = scan(Source(kind="folder", path=root), None)
-    index, left_out = make_index(inventory, facts(root, inventory), Split())
+    index, left_out, summary = checked_index(root)
     has_little_contrast = left_out["reason"] == "hardly any contrast"
     contrast_notes = left_out[has_little_contrast].set_index("path")["detail"]
     assert contrast_notes["b/blank.png"] == "its pixels span 0 of 255 levels"
     assert sorted(contrast_notes.index) == ["a/twelve.png", "b/blank.png"]
-    notes = summarize(index, left_out, inventory, Split())["notes"]
+    notes = summary["notes"]
     assert any("2 images have hardly any contrast, such as a/twelve.png" in note for note in notes)
     assert {"a/twelve.png", "b/blank.png"} <= {*index["path"]}
-
-
-def test_look_alikes_with_other_labels_are_kept_and_reported(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
-    looks_like(root / "b/z.jpg", root / "a/3.png")
-    index, left_out, summary = index_of(root)
-    assert reasons(left_out, "kept") == {"b/z.jpg": "near-duplicate with another label"}
-    assert left_out["detail"].tolist() == ["looks like a/3.png, which is a"]
-    assert index.set_index("path").loc[["a/3.png", "b/z.jpg"], "group"].nunique() == 1
-    assert summary["near_duplicates"]["of_several_labels"] == 1
-    assert any("the largest of 2; of several labels: 1)" in note for note in summary["notes"])
-    assert summary["used"] == 25
-
-
-def test_look_alikes_join_patients(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
-    looks_like(root / "a/12.jpg", root / "a/3.png")
-    lines = [f"{c}/{n}.png,{c},{c}{n // 2}" for c in "ab" for n in range(12)]
-    (root / "index.csv").write_text("\n".join(["path,label,patient", *lines, "a/12.jpg,a,a5"]))
-    index, _, summary = index_of(root)
-    together = index[index["group"] == "a1"]
-    assert sorted(together["path"]) == ["a/10.png", "a/11.png", "a/12.jpg", "a/2.png", "a/3.png"]
-    assert together["split"].nunique() == 1
-    assert summary["near_duplicates"]["of_several_patients"] == 1
-
-
-def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
-    looks_like(root / "a/z.jpg", root / "a/3.png")
-    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
-    lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
-    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/z.jpg,a,test"]))
-    for mode, reason in (
-        ("grouped", "leak between published splits"),
-        ("published", "leak between splits"),
-    ):
-        index, left_out, summary = index_of(root, mode=mode)
-        message = left_out[left_out["reason"] == reason]
-        assert message["path"].tolist() == ["a/3.png", "a/z.jpg"]
-        assert message["detail"].str.endswith("stands in test, train").all()
-        assert "2 images look like one in another published split." in summary["notes"]
-        assert not any("of patients" in note for note in summary["notes"])
-        leak_splits = index.set_index("path").loc[["a/3.png", "a/z.jpg"], "split"]
-        assert leak_splits.nunique() == (1 if mode == "grouped" else 2)
-    message = (
-        "1 of the 7 test images are in the training split too, or look like one in it, or are of a "
-        "patient who is: "
-    )
-    assert any(note.startswith(message) for note in summary["notes"])
-    _, left_out, summary = index_of(root, mode="published", near_duplicates=False)
-    assert not reasons(left_out, "kept")
-    assert not any("training split" in note for note in summary["notes"])
-
-
-def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
-    looks_like(root / "a/0.jpg", root / "a/3.png")
-    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
-    lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
-    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/0.jpg,a,"]))
-    index, left_out, summary = index_of(root, mode="published")
-    assert reasons(left_out)["a/0.jpg"] == "no published split"
-    assert not reasons(left_out, "kept")
-    assert index["alike"].isna().all()
-    assert summary["near_duplicates"]["clusters"] == 0
-
-
-def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
-    shutil.copy(root / "a/0.png", root / "b/same.png")  # two labels: both are left out
-    looks_like(root / "a/z.jpg", root / "a/0.png")
-    lines = [f"{c}/{n}.png,{c},train" for c in "ab" for n in range(12)]
-    lines += ["b/same.png,b,train", "a/z.jpg,a,test"]
-    (root / "index.csv").write_text("\n".join(["path,label,split", *lines]))
-    _, left_out, summary = index_of(root)
-    details = left_out[left_out["reason"] == "conflicting label"]["detail"]
-    assert details.str.contains("looks like a/z.jpg: leak between published splits").all()
-    note = "2 of the 2 images with conflicting labels, which are left out, are or look like"
-    assert any(note in text for text in summary["notes"])
 
 
 def test_images_left_out_for_balance_are_reported_and_counted(tmp_path: Path) -> None:
     root = nasty_tree(class_tree(tmp_path, {"a": 10, "b": 10}))
     for number in range(12):
         write(root / "b" / f"more {number}.png", 700 + number)
-    whole, _, _ = index_of(root)
-    index, left_out, summary = index_of(root, balance=True)
+    whole, _, _ = checked_index(root)
+    index, left_out, summary = checked_index(root, balance=True)
     sizes = whole["label"].value_counts()
     assert index["label"].value_counts().to_dict() == dict.fromkeys("ab", sizes.min())
     away = left_out[left_out["reason"] == "balanced away"]
@@ -414,12 +270,9 @@ def test_found_is_used_plus_excluded(files: list[tuple[str, str]], balance: bool
                 if data is None
                 else data
             )
-        index, left_out, _ = index_of(root, balance=balance)
+        index, left_out, _ = checked_index(root, balance=balance)
         assert (left_out["reason"].str.len() > 0).all()
         assert not balance or index["label"].value_counts().nunique() == 1
-
-
-# under Dask
 
 
 @pytest.fixture(scope="module")
@@ -434,12 +287,12 @@ def test_build_index_on_a_running_scheduler(tmp_path: Path, scheduler: str) -> N
     source, division = Source(kind="folder", path=root), Split()
     result = build_index(source, division, None, Dask(scheduler=scheduler), out)
     index = pd.read_parquet(out / "index.parquet")
-    alone, _, summary = index_of(root)
+    alone, _, summary = checked_index(root)
     pd.testing.assert_frame_equal(index, alone)
     pd.testing.assert_frame_equal(index, result)
     table = pd.read_csv(out / "audit.csv")
     assert list(table.columns) == ["path", "action", "reason", "detail"]
-    assert reasons(table) == NASTY
+    assert reasons_of(table) == NASTY
     assert json.loads((out / "audit.json").read_text()) == json.loads(json.dumps(summary))
 
 

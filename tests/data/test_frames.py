@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data_trees import class_tree, image_bytes, picture
+from data_trees import audited, class_tree, image_bytes, picture
 from dicom_images import dicom_frames
 from known_pixels import smooth, tiff
 from medscale.base.files import sha256
@@ -18,8 +18,6 @@ from medscale.config.sections import Preprocess, Source, Split
 from medscale.data.build import make_chunk
 from medscale.data.frames import file_of, frame_numbers, read_frame
 from medscale.data.images import decode
-from medscale.data.index import make_index, summarize
-from medscale.data.inspection import FACTS, inspect
 from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
 
@@ -39,10 +37,7 @@ def tree(root: Path) -> Path:
 
 def frame_index(root: Path, frames: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     inventory = scan(Source(kind="folder", path=root), None)
-    facts = [fact for path in inventory.rows["path"] for fact in inspect(str(root), path, frames)]
-    table = pd.DataFrame(facts, columns=FACTS)
-    index, left_out = make_index(inventory, table, Split())
-    return index, left_out, summarize(index, left_out, inventory, Split())
+    return audited(root, inventory, Split(), frames)
 
 
 def notes(left_out: pd.DataFrame) -> dict[str, str]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from data_trees import facts, image_bytes, picture
+from data_trees import audited, image_bytes, picture
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_parquet
-from medscale.data.index import _schema, make_index, summarize
+from medscale.data.index import _schema
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.rsna import DETAILS, LABELS, MAPPING, TEST, TRAIN
@@ -228,9 +228,9 @@ def test_boxes_reach_the_index(tmp_path: Path) -> None:
     }
     root = challenge(tmp_path / "raw", exams)
     inventory = rsna(root)
-    index, left_out = make_index(inventory, facts(root, inventory), Split())
+    index, _, summary = audited(root, inventory, Split())
     assert "header" not in index
-    assert summarize(index, left_out, inventory, Split())["found"] == len(exams) + 5
+    assert summary["found"] == len(exams) + 5
     for part in (index, index[index["label"] == "normal"]):
         write_parquet(tmp_path / "index.parquet", part, _schema(part))
         back = pd.read_parquet(tmp_path / "index.parquet")
