@@ -333,6 +333,24 @@ def test_the_cost_model_takes_the_rate_of_a_card_that_was_measured(measured: Pat
     assert "as measured" not in cost.estimate(a100, run_plan).note
 
 
+def test_the_number_format_of_a_run_is_what_its_card_has():
+    full = load(ROOT / "config.yaml")
+    for gpu_kind, run, recipe, expected in (
+        ("a100", "serial_1gpu", {"tf32": True}, "tf32"),
+        ("a100", "serial_1gpu", {"tf32": False}, "fp32"),
+        ("v100", "serial_1gpu", {"tf32": True}, "fp32"),
+        ("a100", "serial_amp_1gpu", {}, "bf16"),
+        ("v100", "serial_amp_1gpu", {}, "fp16"),
+        ("v100", "serial_amp_1cpu", {}, "bf16"),
+        ("a100", "serial_amp_1gpu", {"half": "fp16"}, "fp16"),
+        ("v100", "serial_amp_1gpu", {"half": "bf16"}, "bf16"),
+    ):
+        config = full.model_copy(update={"cost": full.cost.model_copy(update={"gpu": gpu_kind})})
+        run_plan = plan(config, "glaucoma", run, 1)
+        run_plan = run_plan.model_copy(update={"recipe": run_plan.recipe.model_copy(update=recipe)})
+        assert compute.number_format(config, run_plan) == expected, (gpu_kind, run, recipe)
+
+
 def test_rates_are_not_those_of_a_network_of_another_width(measured: Path):
     config = load(ROOT / "config.yaml", {"cost": {"gpu": "h200"}})
     usual = plan(config, "glaucoma", "serial_amp_1gpu", 1)

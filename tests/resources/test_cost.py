@@ -176,17 +176,20 @@ def test_the_time_of_a_ring_by_hand(full: Config) -> None:
 
 def test_the_time_of_a_replicate_by_hand(full: Config) -> None:
     """An image of validation or prediction takes the forward part of one of training."""
-    run_plan, counts = of(full, "skin/serial_1gpu"), cost.images(full, "skin")
-    estimate = cost.estimate(with_cost(full, start_s=50.0, watts=400.0, price=3.0), run_plan)
-    rate = estimate.images_per_second
-    forward = full.cost.trained["all"] * rate
-    epoch = counts["train"] / rate + counts["val"] / forward
-    predictions = (counts["val"] + counts["test"]) / forward
-    minutes = (50 + run_plan.recipe.epochs * epoch + predictions) / 60
-    assert estimate.minutes == pytest.approx(minutes)
-    assert estimate.device_hours == pytest.approx(minutes / 60)
-    assert estimate.energy_kwh == pytest.approx(0.4 * minutes / 60)
-    assert estimate.money == pytest.approx(3 * minutes / 60)
+    # Half of the radiographs have boxes: the others are no images of the detection's epochs.
+    for study, run, used in (("skin", "serial_1gpu", 1), ("pneumonia", "ddp_2gpu_yolov8n", 0.5)):
+        run_plan, counts = of(full, f"{study}/{run}"), cost.images(full, study)
+        estimate = cost.estimate(with_cost(full, start_s=50.0, watts=400.0, price=3.0), run_plan)
+        rate = estimate.images_per_second
+        forward = full.cost.trained["all"] * rate
+        epoch = used * (counts["train"] / rate + counts["val"] / forward)
+        predictions = (counts["val"] + counts["test"]) / forward
+        minutes = (50 + run_plan.recipe.epochs * epoch + predictions) / 60
+        assert estimate.minutes == pytest.approx(minutes)
+        hours = run_plan.run.devices * minutes / 60
+        assert estimate.device_hours == pytest.approx(hours)
+        assert estimate.energy_kwh == pytest.approx(0.4 * hours)
+        assert estimate.money == pytest.approx(3 * hours)
 
 
 def test_the_bubble_of_a_pipeline_by_hand(full: Config) -> None:
@@ -218,10 +221,41 @@ def test_the_time_of_an_evaluation_by_hand(full: Config) -> None:
     """The time is proportional to predicted images, classes and seeds."""
     study = full.study("skin").model_copy(update={"classes": ["a", "b", "c"], "seeds": [1, 2]})
     config = full.model_copy(update={"studies": {**full.studies, "skin": study}})
-    config, counts = with_cost(config, start_s=6.0, evaluate_us=30.0), cost.images(full, "skin")
-    seconds = 30e-6 * (counts["val"] + counts["test"]) * 3 * 2
+    config = with_cost(config, start_s=6.0, evaluate_us=30.0)
+    images = 17_150 + 73_500  # of the 245,000: 7 % for validation, 30 % for the test
     minutes = cost.preparation(config, "skin", 4)["evaluate"]
-    assert minutes == pytest.approx((6 + seconds) / 60)
+    assert minutes == pytest.approx((6 + 30e-6 * images * 3 * 2) / 60)
+    split = type(study.split).model_validate({"folds": 5, "val": 0.1})
+    study = study.model_copy(update={"split": split})
+    config = config.model_copy(update={"studies": {**config.studies, "skin": study}})
+    images = 245_000 + 5 * 24_500  # each is tested once, and a tenth validates each fold
+    minutes = cost.preparation(config, "skin", 4)["evaluate"]
+    assert minutes == pytest.approx((6 + 30e-6 * images * 3 * 2) / 60)
+
+
+def test_the_times_of_index_and_shards_by_hand(full: Config) -> None:
+    """Each worker hashes the bytes of its files, and then decodes its images."""
+    config = with_cost(full, start_s=6.0, index_per_core=200.0, hash_mb_s=50.0, report_us=100.0)
+    minutes = cost.preparation(config, "skin", 4)  # 245,000 images of 0.05 MB, 500 a second
+    assert minutes["index"] == pytest.approx((6 + 245_000 * (1 / 200 + 0.05 / 50) / 4) / 60)
+    assert minutes["shards"] == pytest.approx((6 + 245_000 / 500 / 4) / 60)
+    assert minutes["report"] == pytest.approx((6 + 60 + 24.5) / 60)
+
+
+def test_disk_space_by_hand(full: Config) -> None:
+    """Weights of 4-byte numbers; a checkpoint has Adam's two moments, too; two are kept."""
+    study = full.study("melanoma_last_layer").model_copy(update={"classes": ["a", "b"]})
+    config = full.model_copy(update={"studies": {**full.studies, "melanoma_last_layer": study}})
+    disk, weights = cost.storage(config, "melanoma_last_layer"), 4 * 23.58
+    rows = 2750 * 8 * (2 + 3) / 1e6  # of predictions.parquet
+    assert disk["runs"] == pytest.approx(3 * (weights + rows))  # three seeds
+    assert disk["checkpoints"] == pytest.approx(2 * 3 * weights)
+    assert disk["raw"] == 0  # those of melanoma
+    both = 12_024 * 3 * (128**2 + 416**2) / 1e6
+    assert cost.storage(full, "pneumonia")["shards"] == pytest.approx(both)  # detection's, too
+    assert cost.storage(full, "pneumonia_metadata")["shards"] == pytest.approx(
+        12_024 * 3 * 0.128**2
+    )
 
 
 def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Config) -> None:
@@ -245,6 +279,13 @@ def test_a_measured_replicate_is_preferred_where_its_plan_is_the_same(demo: Conf
         demo.cost.margin * (1900 + demo.cost.launcher_mb), abs=1
     )
     assert not cost.estimate(demo, run_plan, measured=False).measured
+    for number, seconds in ((3, 212.0), (4, 1e6)):  # the fourth was restarted and does not count
+        folder = folder.with_name(f"seed{number}")
+        restarted = {"wall_seconds": seconds, "restarts": number - 3}
+        write_json(folder / "timing.json", timing | restarted)
+        spec = run_plan.model_copy(update={"seed": number}).model_dump(mode="json")
+        write_json(folder / "spec.json", spec)
+    assert cost.estimate(demo, run_plan).minutes == pytest.approx((162 + demo.cost.start_s) / 60)
     changed_plan = run_plan.model_copy(
         update={"recipe": run_plan.recipe.model_copy(update={"epochs": 99})}
     )

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_trees import class_tree
-from medscale.workflow import raw_folder
+from medscale.workflow import preflight, raw_folder
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import examine
@@ -113,6 +113,29 @@ def test_a_small_test_split_is_noted_with_what_it_can_show(tmp_path: Path) -> No
     assert text.endswith("reaches down to 78 %; add images")
     class_tree(tmp_path / "large", {"a": 90, "b": 90})  # 36 test images: down to 90.3 %
     assert "test split of mine" not in findings(tmp_path / "large", {})
+
+
+def test_shards_of_a_variant_need_space_where_its_preprocessing_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = {"like": "glaucoma", "source": {"kind": "folder", "path": str(tmp_path)}}
+    mine |= {"runs": ["serial_1cpu"], "classes": ["a", "b"]}
+    changes = {"scale": "demo", "workdir": str(tmp_path / "work"), "only": ["mine"], "seeds": [1]}
+
+    def disk(free: float, **preprocess: object) -> tuple[str, float]:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+        variant = mine | {"variant_of": "mine", "title": "large images", "preprocess": preprocess}
+        del variant["like"]
+        studies = {"studies": {"mine": mine, "large": variant}}
+        finding = preflight._disk(Graph(changes | studies), {"mine": 24})
+        return finding.level, float(re.findall(r"([\d.]+) MB needed", finding.text)[0])
+
+    level, equal = disk(1e9)
+    _, other = disk(1e9, size=512)
+    assert level == "ok"
+    assert other - equal == pytest.approx(24 * 3 * 512**2 / 1e6, abs=0.11)
+    assert disk(1e6 * (other - 1), size=512) == ("error", other)
+    assert disk(1e6 * (other + 1), size=512) == ("ok", other)
 
 
 def test_patients_of_an_external_set_are_compared_with_those_of_the_study(tmp_path: Path) -> None:

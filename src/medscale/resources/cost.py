@@ -23,6 +23,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config import planning
 from medscale.config.configuration import Config
+from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.listing import list_folder
@@ -205,9 +206,6 @@ def storage(config: Config, study: str) -> dict[str, float]:
     ``runs`` are the outputs of all runs; ``checkpoints`` are those of one run during its training.
     """
     settings, total = config.study(study), sum(images(config, study).values())
-    detection_side = (
-        settings.detect.size if settings.detect is not None and settings.detection_runs else 0
-    )
     run_list = trainings(config, study)
     plans = [planning.plan(config, entry, run, 0) for entry, run, _ in run_list]
     counts = [len(config.replicates_of(entry, seeds)) for entry, _, seeds in run_list]
@@ -217,10 +215,17 @@ def storage(config: Config, study: str) -> dict[str, float]:
         "raw": total * expected_images(config, study).mb_each
         if config.owner(study) == study
         else 0.0,
-        "shards": total * 3 * (settings.preprocess.size**2 + detection_side**2) / 1e6,
+        "shards": total * image_mb(settings),
         "runs": sum(n * (size + rows) for n, size in zip(counts, weights, strict=True)),
         "checkpoints": KEPT_CHECKPOINTS * STORED_STATES * max(weights),
     }
+
+
+def image_mb(settings: Study) -> float:
+    """Return the MB of an image in all shard sets of a study: uint8, three channels."""
+    sides = [settings.preprocess.size]
+    sides += [settings.detect.size] if settings.detect and settings.detection_runs else []
+    return sum(3 * side**2 for side in sides) / 1e6
 
 
 def _classes(config: Config, study: str) -> int:

@@ -16,7 +16,6 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
 from medscale.config.configuration import Config
-from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.engine.detect import extra
 from medscale.engine.models.own import MODULES as OWN
@@ -203,10 +202,9 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
         refuse_unwritable(graph.workdir / ".snakemake" / "locks")
     except MedscaleError as error:
         return Finding("error", "disk", str(error))
-    free = shutil.disk_usage(folder).free / 2**20
-    sizes = [count * _shard_bytes(graph.config.study(name)) for name, count in images.items()]
+    free = shutil.disk_usage(folder).free / 1e6
     stored = [cost.storage(graph.config, name) for name in graph.with_variants]
-    need = sum(sizes) / 2**20 + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
+    need = _shards_mb(graph, images) + sum(disk["runs"] + disk["checkpoints"] for disk in stored)
     text = f"{_gigabytes(free)} free in {folder}, at most about {_gigabytes(need)} needed"
     if free > need:
         return Finding("ok", "disk", text)
@@ -214,14 +212,18 @@ def _disk(graph: Graph, images: dict[str, int]) -> Finding:
 
 
 def _gigabytes(megabytes: float) -> str:
-    return f"{megabytes / 1024:.1f} GB" if megabytes > 100 else f"{megabytes:.1f} MB"
+    return f"{megabytes / 1000:.1f} GB" if megabytes > 100 else f"{megabytes:.1f} MB"
 
 
-def _shard_bytes(settings: Study) -> int:
-    """Return the bytes of one image in all shard sets of a study: uint8, three channels."""
-    detects = settings.detect is not None and settings.detection_runs
-    size = settings.detect.size if settings.detect is not None and detects else 0
-    return 3 * (settings.preprocess.size**2 + size**2)
+def _shards_mb(graph: Graph, images: dict[str, int]) -> float:
+    """Return the space of all shards; a variant that preprocesses as its study links its chunks."""
+    sizes: dict[tuple[str, str], float] = {}
+    for name in graph.with_variants:
+        settings = graph.config.study(name)
+        key = settings.variant_of or name, settings.preprocess.model_dump_json()
+        size = images.get(key[0], 0) * cost.image_mb(settings)
+        sizes[key] = max(size, sizes.get(key, 0.0))
+    return sum(sizes.values())
 
 
 def _nodes(plans: list[RunPlan]) -> Finding:
