@@ -78,6 +78,16 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
             {"studies": {"glaucoma": {"title": "Eyes"}, "skin": {"title": "Eyes"}}},
             r"studies.skin.title: 'Eyes' is the title of glaucoma, too: give it another",
         ),
+        ({"studies": {"skin": {"evaluate": {"specificities": [0.9, 1]}}}}, "lie between 0 and 1"),
+        ({"studies": {"skin": {"evaluate": {"specificities": [0, 0.9]}}}}, "lie between 0 and 1"),
+        ({"studies": {"skin": {"evaluate": {"age_bands": [60, 40]}}}}, "age_bands must ascend"),
+        ({"studies": {"pneumonia": {"model": {"name": "yolov8n"}}}}, "a detector is the model of"),
+        ({"studies": {"pneumonia": {"baseline": "serial_1gpu_yolov8n"}}}, "a detector is the"),
+        (
+            {"studies": {"pneumonia": {"benchmarks": {"export": {"runs": ["serial_1gpu_yolov8n"]}}}}},
+            "benchmarks.export.runs: serial_1gpu_yolov8n is a detector",
+        ),
+        ({"studies": {"skin": {"classes": ["a", "\ud800"]}}}, "skin.classes: .* has a surrogate"),
     ],
 )
 def test_mistakes_are_named(changes, message):
@@ -306,3 +316,6 @@ def test_folds_are_replicates_of_a_run():
 def test_folds_are_refused_with_what_they_lack(study, changes, message):
     with pytest.raises(MedscaleError, match=message):
         config.load(BASE, {"studies": {study: {"split": FOLDS, **changes}}})
+    folds = config.load(BASE, {"studies": {"glaucoma": {"split": FOLDS, "detect": {}}}})
+    with pytest.raises(MedscaleError, match="a detection, but glaucoma is a cross-validation"):
+        planning.plan(folds, "glaucoma", "serial_1gpu_yolov8n", 1)
