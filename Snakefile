@@ -62,7 +62,7 @@ onstart:
     RUNS.refuse_networks(workflow)
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)
-    or_end(partial(record_code, REPORT.chapters, GRAPH))
+    or_end(partial(record_code, REPORT.chapters, GRAPH, workflow.dag.jobs))
     announce(workflow.dag.needrun_jobs(), GRAPH, executor, SLURM.place)
 
 

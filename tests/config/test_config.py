@@ -84,7 +84,11 @@ def test_a_study_like_another_takes_its_runs_and_not_its_preprocessing():
         ({"studies": {"pneumonia": {"model": {"name": "yolov8n"}}}}, "a detector is the model of"),
         ({"studies": {"pneumonia": {"baseline": "serial_1gpu_yolov8n"}}}, "a detector is the"),
         (
-            {"studies": {"pneumonia": {"benchmarks": {"export": {"runs": ["serial_1gpu_yolov8n"]}}}}},
+            {
+                "studies": {
+                    "pneumonia": {"benchmarks": {"export": {"runs": ["serial_1gpu_yolov8n"]}}}
+                }
+            },
             "benchmarks.export.runs: serial_1gpu_yolov8n is a detector",
         ),
         ({"studies": {"skin": {"classes": ["a", "\ud800"]}}}, "skin.classes: .* has a surrogate"),

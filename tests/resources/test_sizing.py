@@ -107,6 +107,10 @@ def test_growth_says_what_breaks_first(full: Config) -> None:
     assert many.loc["shards on the GPU", "breaks"] == pytest.approx(
         few.loc["shards on the GPU", "breaks"]
     )
+    # 300 bytes of an image in each process; a node has at most four.
+    for gpus, need in ((2, "6 GB"), (6, "9 GB"), (64, "12 GB")):
+        table = growth(full, SCALE, 10_000_000, gpus).set_index("stage")
+        assert table.loc["rows of the index in each rank", "need"] == need
     # The limit of efficiency does not depend on the number that is asked for.
     stage = "all-reduce between nodes"
     half = round(many.loc[stage, "breaks"])

@@ -94,6 +94,12 @@ def test_a_class_that_cannot_be_in_every_part_is_refused(tmp_path: Path) -> None
     (tmp_path / "raw/b/2.png").unlink()
     text = findings(tmp_path / "raw", {})["split of mine"]
     assert text.startswith("error: class b has 2 images of 2 patients or groups, so that it cannot")
+    # Images of two patients cannot be in three parts unless single images are divided.
+    class_tree(tmp_path / "pairs", {"a": 12, "b": 12})
+    rows = [f"{label}/{n}.png,{label},{label}{n % 2}" for label in "ab" for n in range(12)]
+    (tmp_path / "pairs/index.csv").write_text("\n".join(["path,label,patient", *rows]))
+    assert findings(tmp_path / "pairs", {})["split of mine"].startswith("error: ")
+    assert "split of mine" not in findings(tmp_path / "pairs", {"mode": "random"})
 
 
 def test_a_small_test_split_is_noted_with_what_it_can_show(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from medscale.base.errors import MedscaleError
+from medscale.base.files import read_json
 from medscale.config.configuration import load
 from medscale.engine.models import registry
 from medscale.engine.models.names import own_options
@@ -150,11 +151,15 @@ def test_snakemake_names_the_option_without_a_traceback_and_without_pytorch(tmp_
     assert "Traceback" not in process.stderr
 
 
-def test_an_impossible_run_stops_no_other(tmp_path):
+def test_an_impossible_run_stops_no_other_and_every_training_has_a_record_of_its_code(tmp_path):
     graph = Graph(changes("skin", {"runs": ["serial_1cpu", "ddp_64cpu"]}))
     graph.config = graph.config.model_copy(update={"workdir": tmp_path})
-    record_code([], graph)
-    assert any((tmp_path / RECORDS).iterdir())
+    wildcards = SimpleNamespace(study="skin", run="fsdp_2gpu")  # not among the study's runs
+    record_code(
+        [], graph, [SimpleNamespace(rule=SimpleNamespace(name="train"), wildcards=wildcards)]
+    )
+    record = tmp_path / RECORDS / f"{Runs(graph).train_code(wildcards)}.json"
+    assert "medscale.engine.parallel.strategies.fsdp" in read_json(record)
 
 
 def test_an_impossible_run_of_a_benchmark_is_one_message(capsys):

@@ -134,7 +134,7 @@ def _data_rows(config: Config, plan: RunPlan, images: int, gpus: int) -> list[Ro
     preprocessing = f"{60 * hours:.0f} min on {cores} cores, {whole / 1000:.1f} TB"
     chunks = math.ceil(images / LARGEST_CHUNK)
     files, tasks = f"{2 * chunks:,} files", f"{chunks:,} tasks"
-    ranks = images * RECORD_BYTES * config.node.gpus / 1e9
+    ranks = images * RECORD_BYTES * plan.procs_per_node / 1e9
     node, measured = f"{cache:g} GB a node", "0.2 ms a task: measured"
     on_gpu = row("shards on the GPU", f"{train:,.0f} GB", f"{device:g} GB a GPU", train / device)
     need, limit = f"{rate:.1f} GB/s", f"{storage:g} GB/s"

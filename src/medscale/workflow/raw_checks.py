@@ -149,8 +149,8 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     """Yield findings on the split of the listed images of a study."""
     subject, rows = f"split of {name}", inventory.rows
     counts, is_published = rows["label"].value_counts(), settings.mode == "published"
-    groups = rows["group"].where(rows["group"].notna(), rows["path"])
-    apart = groups.groupby(rows["label"]).nunique()
+    is_grouped = rows["group"].notna() & (settings.mode != "random")  # which parts single images
+    apart = rows["group"].where(is_grouped, rows["path"]).groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
         label = str(apart.idxmin())
         text = (

@@ -12,12 +12,10 @@ A stage is a rule whose command starts a script. Unless the rule says otherwise
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
-from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.engine.models.own import MODULES as NETWORKS
 from medscale.engine.parallel.strategies.registry import MODULES as STRATEGIES
@@ -68,19 +66,22 @@ def training_code(plan: RunPlan) -> dict[str, Any]:
     return {"core": True, "unused": frozenset({*STRATEGIES, *NETWORKS.values()} - used)}
 
 
-def record_code(chapters: Iterable[Chapter], graph: Graph) -> None:
+def record_code(chapters: Iterable[Chapter], graph: Graph, jobs: Iterable[Any]) -> None:
     """Record which modules the digest of code of each stage stands for.
 
     Called by Snakemake before its first job, so that a later change can be traced to a module.
+
+    Args:
+        chapters: of the report.
+        graph: the study.
+        jobs: the jobs of Snakemake's graph; the code of a training depends on its run.
     """
     stages: list[tuple[list[Path], dict[str, Any]]]
     stages = [([script], {}) for script in sorted((ROOT / "scripts").glob("*.py"))]
     stages += [(code_files("chapter.py", chapter.name), {}) for chapter in chapters]
-    for study in graph.with_variants:
-        for run in graph.config.study(study).runs:
-            with suppress(MedscaleError):  # a run that is impossible stops no other
-                plan = graph.plan(study, run)
-                stages.append((code_files(train_script(plan)), training_code(plan)))
+    trained = {(j.wildcards.study, j.wildcards.run) for j in jobs if j.rule.name == "train"}
+    for plan in (graph.plan(study, run) for study, run in sorted(trained)):
+        stages.append((code_files(train_script(plan)), training_code(plan)))
     for files, options in stages:
         record = graph.workdir / RECORDS / f"{code_digest(*files, **options)}.json"
         if not record.is_file():
