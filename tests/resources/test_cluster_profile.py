@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -396,6 +397,8 @@ def test_a_controller_that_is_down_is_told_from_a_refusal(
         slurm.ask("sinfo", "Unable to contact slurm controller (connect failure)")
     with pytest.raises(MedscaleError, match=r"^sinfo Access denied failed: slurm_load"):
         slurm.ask("sinfo", "Access denied")
+    program.write_text("#!/bin/sh\nprintf ' a\\n\\nb|\\n'\n")
+    assert slurm.ask("sinfo") == [" a", "b|"]
 
 
 def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
@@ -407,17 +410,31 @@ def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
         "3|medscale_c|/elsewhere|RUNNING|1:00|node1|train glaucoma/ddp_2gpu seed1 (work/demo)",
         f"4|other|{ROOT}|RUNNING|1:00|node1|(work/demo)",
     ]
-    cancelled = []
+    cancelled, clock = [], [0.0]
+    seconds_to_end = 100.0
 
     def answer(*command: str) -> list[str]:
         cancelled.extend(command[1:] if command[0] == "scancel" else [])
-        return [line for line in queue if line[0] not in cancelled]
+        gone = cancelled if clock[0] >= seconds_to_end else []
+        return [line for line in queue if line[0] not in gone]
 
     monkeypatch.setattr(slurm, "ask", answer)
+    monkeypatch.setattr(
+        slurm,
+        "time",
+        SimpleNamespace(
+            monotonic=lambda: clock[0],
+            sleep=lambda seconds: clock.append(clock.pop() + seconds),
+        ),
+    )
     [job] = slurm.queue(ROOT, "work/demo")
     assert (job.number, job.state, job.elapsed, job.place) == ("1", "RUNNING", "1:00", "node1")
     assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
-    assert cancelled == ["1"]
+    assert (cancelled, clock) == (["1"], [100.0])
+    seconds_to_end = math.inf
+    with pytest.raises(MedscaleError, match=r"do not end: 1; cancel them with scancel"):
+        slurm.end_orphans(ROOT, "work/demo")
+    assert clock == [100.0 + slurm.CANCEL_TIMEOUT_S + 1]
 
 
 def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from medscale.workflow import preflight, raw_folder
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.preflight import examine
+
+RANDOM = {"mode": "random"}
 
 
 def findings(root: Path, split: dict[str, object], patient: str | None = None) -> dict[str, str]:
@@ -64,6 +67,23 @@ def test_the_check_refuses_what_the_index_will_refuse(
     finding_text = findings(tmp_path / "raw", split).get("split of mine")
     assert (finding_text is None) == (message is None)
     assert message is None or re.match(message, str(finding_text))
+
+
+def test_the_check_refuses_the_division_of_a_variant(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 12, "b": 12})
+    mine = {"like": "glaucoma", "source": {"kind": "folder", "path": str(tmp_path)}}
+    mine |= {"runs": ["serial_1cpu"], "classes": ["a", "b"]}
+    studies: dict[str, Any] = {"mine": mine, "larger": {"preprocess": {"size": 512}}}
+    studies |= {"published": {"split": {"mode": "published"}}, "at_random": {"split": RANDOM}}
+    studies |= {"with_age": {"model": {"metadata": ["age"]}}}
+    studies = {n: s if n == "mine" else s | {"variant_of": "mine"} for n, s in studies.items()}
+    changes = {"scale": "demo", "workdir": str(tmp_path / "work"), "only": ["mine"], "seeds": [1]}
+    report = examine(Graph(changes | {"studies": studies}))
+    of_variants = [line for line in report if line.subject.split()[-1] in studies.keys() - {"mine"}]
+    assert [(line.level, line.subject) for line in of_variants] == [
+        ("error", "split of published"),
+        ("error", "metadata of with_age"),
+    ]
 
 
 def test_the_check_names_files_that_are_left_out_and_a_division_that_is_not_kept(

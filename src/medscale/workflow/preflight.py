@@ -25,7 +25,7 @@ from medscale.report.checklists import items
 from medscale.resources import cards, compute, containers, cost, gpus, site
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
-from medscale.workflow.raw_checks import examine_data
+from medscale.workflow.raw_checks import examine_data, examine_variant
 from medscale.workflow.runs import check_weights
 
 LATEX = ("latexmk", "pdflatex", "biber")
@@ -56,6 +56,9 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
     ]
     for data in (*studies.values(), *externals):
         findings += data.findings
+    for study, data in studies.items():
+        for name in config.variants(study):
+            findings += examine_variant(graph, name, data)
     programs = _cluster(graph, in_image) if on_cluster else _latex()
     findings += [*_models(config, plans), *_weights(graph, plans), *programs, *_dask(graph)]
     findings += _checklists(graph)

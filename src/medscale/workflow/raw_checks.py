@@ -25,6 +25,8 @@ from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
 PARTS = ("train", "val", "test")  # that each class has images in
+# Settings of a study that decide what is found in its raw folder.
+CHECKED = ("source", "classes", "split", "model", "models", "evaluate", "class_titles")
 FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 # A test split is small if the 95 % interval of a perfect accuracy is wider than this.
 UNCERTAIN = 0.1
@@ -77,6 +79,23 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += [*_split(inventory, settings.split, name), *_patients(inventory, name)]
     return RawData(len(rows), findings, inventory)
+
+
+def examine_variant(graph: Graph, name: str, data: RawData) -> list[Finding]:
+    """Return the errors of a variant that its study does not have.
+
+    Args:
+        graph: the checked configuration.
+        name: the variant.
+        data: what was found of its study, whose raw folder it uses.
+    """
+    settings = graph.config.study(name)
+    study = graph.config.study(settings.variant_of or name)
+    if data.inventory is None or all(getattr(settings, n) == getattr(study, n) for n in CHECKED):
+        return []
+    of_study = {finding.text for finding in data.findings}
+    findings = examine_data(graph, name).findings
+    return [line for line in findings if line.level == "error" and line.text not in of_study]
 
 
 def _external(source: Source, classes: list[str] | None) -> Inventory:
