@@ -21,6 +21,8 @@ NOT_KNOWN = (
     "The patients are not known: images of one patient can stand on both sides of the split."
 )
 
+APART = Split(near_duplicates=False, train=0.5, val=0.25, test=0.25)  # enough for few groups
+
 
 def picture(
     seed: int, size: tuple[int, int] = (40, 30), cells: tuple[int, int] = (4, 5)
@@ -61,6 +63,11 @@ def fundus_pytorch(root: Path, per_class: int = 4, seed: int = 0) -> Path:
             for _ in range(per_class):
                 write(root / split / label / f"BEH-{(seed := seed + 1)}.png", seed)
     return root
+
+
+def listed(root: Path, classes: list[str] | None = None, **settings: str) -> Inventory:
+    """The files of a folder of images, read with these settings of the source."""
+    return scan(Source(kind="folder", path=root, **settings), classes)
 
 
 def reasons(inventory: Inventory) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from bench import lookalike
-from data_trees import index_and_summary
+from data_trees import index_and_summary, listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.data.images import decode
@@ -35,7 +35,7 @@ def sample(name: str) -> Path:
 
 def test_chest_xrays_are_split_by_patient() -> None:
     root = sample("cxr-nih")
-    index, summary = index_and_summary(root, scan(Source(kind="folder", path=root), None))
+    index, summary = index_and_summary(root, listed(root))
     assert index["label"].value_counts().to_dict() == {"normal": 301, "pneumonia": 300}
     assert summary["groups"] == 402
     assert index.groupby("group")["split"].nunique().max() == 1
@@ -113,7 +113,7 @@ def test_published_originals_become_like_the_prepared_copies() -> None:
 
 
 def test_real_dermoscopy_folder_lists() -> None:
-    inventory = scan(Source(kind="folder", path=sample("dermoscopy-uda1")), ["nevus", "melanoma"])
+    inventory = listed(sample("dermoscopy-uda1"), ["nevus", "melanoma"])
     assert inventory.rows["label"].value_counts().to_dict() == {"nevus": 395, "melanoma": 153}
 
 

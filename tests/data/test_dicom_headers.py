@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_trees import facts, image_bytes, index_and_summary, picture
+from data_trees import APART, facts, image_bytes, index_and_summary, listed, picture
 from dicom_images import GREY, dicom
 from medscale.data.decoding.dicom import dicom_facts
 from medscale.data.decoding.formats import Unreadable
 from medscale.data.index import make_index
 from medscale.data.inspection import inspect
 from medscale.data.inventory import make_inventory
-from medscale.data.kind import scan
-from medscale.data.settings import Source, Split
+from medscale.data.settings import Split
 
 
 def test_a_number_of_frames_below_1_is_1(tmp_path: Path) -> None:
@@ -113,11 +112,8 @@ def study_of(root: Path, numbers: list[str | None], column: str = "", values: st
     return root
 
 
-def index_of(root: Path, patient: str | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    inventory = scan(Source(kind="folder", path=root, patient=patient), None)
-    return index_and_summary(
-        root, inventory, Split(near_duplicates=False, train=0.5, val=0.25, test=0.25)
-    )
+def index_of(root: Path, **settings: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    return index_and_summary(root, listed(root, **settings), APART)
 
 
 def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
@@ -135,7 +131,7 @@ def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
         "from": "a digest of PatientID in the DICOM headers",
     }
     assert any("PatientID in the headers of 24" in note for note in summary["notes"])
-    patients_known, sentences = scan(Source(kind="folder", path=root), None).patient_sentences()
+    patients_known, sentences = listed(root).patient_sentences()
     assert not patients_known
     assert len(sentences) == 1
     assert sentences[0].startswith("The patients are read from PatientID in the headers")
@@ -146,7 +142,7 @@ def test_a_column_and_an_expression_come_before_the_headers(tmp_path: Path) -> N
     root = study_of(tmp_path / "raw", numbers, "patient", "ABCDEFGHIJKLMNOPQRSTUVWX")
     assert index_of(root)[0]["patient"].tolist() == list("ABCDEFGHIJKLMNOPQRSTUVWX")
     (root / "index.csv").write_text((root / "index.csv").read_text().replace("patient", "extra"))
-    index, summary = index_of(root, r"^\d")
+    index, summary = index_of(root, patient=r"^\d")
     assert set(index["patient"]) == {"0", "1", "2"}
     assert summary["patients"]["from"] == r"the expression ^\d"
 

@@ -10,15 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from data_trees import audited, class_tree, image_bytes, picture
+from data_trees import audited, class_tree, image_bytes, listed, picture
 from dicom_images import dicom_frames
 from known_pixels import smooth, tiff
 from medscale.base.files import sha256
-from medscale.config.sections import Preprocess, Source, Split
+from medscale.config.sections import Preprocess, Split
 from medscale.data.build import make_chunk
 from medscale.data.frames import file_of, frame_numbers, read_frame
 from medscale.data.images import decode
-from medscale.data.kind import scan
 from medscale.data.preprocess import preprocess
 
 FRAMES = np.stack([smooth(seed, 64, 64, 1, 12)[..., 0] for seed in (1, 2, 3)])
@@ -36,7 +35,7 @@ def tree(root: Path) -> Path:
 
 
 def frame_index(root: Path, frames: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    inventory = scan(Source(kind="folder", path=root), None)
+    inventory = listed(root)
     return audited(root, inventory, Split(), frames)
 
 
@@ -119,7 +118,7 @@ def test_dicom_files_without_an_ending_are_images(tmp_path: Path) -> None:
         (folder / name).write_bytes(dicom_frames(pixels))
     (tmp_path / "a" / "README").write_text("not an image")
     Image.fromarray(smooth(1, 9, 9, 3, 8)).save(tmp_path / "a" / "other.png")
-    inventory = scan(Source(kind="folder", path=tmp_path), None)
+    inventory = listed(tmp_path)
     names = {Path(path).name for path in inventory.rows["path"]}
     assert names == {*(f"IM{n:05d}" for n in range(4)), "1.2.840.4", "1.2.840.5", "other.png"}
     assert inventory.excluded["path"].tolist() == ["a/README"]

@@ -1,72 +1,107 @@
-"""Tables and expressions that describe a person's own images, and hints at what to set."""
+"""Tables of images: their paths, labels and columns, and their faults."""
 
 from __future__ import annotations
 
-import re
+import math
+import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
 
-from data_trees import class_tree, reasons, write
+from data_trees import (
+    APART,
+    check_complete,
+    class_tree,
+    index_and_summary,
+    listed,
+    reasons,
+    write,
+)
 from medscale.base.errors import MedscaleError
-from medscale.data.inventory import Inventory
-from medscale.data.kind import scan
-from medscale.data.settings import Source
-
-CLASSES = ["nevus", "melanoma"]
-HEADER = ("image_id", "patient_id", "lesion_id", "diagnosis", "age")
 
 
-def listed(root: Path, classes: list[str] | None = None, **settings: str) -> Inventory:
-    return scan(Source(kind="folder", path=root, **settings), classes)
-
-
-def flat(root: Path, below: str = "", separator: str = ",") -> Path:
-    """Eight images in one folder, and metadata.csv as archives of dermoscopy have it."""
-    lines = [separator.join(HEADER)]
-    for number in range(8):
-        write(root / below / f"ISIC_{number}.jpg", number + 1)
-        values = (f"ISIC_{number}", f"P{number // 2}", f"L{number}", CLASSES[number % 2], "50")
-        lines.append(separator.join(values))
-    (root / "metadata.csv").write_text("\n".join(lines), encoding="utf-8")
+def labelled(root: Path, lines: list[str], header: str = "path,label") -> Path:
+    """Images ``images/<n>.png``, one for each line of index.csv."""
+    for number in range(len(lines)):
+        write(root / f"images/{number}.png", number + 1)
+    text = [f"images/{number}.png{line}" for number, line in enumerate(lines)]
+    (root / "index.csv").write_text("\n".join([header, *text]) + "\n", encoding="utf-8")
     return root
 
 
-def settings_of(message: str) -> dict[str, str]:
-    """Return the settings that a hint names."""
-    match = re.search(r"set in source (\{.*?\})", message)
-    assert match is not None, message
-    return dict(yaml.safe_load(match[1]))
+def with_index(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    (root / "index.csv").write_text(text, encoding=encoding)
+    return root
 
 
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-@pytest.mark.parametrize("below", ["", "images", "a/b"])
-def test_the_hint_at_a_table_is_the_setting_that_reads_it(
-    tmp_path: Path, below: str, separator: str
-) -> None:
-    root = flat(tmp_path, below, separator)
-    with pytest.raises(MedscaleError, match="8 of the 8 images and is not read") as error:
-        listed(root, CLASSES)
-    assert "patient_id then names the patients" in str(error.value)
-    inventory = listed(root, CLASSES, **settings_of(str(error.value)))
-    assert inventory.rows["label"].tolist() == CLASSES * 4
-    assert inventory.rows["group"].tolist() == [f"P{n // 2}" for n in range(8)]
-    assert inventory.patients == "column patient_id of metadata.csv"
-    assert inventory.excluded.empty
+def test_index_csv_gives_patients_splits_and_metadata(tmp_path: Path) -> None:
+    class_tree(tmp_path, {"a": 3, "b": 2})
+    text = (
+        "path,label,patient,split,age,width\n./a/0.png,a,007,train,50,1\na\\1.png,,008,valid,,1\n"
+    )
+    text += "/b/0.png,b,,test,61,1\n"
+    inventory = listed(with_index(tmp_path, text + "b/9.png,b,1,,,\n", "utf-8-sig"))
+    rows = inventory.rows.set_index("path")
+    assert rows["label"].to_dict() == {"a/0.png": "a", "a/1.png": "a", "b/0.png": "b"}
+    assert rows["group"].to_dict() == {"a/0.png": "007", "a/1.png": "008", "b/0.png": None}
+    assert list(rows["split_published"]) == ["train", "val", "test"]
+    assert rows["age"]["b/0.png"] == 61
+    assert np.isnan(rows["age"]["a/1.png"])
+    assert "width" not in rows
+    assert "width" in inventory.notes[0]
+    assert reasons(inventory) == {
+        "a/2.png": "not listed",
+        "b/1.png": "not listed",
+        "b/9.png": "listed but missing",
+    }
+    (tmp_path / "index.csv").unlink()  # the table is no file of the dataset
+    check_complete(tmp_path, inventory)
 
 
-def test_a_table_of_class_folders_is_not_passed_over(tmp_path: Path) -> None:
+def test_index_csv_conflicts_are_left_out(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 3, "b": 3})
-    lines = [f"{label}/{n}.png,{label.upper()},{label},P{n}" for label in "ab" for n in range(3)]
-    (tmp_path / "list.csv").write_text("\n".join(["file,x,finding,subject", *lines]))
-    (tmp_path / "other.csv").write_text("hospital,beds\nours,9\n")
-    (note,) = listed(tmp_path).notes
-    assert settings_of(note) == {"table": "list.csv", "image": "file", "label": "finding"}
-    assert "subject then names the patients" in note
-    assert listed(tmp_path, **settings_of(note)).notes == [
-        "list.csv: the column subject is read as the patient."
-    ]
+    text = "path,label\na/0.png,a\na/0.png,a\na/1.png,b\na/2.png,a\na/2.png,b\na/2.png,a\n"
+    text += "b/0.png,b\nb/1.png,\n"
+    inventory = listed(with_index(tmp_path, text))
+    assert sorted(inventory.rows["path"]) == ["a/0.png", "b/0.png", "b/1.png"]
+    assert reasons(inventory) == {
+        "a/1.png": "conflicting label",
+        "a/2.png": "conflicting label",
+        "b/2.png": "not listed",
+    }
+    (tmp_path / "index.csv").unlink()
+    check_complete(tmp_path, inventory)
+
+
+def test_index_csv_meets_accents_in_another_unicode_form(tmp_path: Path) -> None:
+    write(tmp_path / unicodedata.normalize("NFD", "é/1.png"), 1)
+    write(tmp_path / "b/1.png", 2)
+    with_index(tmp_path, f"path,label\n{unicodedata.normalize('NFC', 'é/1.png')},e\nb/1.png,b\n")
+    assert len(listed(tmp_path).rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"file,label\na/0.png,a\n", "no column path; it has: file, label"),
+        (b"path,label,split\na/0.png,a,holdout\n", "a/0.png: split 'holdout' is not one of"),
+        (b"path,label\na/0.png,\xe9\n", "cannot be read as a CSV file in UTF-8"),
+        (b'path,label\n"a/0.png,a\n', "cannot be read as a CSV file"),
+        *(
+            (
+                f"path,label\n{path}/0.{ending},a\n{path}/1.{ending},b\n".encode(),
+                rf"names 2 images, none of which is there \(first: {path}/0.{ending}\).*a/0\.png",
+            )
+            for path, ending in (("none", "png"), ("/home/me/data/a", "png"), ("a", "jpg"))
+        ),
+    ],
+)
+def test_a_broken_index_csv_is_one_message(tmp_path: Path, content: bytes, message: str) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "index.csv").write_bytes(content)
+    with pytest.raises(MedscaleError, match=message):
+        listed(tmp_path)
 
 
 def test_a_table_may_lie_above_the_folder_and_name_paths_from_there(tmp_path: Path) -> None:
@@ -108,98 +143,11 @@ def test_an_empty_name_is_not_the_tables_folder(tmp_path: Path) -> None:
     assert listed(tmp_path, table="data/all.csv").rows["label"].tolist() == ["a", "b", "a", "b"]
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"table": "metadat.csv"}, r"no file metadat.csv; did you mean 'metadata.csv'\?"),
-        ({"table": "metadata.csv"}, "no column path; it has: image_id, .*by source.image"),
-        ({"table": "metadata.csv", "image": "id"}, r"no column id \(source.image\)"),
-        ({"image": "image_id"}, "has no index.csv; set source.table"),
-        (
-            {"table": "metadata.csv", "image": "image_id", "label": "diagnoses"},
-            "matches none of the 8 paths .* did you mean 'diagnosis'",
-        ),
-    ],
-)
-def test_a_wrong_setting_of_a_table_is_one_message(
-    tmp_path: Path, settings: dict[str, str], message: str
-) -> None:
-    with pytest.raises(MedscaleError, match=message):
-        listed(flat(tmp_path), CLASSES, **settings)
-
-
 def test_a_name_of_several_images_is_refused(tmp_path: Path) -> None:
     class_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "index.csv").write_text("path,label\n0.png,a\n")
     with pytest.raises(MedscaleError, match=r"0.png is the name of 2 images \(a/0.png, b/0.png\)"):
         listed(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("path", "expression"),
-    [
-        ("{label}_{n}.png", "(nevus|melanoma)"),
-        ("P{n}/{label}/1.png", "/(nevus|melanoma)/"),
-        ("clinic/P{n}/{label}/1.png", "/(nevus|melanoma)/"),
-    ],
-)
-def test_the_hint_at_classes_in_paths_is_the_setting_that_reads_them(
-    tmp_path: Path, path: str, expression: str
-) -> None:
-    for number in range(8):
-        write(tmp_path / path.format(label=CLASSES[number % 2], n=number), number + 1)
-    write(tmp_path / "odd/stray.png", 99)
-    with pytest.raises(MedscaleError) as error:
-        listed(tmp_path, CLASSES)
-    assert f"set source.label: '{expression}'" in str(error.value)
-    inventory = listed(tmp_path, CLASSES, label=expression)
-    assert inventory.rows["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 4)
-    assert reasons(inventory) == {"odd/stray.png": "no label"}
-    if "P{n}" in path and not path.startswith("clinic"):
-        (note,) = inventory.patient_notes
-        assert note.endswith(
-            "8 folders such as P0: are these patients? Then set source.patient: '^([^/]+)/'"
-        )
-
-
-def test_folders_in_a_class_may_be_patients(tmp_path: Path) -> None:
-    for number in range(8):
-        write(tmp_path / f"{'ab'[number % 2]}/case {number // 2}/x.png", number + 1)
-    (note,) = listed(tmp_path).patient_notes
-    expression = note.partition("source.patient: '")[2].rstrip("'")
-    assert listed(tmp_path, patient=expression).rows["group"].nunique() == 4
-
-
-def test_a_class_in_other_capitals_is_suggested(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        class_tree(tmp_path / split, {"NORMAL": 2, "PNEUMONIA": 2})
-    with pytest.raises(MedscaleError, match=r"did you mean 'NORMAL'\?.*labels: NORMAL, PNEUMONIA"):
-        listed(tmp_path, ["normal", "pneumonia"])
-
-
-def test_the_folder_of_one_class_is_recognized(tmp_path: Path) -> None:
-    class_tree(tmp_path, {"a": 2, "b": 2})
-    with pytest.raises(MedscaleError, match=r"set source\.path to the folder above"):
-        listed(tmp_path / "a", ["a", "b"])
-
-
-def test_a_table_of_patients_labels_all_images_in_their_folders(tmp_path: Path) -> None:
-    for number, path in enumerate(["P1/ST1/a", "P1/ST1/b", "P2/ST1/a", "P3/ST2/a", "P3/ST2/b"]):
-        write(tmp_path / f"{path}.png", number + 1)
-    (tmp_path / "labels.csv").write_text("Patient,dx\nP1,nevus\nP2,nevus\nP3,melanoma\nP4,nevus\n")
-    with pytest.raises(MedscaleError, match="names 5 of the 5 images and is not read") as error:
-        listed(tmp_path, CLASSES)
-    settings = settings_of(str(error.value))
-    assert settings == {"table": "labels.csv", "image": "Patient", "label": "dx"}
-    inventory = listed(tmp_path, CLASSES, **settings)
-    assert inventory.rows["label"].tolist() == ["nevus"] * 3 + ["melanoma"] * 2
-    assert inventory.rows["group"].tolist() == ["P1", "P1", "P2", "P3", "P3"]
-    assert inventory.patients == "column Patient of labels.csv"
-    assert reasons(inventory) == {"P4": "listed but missing"}
-    write(tmp_path / "P1/ST1/a_mask.png", 9)
-    with_mask = listed(tmp_path, CLASSES, **settings)
-    assert with_mask.rows.equals(inventory.rows)
-    assert reasons(with_mask)["P1/ST1/a_mask.png"] == "mask by its name"
 
 
 def test_a_table_names_folders_by_their_last_part_where_it_is_clear(tmp_path: Path) -> None:
@@ -248,65 +196,6 @@ def test_a_number_of_a_missing_image_is_not_the_folder_of_that_name(tmp_path: Pa
     ]
 
 
-def test_the_hint_names_the_column_of_the_classes_or_the_labels_that_differ(tmp_path: Path) -> None:
-    for number in range(4):
-        write(tmp_path / f"x{number}.png", number + 1)
-    lines = [f"x{n},{n % 2},{('benign', 'malignant')[n % 2]}" for n in range(4)]
-    (tmp_path / "train.csv").write_text("\n".join(["image,target,kind", *lines]))
-    with pytest.raises(MedscaleError) as error:
-        listed(tmp_path, ["benign", "malignant"])
-    assert settings_of(str(error.value))["label"] == "kind"
-    with pytest.raises(MedscaleError, match="its labels are 0, 1: name them in `classes`") as error:
-        listed(tmp_path, ["healthy", "ill"])
-    assert settings_of(str(error.value))["label"] == "target"
-
-
-@pytest.mark.parametrize(
-    ("cells", "message"),
-    [
-        (("0", "1"), "its column id lacks the leading zeros of the file names .such as 0000."),
-        (("x0", "x1"), "no column has the paths, file names or folders of the images .an image: "),
-    ],
-)
-def test_a_table_whose_names_do_not_fit_says_why(
-    tmp_path: Path, cells: tuple[str, str], message: str
-) -> None:
-    for number in range(2):
-        write(tmp_path / f"{number:04d}.png", number + 1)
-    (tmp_path / "labels.csv").write_text(f"id,label\n{cells[0]},nevus\n{cells[1]},melanoma\n")
-    with pytest.raises(MedscaleError, match=message):
-        listed(tmp_path, CLASSES)
-
-
-def test_a_table_without_rows_is_passed_over(tmp_path: Path) -> None:
-    write(tmp_path / "0000.png", 1)
-    (tmp_path / "labels.csv").write_text("id,label\n")
-    with pytest.raises(MedscaleError, match="holds no usable images") as error:
-        listed(tmp_path, CLASSES)
-    assert "labels.csv" not in str(error.value)
-
-
-def test_each_of_several_tables_is_named(tmp_path: Path) -> None:
-    root = flat(tmp_path)
-    lines = (root / "metadata.csv").read_text().splitlines()
-    (root / "metadata.csv").unlink()
-    (root / "train.csv").write_text("\n".join(lines[:7]))
-    (root / "test.csv").write_text("\n".join([lines[0], *lines[7:]]))
-    with pytest.raises(MedscaleError) as error:
-        listed(root, CLASSES)
-    for text in ("test.csv names 2 of the 8", "train.csv names 6 of the 8", "Only one table is"):
-        assert text in str(error.value)
-
-
-def labelled(root: Path, lines: list[str], header: str = "path,label") -> Path:
-    """Images ``images/<n>.png``, one for each line of index.csv."""
-    for number in range(len(lines)):
-        write(root / f"images/{number}.png", number + 1)
-    text = [f"images/{number}.png{line}" for number, line in enumerate(lines)]
-    (root / "index.csv").write_text("\n".join([header, *text]) + "\n", encoding="utf-8")
-    return root
-
-
 @pytest.mark.parametrize("cell", ["", ",", ",NA", ",nan", ",NULL"])
 def test_an_image_without_a_label_does_not_get_its_folders_name(tmp_path: Path, cell: str) -> None:
     inventory = listed(labelled(tmp_path, [",a", ",b", ",none", cell]))
@@ -345,13 +234,6 @@ def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
     assert note == "Labels that join others (1, such as edema|mass) are separate classes."
 
 
-def test_a_folder_of_images_without_labels_is_named(tmp_path: Path) -> None:
-    class_tree(tmp_path, {"a": 2, "b": 2, "Unlabeled": 2})
-    (note,) = listed(tmp_path).notes
-    assert note.startswith("'Unlabeled' is read as a class; name the study's classes with")
-    assert not listed(tmp_path, ["a", "b"]).notes
-
-
 def test_uncertain_labels_are_named_whatever_gives_the_labels(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",1.0,x", ",0.0,x", ",-1.0,x"], "path,Pneumonia,other")
     (note,) = listed(root, label="Pneumonia").notes
@@ -380,33 +262,12 @@ def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
         listed(root)
 
 
-def test_a_dataset_of_a_known_kind_is_recognized(tmp_path: Path) -> None:
-    write(tmp_path / "ISIC-2017_Training_Data" / "ISIC_0000000.png", 1)
-    with pytest.raises(MedscaleError, match="of the dataset kind isic2017"):
-        listed(tmp_path)
-
-
-def test_folders_in_all_class_folders_may_be_the_classes(tmp_path: Path) -> None:
-    for number in range(8):
-        write(tmp_path / f"P{number % 3}/{CLASSES[number // 4]}/{number}.png", number + 1)
-    (note,) = listed(tmp_path).notes
-    assert note.endswith("if these are the classes, set source.label: '/(melanoma|nevus)/'")
-    assert not listed(tmp_path, label="/(melanoma|nevus)/").notes
-    for label in "ab":
-        for number in range(3):
-            write(tmp_path / f"y/{label}/ST{number}/1.png", 3 * ord(label) + number)
-        write(tmp_path / f"x/{label}/images/1.png", 20 + ord(label))
-        write(tmp_path / f"x/{label}/masks/1.png", 30 + ord(label))
-    assert not listed(tmp_path / "x").notes
-    assert not listed(tmp_path / "y").notes
-
-
 def test_entries_with_other_metadata_are_named(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",a,30", ",b,40"], "path,label,age")
     with (root / "index.csv").open("a") as file:
         file.write("images/1.png,b,41\n")
     inventory = listed(root)
-    assert inventory.rows["age"].isna().tolist() == [False, True]
+    assert inventory.rows["age"].tolist() == pytest.approx([30, math.nan], nan_ok=True)
     assert any(
         "such as images/1.png, several entries with another age" in n for n in inventory.notes
     )
@@ -440,6 +301,10 @@ def test_the_header_may_contain_another_separator(tmp_path: Path, mark: str, hea
         ("path,label,age", ["30", "Unknown", "?"], [30, None, None], None),
         ("path,label,sex", ["f", "unknown", ""], ["f", "unknown", None], None),
         ("path;label;age", ["30,5", "old", "41"], ["30,5", "old", "41"], "old"),
+        ("path,label,age", ["30", "31", "32"], [30, 31, 32], None),
+        ("path,label,dose", ["NA", "2.5", "NA"], [None, 2.5, None], None),
+        ("path,label,code", ["000", "001", "002"], ["000", "001", "002"], None),
+        ("path,label,mixed", ["4", "x", "4"], ["4", "x", "4"], "x"),
         ("path,label,age", ['"30,5"', '"41,5"', '""'], ["30,5", "41,5", None], "30,5"),
     ],
 )
@@ -449,6 +314,27 @@ def test_a_column_is_of_numbers_or_of_words(
     mark = header[4]
     lines = [f"{mark}{'ab'[n % 2]}{mark}{cell}" for n, cell in enumerate(cells)]
     inventory = listed(labelled(tmp_path, lines, header))
-    values = inventory.rows[header[11:]].tolist()
+    name = header[11:]
+    values = inventory.rows[name].tolist()
     assert [None if value != value else value for value in values] == expected
-    assert [f"such as {note!r}" in text for text in inventory.notes] == ([True] if note else [])
+    sentence = f"the column {name} has numbers and words (such as {note!r})"
+    assert [sentence in text for text in inventory.notes] == ([True] if note else [])
+
+
+def test_lines_that_end_in_a_comma_are_read(tmp_path: Path) -> None:
+    header, values = "path,label,patient", [f",{'ab'[n % 2]},P{n // 2}," for n in range(4)]
+    root = labelled(tmp_path, values, header)
+    assert listed(root).rows["group"].tolist() == ["P0", "P0", "P1", "P1"]
+    labelled(root, [f"{value}Smith" for value in values], header)
+    with pytest.raises(MedscaleError, match="row 2 has more values than the 3 columns"):
+        listed(root)
+
+
+def test_capitals_and_underscores_in_the_header(tmp_path: Path) -> None:
+    lines = [f",{'ab'[n % 2]},r{n},d,{n},train" for n in range(12)]
+    inventory = listed(labelled(tmp_path, lines, "Path,Label,_reason,_detail,_frame,Split"))
+    assert set(inventory.rows["split_published"]) == {"train"}
+    index, _ = index_and_summary(tmp_path, inventory, APART)
+    index = index.set_index("path").loc[[f"images/{n}.png" for n in range(12)]]
+    assert index["_reason"].tolist() == [f"r{n}" for n in range(12)]
+    assert index["_frame"].tolist() == list(range(12))

@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data_trees import index_and_summary, write
+from data_trees import APART, index_and_summary, listed, write
 from medscale.base.errors import MedscaleError
-from medscale.data.kind import scan
 from medscale.data.metadata import Encoding, apply, encode, fit
-from medscale.data.settings import Source, Split
 
 
 def rows(**columns: list[object]) -> pd.DataFrame:
@@ -62,8 +60,7 @@ def test_own_numbers_stay_numbers_from_the_table_to_the_prediction(tmp_path: Pat
         path = write(root / "images" / f"im{number:02d}.png", number)
         lines.append(f"images/{path.name},{'ab'[number % 2]},P{number // 2},{30 + number}")
     (root / "index.csv").write_text("\n".join(lines) + "\n")
-    division = Split(train=0.5, val=0.25, test=0.25, near_duplicates=False)
-    index, _ = index_and_summary(root, scan(Source(kind="folder", path=root), None), division)
+    index, _ = index_and_summary(root, listed(root), APART)
     assert index["age"].tolist() == list(range(30, 54))
     (encoding,) = fit(index, ["age"])
     training = index.loc[index["split"] == "train", "age"]

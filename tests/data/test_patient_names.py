@@ -1,0 +1,163 @@
+"""Patients in the names of files and folders: expressions, and hints at patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from data_trees import APART, class_tree, index_and_summary, listed, write
+from medscale.base.errors import MedscaleError
+from medscale.data import patients
+from medscale.data.kind import scan
+from medscale.data.settings import Source
+
+CHEST = [
+    f"{split}/{label}/{name}.png"
+    for split in ("train", "test")
+    for label, name in [
+        *(("PNEUMONIA", f"person{n}_{kind}_{n + 7}") for n in (1, 2, 3) for kind in ("v", "b")),
+        *(("NORMAL", f"scan{n}") for n in range(4)),
+    ]
+]
+
+
+def test_names_that_share_a_prefix_are_noticed(tmp_path: Path) -> None:
+    for number, path in enumerate(CHEST):
+        write(tmp_path / path, number + 1)
+    assert listed(tmp_path).patient_notes == [
+        "12 names repeat 3 prefixes such as person3_: are these patients? Then set source.patient: "
+        r"'^person(\d+)_'"
+    ]
+    inventory = listed(tmp_path, patient=r"person(\d+)_")
+    assert inventory.rows["group"].nunique() == 3
+    index, summary = index_and_summary(tmp_path, inventory, APART)
+    assert index.groupby("patient")["split"].nunique().max() == 1
+    assert (summary["patients"]["state"], summary["patients"]["patients"]) == ("partly", 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "folders", "example", "further"),
+    [
+        ("{label}/p{n}/{k}.png", 6, "p0", ""),
+        ("{label}/p{n}/study1/{k}.png", 6, "p0", ""),  # as CheXpert
+        ("{label}/p{n}/s{n}{k}/1.png", 12, "s00", "the 6 folders above, such as p0"),  # as MIMIC
+    ],
+)
+def test_folders_of_patients_are_noticed_at_their_level(
+    tmp_path: Path, path: str, folders: int, example: str, further: str
+) -> None:
+    for number in range(6):
+        for copy in range(2):
+            name = path.format(label="xy"[number % 2], n=number, k=copy)
+            write(tmp_path / name, 2 * number + copy + 1)
+    (note,) = listed(tmp_path).patient_notes
+    assert note.startswith(f"12 images are in {folders} folders such as {example}: are these")
+    assert further in note
+    assert ("folders above" in note) == bool(further)
+    expression = note.rpartition("'")[0].rpartition("'")[2]
+    assert listed(tmp_path, patient=expression).rows["group"].nunique() == 6
+
+
+PEOPLE = ("anna", "berta", "carl", "dora")
+
+
+@pytest.mark.parametrize(
+    ("names", "expression"),
+    [
+        ([f"{name}_Meier_{n}" for name in PEOPLE for n in (1, 2)], r"^(\D+)\d"),
+        ([f"Meier, {name} 2020-01-0{n}" for name in PEOPLE for n in (1, 2)], r"^(\D+)\d"),
+        ([f"{name}_{side}" for name in PEOPLE for side in ("left", "right")], r"^(.+)[_\- ]"),
+        ([f"{s}_{n}_{k}" for s in "ab" for n in (1, 2) for k in (0, 1)], r"^(.*?\d+)[_]"),
+        ([f"{name}{n}" for n, name in enumerate("张李王赵张李王赵")], r"^(\D+)\d"),
+    ],
+)
+def test_names_of_people_are_noticed(tmp_path: Path, names: list[str], expression: str) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / "xy"[number % 2] / f"{name}.png", number + 1)
+    (note,) = listed(tmp_path).patient_notes
+    assert note.startswith("8 names repeat 4 prefixes")
+    assert note.endswith(f"'{expression}'")
+    groups = listed(tmp_path, patient=expression).rows["group"]
+    assert groups.value_counts().tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["IMG_{n:04d}", "x ({n})", "{n}", "x-{n}"])
+def test_numbered_images_are_no_patients(tmp_path: Path, name: str) -> None:
+    for number in range(8):
+        write(tmp_path / "xy"[number % 2] / f"{name.format(n=number)}.png", number + 1)
+    assert listed(tmp_path).patient_notes == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "{split}{label[0]}{n:02d}",  # trainc01
+        "{split}_{label[0]}_{n:02d}",
+        "{label}-{split}-{n}",
+        "{split}_{label[0]}",
+    ],
+)
+def test_names_of_classes_and_splits_are_no_patients(tmp_path: Path, name: str) -> None:
+    cases = [(s, c, n) for s in ("train", "valid") for c in ("cancer", "healthy") for n in (1, 2)]
+    for number, (split, label, n) in enumerate(cases):
+        file = name.format(split=split, label=label, n=n)
+        write(tmp_path / label / f"{file}.png", number + 1)
+        write(tmp_path / label / f"{split}_{label[0]}" / f"{number}.png", number + 20)
+    assert listed(tmp_path).patient_notes == []
+
+
+def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> None:
+    for number, name in enumerate(("x/p1_a", "x/p1_b", "y/p2_a", "y/scan")):
+        write(tmp_path / f"{name}.png", number + 1)
+    assert listed(tmp_path, patient=r"^p(\d)_").patient_notes == [
+        r"source.patient ^p(\d)_ gives no patient for 1 paths such as y/scan.png"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("expression", "path", "patient"),
+    [
+        (r"^(\d+)_(left|right)", "normal/0123_left.jpg", "0123"),
+        (r"^(\d+)_\d+", "effusion/00000013_026.png", "00000013"),
+        (r"/(patient\d+)/", "train/x/patient00002/study1/view1.jpg", "patient00002"),
+        (r"([^/]+)/[^/]+$", "a/p7/1.png", "p7"),
+        (r"(?P<eye>left|right)_(?P<patient>\d+)", "a/left_5.png", "5"),
+        (r"sub-\d+", "a/sub-01_t1.png", "sub-01"),
+    ],
+)
+def test_an_expression_finds_the_patient(expression: str, path: str, patient: str) -> None:
+    assert patients.by_pattern([path, "!.png"], expression) == [patient, None]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("(", "neither a column"), ("patiant", r"matches none of the 4 paths \(first: a/0\.png\)")],
+)
+def test_a_wrong_setting_is_one_message(tmp_path: Path, setting: str, message: str) -> None:
+    class_tree(tmp_path, {"a": 2, "b": 2})
+    with pytest.raises(MedscaleError, match=message):
+        listed(tmp_path, patient=setting)
+
+
+def test_another_kind_refuses_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError, match="for the kind folder"):
+        scan(Source(kind="skin", path=tmp_path, patient="x"), None)
+
+
+def test_a_dataset_whose_groups_are_copies_has_no_patients(tmp_path: Path) -> None:
+    write(tmp_path / "Acne/one.png", 1)
+    write(tmp_path / "Acne/aug_1_one.png", 2)
+    write(tmp_path / "Eczema/two.png", 3)
+    inventory = scan(Source(kind="skin", path=tmp_path), None)
+    assert inventory.rows["group"].notna().all()
+    assert inventory.patient_names.isna().all()
+
+
+def test_spellings_in_file_names_and_headers_are_one_patient(tmp_path: Path) -> None:
+    for number, name in enumerate(["P1_a", "p01_b", "P2_a", "P2_b"]):
+        write(tmp_path / "ab"[number % 2] / f"{name}.png", number + 1)
+    inventory = listed(tmp_path, patient="^([Pp][0-9]+)_")
+    assert inventory.rows["group"].nunique() == 2
+    assert "1 names of patients have several spellings" in inventory.patient_notes[0]
+    assert len(set(patients.from_headers(["0012", "12", "13"]))) == 2
