@@ -16,7 +16,7 @@ from known_pixels import smooth, tiff
 from medscale.base.files import sha256
 from medscale.config.sections import Preprocess, Split
 from medscale.data.build import make_chunk
-from medscale.data.frames import file_of, frame_numbers, read_frame
+from medscale.data.frames import file_and_frame, frame_numbers, read_frame
 from medscale.data.images import decode
 from medscale.data.preprocess import preprocess
 
@@ -105,7 +105,8 @@ def test_a_file_whose_name_looks_like_a_frame_is_meant_itself(tmp_path: Path) ->
     (tmp_path / "x.png[2]").write_bytes(b"other")
     assert read_frame(tmp_path / "x.png[2]") == (b"other", 0)
     assert read_frame(tmp_path / "x.png[3]") == (image_bytes(picture(1)), 2)
-    assert (file_of("a/x.png[3]"), file_of("a/x[y].png")) == ("a/x.png", "a/x[y].png")
+    assert file_and_frame("a/x.png[3]") == (Path("a/x.png"), 2)
+    assert file_and_frame("a/x[y].png") == (Path("a/x[y].png"), 0)
     assert [frame_numbers("middle", count) for count in (1, 2, 3, 4)] == [[0], [1], [1], [2]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,6 +93,14 @@ def test_a_report_names_the_frame_and_a_series_holds_a_study(result: Path, tmp_p
     assert numbers == [[3], [1]]
     assert len({report.SeriesInstanceUID for report in reports}) == 1
     assert [report.InstanceNumber for report in reports] == [1, 2]
+
+
+def test_a_report_is_of_the_patient_of_the_predicted_file(tmp_path: Path) -> None:
+    source = get_testdata_file("CT_small.dcm")
+    shutil.copyfile(get_testdata_file("emri_small.dcm"), tmp_path / "scan.dcm")
+    shutil.copyfile(source, tmp_path / "scan.dcm[2]")  # a file, and no frame of scan.dcm
+    (header,) = dicom_sr.headers([("scan.dcm[2]", tmp_path / "scan.dcm[2]")])
+    assert header.SOPInstanceUID == pydicom.dcmread(source).SOPInstanceUID
 
 
 def test_boxes_are_regions_with_confidence(result: Path, tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_the_folder_may_be_copied_and_its_source_lost(
         medscale.load(folder).predict(path) for folder in (study_result.result, "~/elsewhere")
     )
     assert from_original == from_copy
+    shutil.copyfile(path, tmp_path / path.name)
+    of_image = medscale.load(study_result.result).predict(f"~/{path.name}")
+    assert of_image.probabilities == from_original.probabilities
     assert (tmp_path / "elsewhere" / "seed1.safetensors").stat().st_ino != (
         study_result.run / "model.safetensors"
     ).stat().st_ino

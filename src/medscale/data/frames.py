@@ -38,22 +38,23 @@ def frame_digest(sha256: str, frame: int) -> str:
 def read_frame(path: str | Path) -> tuple[bytes, int]:
     """Return the bytes of a file and the number, from 0, of the frame that ``path`` names.
 
-    The index names frames after the first as ``scan.dcm[2]``, counted from 1. If a file of such a
-    name exists, the path means that file.
-
     Raises:
         Unreadable: see ``images.read_bytes``.
     """
+    file, frame = file_and_frame(path)
+    return read_bytes(file), frame
+
+
+def file_and_frame(path: str | Path) -> tuple[Path, int]:
+    """Return the file and the number, from 0, of the frame that ``path`` names.
+
+    The index names frames after the first as ``scan.dcm[2]``, counted from 1. If a file of such a
+    name exists, the path means that file.
+    """
     match = FRAME.fullmatch(str(path))
     if match is None or Path(path).exists():
-        return read_bytes(path), 0
-    return read_bytes(match["file"]), int(match["number"]) - 1
-
-
-def file_of(path: str) -> str:
-    """Return the path of the file of a frame that the index names; see ``read_frame``."""
-    match = FRAME.fullmatch(path)
-    return match["file"] if match else path
+        return Path(path), 0
+    return Path(match["file"]), int(match["number"]) - 1
 
 
 def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

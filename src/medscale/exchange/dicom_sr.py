@@ -21,12 +21,12 @@ import pydicom
 import medscale
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
-from medscale.base.files import atomic, expand_home
-from medscale.base.paths import FRAME, new_file
+from medscale.base.files import atomic
+from medscale.base.paths import new_file
 from medscale.base.text import listed
 from medscale.data.decoding.formats import PREAMBLE, kind_of
 from medscale.data.decoding.silence import silence
-from medscale.data.frames import file_of
+from medscale.data.frames import file_and_frame
 from medscale.report.marks import mark
 from medscale.serve.inputs import NamedImage
 from medscale.serve.predict import Box, Prediction, Predictor
@@ -54,7 +54,7 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
             message names them.
     """
     require("DICOM reports", "exchange", "highdicom")
-    files = [expand_home(file_of(str(image))) for _, image in items]
+    files = [file_and_frame(str(image))[0] for _, image in items]
     if foreign := [name for (name, _), file in zip(items, files, strict=True) if not _dicom(file)]:
         raise MedscaleError(
             f"--sr needs DICOM images, but these have another format: {listed(foreign)}; predict "
@@ -309,8 +309,7 @@ def _frames(header: pydicom.Dataset, image: Any) -> list[int] | None:
     """Return the number, from 1, of the predicted frame; None for an image with one frame."""
     if int(header.get("NumberOfFrames") or 1) == 1:
         return None
-    match = FRAME.fullmatch(str(image))
-    return [1 if match is None or Path(image).exists() else int(match["number"])]
+    return [file_and_frame(str(image))[1] + 1]
 
 
 def _dicom(file: Path) -> bool:

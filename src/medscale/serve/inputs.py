@@ -62,7 +62,9 @@ def name_images(images: Images) -> list[NamedImage]:
             " arrays"
         )
     return [
-        (str(image) if isinstance(image, str | Path) else f"image {number}", image)
+        (str(image), expand_home(image))
+        if isinstance(image, str | Path)
+        else (f"image {number}", image)
         for number, image in enumerate(several, start=1)
     ]
 
