@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+import medscale
 from file_tables import read_tables
 from medscale.base.files import read_json
 from medscale.cli import main as cli
+from medscale.serve import external
+from raw_study import FP32, values
 
 
 def test_the_test_images_as_an_external_set_have_the_scores_of_the_test_split(
@@ -89,7 +92,21 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result,
     assert "No image is of class dark, light" in words
     summary = read_json(tmp_path / "outside" / "summary.json")
     assert summary["missing"] == ["dark", "light"]
-    assert summary["metrics"]["test"]["auroc"]["mean"] is None
-    assert summary["metrics"]["test"]["accuracy"]["mean"] is not None
-    refusal = CliRunner().invoke(cli.main, [*command, "--prevalence", "odd=2"])
-    assert "a share between 0 and 1" in str(refusal.exception or refusal.output)
+    count = summary["counts"]["test"]["images"]
+    of = f"(of {count - len([*tmp_path.glob('clinic/rare/*.dcm')])} of {count} images)"
+    assert f"metadata that the network takes and that are unknown: age {of}, sex {of}" in words
+
+
+def test_metadata_are_those_of_the_index_and_foreign_words_are_reported(study_result) -> None:
+    predictor, raw = medscale.load(study_result.result, "all"), study_result.raw
+    rows = study_result.index[study_result.index["path"].str.endswith(".dcm")].reset_index()
+    assert external._unknown(predictor.inference, external._facts(predictor.inference, rows)) == []
+    rows["age"], rows["sex"] = np.nan, "f"  # the headers have an age; no training image has "f"
+    facts = external._facts(predictor.inference, rows)
+    of_index = external._probabilities(predictor, raw, rows, facts).mean(axis=0)
+    predictions = predictor.predict(
+        [raw / path for path in rows["path"]], {"age": None, "sex": None}, calibrated=False
+    )
+    np.testing.assert_allclose(of_index, values(predictions), atol=FP32)
+    (note,) = external._unknown(predictor.inference, facts)
+    assert f"age (of {len(rows)} of {len(rows)} images), sex (of {len(rows)} of" in note

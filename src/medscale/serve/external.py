@@ -25,7 +25,7 @@ from medscale.evaluate.replicates import Predictions
 from medscale.report.names import class_titles
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import Result, read_result
-from medscale.serve import bundle
+from medscale.serve import bundle, inputs
 from medscale.serve.bundle import Inference, Weights
 from medscale.serve.inputs import Facts
 from medscale.serve.predict import Predictor, load
@@ -71,11 +71,13 @@ def evaluate_external(
     classification(result)
     predictor, inside = load(result, "all", device), read_result(result)
     rows = _rows(images.index, predictor)
-    class_probabilities = probabilities(predictor, images.raw, rows)
+    facts = _facts(predictor.inference, rows)
+    class_probabilities = _probabilities(predictor, images.raw, rows, facts)
     assessment = _assess(predictor, inside, rows, class_probabilities, settings)
     training = _training_images(training_index, predictor)
     external = External(
         **_names(images, predictor, inside.summary),
+        notes=[*images.notes, *_unknown(predictor.inference, facts)],
         missing=[name for name in predictor.classes if not (rows["label"] == name).any()],
         copies=copies(rows["sha256"], training),
         same_patients=same_patients(rows["patient"], training),
@@ -90,7 +92,7 @@ def evaluate_external(
 
 
 def _names(images: ExternalSet, predictor: Predictor, summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what names the images and the run, and the marks and notes on them."""
+    """Return what names the images and the run, and the marks on them."""
     marks = dict(summary["marks"])
     return {
         "title": images.title,
@@ -98,7 +100,6 @@ def _names(images: ExternalSet, predictor: Predictor, summary: dict[str, Any]) -
         "run": summary["run"],
         "seeds": list(dict.fromkeys(w.seed for w in predictor.weights)),
         "marks": marks | {"synthetic": marks["synthetic"] or images.synthetic},
-        "notes": list(images.notes),
     }
 
 
@@ -146,26 +147,36 @@ def _training_images(index: Path | None, predictor: Predictor) -> pd.DataFrame |
     return images.assign(split="train") if predictor.inference.folds else images
 
 
-def probabilities(predictor: Predictor, raw: Path, rows: pd.DataFrame) -> np.ndarray:
-    """Return each replicate's probabilities for the images of an index, shape S,N,K.
+def _facts(inference: Inference, rows: pd.DataFrame) -> list[Facts]:
+    """Return the metadata of each image of an index that the network takes.
 
-    Metadata come from the index, and from the images' headers where the index has none.
+    The index has the facts of tables and of headers; a fact that it lacks is unknown, as in
+    training.
     """
-    encoded = [column.column for column in predictor.inference.metadata]
-    facts = [
-        {name: row[name] for name in encoded if name in row and not pd.isna(row[name])}
-        for row in rows.to_dict("records")
-    ]
+    columns = [encoding.column for encoding in inference.metadata if encoding.column in rows]
+    values = rows[columns].astype(object)
+    facts: list[Facts] = values.where(values.notna(), None).to_dict("records")
+    return facts
+
+
+def _unknown(inference: Inference, facts: Sequence[Facts]) -> list[str]:
+    """Return a sentence on the metadata that are unknown to the network, if there are any."""
+    sentence = inputs.unknown_sentence(
+        [inputs.unknown(of_image, inference.metadata) for of_image in facts]
+    )
+    return [f"{sentence}."] if sentence else []
+
+
+def _probabilities(
+    predictor: Predictor, raw: Path, rows: pd.DataFrame, facts: Sequence[Facts]
+) -> np.ndarray:
+    """Return each replicate's probabilities for the images of an index, shape S,N,K."""
     paths, parts, start = [str(raw / path) for path in rows["path"]], [], 0
     batches = predictor.read_batches(paths, BATCH)
     for batch in track(batches, "predicting", -(-len(paths) // BATCH)):
-        images = list(_readable(batch, raw))
-        metadata = [
-            predictor.accepted(header, indexed)
-            for (_, header), indexed in zip(images, facts[start : start + len(batch)], strict=True)
-        ]
-        pixels = np.stack([prepared.pixels for prepared, _ in images])
-        logits = predictor.logits(pixels, predictor.features(metadata))
+        pixels = np.stack([prepared.pixels for prepared in _readable(batch, raw)])
+        features = predictor.features(facts[start : start + len(batch)])
+        logits = predictor.logits(pixels, features)
         parts.append(torch.softmax(logits.double(), 2).cpu().numpy())
         start += len(batch)
     return np.concatenate(parts, axis=1)
@@ -173,11 +184,11 @@ def probabilities(predictor: Predictor, raw: Path, rows: pd.DataFrame) -> np.nda
 
 def _readable(
     batch: Sequence[tuple[PreparedImage, Facts] | Unreadable], raw: Path
-) -> Iterator[tuple[PreparedImage, Facts]]:
+) -> Iterator[PreparedImage]:
     for image in batch:
         if isinstance(image, Unreadable):
             raise MedscaleError(f"an image of {raw} cannot be read any more: {image}")
-        yield image
+        yield image[0]
 
 
 def _predictions(

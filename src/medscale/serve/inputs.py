@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,18 @@ def unknown(facts: Facts, encodings: Sequence[Encoding]) -> list[str]:
         if (value := values[encoding.column]) is None
         or (encoding.words is not None and word(value) not in encoding.words)
     ]
+
+
+def unknown_sentence(columns: Sequence[Sequence[str]]) -> str:
+    """Return a sentence on metadata that a network takes and that are unknown; empty without any.
+
+    Args:
+        columns: of each image, from ``unknown``.
+    """
+    counts = Counter(column for of_image in columns for column in of_image)
+    parts = [f"{column} (of {count} of {len(columns)} images)" for column, count in counts.items()]
+    sentence = f"metadata that the network takes and that are unknown: {', '.join(parts)}"
+    return sentence if parts else ""
 
 
 def _check_matches(names: Sequence[str], keys: Sequence[str], metadata: pd.DataFrame) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +72,7 @@ def lines(
     yield table
     if (calibration := _calibration(predictions)) is not None:
         yield SENTENCES[calibration]
-    if note := sentence_on_unknown(predictions):
+    if note := inputs.unknown_sentence([image.unknown for image in predictions]):
         yield plain(note)
     for note in sentences_on_notes(predictions):
         yield plain(note)
@@ -84,17 +83,6 @@ def lines(
 def _calibration(predictions: Sequence[Prediction]) -> Calibration | None:
     """Return the calibration of all probabilities; None where no image has any."""
     return next((image.calibration for image in predictions if image.probabilities), None)
-
-
-def sentence_on_unknown(predictions: Sequence[Prediction]) -> str:
-    """Return a sentence on metadata that the network takes and did not get; empty without any."""
-    counts = Counter(column for prediction in predictions for column in prediction.unknown)
-    if not counts:
-        return ""
-    parts = [
-        f"{column} (of {count} of {len(predictions)} images)" for column, count in counts.items()
-    ]
-    return f"metadata that the network takes and that are unknown: {', '.join(parts)}"
 
 
 def check_readable(predictions: Sequence[Prediction]) -> None:
