@@ -155,8 +155,8 @@ def _facts(inference: Inference, rows: pd.DataFrame) -> list[Facts]:
     """
     columns = [encoding.column for encoding in inference.metadata if encoding.column in rows]
     values = rows[columns].astype(object)
-    facts: list[Facts] = values.where(values.notna(), None).to_dict("records")
-    return facts
+    records = values.where(values.notna(), None).to_dict("records")
+    return [{str(column): value for column, value in row.items()} for row in records]
 
 
 def _unknown(inference: Inference, facts: Sequence[Facts]) -> list[str]:
