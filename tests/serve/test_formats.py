@@ -7,7 +7,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
@@ -15,6 +17,7 @@ from medscale.config.configuration import load
 from medscale.measure import exporting, inference
 from medscale.report.names import LOOKS
 from medscale.report.ways import WAYS as LOOK
+from medscale.serve.export_command import _largest
 from medscale.serve.formats.registry import BENCHMARKED, FORMATS, MODULES, by_name
 
 
@@ -55,12 +58,19 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
             load(ROOT / "config.yaml", {"studies": {"glaucoma": {"benchmarks": section}}})
 
 
-@pytest.mark.parametrize("difference", [0.2, float("nan")])
-def test_outputs_beyond_the_tolerance_are_refused(difference: float) -> None:
-    strict = replace(FORMATS["fp16"], tolerance=0.1)
+def test_outputs_beyond_the_tolerance_or_not_finite_are_refused() -> None:
+    fp16 = FORMATS["fp16"]
+    strict = replace(fp16, tolerance=0.1)
     strict.check(0.1, "x.onnx")
+    fp16.check(0.9, "x.onnx")  # has no tolerance
     with pytest.raises(MedscaleError, match=r"x.onnx differ from PyTorch's by up to"):
-        strict.check(difference, "x.onnx")
+        strict.check(0.2, "x.onnx")
+    # The class of a NaN would be the first.
+    outputs = [np.zeros(3), np.array([0.5, np.nan])]
+    difference = _largest([torch.zeros(3), torch.zeros(2)], outputs)
+    for form in (strict, fp16):
+        with pytest.raises(MedscaleError, match=r"x.onnx are not finite for some image"):
+            form.check(difference, "x.onnx")
 
 
 def test_the_file_in_32_bit_is_not_converted(tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ def _difference_decoded(network: Exportable, path: Path, decoded: list[DecodedIm
     for pixels, samples in decoded:
         values = {IMAGES: pixels[None], **{k: v for k, v in samples.items() if k != PIXELS}}
         differences.append(_largest(_expected(network, samples), session.run(None, values)))
-    return max(differences)
+    return float(np.max(differences))  # NaN if one is, unlike Python's max
 
 
 def _difference(network: Exportable, path: Path, samples: Inputs) -> float:
@@ -270,4 +270,5 @@ def _expected(network: Exportable, samples: Inputs) -> tuple[Tensor, ...]:
 
 
 def _largest(expected: Sequence[Tensor], actual: Sequence[np.ndarray]) -> float:
-    return max(float(np.abs(a - e.numpy()).max()) for a, e in zip(actual, expected, strict=True))
+    pairs = zip(actual, expected, strict=True)
+    return float(np.max([np.abs(a - e.numpy()).max() for a, e in pairs]))

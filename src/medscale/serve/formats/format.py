@@ -7,6 +7,7 @@ configuration, the command line and the reports can read the declarations.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Format:
     convert: Convert | None = None
     calibrated: bool = False  # whether ``convert`` needs preprocessed images to calibrate on
     # largest difference of an output from PyTorch's; a file that differs by more is refused. None:
-    # the difference is reported only
+    # any finite difference is reported only
     tolerance: float | None = None
     # execution provider of ONNX Runtime that builds an engine from the file when ``medscale
     # export`` runs, and must therefore be available
@@ -87,9 +88,18 @@ class Format:
         save(model, path, description(onnx.load(source, load_external_data=False)))
 
     def check(self, difference: float, file: str) -> None:
-        """Raise a MedscaleError when outputs differ from PyTorch's by more than the tolerance."""
-        # Written so that NaN, which compares false with everything, is refused as well.
-        if self.tolerance is not None and not difference <= self.tolerance:
+        """Raise a MedscaleError for a file whose outputs are not finite, or differ by too much.
+
+        Args:
+            difference: largest difference of its outputs from PyTorch's.
+            file: its name, for the message.
+        """
+        if not math.isfinite(difference):
+            raise MedscaleError(
+                f"outputs of {file} are not finite for some image; the network cannot be written"
+                f" in format {self.name}"
+            )
+        if self.tolerance is not None and difference > self.tolerance:
             raise MedscaleError(
                 f"outputs of {file} differ from PyTorch's by up to {difference:.3g};"
                 f" format {self.name} allows {self.tolerance:g}"
