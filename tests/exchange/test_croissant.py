@@ -52,9 +52,8 @@ def test_records_of_the_index_are_read_back(tmp_path: Path) -> None:
     ages = np.array([record["age"] for record in image_records], float)
     np.testing.assert_array_equal(ages, index["age"].to_numpy(float))
     assert [record["flagged"] for record in image_records] == index["flagged"].tolist()
-    assert [len(record["boxes"]) for record in image_records] == [
-        number % 3 for number in range(30)
-    ]
+    for record, boxes in zip(image_records, index["boxes"], strict=True):
+        assert np.array(list(map(list, record["boxes"]))).tolist() == boxes
     assert {record["name"] for record in records(path, "classes")} == set(CLASSES)
     assert [record["name"] for record in records(path, "splits")] == ["train", "val", "test"]
 
@@ -67,6 +66,19 @@ def test_columns_and_classes_of_any_name_are_described(tmp_path: Path) -> None:
     assert record["label"] == index["label"][0]
     values = [record[name] for name in ("Gr__e__cm_", "a_b", "a_b_2", "q___20_", "_", "__2")]
     assert values == [1.5, "x", "y", "z", 1, 2]
+
+
+def test_the_splits_of_a_cross_validation_are_those_of_its_folds(tmp_path: Path) -> None:
+    splits = {"fold": [1, 2], "split_fold_1": ["test", "train"], "split_fold_2": ["val", "test"]}
+    index = make_index(tmp_path, CLASSES, images=20, metadata=splits)
+    path = croissant.write("wide", configuration().study("glaucoma"), tmp_path)
+    assert [r["split_fold_2"] for r in records(path, "images")] == index["split_fold_2"].tolist()
+    (images,) = [part for part in read_json(path)["recordSet"] if part["name"] == "images"]
+    fields = {field["name"].removeprefix("images/"): field for field in images["field"]}
+    assert fields["fold"]["description"] == "fold of the cross-validation that tests the image"
+    assert fields["split_fold_2"]["description"].startswith("part of fold 2 of the")
+    assert "in its first fold" in fields["split"]["description"]
+    assert fields["split_fold_2"]["references"] == fields["split"]["references"]
 
 
 def test_metadata_that_are_not_valid_are_not_written(tmp_path: Path, monkeypatch) -> None:

@@ -20,6 +20,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, sha256, write_json
 from medscale.config.sections import Study
+from medscale.data import folds
 from medscale.data.download import command_line
 from medscale.data.kind import load_kind
 from medscale.data.patients import sentence
@@ -42,7 +43,8 @@ MEANINGS = {
     "id": "number of the image, 0 to N - 1",
     "path": "path of the image file, relative to the folder of raw images",
     "label": "class of the image",
-    "split": "part of the study that uses the image",
+    "split": "part of the study that uses the image; of a cross-validation, in its first fold",
+    folds.FOLD: "fold of the cross-validation that tests the image",
     "split_published": "split that the dataset's authors published",
     "group": "patient, or cluster of near-duplicates; a split never divides a group",
     "patient": "the patient where known (of DICOM headers: a digest)",
@@ -195,14 +197,19 @@ def _field(ctx: mlc.Context, name: str, identifier: str, kind: str) -> mlc.Field
     """Return the field of a column of the index."""
     import mlcroissant as mlc
 
+    meaning = MEANINGS.get(name, f"column {name} of the dataset")
     references = {"label": f"{CLASSES}/name", "split": f"{SPLIT_NAMES}/name"}
+    if name.startswith(folds.PREFIX):
+        fold = name.removeprefix(folds.PREFIX)
+        meaning = f"part of fold {fold} of the cross-validation that uses the image"
+        references[name] = references["split"]
     boxes = {"is_array": True, "array_shape": f"-1,{SIDES}"} if name == "boxes" else {}
     reference = {"references": mlc.Source(field=references[name])} if name in references else {}
     return mlc.Field(
         ctx=ctx,
         id=f"{IMAGES}/{identifier}",
         name=f"{IMAGES}/{identifier}",
-        description=MEANINGS.get(name, f"column {name} of the dataset"),
+        description=meaning,
         data_types=[getattr(mlc.DataType, kind)],
         source=mlc.Source(file_object=INDEX, extract=mlc.Extract(column=name)),
         **reference,
