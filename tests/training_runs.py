@@ -19,6 +19,7 @@ from medscale.base.files import write_json
 from medscale.config.configuration import load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
+from medscale.engine.plan import RunPlan
 from medscale.engine.run import RunSpec
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +106,12 @@ class Training:
         if key not in _references:
             _references[key] = self.fork(run, f"reference{len(_references)}", **changes)
         return _references[key]
+
+
+def recipe_plan(run: str = "serial_1cpu", **recipe: Any) -> RunPlan:
+    """The plan of a run of the delivered study of glaucoma, with changes of its recipe."""
+    config = load(ROOT / "config.yaml", {"studies": {"glaucoma": {"recipe": recipe}}})
+    return plan(config, "glaucoma", run, 1)
 
 
 def fork_ranks(paths: list[str], ranks: int, task: str = CLASSIFICATION, status: int = 0) -> None:

@@ -1,7 +1,8 @@
-"""The names of number formats, which of them a device has, and what a run records."""
+"""The names of number formats, which of them a device has, what a run records, and scaling."""
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.formats import FORMATS, lacking, number_format, use
-from medscale.engine.parallel.precision import DTYPES, Precision
+from medscale.engine.parallel.precision import DTYPES, GROW_EVERY, Precision
 
 CPU = torch.device("cpu")
 
@@ -57,3 +58,33 @@ def test_tf32_is_allowed_for_tf32_alone():
             assert Precision(name, CPU).dtype == DTYPES.get(name)
     finally:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, before
+
+
+def test_fp16_scaling_skips_an_overflow_and_grows_again():
+    precision = Precision("fp16", CPU)
+    start = float(precision.scale)
+    precision.update(torch.tensor(math.inf))
+    assert precision.overflow == 1
+    assert precision.scale == start / 2
+    for _ in range(GROW_EVERY):
+        precision.update(torch.tensor(1.0))
+        assert precision.overflow == 0
+    assert precision.scale == start
+    for _ in range(40):
+        precision.update(torch.tensor(math.nan))
+    assert precision.scale == 2.0**-14, "the scale has a lower limit"
+    new_precision = Precision("fp16", CPU)
+    new_precision.load(precision.state())
+    assert new_precision.state() == precision.state()
+
+
+def test_a_scale_is_that_of_the_same_format():
+    """A training goes on in another format if another kind of GPU decides ``recipe.half``."""
+    bf16, fp16 = Precision("bf16", CPU), Precision("fp16", CPU)
+    first = float(fp16.scale)
+    fp16.load(bf16.state())
+    assert float(fp16.scale) == first
+    bf16.load(fp16.state())
+    assert float(bf16.scale) == 1
+    fp16.load({"scale": 8.0, "good_steps": 3})
+    assert fp16.state() == {"scale": 8.0, "good_steps": 3}

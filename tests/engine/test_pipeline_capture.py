@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import distributed as dist
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.pipelining import schedules
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -135,3 +137,10 @@ def test_the_blocks_that_draw_random_numbers_are_known(name, options, is_random)
     with torch.device("meta"):
         blocks = stages(build(Model(name=name, options=options), 2))
     assert any(_is_random(block) for _, block in blocks) == is_random
+
+
+def test_a_block_is_random_by_dropout_or_stochastic_depth():
+    drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
+    assert [
+        _is_random(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
+    ] == [True] * 3 + [False] * 3
