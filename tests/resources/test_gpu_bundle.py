@@ -102,8 +102,8 @@ PRESENT |= {"accelerate", "lightning", "onnx", "onnxruntime", "pyarrow", "pytest
 PRESENT |= {"safetensors", "scikit-learn", "scipy", "tensorboard", "timm", "typer"}
 # Programs that tests and benchmarks on a GPU start, and the modules of these tests.
 ON_GPU = """scripts/train.py scripts/train_detector.py scripts/profile_run.py tests/conftest.py
-tests/small_training.py tests/training_runs.py tests/forked_ranks.py tests/engine/test_detect.py
-tests/gpu/*.py bench/gpu*.py bench/inputs.py"""
+tests/small_training.py tests/training_runs.py tests/forked_ranks.py tests/detector_runs.py
+tests/engine/test_detect.py tests/gpu/*.py bench/gpu*.py bench/inputs.py"""
 
 
 def imported(file: Path) -> set[str]:
