@@ -16,6 +16,7 @@ import typer
 from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
 from medscale.cli import options, study
 from medscale.workflow import summary
+from medscale.workflow.graph import Graph
 
 SLOW_TO_STOP = """
 import signal, sys, time
@@ -102,6 +103,25 @@ def test_a_study_of_a_file_runs_at_full_scale(
         file.write_text(f"workdir: {tmp_path}\n{text}")
     study.study(scale, None, file)
     assert scales == [expected, expected]
+
+
+def test_times_are_those_of_all_trainings_of_the_active_studies(tmp_path: Path) -> None:
+    sweep = {"runs": ["ddp_4gpu"], "lr": [1e-3, 2e-3], "lr_scaling": None}
+    external = [{"title": "B", "source": {"kind": "folder", "path": "b"}}]
+    studies = {"glaucoma": {"sweep": sweep, "external": external}}
+    graph = Graph({"workdir": str(tmp_path), "only": ["glaucoma"], "studies": studies})
+    for file, seconds in {
+        "paper_pdf": 9,
+        "glaucoma/index": 1,
+        "glaucoma/ddp_4gpu/seed1.train": 30,
+        "glaucoma_lr_0_002/ddp_4gpu/seed1.train": 20,  # a point of the sweep
+        "glaucoma_published/serial_1gpu/seed1.train": 10,  # a variant
+        "glaucoma_external1/serial_1cpu.external": 5,
+        "skin/serial_1gpu/seed1.train": 100,  # not active
+    }.items():
+        (tmp_path / "benchmarks" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "benchmarks" / f"{file}.tsv").write_text(f"s\n{seconds}\n")
+    assert sum(row["seconds"] for row in summary.facts(graph)["stages"]) == 75
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

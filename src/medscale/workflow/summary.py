@@ -39,7 +39,7 @@ def facts(graph: Graph) -> dict[str, Any]:
     verdicts, paper = graph.workdir / "tables" / "verdicts.csv", graph.workdir / PAPER
     rows = records(read_table(verdicts)) if verdicts.exists() else []
     times = stage_times(graph.workdir)
-    names = {"", *graph.with_variants, *graph.externals}  # the paper belongs to no single study
+    names = {"", *graph.trained, *graph.externals}  # the paper belongs to no single study
     return {
         "workdir": shown_path(graph.workdir),
         "studies": [_study(graph, name) for name in graph.studies],
