@@ -27,7 +27,7 @@ from medscale.engine.train.loop import log_epoch
 from medscale.workflow.graph import Graph
 from medscale.workflow.progress import expectations
 from medscale.workflow.progress import handler as plugin
-from medscale.workflow.progress.display import duration
+from medscale.workflow.progress.display import LineDisplay, duration, left_text, running_lines
 from medscale.workflow.progress.logs import epoch, last_sentence, logs_of
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from progress_jobs import finished, training
@@ -82,6 +82,36 @@ def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
     state = State(tmp_path, now=0.0)
     state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10), training(3)])
     assert state.left_s(10.0) == pytest.approx(5)
+
+
+def test_the_jobs_that_started_first_are_named_with_their_epoch(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    state.expect([*map(training, range(1, 6)), finished(training(6), 0, 5)])
+    for number in range(1, 6):
+        state.jobs[number].started = 100.0 - number
+    state.jobs[4].log = "4.log"
+    (tmp_path / "4.log").write_text("epoch 3/20 loss 1 |  530 images/s, 51 s left\n")
+    assert list(running_lines(state, 100.0)) == [
+        "skin ddp_2gpu seed 5, 5 s",
+        "skin ddp_2gpu seed 4, 4 s, epoch 3 of 20, 530 images/s, 51 s left",
+        "skin ddp_2gpu seed 3, 3 s",
+        "and 2 more",
+    ]
+
+
+def test_a_file_has_a_line_at_times_and_at_the_end_of_a_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = State(tmp_path)
+    state.expect(map(training, range(1, 4)))
+    display = LineDisplay(state)
+    for number in (1, 2, 3):
+        state.start(number, "train", {}, None)
+        display.finished(state.finish(number))  # type: ignore[arg-type]
+    display.close()
+    lines = [line[9:].partition(",")[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["0 of 3 jobs in 0 s", "trainings 1 of 3", "trainings 3 of 3", lines[-1]]
+    assert left_text(state, list(state.jobs.values()), time.time()) == "0 s"
 
 
 def test_every_rule_has_a_stage() -> None:
