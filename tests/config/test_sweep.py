@@ -41,6 +41,17 @@ def test_a_sweep_becomes_entries_that_share_the_images_of_their_study() -> None:
     assert config.owner("glaucoma_lr_0_001_scaling_sqrt") == "glaucoma"
 
 
+@pytest.mark.parametrize(
+    "entry", ["glaucoma_published", "glaucoma_external1", "glaucoma_lr_0_001_scaling_sqrt"]
+)
+def test_what_belongs_to_a_study_is_carried_out_with_it_alone(entry: str) -> None:
+    external = [{"title": "B", "source": {"kind": "folder", "path": "b"}}]
+    studies = {"glaucoma": {"sweep": SWEEP, "external": external}}
+    assert load(BASE, {"studies": studies, "only": ["glaucoma"]}).active == ["glaucoma"]
+    with pytest.raises(MedscaleError, match=f"{entry} is carried out together with glaucoma"):
+        load(BASE, {"studies": studies, "only": ["skin", entry]})
+
+
 def test_points_of_one_learning_rate_are_one_training() -> None:
     config = config_with(sweep={**SWEEP, "runs": ["serial_1gpu", "ddp_4gpu"]})
     rates = {

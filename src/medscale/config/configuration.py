@@ -65,7 +65,7 @@ class Config(Strict):
             text = "stand_in_gpu is for scale demo only: at full scale a GPU run needs GPUs"
             raise SettingFault(("stand_in_gpu",), text)
         for name in self.only or []:
-            if (owner := self.study(name).variant_of or self.study(name).external_of) is not None:
+            if (owner := self.study(name).belongs_to) is not None:
                 text = f"{name} is carried out together with {owner}; name {owner}"
                 raise SettingFault(("only",), text)
         for name, study in self.studies.items():
@@ -86,9 +86,7 @@ class Config(Strict):
         names: dict[str, str] = {}
         for name in self.only or self.studies:
             study = self.study(name)
-            if study.variant_of is not None or study.external_of is not None:
-                continue
-            if study.sweep_of is None and (first := names.setdefault(study.title, name)) != name:
+            if study.belongs_to is None and (first := names.setdefault(study.title, name)) != name:
                 text = f"{study.title!r} is the title of {first}, too: give it another"
                 raise SettingFault(("studies", name, "title"), text)
         return self
