@@ -18,6 +18,7 @@ from medscale.engine.models import registry
 from medscale.engine.models.names import own_options
 from medscale.engine.plan import Model
 from medscale.engine.resolve import resolve
+from medscale.workflow import preflight
 from medscale.workflow.graph import Graph
 from medscale.workflow.plans import plan
 from medscale.workflow.preflight import examine
@@ -165,9 +166,23 @@ def test_an_impossible_run_stops_no_other_and_every_training_has_a_record_of_its
 def test_an_impossible_run_of_a_benchmark_is_one_message(capsys):
     settings = {"benchmarks": {"formats": {"run": "ddp_64cpu"}}}
     graph = Graph(changes("glaucoma", settings))
+    message = "64 replicas cannot share a global batch of 32"
     with pytest.raises(SystemExit):
         Runs(graph).formats_plan(SimpleNamespace(study="glaucoma"))
-    assert "64 replicas cannot share a global batch of 32" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+    [fault] = preflight._plans(graph)[1]  # `medscale check` says so before
+    assert (fault.level, fault.subject, message in fault.text) == (
+        "error",
+        "runs of glaucoma",
+        True,
+    )
+    [fault] = preflight._plans(
+        Graph({"studies": {"glaucoma": {"profile": {"runs": ["serial_1gpu", "ddp_8gpu"]}}}})
+    )[1]
+    assert fault.text.startswith(
+        "profiled/glaucoma/ddp_8gpu: a run over 2 nodes cannot be profiled"
+    )
+    assert preflight._plans(Graph({}))[1] == []
 
 
 @pytest.mark.parametrize(

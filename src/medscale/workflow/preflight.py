@@ -16,6 +16,7 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import refuse_unwritable
 from medscale.config.configuration import Config
+from medscale.config.planning import check_profiled
 from medscale.config.sweep import trainings
 from medscale.engine.detect import extra
 from medscale.engine.models.own import MODULES as OWN
@@ -70,21 +71,27 @@ def examine(graph: Graph, *, on_cluster: bool = False, in_image: bool = True) ->
 
 
 def _plans(graph: Graph) -> tuple[list[RunPlan], list[Finding]]:
-    """Return the plans of all trainings and profiles, and the errors of those without one."""
+    """Return the plans of all trainings and measured runs, and the errors of impossible ones."""
     plans: list[RunPlan] = []
     faults: dict[str, Finding] = {}
-    for study in graph.with_variants:
-        runs = [
-            (entry, run, replicate)
-            for entry, run, seeds in trainings(graph.config, study)
-            for replicate in graph.config.replicates_of(entry, seeds)
-        ]
-        runs += [(study, run, (0, None)) for run in graph.config.study(study).profile.runs]
-        for entry, run, replicate in runs:
-            try:
-                plans.append(graph.plan(entry, run, *replicate))
-            except MedscaleError as error:
-                faults[str(error)] = Finding("error", f"runs of {entry}", str(error))
+    runs = [
+        (entry, run, replicate)
+        for study in graph.with_variants
+        for entry, run, seeds in trainings(graph.config, study)
+        for replicate in graph.config.replicates_of(entry, seeds)
+    ]
+    sections = {study: graph.config.study(study) for study in graph.studies}
+    profiled = {(study, run) for study in sections for run in sections[study].profile.runs}
+    formats = {study: sections[study].benchmarks.formats for study in sections}
+    compared = [(study, settings.run) for study, settings in formats.items() if settings]
+    runs += [(study, run, (0, None)) for study, run in (*sorted(profiled), *compared)]
+    for entry, run, replicate in runs:
+        try:
+            plans.append(graph.plan(entry, run, *replicate))
+            if (entry, run) in profiled:
+                check_profiled(entry, plans[-1])
+        except MedscaleError as error:
+            faults[str(error)] = Finding("error", f"runs of {entry}", str(error))
     return plans, list(faults.values())
 
 
