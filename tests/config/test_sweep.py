@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from medscale.config.configuration import Config, load
 from medscale.config.layers import Layer
 from medscale.config.origins import in_force
 from medscale.config.sweep import points, trainings
+from medscale.workflow.dag import planned
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
 from medscale.workflow.runs import Runs
@@ -92,6 +94,33 @@ def test_seeds_of_a_comparison_and_of_points_are_trainings_of_these_runs_alone()
         ("glaucoma_lr_0_002", "ddp_4gpu", [3, 9]),
     ]
     assert config.seeds_of("glaucoma") == [1, 2, 3]
+
+
+def test_the_trainings_that_are_counted_are_those_of_snakemakes_graph(tmp_path: Path) -> None:
+    """The report also needs the baseline, exported runs and those tested on external sets."""
+    external = {"title": "B", "source": {"kind": "folder", "path": "b"}, "runs": ["ddp_4gpu"]}
+    study = {
+        "runs": ["ddp_2gpu"],
+        "seeds": [1],
+        "sweep": {"runs": ["ddp_2gpu"], "lr": [1e-3, 2e-3], "lr_scaling": None, "seeds": [3]},
+        "convergence": {"runs": ["serial_1gpu"], "seeds": [1, 2]},
+        "external": [external],
+        "benchmarks": {"export": {"runs": ["serial_amp_1gpu"]}, "inference": None},
+    }
+    changes = {"only": ["glaucoma"], "studies": {"glaucoma": study}, "workdir": str(tmp_path)}
+    graph = Graph(changes)
+    assert trainings(graph.config, "glaucoma_published") == [
+        ("glaucoma_published", "serial_1gpu", [1])
+    ]
+    counted = [row for name in graph.with_variants for row in trainings(graph.config, name)]
+    with planned(graph, changes, "all", in_image=False) as dag:
+        jobs = [job.wildcards for job in dag.jobs if job.rule.name == "train"]
+    assert sorted((job.study, job.run, job.replicate) for job in jobs) == sorted(
+        (entry, run, f"seed{seed}") for entry, run, seeds in counted for seed in seeds
+    )
+    assert {run for _, run, _ in counted} == {
+        *("serial_1gpu", "ddp_2gpu", "ddp_4gpu", "serial_amp_1gpu")
+    }
 
 
 def test_runs_of_another_network_are_compared_only_on_request() -> None:

@@ -54,12 +54,25 @@ def points(config: Config, study: str) -> list[Point]:
 def trainings(config: Config, study: str) -> list[tuple[str, str, list[int]]]:
     """Return all trainings of a study: entry of ``studies``, run, and seeds.
 
-    They are those of its runs, with the seeds that the comparison of convergence adds, and those of
-    the points of its sweep.
+    They are those of its runs and of those that its report needs besides, with the seeds that the
+    comparison of convergence adds, and those of the points of its sweep.
     """
-    runs = dict.fromkeys([*config.study(study).runs, *config.compared_anew(study)])
-    seeds = {(study, run): config.trained_seeds(study, run) for run in runs}
+    runs = [*config.study(study).runs, *config.compared_anew(study), *_further_runs(config, study)]
+    seeds = {(study, run): config.trained_seeds(study, run) for run in dict.fromkeys(runs)}
     for point in points(config, study):
         point_seeds = seeds.setdefault((point.study, point.run), [])
         point_seeds += [seed for seed in point.seeds if seed not in point_seeds]
     return [(entry, run, numbers) for (entry, run), numbers in seeds.items()]
+
+
+def _further_runs(config: Config, study: str) -> list[str]:
+    """Return the baseline of a study, its exported runs, and those tested on external sets.
+
+    A variant has none of them: its runs alone are trained.
+    """
+    settings = config.study(study)
+    if settings.belongs_to is not None:
+        return []
+    export = settings.benchmarks.export
+    external = [run for name in config.externals(study) for run in config.study(name).runs]
+    return [settings.baseline, *(export.runs if export else []), *external]
