@@ -174,10 +174,10 @@ def _efficiency_row(config: Config, plan: RunPlan, gpus: int) -> Row:
 
 
 def _jobs_row(config: Config) -> Row:
-    """Count the jobs of all studies, which grow with runs and seeds, not with images."""
+    """Add up the jobs of all studies, which grow with runs and seeds, not with images."""
     jobs = int(studies(config)["jobs"].sum())
     count = f"{jobs:,} jobs"
-    return _row("Snakemake jobs", count, "10,000 jobs", jobs / 1e4, base=math.inf, source="counted")
+    return _row("Snakemake jobs", count, "10,000 jobs", jobs / 1e4, base=math.inf)
 
 
 def _on_gpus(config: Config, plan: RunPlan, gpus: int) -> RunPlan:

@@ -18,6 +18,8 @@ from medscale.resources import cost
 RUN_FILES = 7  # spec, history, timing, predictions, model, environment, log
 RESULT_FILES = 10
 STUDY_FILES = 60  # figures, tables and logs
+STUDY_JOBS = 12  # chapters of the report, reference and benchmarks, on average
+VARIANT_JOBS = 1  # its datasheet
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,11 @@ def studies(config: Config) -> pd.DataFrame:
                 "study": name,
                 "images": total,
                 "runs": runs,
-                "jobs": 2 * replicates + runs + 1 + sets + 3 * (settings.variant_of is None),
+                "jobs": 2 * replicates
+                + runs
+                + 1
+                + sets
+                + (STUDY_JOBS if settings.variant_of is None else VARIANT_JOBS),
                 "raw_gb": disk["raw"] / 1000,
                 "shards_gb": disk["shards"] / 1000,
                 "runs_gb": (disk["runs"] + disk["checkpoints"]) / 1000,
