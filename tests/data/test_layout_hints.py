@@ -85,11 +85,44 @@ def test_a_wrong_setting_of_a_table_is_one_message(
 
 
 @pytest.mark.parametrize(
+    ("names", "classes", "expression"),
+    [
+        (["3f01a", "41b20"], ["0", "1"], None),  # digits of other numbers
+        (["10_left_0", "21_left_1"], ["0", "1"], "(?<![A-Za-z0-9])(0|1)(?![A-Za-z0-9])"),
+        (["nv7", "mel31"], ["nv", "mel"], "(?<![A-Za-z])(mel|nv)(?![A-Za-z])"),
+        (["envy7", "melon1"], ["nv", "mel"], None),
+        (["tumor_1", "tumor_free_1"], ["tumor", "tumor_free"], "(tumor_free|tumor)"),
+    ],
+)
+def test_classes_are_recognized_in_names_where_they_can_be_nothing_else(
+    tmp_path: Path, names: list[str], classes: list[str], expression: str | None
+) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / f"images/{name}.png", number + 1)
+    with pytest.raises(MedscaleError) as error:
+        listed(tmp_path, classes)
+    assert ("set source.label" in str(error.value)) == (expression is not None)
+    if expression is not None:
+        assert f"set source.label: '{expression}'" in str(error.value)
+        assert listed(tmp_path, classes, label=expression).rows["label"].tolist() == sorted(classes)
+
+
+def test_a_table_called_metadata_is_of_no_published_dataset(tmp_path: Path) -> None:
+    with pytest.raises(MedscaleError) as error:
+        listed(flat(tmp_path / "ours"), CLASSES)
+    assert "source.kind" not in str(error.value)
+    write(flat(tmp_path / "smdg") / "full-fundus/full-fundus/A-1.png", 1)
+    with pytest.raises(MedscaleError, match="set source.kind: smdg"):
+        listed(tmp_path / "smdg", CLASSES)
+
+
+@pytest.mark.parametrize(
     ("path", "expression"),
     [
-        ("{label}_{n}.png", "(nevus|melanoma)"),
-        ("P{n}/{label}/1.png", "/(nevus|melanoma)/"),
-        ("clinic/P{n}/{label}/1.png", "/(nevus|melanoma)/"),
+        ("{label}_{n}.png", "(melanoma|nevus)"),
+        ("P{n}/{label}/1.png", "/(melanoma|nevus)/"),
+        ("clinic/P{n}/{label}/1.png", "/(melanoma|nevus)/"),
+        ("P{n}/study1_{label}/1.png", "(melanoma|nevus)[^/]*/"),  # as MURA
     ],
 )
 def test_the_hint_at_classes_in_paths_is_the_setting_that_reads_them(

@@ -107,6 +107,28 @@ def test_names_of_classes_and_splits_are_no_patients(tmp_path: Path, name: str) 
     assert listed(tmp_path).patient_notes == []
 
 
+def test_codes_of_a_class_folder_are_no_patients(tmp_path: Path) -> None:
+    for number in range(12):
+        label, split = ("glioma", "notumor")[number % 2], ("Training", "Testing")[number // 8]
+        name = f"{split}/{label}/{split[:2]}-{label[:2]}_{number:04d}.png"
+        write(tmp_path / name, number + 1)
+    assert listed(tmp_path).patient_notes == []
+
+
+@pytest.mark.parametrize("word", ["pat", "Patient_", "sub-"])
+def test_numbers_after_a_word_for_patients_are_noticed_anywhere(tmp_path: Path, word: str) -> None:
+    for number in range(8):
+        name = f"slice{number % 2:02d}_{word}{number // 2:03d}_b.png"
+        write(tmp_path / "xy"[number // 4] / name, number + 1)
+    (note,) = listed(tmp_path).patient_notes
+    assert note == (
+        f"8 names contain a number such as {word}000: are these patients? Then set source.patient: "
+        rf"'{word}(\d+)'"
+    )
+    groups = listed(tmp_path, patient=rf"{word}(\d+)").rows["group"]
+    assert groups.value_counts().tolist() == [2, 2, 2, 2]
+
+
 def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> None:
     for number, name in enumerate(("x/p1_a", "x/p1_b", "y/p2_a", "y/scan")):
         write(tmp_path / f"{name}.png", number + 1)

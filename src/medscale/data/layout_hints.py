@@ -29,6 +29,7 @@ UNLABELLED = re.compile(
 TABLES = (".csv", ".tsv")
 LARGEST_TABLE = 100 * 2**20  # bytes; a larger file is not searched for columns
 SHARE = 0.5  # of the rows, or of the images: a column that names so many is that of the images
+FEWEST_LETTERS = 5  # of a class that is recognized within a longer word, such as normal in normal2
 SHOWN = 4  # values of a column in a message
 # Column names of labels, in the tables of public datasets and of spreadsheets.
 LABELS = re.compile(
@@ -46,8 +47,7 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     """
     if not listing.images:
         return []
-    alternatives = "|".join(map(re.escape, classes or ()))
-    for expression in (rf"/({alternatives})/", rf"({alternatives})") if classes else ():
+    for expression in _label_expressions(classes or ()):
         pattern = re.compile(expression)
         names = listing.images if "/" in expression else map(_name, listing.images)
         matches = {match[1] for name in names if (match := pattern.search(name))}
@@ -61,6 +61,23 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
         "in no class folder need a table (source.table), or file names that contain the class "
         "(source.label)."
     ]
+
+
+def _label_expressions(classes: Sequence[str]) -> list[str]:
+    """Return expressions of the classes in paths: as a folder, in a folder's or a file's name.
+
+    The first alternative that matches counts, so longer names come first: ``tumor`` begins
+    ``tumor_free``. A class such as ``0`` or ``nv`` is a part of other numbers or words as well, so
+    it must stand alone.
+    """
+    if not classes:
+        return []
+    alternatives = "|".join(map(re.escape, sorted(classes, key=len, reverse=True)))
+    group = f"({alternatives})"
+    if min(map(len, classes)) < FEWEST_LETTERS:
+        letters = "A-Za-z0-9" if re.search(r"\d", alternatives) else "A-Za-z"
+        group = f"(?<![{letters}]){group}(?![{letters}])"
+    return [f"/({alternatives})/", f"{group}[^/]*/", group]
 
 
 def doubtful_labels(
@@ -156,8 +173,8 @@ def _kind_hints(listing: Listing) -> list[str]:
         f"publisher means it, set source.kind: {name}"
         for name in kind_names()
         for edition in load_kind(name).editions
-        for pattern in (*edition.files, edition.path)
-        if pattern != "*" and (matches := filter_names(paths, f"*{pattern}"))
+        for pattern in ([*edition.files] if edition.path == "*" else [edition.path])
+        if (matches := filter_names(paths, f"*{pattern}"))
     ][:1]
 
 

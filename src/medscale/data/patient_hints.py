@@ -15,6 +15,10 @@ from medscale.data.patients import plain_name
 NAME_PREFIX = re.compile(r"(.*?\d+[_\-. ])")
 # The letters of a file's name up to its first number, such as a person's name.
 NAME_START = re.compile(r"(\D*[^\W\d_])[\W_]*\d")
+# A number after a word for patients that is not the first number of a file's name.
+LATER_NUMBER = re.compile(
+    r".*\d.*?[\W_]((?:pat(?:ient)?|subj(?:ect)?|sub|person|pt|pid|case)[_\- ]?)(\d+)", re.IGNORECASE
+)
 FIRST_WORDS = re.compile(r"(.+)[_\- ]")  # a file's name without its last word
 FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
 FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
@@ -27,7 +31,7 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         rows: path and label of images without known patients.
     """
     labels = {str(row["path"]): str(row["label"]) for row in rows}
-    notes = [*_note_on_prefixes(labels), *_note_on_folders(labels)]
+    notes = [*_note_on_prefixes(labels), *_note_on_folders(labels), *_note_on_words(labels)]
     return [max(notes, key=lambda note: note[0])[1]] if notes else []
 
 
@@ -71,9 +75,13 @@ def _note_on_prefixes(labels: Mapping[str, str]) -> list[tuple[int, str]]:
 
     These are names, numbers, or words at the start. ``labels``: class of each image by its path.
     """
-    stems = [(PurePosixPath(path).stem, label) for path, label in labels.items()]
-    names, numbers = _repeated(NAME_START, stems), _repeated(NAME_PREFIX, stems)
-    words = _repeated(FIRST_WORDS, [pair for pair in stems if not re.search(r"\d", pair[0])])
+    names, numbers = _repeated(NAME_START, labels), _repeated(NAME_PREFIX, labels)
+    without_number = {
+        path: label
+        for path, label in labels.items()
+        if not re.search(r"\d", PurePosixPath(path).stem)
+    }
+    words = _repeated(FIRST_WORDS, without_number)
     if len(names) >= FEWEST_FOLDERS:
         repeated, expression = names, r"^(\D+)\d"
     elif len(numbers) >= FEWEST_PREFIXES:
@@ -90,14 +98,40 @@ def _note_on_prefixes(labels: Mapping[str, str]) -> list[tuple[int, str]]:
     return [(len(repeated), note)]
 
 
-def _repeated(prefix: re.Pattern[str], stems: Iterable[tuple[str, str]]) -> dict[str, int]:
+def _note_on_words(labels: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Return the weight of a note on numbers after a word for patients, and the note.
+
+    Such a word says more than any prefix or folder, so its note counts as one on all images. Empty
+    if fewer than half of the names have one. ``labels``: class of each image by its path.
+    """
+    matches = [LATER_NUMBER.match(PurePosixPath(path).stem) for path in labels]
+    numbers = Counter((match[1], match[2]) for match in matches if match)
+    words = Counter(word for word, _ in numbers.elements())
+    if not words or words.total() < len(labels) / 2 or max(numbers.values()) < 2:
+        return []
+    word, _ = words.most_common(1)[0]
+    example = word + min(number for other, number in numbers if other == word)
+    note = (
+        f"{words[word]:,} names contain a number such as {example}: are these patients? Then set "
+        f"source.patient: '{_escape(word)}(\\d+)'"
+    )
+    return [(len(labels), note)]
+
+
+def _repeated(prefix: re.Pattern[str], labels: Mapping[str, str]) -> dict[str, int]:
     """Count the files by the prefix of their names, for repeated prefixes that name no class.
 
-    ``stems``: name without its ending, and class of each file.
+    Prefixes that are the same for all files of each folder say no more than the folder, such as
+    ``Tr-gl_0010`` in ``Training/glioma``. ``labels``: class of each image by its path.
     """
-    starts = ((prefix.match(stem), label) for stem, label in stems)
-    counts = _without_classes((match[1], label) for match, label in starts if match)
-    return {text: count for text, count in counts.items() if count > 1}
+    folders, starts = defaultdict(set), list[tuple[str, str]]()
+    for path, label in labels.items():
+        match = prefix.match(PurePosixPath(path).stem)
+        folders[PurePosixPath(path).parent].add(match and match[1])
+        starts += [(match[1], label)] if match else []
+    if all(len(texts) == 1 for texts in folders.values()):
+        return {}
+    return {text: count for text, count in _without_classes(starts).items() if count > 1}
 
 
 def _without_classes(names: Iterable[tuple[str, str]]) -> Counter[str]:
