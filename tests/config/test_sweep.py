@@ -115,6 +115,8 @@ def test_the_trainings_that_are_counted_are_those_of_snakemakes_graph(tmp_path: 
     counted = [row for name in graph.with_variants for row in trainings(graph.config, name)]
     with planned(graph, changes, "all", in_image=False) as dag:
         jobs = [job.wildcards for job in dag.jobs if job.rule.name == "train"]
+        shards = {str(job.output[0]) for job in dag.jobs if job.rule.name == "shards"}
+    assert shards == {*graph.shard_files()}  # which `snakemake data` makes
     assert sorted((job.study, job.run, job.replicate) for job in jobs) == sorted(
         (entry, run, f"seed{seed}") for entry, run, seeds in counted for seed in seeds
     )

@@ -216,8 +216,8 @@ class Graph:
         return f"data/{self.config.data_of(study)}"
 
     def shard_files(self) -> list[str]:
-        """Return the file that ends each shard set that runs of the active studies need."""
-        runs = [(study, run) for study in self.studies for run in self.config.study(study).runs]
+        """Return the file that ends each shard set of the active studies and their variants."""
+        runs = [(name, run) for name in self.with_variants for run in self.config.study(name).runs]
         return list(dict.fromkeys(f"{self.shards(*run)}/meta.json" for run in runs))
 
     def dask_workers(self) -> int:
