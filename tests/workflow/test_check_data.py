@@ -294,6 +294,21 @@ def test_a_large_raw_folder_has_no_record(tmp_path: Path, monkeypatch) -> None:
     assert raw_folder.state(tmp_path / "raw", [], record) != before
 
 
+def test_files_of_a_raw_folder_that_has_grown_large_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of Snakemake would read them until the index is made again."""
+    class_tree(tmp_path / "raw", {"a": 3})
+    record, read = tmp_path / "record.json", list[str]()
+    raw_folder.keep_record(tmp_path / "raw", [], record)
+    before = raw_folder.state(tmp_path / "raw", [], record)
+    monkeypatch.setattr(raw_folder, "_sha256", lambda file, _time: read.append(file.name) or "")
+    (tmp_path / "raw/a/3.png").write_bytes(b"x" * 10_000)
+    monkeypatch.setattr(raw_folder, "MOST_BYTES", 10_000)
+    assert raw_folder.state(tmp_path / "raw", [], record) != before
+    assert read == []
+
+
 def test_a_class_without_test_images_is_noted(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw" / "train", {"a": 12, "b": 12})
     class_tree(tmp_path / "raw" / "test", {"a": 3})

@@ -273,13 +273,17 @@ def _host_mb(config: Config, plan: RunPlan) -> float:
 def _measured_means(config: Config, plan: RunPlan) -> dict[str, float] | None:
     """Return the means of ``wall_seconds, rate, host_mb`` over trained replicates of the same plan.
 
-    Replicates that were restarted do not count. The result is None if no replicate counts.
+    Replicates that were restarted, or whose plan is being written anew, do not count. The result is
+    None if no replicate counts.
     """
     folder = ROOT / config.workdir / "runs" / plan.study / plan.run.name
     plan_fields = plan.model_dump(mode="json", exclude={"seed", "fold"})
     rows = []
     for path in sorted(folder.glob("seed*/timing.json")):
-        spec, timing = read_json(path.with_name("spec.json")), read_json(path)
+        try:
+            spec, timing = read_json(path.with_name("spec.json")), read_json(path)
+        except MedscaleError:
+            continue
         spec = {key: value for key, value in spec.items() if key not in ("seed", "fold")}
         if spec == plan_fields and timing["restarts"] == 0:
             memory = sum(timing["peak_memory_mb"]["host"])

@@ -37,9 +37,9 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
 
     It covers the content of tables, and the names, sizes and times of all other files except those
     that an operating system makes (``.DS_Store``). Where there is a record, files with new times
-    are compared by their content. Of a folder with more than ``LISTED`` files it covers only the
-    times of the folders in its first two levels: listing millions of files in each call of
-    Snakemake would take minutes.
+    are compared by their content, unless they have more than ``MOST_BYTES``. Of a folder with more
+    than ``LISTED`` files it covers only the times of the folders in its first two levels: listing
+    millions of files in each call of Snakemake would take minutes.
 
     Args:
         root: the raw folder.
@@ -48,7 +48,7 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     """
     folders, files = _listing(root, tables)
     current = _digest(folders, files, tables)
-    if files is None or not record.is_file():
+    if files is None or _size(files) > MOST_BYTES or not record.is_file():
         return current
     try:
         previous = read_json(record)
@@ -71,9 +71,13 @@ def keep_record(root: Path, tables: Iterable[Path], record: Path) -> None:
     folders, files = _listing(root, tables)
     planned = state(root, tables, record)
     record.unlink(missing_ok=True)
-    if files is not None and sum(file.size for file in files) <= MOST_BYTES:
+    if files is not None and _size(files) <= MOST_BYTES:
         current, content = _digest(folders, files, tables), _content(root, files)
         write_json(record, {"state": planned, "times": current, "content": content})
+
+
+def _size(files: list[Entry]) -> int:
+    return sum(file.size for file in files)
 
 
 def _digest(folders: list[Entry], files: list[Entry] | None, tables: Iterable[Path]) -> str:
