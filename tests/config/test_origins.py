@@ -30,6 +30,12 @@ MINE = Layer(
                 "model": {"options": {"width": 8}},
             },
             "skin": {"augment": {"crop": None}},
+            "glaucoma": {"model": {"name": "resnet50"}},
+            "other": {
+                "like": "glaucoma",
+                "source": {"kind": "folder"},
+                "model": {"name": "resnet18"},
+            },
         },
     },
 )
@@ -58,6 +64,9 @@ def origins(study: str | None = None) -> dict[str, tuple[object, str]]:
         ("studies.mine.model.options.dropout", "auto", "config.yaml, defaults"),
         ("studies.mine.evaluate.gradcam", "baseline", "like: glaucoma"),
         ("studies.mine.recipe.accumulate", 1, "default"),
+        # Options of a network that another one replaces: of the demo, and of the defaults.
+        ("studies.glaucoma.model.options", {}, "default"),
+        ("studies.other.model.options", {}, "default"),
         ("studies.skin.augment.crop", None, "mine.yaml"),
         ("studies.skin.recipe.epochs", 16, "config.yaml, scales.demo"),
         ("studies.skin_random.split.mode", "random", "config.yaml"),

@@ -77,6 +77,8 @@ def _origin(layers: Layers, path: tuple[str, ...]) -> str:
     if path[1] not in layers.studies:
         complete = {name: layers.study(name) for name in layers.studies}
         return f"made from studies.{makers(complete)[path[1]]}"
+    if not has(layers.study(path[1]), path[2:]):
+        return DEFAULT  # also of a value that a higher layer makes obsolete
     for layer in reversed(layers.of_study(path[1])):
         if not has(layer.tree, path[2:]):
             continue
