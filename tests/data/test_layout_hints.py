@@ -112,7 +112,7 @@ def test_a_table_called_metadata_is_of_no_published_dataset(tmp_path: Path) -> N
         listed(flat(tmp_path / "ours"), CLASSES)
     assert "source.kind" not in str(error.value)
     write(flat(tmp_path / "smdg") / "full-fundus/full-fundus/A-1.png", 1)
-    with pytest.raises(MedscaleError, match="set source.kind: smdg"):
+    with pytest.raises(MedscaleError, match=r"set source\.kind: smdg"):
         listed(tmp_path / "smdg", CLASSES)
 
 
