@@ -24,6 +24,7 @@ from medscale.engine.train import worker
 from medscale.engine.train.replicate import explained
 from medscale.engine.train.worker import locked
 from medscale.resources import cards
+from run_comparison import WEIGHTS, distance
 from waiting import until
 
 LAUNCH = """
@@ -189,10 +190,6 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
 
 
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
-    from test_train_parity import WEIGHTS
-
-    from run_comparison import distance
-
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]
     agents = [

@@ -13,10 +13,8 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.engine.parallel.apply import apply_strategy
 from medscale.engine.plan import RunPlan
-from run_comparison import distance
+from run_comparison import LOSS, WEIGHTS, distance
 
-# Largest differences of a weight (of about 0.1) and of a mean loss, in fp32 without batch norm.
-WEIGHTS, LOSS = 2e-6, 1e-6
 LOW_WEIGHTS, LOW_LOSS = 2e-2, 5e-3  # under bf16
 
 
