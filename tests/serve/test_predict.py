@@ -30,6 +30,7 @@ from medscale.data.prepare import prepare
 from medscale.data.settings import Preprocess
 from medscale.report.names import class_name
 from medscale.serve import bundle, inputs
+from medscale.serve.calibration import SENTENCES
 from raw_study import CLASSES, FP32, values
 
 
@@ -248,7 +249,10 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
     ]
     invocation = run([*arguments, "--metadata", "age=50,sex=male"])
     assert invocation.exit_code == 0, invocation.output
-    assert "not a medical device" in invocation.output
+    words = " ".join(invocation.output.split())
+    assert "not a medical device" in words
+    assert SENTENCES["temperature of each network"] in words
+    assert "3 images in" in words
     table = pd.read_csv(tmp_path / "out.csv")
     assert table["path"].tolist() == sorted(
         Path(path).name for path in study_result.index["path"][:3]
@@ -264,8 +268,12 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
         assert sum(image["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert image["label"] == max(image["probabilities"], key=image["probabilities"].get)
         assert image["title"] == class_name(image["label"])  # the study has no class_titles
+    first = str(tmp_path / "in" / table["path"][0])
+    several = json.loads(run([*arguments[:2], first, *arguments[2:], "--json"]).stdout)
+    names = [first, *(str(tmp_path / "in" / name) for name in table["path"])]
+    assert [image["path"] for image in several["predictions"]] == names
     (tmp_path / "in" / "x.png").write_bytes(b"broken")
-    invocation = run(arguments)
+    invocation = run([*arguments, "--batch", "1"])
     assert isinstance(invocation.exception, MedscaleError)
     assert "1 of 4 images" in str(invocation.exception)
     assert pd.read_csv(tmp_path / "out.csv")["error"].notna().sum() == 1

@@ -97,16 +97,23 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result,
     assert f"metadata that the network takes and that are unknown: age {of}, sex {of}" in words
 
 
-def test_metadata_are_those_of_the_index_and_foreign_words_are_reported(study_result) -> None:
+def test_metadata_are_those_of_the_index_and_foreign_words_are_reported(
+    study_result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(external, "BATCH", 3)
     predictor, raw = medscale.load(study_result.result, "all"), study_result.raw
     rows = study_result.index[study_result.index["path"].str.endswith(".dcm")].reset_index()
     assert external._unknown(predictor.inference, external._facts(predictor.inference, rows)) == []
-    rows["age"], rows["sex"] = np.nan, "f"  # the headers have an age; no training image has "f"
+    # The headers have other ages; no training image has "f".
+    ages = [None, *range(20, 19 + len(rows))]
+    rows["age"], rows["sex"] = np.array(ages, float), "f"
     facts = external._facts(predictor.inference, rows)
     of_index = external._probabilities(predictor, raw, rows, facts).mean(axis=0)
     predictions = predictor.predict(
-        [raw / path for path in rows["path"]], {"age": None, "sex": None}, calibrated=False
+        [raw / path for path in rows["path"]],
+        [{"age": age, "sex": None} for age in ages],
+        calibrated=False,
     )
     np.testing.assert_allclose(of_index, values(predictions), atol=FP32)
     (note,) = external._unknown(predictor.inference, facts)
-    assert f"age (of {len(rows)} of {len(rows)} images), sex (of {len(rows)} of" in note
+    assert f"age (of 1 of {len(rows)} images), sex (of {len(rows)} of" in note

@@ -77,14 +77,14 @@ def _add(canvas: np.ndarray, heat: np.ndarray, region: Region, image: DecodedIma
     top, left = round(region.y * down), round(region.x * across)
     height = min(max(1, round(region.height * down)), canvas.shape[0] - top)
     width = min(max(1, round(region.width * across)), canvas.shape[1] - left)
-    canvas[top : top + height, left : left + width] += cv2.resize(
-        heat, (width, height), interpolation=cv2.INTER_CUBIC
-    )
+    whole = cv2.resize(heat, (width, height), interpolation=cv2.INTER_CUBIC)
+    # Cubic interpolation leaves [0, 1], which would change the heat of the other networks.
+    canvas[top : top + height, left : left + width] += whole.clip(0, 1)
 
 
 def _png(heat: np.ndarray) -> bytes:
     """Return heat in [0, 1] as a PNG; both colour and opacity grow with heat."""
-    grey = np.clip(np.rint(heat * 255), 0, 255).astype(np.uint8)
+    grey = np.rint(heat * 255).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(grey, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2BGRA)
     colours[..., 3] = np.rint(grey * (OPAQUE / 255))
     return bytes(cv2.imencode(".png", colours)[1])
