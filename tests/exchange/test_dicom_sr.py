@@ -146,6 +146,14 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
     source.save_as(tmp_path / "no.dcm")
     with pytest.raises(MedscaleError, match=r"no\.dcm has no StudyInstanceUID"):
         dicom_sr.headers([("no.dcm", tmp_path / "no.dcm")])
+    for name, value in (("PatientSex", "U"), ("StudyTime", "25:61"), ("SOPClassUID", "1.2.3")):
+        source = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+        setattr(source, name, value)
+        source.save_as(tmp_path / "odd.dcm")
+        with pytest.raises(
+            MedscaleError, match=rf"odd\.dcm: a report takes .*{value}.*without --sr"
+        ):
+            dicom_sr.headers([("odd.dcm", tmp_path / "odd.dcm")])
     for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", f"glaucoma=S:1:{'x' * 65}"):
         with pytest.raises(MedscaleError, match="write CLASS=SCHEME:VALUE:MEANING"):
             dicom_sr.class_codes(["normal", "glaucoma"], [code])

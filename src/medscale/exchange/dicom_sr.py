@@ -50,8 +50,8 @@ def headers(items: Sequence[NamedImage]) -> list[pydicom.Dataset]:
     """Return the headers of DICOM images, to which reports refer.
 
     Raises:
-        MedscaleError: for files of other formats, or a file without the UIDs ``IDENTITY``; the
-            message names them.
+        MedscaleError: for files of other formats, a file without the UIDs ``IDENTITY``, or a
+            header whose values highdicom does not take; the message names them.
     """
     require("DICOM reports", "exchange", "highdicom")
     files = [file_and_frame(str(image))[0] for _, image in items]
@@ -278,7 +278,7 @@ def _algorithm(predictor: Predictor, prediction: Prediction) -> sr.AlgorithmIden
 
 
 def _document(
-    header: pydicom.Dataset, content: sr.MeasurementReport, series: str, number: int
+    header: pydicom.Dataset, content: Sequence[pydicom.Dataset], series: str, number: int
 ) -> sr.ComprehensiveSR:
     """Return the report with the patient and the study of its image."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
@@ -336,7 +336,25 @@ def _header(file: Path) -> pydicom.Dataset:
     for name in OPTIONAL:
         if name not in header:
             setattr(header, name, "")
+    _check_report(file, header)
     return header
+
+
+def _check_report(file: Path, header: pydicom.Dataset) -> None:
+    """Refuse a header with which no report can be made, by an empty report."""
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    content = sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
+    content.ContentSequence = []
+    try:
+        _document(header, [content], _uid(), 1)
+    except Exception as error:  # highdicom raises errors of many types on values that are not valid
+        raise MedscaleError(
+            f"{file}: a report takes patient and study from the DICOM header, which has a value"
+            f" that is not valid ({type(error).__name__}: {error}); correct it, or predict the"
+            " image without --sr"
+        ) from None
 
 
 def _paths(folder: Path, names: Sequence[str]) -> list[Path]:
