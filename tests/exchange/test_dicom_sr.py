@@ -70,6 +70,7 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     (reference,) = group.source_images
     assert reference.referenced_sop_instance_uid == source.SOPInstanceUID
     assert reference.referenced_sop_class_uid == source.SOPClassUID
+    assert not reference.referenced_frame_numbers  # the image has one frame
     texts = report.to_json()
     assert "run glaucoma/serial_1cpu" in texts
     assert f"calibration of probabilities: {expected.calibration}" in texts

@@ -65,6 +65,7 @@ def test_the_card_has_metrics_with_intervals_and_warnings_on_top(
     scores = read_json(result / "summary.json")["metrics"]["test"]
     accuracy = next(r for r in card.data.eval_results if r.metric_type == "accuracy")
     assert accuracy.metric_value == scores["accuracy"]["mean"]
+    assert accuracy.dataset_name == "test images of glaucoma (synthetic)"
     low, high = (f"{scores['accuracy'][end]:.3f}" for end in ("low", "high"))
     assert f"mean of 2 replicates, 95 % interval {low} to {high}" in accuracy.metric_name
     assert {r.metric_type for r in card.data.eval_results} >= {"roc_auc", "matthews_correlation"}

@@ -65,6 +65,11 @@ def test_a_table_of_metadata_must_name_the_images(
     )
     with pytest.raises(MedscaleError, match=message):
         list(predictor.stream([(name, image) for name in names], table))
+    for paths in (["./im00.png", "im00.png"], ["im00.png", None]):
+        with pytest.raises(MedscaleError, match="column `path`, with each image once"):
+            inputs.metadata_by_image(names[:2], table[:2].assign(path=paths))
+    with pytest.raises(MedscaleError, match="column `path`, with each image once"):
+        inputs.metadata_by_image(names[:2], table[["age"]])
     table = table[:2].assign(path=["./im00.png", "other.png"])
     facts = inputs.metadata_by_image(names[:2], table)
     assert facts == [{"age": "30"}, {}]

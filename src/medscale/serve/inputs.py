@@ -171,12 +171,14 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
     if metadata is None or isinstance(metadata, Mapping):
         return [metadata or {}] * len(names)
     if isinstance(metadata, pd.DataFrame):
-        if "path" not in metadata or metadata["path"].duplicated().any():
+        paths = metadata.get("path", pd.Series([None]))
+        keyed = [normalized_path(str(path)) for path in paths]
+        if paths.isna().any() or len(set(keyed)) < len(keyed):
             raise MedscaleError(
                 "a table of metadata has a column `path`, with each image once, and others"
             )
         table = metadata.astype(object).where(metadata.notna(), None)
-        table = table.set_index(table.pop("path").astype(str).map(normalized_path))
+        table = table.drop(columns="path").set_axis(keyed)
         by_path = table.to_dict("index")
         keys = [key if (key := normalized_path(name)) in by_path else "" for name in names]
         _check_matches(names, keys, metadata)
