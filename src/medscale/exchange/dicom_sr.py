@@ -346,7 +346,7 @@ def _check_report(file: Path, header: pydicom.Dataset) -> None:
     from pydicom.sr.codedict import codes
 
     content = sr.ContainerContentItem(codes.DCM.ImagingMeasurementReport, template_id="1500")
-    content.ContentSequence = []
+    content.ContentSequence = pydicom.Sequence()
     try:
         _document(header, [content], _uid(), 1)
     except Exception as error:  # highdicom raises errors of many types on values that are not valid
