@@ -117,6 +117,20 @@ def test_too_few_cards_and_no_driver_are_one_error_and_a_place_to_look(machine, 
     assert "nvidia-smi" in hint
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_more_processes_than_cores_are_noted(cores, monkeypatch):
+    monkeypatch.setattr(preflight.os, "sched_getaffinity", lambda _: set(range(cores)))
+    config = load(ROOT / "config.yaml")
+    plans = [plan(config, "glaucoma", run, 1) for run in ("serial_1cpu", "ddp_2cpu")]
+    [finding] = [
+        f for f in preflight._devices(SimpleNamespace(config=config), plans) if "CPU" in f.subject
+    ]
+    assert (finding.level, finding.text) == {
+        1: ("note", "a run has 2 CPU processes on 1 cores: its speedup means nothing"),
+        2: ("ok", "2 cores, up to 2 processes a run"),
+    }[cores]
+
+
 def test_parts_of_a_card_are_leased_in_its_place(machine):
     machine(A100, parts=2)
     assert cards.visible() == ["MIG-GPU-0/0", "MIG-GPU-0/1"]
