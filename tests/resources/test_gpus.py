@@ -10,7 +10,7 @@ import torch
 
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.resources import cards, gpus
+from medscale.resources import cards, cost, gpus
 from medscale.workflow import preflight
 from training_runs import ROOT
 
@@ -129,6 +129,22 @@ def test_more_processes_than_cores_are_noted(cores, monkeypatch):
         1: ("note", "a run has 2 CPU processes on 1 cores: its speedup means nothing"),
         2: ("ok", "2 cores, up to 2 processes a run"),
     }[cores]
+
+
+def test_a_run_that_needs_more_memory_than_is_free_is_an_error(monkeypatch):
+    config = load(ROOT / "config.yaml")
+    plans = [plan(config, "glaucoma", run, 1) for run in ("serial_1cpu", "ddp_8cpu")]
+    need = cost.estimate(config, plans[1]).memory_mb
+    graph = SimpleNamespace(config=config, dask_workers=lambda: 2)
+    for free_mb, level in ((need + 1, "ok"), (need - 1, "error")):
+        memory = SimpleNamespace(available=free_mb * 2**20)
+        monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda memory=memory: memory)
+        finding = preflight._memory(graph, plans)
+        assert finding.level == level
+        assert f"about {need / 1024:.1f} GB needed" in finding.text
+    assert finding.text.endswith("lower recipe.batch_size or dask.workers")
+    graph.dask_workers = lambda: 1000  # 400 MB each
+    assert "about 390.6 GB needed" in preflight._memory(graph, plans).text
 
 
 def test_parts_of_a_card_are_leased_in_its_place(machine):

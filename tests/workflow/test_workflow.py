@@ -10,7 +10,7 @@ from medscale.base.errors import MedscaleError
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
-from medscale.workflow.outlook import lines
+from medscale.workflow.outlook import facts, lines
 from medscale.workflow.targets import check_target, in_order, unknown_target
 from medscale.workflow.why import Explanation, job_cost
 from snakemake_command import snakemake
@@ -242,6 +242,23 @@ def test_a_dry_run_ends_with_jobs_cost_missing_data_and_causes(tmp_path):
     assert facts["data"].startswith(f"missing: {tmp_path}/data/raw/glaucoma (kind smdg);")
     assert facts["first"] == "9 jobs make outputs that were never made"
     assert len(words) <= 14
+
+
+def test_missing_folders_are_those_of_the_jobs_that_would_run(tmp_path):
+    external = [{"title": "B", "source": {"kind": "folder", "path": str(tmp_path / "b")}}]
+    studies = {"melanoma": {"external": external}, "pneumonia": {"source": {"path": str(tmp_path)}}}
+    graph = Graph({"workdir": str(tmp_path), "studies": studies})
+
+    def missing(*names):
+        rows = facts(graph, Explanation("all", studies=list(names)))["missing_data"]
+        return {row["folder"].removeprefix(f"{tmp_path}/"): row["kind"] for row in rows}
+
+    assert missing("dermatology", "pneumonia") == {"data/raw/skin": "skin"}
+    raw = {"glaucoma": "smdg", "skin": "skin", "melanoma": "isic2017"}
+    assert missing() == {  # for jobs of all studies, such as the paper
+        **{f"data/raw/{study}": kind for study, kind in raw.items()},
+        "b": "folder",
+    }
 
 
 def test_a_profile_costs_the_devices_of_its_run_and_not_the_cores_of_their_nodes():

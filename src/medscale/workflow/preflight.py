@@ -302,4 +302,7 @@ def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
     runs = [cost.estimate(graph.config, plan).memory_mb for plan in plans]
     need = max([*runs, graph.dask_workers() * WORKER_MB])
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"
-    return Finding("ok" if free > need else "error", "memory", text)
+    if free > need:
+        return Finding("ok", "memory", text)
+    remedy = "end other programs, or lower recipe.batch_size or dask.workers"
+    return Finding("error", "memory", f"{text}: {remedy}")
