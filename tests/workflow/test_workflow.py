@@ -162,6 +162,28 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
     assert unknown_target(config, str(ROOT / "config.yaml"), rules) is None
 
 
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("exported/skin", "skin measures no export; give it a section benchmarks.export"),
+        ("./exported/skn/", "there is no study 'skn'; did you mean 'skin'"),
+        ("measured/skin/formats.csv", "skin measures no formats"),
+        ("data/skin/shards_detect/meta.json", "skin has no section `detect`"),
+        ("data/raw/skin/demo.json", "the images of skin are real"),
+    ],
+)
+def test_a_file_that_a_study_does_not_have_is_refused(target, message):
+    full, demo = Graph({}).config, Graph({"scale": "demo"}).config
+    with pytest.raises(MedscaleError, match=message):
+        check_target(full, target)
+    check_target(demo, "data/raw/skin/demo.json")  # synthetic
+    for possible in (
+        *("exported/dermatology", "measured/glaucoma/formats.csv", "measured/skin/reference.json"),
+        *("data/pneumonia/shards_detect/meta.json", "data/skin/shards/meta.json"),
+    ):
+        check_target(full, possible)
+
+
 def test_rules_of_many_files_and_the_report_are_answered_in_words():
     config, rules = Graph({"scale": "demo"}).config, [Rule("train", ["runs/"])]
     assert "name a file, or a result such as results/" in str(

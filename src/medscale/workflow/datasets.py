@@ -20,7 +20,8 @@ from medscale.base.files import digest, expand_home
 from medscale.data.kind import kind_file, scan
 from medscale.data.settings import Preprocess
 from medscale.workflow import raw_folder
-from medscale.workflow.graph import SHARDS, Graph, or_end
+from medscale.workflow.graph import Graph, or_end
+from medscale.workflow.targets import SHARDS
 
 ABSENT = "generated or absent"  # state of a raw folder whose files are not compared
 DEMO_MARKER = "demo.json"  # written last by the generator of synthetic images

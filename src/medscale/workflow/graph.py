@@ -25,10 +25,9 @@ from medscale.engine.run import RunSpec, is_detector
 from medscale.resources import containers
 from medscale.resources.slurm import LOGS
 from medscale.workflow import plans, restored
-from medscale.workflow.targets import check_target, refuse_unknown
+from medscale.workflow.targets import DETECT_SHARDS, SHARDS, check_target, refuse_unknown
 
 T = TypeVar("T")
-SHARDS, DETECT_SHARDS = "shards", "shards_detect"
 PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
 # Options of Snakemake for a dry run: -n, also among other letters, as in -np; --dry-run.
 DRY_RUN = re.compile(r"-[npqkFR]*n[npqkFR]*|--dry-?run")

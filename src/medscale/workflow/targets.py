@@ -46,11 +46,13 @@ OPTIONS_WITH_ONE_VALUE = (
     "--snakefile",
     "-s",
 )
+SHARDS, DETECT_SHARDS = "shards", "shards_detect"  # folders below data/<study>
+EXPORT_TARGET = re.compile(r"(?:\./)?exported/([^/]+)(?:/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
 def check_target(config: Config, target: str) -> None:
-    """Refuse a target whose study, run or benchmark does not exist.
+    """Refuse a target whose study, run, benchmark or images do not exist.
 
     Raises MedscaleError, naming the wrong part of the target and the allowed values.
     """
@@ -68,20 +70,37 @@ def check_target(config: Config, target: str) -> None:
             )
         _check_run(config, owner, match[2])
         plans.plan(config, owner, match[2], config.seeds[0])
+    elif match := EXPORT_TARGET.fullmatch(target):
+        _check_measured(config, target, match[1], "export")
     elif match := STUDY_TARGET.fullmatch(target):
-        folder, study, name = match[1], match[2], Path(match[3]).stem
-        benchmarks = config.study(study).benchmarks
-        if (
-            folder == "measured"
-            and name in Benchmarks.model_fields
-            and getattr(benchmarks, name) is None
-        ):
-            raise MedscaleError(
-                f"{target}: the study {study} measures no {name}; "
-                f"give it a section benchmarks.{name} in config.yaml"
-            )
-        if folder in ("figures", "tables"):
-            refuse_absent(config, study, folder, name)
+        _check_file(config, target, *match.groups())
+
+
+def _check_file(config: Config, target: str, folder: str, study: str, name: str) -> None:
+    """Refuse a file below a study's folder that the study does not have."""
+    settings, stem = config.study(study), Path(name).stem
+    if folder == "data/raw" and not settings.source.synthetic:
+        raise MedscaleError(
+            f"{target}: the images of {study} are real, so no rule makes them; "
+            "`medscale data fetch KIND` says how to get those of a dataset kind"
+        )
+    if folder == "data" and name.partition("/")[0] == DETECT_SHARDS and settings.detect is None:
+        raise MedscaleError(
+            f"{target}: the study {study} has no section `detect`; give it one in config.yaml"
+        )
+    if folder == "measured" and stem in Benchmarks.model_fields:
+        _check_measured(config, target, study, stem)
+    if folder in ("figures", "tables"):
+        refuse_absent(config, study, folder, stem)
+
+
+def _check_measured(config: Config, target: str, study: str, benchmark: str) -> None:
+    """Refuse the files of a benchmark that a study does not have."""
+    if getattr(config.study(study).benchmarks, benchmark) is None:
+        raise MedscaleError(
+            f"{target}: the study {study} measures no {benchmark}; "
+            f"give it a section benchmarks.{benchmark} in config.yaml"
+        )
 
 
 def _check_run(config: Config, study: str, run: str) -> None:

@@ -11,7 +11,7 @@ from medscale.base.provenance import SITE
 from medscale.engine.run import RunSpec
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 from medscale.resources.slurm import is_of
-from medscale.workflow.targets import TARGETS
+from medscale.workflow.targets import DETECT_SHARDS, SHARDS, TARGETS
 
 TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
@@ -78,7 +78,6 @@ HOST = re.compile(
 )
 SNAKEMAKE = "WorkflowError:"  # the message is on the next line
 FOLLOWING = ("Exited with exit code", "At least one job did not complete")  # say that it failed
-SHARD_FOLDERS = ("shards", "shards_detect")
 # The wildcards of a job after its study, as Snakemake's executor joins them.
 JOB = re.compile(r"(?:_(?P<name>.+?))?(?:_(?:seed)?\d+(?:_fold\d+)?)?")
 
@@ -229,7 +228,7 @@ def _is_job_of(folder: str, study: str, run: str) -> bool:
 
 
 def _is_of_study(name: str) -> bool:
-    return name in SHARD_FOLDERS or RunSpec.is_name(name)
+    return name in (SHARDS, DETECT_SHARDS) or RunSpec.is_name(name)
 
 
 def _parts(target: str) -> tuple[str, str]:
