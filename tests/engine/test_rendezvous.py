@@ -146,3 +146,34 @@ def test_the_launcher_does_without_pytorch():
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node1", "node1"),
+        ("node[1-2]", "node1"),
+        ("n[07-09,12],m3", "n07"),
+        ("a-b3,a-b7", "a-b3"),
+        ("r[2,4]n-ib", "r2n-ib"),
+    ],
+)
+def test_nodes_meet_at_the_first(nodes: str, first: str) -> None:
+    assert rendezvous.first_host(nodes) == first
+
+
+def test_the_meeting_point_is_the_same_for_all_and_another_for_each_job() -> None:
+    step = {"SLURM_STEP_NODELIST": "localhost,other", "SLURM_JOB_ID": "123456"}
+    assert (
+        rendezvous.meeting_point({**step, "SLURM_PROCID": "0"})
+        == rendezvous.meeting_point({**step, "SLURM_PROCID": "1"})
+        == "localhost:23456"
+    )
+    assert rendezvous.meeting_point({**step, "SLURM_JOB_ID": "123457"}) == "localhost:23457"
+    unknown = {
+        **step,
+        "SLURM_STEP_NODELIST": "no-such-node.invalid",
+        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+    }
+    assert rendezvous.meeting_point(unknown) == "10.0.0.7:23456"
+    assert rendezvous.meeting_point({}) is None

@@ -1,8 +1,7 @@
-"""Tests of the resources that jobs request from SLURM; need no cluster."""
+"""The resources that jobs request from SLURM, and the profile; need no cluster."""
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 from pathlib import Path
@@ -12,29 +11,17 @@ from typing import Any
 import pytest
 import yaml
 
+from cluster_settings import COMPLETE, IN_IMAGE, OURS, SITE
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import Config, load
 from medscale.config.layers import merge
 from medscale.config.planning import plan
-from medscale.engine.parallel.rendezvous import first_host, meeting_point
 from medscale.report.chapters import chapters_of
 from medscale.resources import cost, jobs, site, slurm
 from medscale.resources.jobs import Failures, Request
-from medscale.resources.machines import Cluster, Node
 from medscale.resources.submit import Submission
 from medscale.workflow.graph import Graph
-
-ROOT = Path(__file__).parents[2]
-SITE: dict[str, Any] = yaml.safe_load(
-    (ROOT / "profiles/slurm/site.yaml").read_text(encoding="utf-8")
-)
-COMPLETE = merge(SITE, {"cluster": {"account": "physics", "partition": "gpu"}})
-OURS = Cluster(
-    account="physics", partition="gpu", max_minutes=600, safety=2.0, least_minutes=20, least_mb=1000
-)
-IN_IMAGE = SimpleNamespace(
-    deployment_method=[SimpleNamespace(name="APPTAINER")], apptainer_args="--nv"
-)
+from training_runs import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -169,37 +156,6 @@ def test_the_plugin_accepts_what_is_asked_for() -> None:
         validate_slurm_extra(SimpleNamespace(resources=SimpleNamespace(slurm_extra=extra)))
 
 
-@pytest.mark.parametrize(
-    ("nodes", "first"),
-    [
-        ("node1", "node1"),
-        ("node[1-2]", "node1"),
-        ("n[07-09,12],m3", "n07"),
-        ("a-b3,a-b7", "a-b3"),
-        ("r[2,4]n-ib", "r2n-ib"),
-    ],
-)
-def test_nodes_meet_at_the_first(nodes: str, first: str) -> None:
-    assert first_host(nodes) == first
-
-
-def test_the_meeting_point_is_the_same_for_all_and_another_for_each_job() -> None:
-    step = {"SLURM_STEP_NODELIST": "localhost,other", "SLURM_JOB_ID": "123456"}
-    assert (
-        meeting_point({**step, "SLURM_PROCID": "0"})
-        == meeting_point({**step, "SLURM_PROCID": "1"})
-        == "localhost:23456"
-    )
-    assert meeting_point({**step, "SLURM_JOB_ID": "123457"}) == "localhost:23457"
-    unknown = {
-        **step,
-        "SLURM_STEP_NODELIST": "no-such-node.invalid",
-        "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
-    }
-    assert meeting_point(unknown) == "10.0.0.7:23456"
-    assert meeting_point({}) is None
-
-
 def test_several_nodes_are_started_by_srun_with_the_image_on_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -229,129 +185,6 @@ def test_dask_workers_are_started_in_the_image_by_the_host(monkeypatch: pytest.M
     assert (
         f"--python 'apptainer exec --home {ROOT} --nv containers/medscale-0.sif python' --" in line
     )
-
-
-SINFO = [
-    "gpu|1-00:00:00|8|32|256000|gpu:a100:4(S:0-1)",
-    "gpu|1-00:00:00|2|64|128000|gpu:v100:2,gpu:a100:1(S:0)",
-    "cpu|infinite|20|128|512000+|(null)",
-]
-
-
-@pytest.mark.parametrize(
-    ("cluster", "node", "fault"),
-    [
-        ({}, {"gpus": 4, "cpus": 32, "memory_mb": 256_000}, None),
-        ({"partition": "cpu", "max_minutes": 100_000}, {"gpus": 0, "cpus": 128}, None),
-        ({"gpu_model": "v100"}, {"gpus": 2, "cpus": 64}, None),
-        ({"partition": "gpu,cpu", "max_minutes": 100_000}, {"gpus": 0}, None),
-        ({"max_minutes": 1441}, {}, "cluster.max_minutes: 1441 must be at most 1440"),
-        ({}, {"gpus": 8}, "node.gpus: 8 must be at most 4"),
-        ({"gpu_model": "v100"}, {"gpus": 4}, "node.gpus: 4 must be at most 2 of kind v100"),
-        ({"gpu_model": "h100"}, {"gpus": 1}, "node.gpus: 1 must be at most 0 of kind h100"),
-        ({}, {"memory_mb": 300_000}, "node.memory_mb: 300000 must be at most 256000"),
-        ({}, {"gpus": 4, "cpus": 64}, "no node has all that `node` says"),
-        ({"partition": "long"}, {}, "SLURM has no partition 'long'; there are: cpu, gpu"),
-    ],
-)
-def test_settings_that_would_wait_for_ever_are_refused(
-    monkeypatch: pytest.MonkeyPatch,
-    cluster: dict[str, Any],
-    node: dict[str, Any],
-    fault: str | None,
-) -> None:
-    monkeypatch.setattr(site.shutil, "which", lambda program: program)
-    monkeypatch.setattr(slurm, "ask", lambda *_: SINFO)
-    settings = OURS.model_copy(update={"max_minutes": 1440} | cluster)
-    size = Node(**{"gpus": 1, "cpus": 8, "memory_mb": None, **node})
-    if fault is None:
-        partitions = site.check_partitions(settings, size)
-        assert ",".join(partition.name for partition in partitions) == settings.partition
-    else:
-        with pytest.raises(MedscaleError) as caught:
-            site.check_partitions(settings, size)
-        assert fault in str(caught.value)
-
-
-class Answers:
-    """SLURM's programs: what they answer to the command that is tested."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.accounts: list[str] | None = ["physics", "biology"]
-        self.storage, self.refusals, self.commands = "slurmdbd", {0: "", 1: ""}, list[str]()
-        monkeypatch.setattr(site.shutil, "which", lambda program: program)
-        monkeypatch.setattr(slurm, "ask", self)
-
-    def __call__(self, *command: str) -> list[str]:
-        self.commands.append(" ".join(command))
-        refusal = self.refusals["--gres" in " ".join(command)]
-        if command[0] == "sbatch" and refusal:
-            raise MedscaleError(f"sbatch failed: sbatch: error: x\nallocation failure: {refusal}")
-        if command[0] == "sacctmgr" and self.accounts is None:
-            raise MedscaleError("sacctmgr failed")
-        return {
-            "sinfo": SINFO,
-            "scontrol": [f"AccountingStorageType   = accounting_storage/{self.storage}"],
-            "sacctmgr": self.accounts or [],
-        }.get(command[0], [])
-
-
-@pytest.fixture
-def answers(monkeypatch: pytest.MonkeyPatch) -> Answers:
-    return Answers(monkeypatch)
-
-
-def test_the_account_is_one_of_the_user(answers: Answers) -> None:
-    node = Node(gpus=1, cpus=8)
-    assert (
-        "account physics; partition gpu: 8 nodes of 32 CPUs, 256000 MB, 4 GPUs a100 and 2"
-        in (site.check(OURS, node)[0])
-    )
-    answers.accounts = None
-    assert "account physics (not checked" in site.check(OURS, node)[0]
-    answers.accounts = ["biology"]
-    with pytest.raises(MedscaleError, match="you have no account 'physics'; there are: biology"):
-        site.check(OURS, node)
-
-
-def test_slurm_is_asked_where_its_programs_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site.shutil, "which", lambda _: None)
-    with pytest.raises(MedscaleError, match="run this where jobs are submitted"):
-        site.check(OURS, Node(gpus=1, cpus=8))
-
-
-def test_a_cluster_without_accounting_has_no_accounts(answers: Answers) -> None:
-    answers.storage = "none"
-    node, without = Node(gpus=1, cpus=8), OURS.model_copy(update={"account": None})
-    assert site.check(without, node)[0].startswith("no account, as the cluster has no accounting")
-    assert not any("--account" in command for command in answers.commands)
-    with pytest.raises(MedscaleError, match=r"set cluster\.account to null"):
-        site.check(OURS, node)
-    answers.storage = "slurmdbd"
-    with pytest.raises(MedscaleError, match="does not have your account yet"):
-        site.check(without, node)
-
-
-def test_slurm_judges_options_before_the_first_job(answers: Answers) -> None:
-    cluster = OURS.model_copy(
-        update={"options": {"qos": "long", "exclude": "n1"}, "cpu_partition": "cpu"}
-    )
-    node = Node(gpus=1, cpus=8)
-    text, obstacles = site.check(cluster, node)
-    assert "partition cpu" in text
-    assert obstacles == []
-    cpu_job, gpu_job = (command for command in answers.commands if command.startswith("sbatch"))
-    assert "--account=physics --partition=cpu --qos=long --exclude=n1 --time=20" in cpu_job
-    assert "--partition=gpu --qos=long --exclude=n1 --gres=gpu:1" in gpu_job
-    answers.refusals[1] = "Requested node configuration is not available"
-    [obstacle] = site.check(cluster, node)[1]
-    assert obstacle == f"jobs in gpu would wait: {answers.refusals[1]} (`sinfo -R`)"
-    answers.refusals[0] = "Invalid qos specification"
-    with pytest.raises(MedscaleError, match=r"without GPUs in partition cpu: Invalid.*; correct"):
-        site.check(cluster, node)
-    answers.refusals[0] = ""
-    with pytest.raises(MedscaleError, match=r"node\.cpus: 200 must be at most 128"):
-        site.check(cluster.model_copy(update={"partition": "cpu"}), Node(gpus=0, cpus=200))
 
 
 def test_options_and_partitions_reach_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,57 +217,6 @@ def test_what_the_site_does_not_say_is_one_message(capsys: pytest.CaptureFixture
         Submission(Graph({}), "", IN_IMAGE).ready("slurm")
     assert "medscale: error: jobs go through SLURM, but" in capsys.readouterr().err
     Submission(Graph({}), "", IN_IMAGE).ready("local")
-
-
-def test_a_controller_that_is_down_is_told_from_a_refusal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "sinfo"
-    program.write_text('#!/bin/sh\necho "slurm_load_partitions: $1" >&2\nexit 1\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    with pytest.raises(MedscaleError, match="SLURM does not answer; try again when it does"):
-        slurm.ask("sinfo", "Unable to contact slurm controller (connect failure)")
-    with pytest.raises(MedscaleError, match=r"^sinfo Access denied failed: slurm_load"):
-        slurm.ask("sinfo", "Access denied")
-    program.write_text("#!/bin/sh\nprintf ' a\\n\\nb|\\n'\n")
-    assert slurm.ask("sinfo") == [" a", "b|"]
-
-
-def test_jobs_of_a_dead_snakemake_are_ended_and_others_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    queue = [
-        f"1|medscale_a|{ROOT}|RUNNING|1:00|node1|train glaucoma/ddp_2gpu seed1 (work/demo)",
-        f"2|medscale_b|{ROOT}|PENDING|0:00|(Priority)|train glaucoma/ddp_2gpu seed1 (.)",
-        "3|medscale_c|/elsewhere|RUNNING|1:00|node1|train glaucoma/ddp_2gpu seed1 (work/demo)",
-        f"4|other|{ROOT}|RUNNING|1:00|node1|(work/demo)",
-    ]
-    cancelled, clock = [], [0.0]
-    seconds_to_end = 100.0
-
-    def answer(*command: str) -> list[str]:
-        cancelled.extend(command[1:] if command[0] == "scancel" else [])
-        gone = cancelled if clock[0] >= seconds_to_end else []
-        return [line for line in queue if line[0] not in gone]
-
-    monkeypatch.setattr(slurm, "ask", answer)
-    monkeypatch.setattr(
-        slurm,
-        "time",
-        SimpleNamespace(
-            monotonic=lambda: clock[0],
-            sleep=lambda seconds: clock.append(clock.pop() + seconds),
-        ),
-    )
-    [job] = slurm.queue(ROOT, "work/demo")
-    assert (job.number, job.state, job.elapsed, job.place) == ("1", "RUNNING", "1:00", "node1")
-    assert slurm.end_orphans(ROOT, "work/demo") == ["train glaucoma/ddp_2gpu seed1 (work/demo)"]
-    assert (cancelled, clock) == (["1"], [100.0])
-    seconds_to_end = math.inf
-    with pytest.raises(MedscaleError, match=r"do not end: 1; cancel them with scancel"):
-        slurm.end_orphans(ROOT, "work/demo")
-    assert clock == [100.0 + slurm.CANCEL_TIMEOUT_S + 1]
 
 
 def test_the_job_asks_for_another_turn_only_where_training_says_so(tmp_path: Path) -> None:

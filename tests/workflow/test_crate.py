@@ -18,7 +18,6 @@ import pytest
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
-import hostile
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
@@ -27,7 +26,7 @@ from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.pack import _write_settings, replicates
-from medscale.workflow.crate.scan import Finding, Names, hosts, names_of_studies, scan
+from medscale.workflow.crate.scan import hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import read_config
 from synthetic_runs import changes, make_study, report, report_shared
@@ -304,37 +303,6 @@ def test_what_is_to_be_published_by_other_means_is_searched_as_well(private, cap
         file.write_bytes(content)
     with pytest.raises(MedscaleError, match="does not exist"):
         leaks([result / "absent"], [data])
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "1.2.840.10008.1.2.4.50 is JPEG, torch 2.11.0, 192.168.0.1, 0.123456789",
-        "see @article and the folder home/ of /srv/homework; patients: column PatientID of x.csv",
-        "PAT-08150 and XPAT-0815X, 47110_left.png",
-    ],
-)
-def test_what_only_looks_alike_is_no_finding(tmp_path, text):
-    (tmp_path / "x.md").write_text(text)
-    names = Names("a name", ["PAT-0815", "12", "123456", "4711_left.png"])
-    assert list(scan(tmp_path, [names])) == []
-    assert names.too_short == 1
-
-
-def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
-    rows = ["demo.json,excluded,not an image by its name,", "demo_7.png,excluded,zero bytes,"]
-    (tmp_path / "audit.csv").write_text("\n".join(["path,action,reason,detail", *rows]) + "\n")
-    names = names_of_studies([tmp_path], file_names=False)
-    text = tmp_path / "text" / "x.md"
-    text.parent.mkdir()
-    for content, count in (("a demo", 0), ("see demo.json", 1), ("see demo_7", 1)):
-        text.write_text(content)
-        assert len(list(scan(text.parent, names))) == count, content
-
-
-def test_a_dicom_file_under_any_name_is_found(tmp_path):
-    (tmp_path / "x.txt").write_bytes(hostile.dicom(8, 8, bytes(64)))
-    assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
 
 
 def test_a_training_is_described_by_its_inputs_outputs_and_environment(crate_study):
