@@ -262,6 +262,16 @@ def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
         listed(root)
 
 
+def test_columns_with_the_names_of_the_classes_are_not_read(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",1.0,", ",-1.0,1.0"], "file,No Finding,Pneumonia")  # as CheXpert
+    (root / "index.csv").rename(root / "train.csv")
+    message = r"source \{table: train.csv, image: file\}\. A column for each class"
+    with pytest.raises(MedscaleError, match=message):
+        listed(root, ["No Finding", "Pneumonia"])
+    with pytest.raises(MedscaleError, match=r"no column label .*\. A column for each class"):
+        listed(root, ["No Finding", "Pneumonia"], table="train.csv", image="file")
+
+
 def test_entries_with_other_metadata_are_named(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",a,30", ",b,40"], "path,label,age")
     with (root / "index.csv").open("a") as file:
@@ -334,6 +344,8 @@ def test_capitals_and_underscores_in_the_header(tmp_path: Path) -> None:
     lines = [f",{'ab'[n % 2]},r{n},d,{n},train" for n in range(12)]
     inventory = listed(labelled(tmp_path, lines, "Path,Label,_reason,_detail,_frame,Split"))
     assert set(inventory.rows["split_published"]) == {"train"}
+    settings = {"image": "Path", "label": "Label"}
+    assert listed(tmp_path, **settings).rows.equals(inventory.rows)
     index, _ = index_and_summary(tmp_path, inventory, APART)
     index = index.set_index("path").loc[[f"images/{n}.png" for n in range(12)]]
     assert index["_reason"].tolist() == [f"r{n}" for n in range(12)]

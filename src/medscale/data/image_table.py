@@ -5,7 +5,7 @@ It gives labels, patients, splits and metadata. Its name is ``index.csv``, or ``
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,7 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
     }
     entries = entries.rename(columns=renamed)
     for meaning, column in (("path", source.image), ("label", source.label)):
+        column = renamed.get(str(column), column)
         if column is None or column == meaning:
             continue
         if meaning == "path" and column not in entries:
@@ -174,13 +175,16 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
     return entries
 
 
-def one_hot_sentence(entries: pd.DataFrame) -> str:
+def one_hot_sentence(entries: pd.DataFrame, classes: Collection[str] | None = None) -> str:
     """Return a sentence, to be added to another, on a table with a column for each class.
 
-    It is empty for other tables: of a column for each class, at most one is 1 in a line.
+    It is empty for other tables: of a column for each class, at most one is 1 in a line. Columns
+    with the names of the study's classes may have other values, such as -1 in CheXpert.
     """
     answers = [name for name in entries if {*entries[name]} <= ONE_HOT]
-    if len(answers) < 2 or (entries[answers].astype(float).sum(axis=1) > 1).any():
+    are_classes = classes is not None and {*classes} <= {*entries}
+    exclude = len(answers) > 1 and (entries[answers].astype(float).sum(axis=1) <= 1).all()
+    if not (are_classes or exclude):
         return ""
     return ". A column for each class is not read: write the class's name into one column"
 

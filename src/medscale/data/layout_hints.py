@@ -123,11 +123,11 @@ def doubtful_labels(
     return sentences
 
 
-def no_label_column(table: ImageTable) -> str:
+def no_label_column(table: ImageTable, classes: Sequence[str] | None = None) -> str:
     """Return the sentence on a table without labels; it may have a column for each class."""
     columns = ", ".join(map(str, table.entries))
     text = f"{table.name} has no column label (source.label); it has: {columns}"
-    return text + one_hot_sentence(table.entries)
+    return text + one_hot_sentence(table.entries, classes)
 
 
 def unread_tables(
@@ -195,10 +195,10 @@ def _sentence(
         rows, count = sum(map(bool, images)), len({image for part in images for image in part})
         if not rows or (rows < SHARE * len(table) and count < SHARE * total):
             continue
-        settings = [f"table: {path}", f"image: {column}"]
+        settings, end = [f"table: {path}", f"image: {column}"], one_hot_sentence(table, classes)
         if label := _label_column(table, column, images, by_folder, classes):
             settings.append(f"label: {label}")
-        end = _other_labels(table, label, classes) if label else one_hot_sentence(table)
+            end = _other_labels(table, label, classes)
         return (
             f"{path} names {count:,} of the {total:,} images and is not read: set in source "
             f"{{{', '.join(settings)}}}{_patients(table)}{end}"
@@ -232,8 +232,11 @@ def _label_column(
 ) -> str | None:
     """Return the column of the labels: of the classes, of the folders' names, or by its name.
 
-    ``column`` is that of the images.
+    None if there is no such column, or if each class has a column. ``column`` is that of the
+    images.
     """
+    if classes and {*classes} <= {*table}:
+        return None
     rows = [by_folder.get(part[0]) if part else None for part in images]
     folders = pd.Series([row["label"] if row else None for row in rows], table.index, dtype=object)
     columns = table.drop(columns=column)

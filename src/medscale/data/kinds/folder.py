@@ -27,9 +27,9 @@ from medscale.data.settings import Datasheet, Source
 
 EXPECTED = (
     f"Expected: <class>/*.jpg|png|… or train|val|test/<class>/*, optionally {INDEX} "
-    "(path,label,patient,split).\n"
-    "  There is no download: set source.path to your own images."
+    "(path,label,patient,split)."
 )
+NO_DOWNLOAD = "There is no download: set source.path to your own images."
 
 
 def scan(source: Source, classes: list[str] | None) -> Inventory:
@@ -41,7 +41,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     missing or has no images, the table does not fit, a class has no images, or a column or
     expression of ``source`` is not found or not clear.
     """
-    listing = list_folder(source.path, EXPECTED)
+    listing = list_folder(source.path, f"{EXPECTED}\n  {NO_DOWNLOAD}")
     by_folder, left_out = rows_by_folder(listing, "folder")
     table, columns = read_image_table(listing, source)
     if source.label is not None and source.label not in columns:
@@ -54,9 +54,11 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         rows, left_out, table_notes = rows_by_table(table, listing, by_folder)
         notes = [*table.notes(), *table_notes]
     tables = unread_tables(listing, by_folder, classes) if table is None else []
+    no_labels = list[str]()
+    if table is not None and not table.labels():
+        no_labels = [no_label_column(table, classes)]
     if not rows:
-        hints = [*label_hints(listing, classes), *tables]
-        hints += [no_label_column(table)] if table is not None and not table.labels() else []
+        hints = [*label_hints(listing, classes), *tables, *no_labels]
         raise no_usable_images(listing, EXPECTED, hints)
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
@@ -66,7 +68,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}
     rows, other_classes = select_classes(rows, names)
-    hints = [*label_hints(listing, names), *tables]
+    hints = [*label_hints(listing, names), *tables, *no_labels]
     check_classes(listing, names, rows, EXPECTED, labels, hints)
     origin, patient_notes = _name_patients(rows, table, source.patient, columns)
     notes += tables
