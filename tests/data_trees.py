@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from PIL import Image
 
 from medscale.base.files import sha256
@@ -68,6 +70,13 @@ def fundus_pytorch(root: Path, per_class: int = 4, seed: int = 0) -> Path:
 def listed(root: Path, classes: list[str] | None = None, **settings: str) -> Inventory:
     """The files of a folder of images, read with these settings of the source."""
     return scan(Source(kind="folder", path=root, **settings), classes)
+
+
+def settings_of(message: str) -> dict[str, Any]:
+    """Return the settings that a hint names."""
+    match = re.search(r"set in source (\{.*?\})", message)
+    assert match is not None, message
+    return dict(yaml.safe_load(match[1]))
 
 
 def reasons(inventory: Inventory) -> dict[str, str]:

@@ -16,6 +16,7 @@ from data_trees import (
     index_and_summary,
     listed,
     reasons,
+    settings_of,
     write,
 )
 from medscale.base.errors import MedscaleError
@@ -249,27 +250,47 @@ def test_spellings_of_labels_without_images_are_refused_too(tmp_path: Path) -> N
         listed(root)
 
 
-def test_a_column_for_each_class_is_not_read(tmp_path: Path) -> None:
-    root = labelled(tmp_path, [",1.0,0.0", ",0.0,1.0", ",0.0,0.0"], "path,MEL,NV")
-    with pytest.raises(MedscaleError, match=r"no column label .*MEL, NV\. A column for each class"):
+def test_a_column_for_each_class_is_read_where_the_settings_name_it(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",1.0,0.0", ",0.0,1.0", ",0.0,0.0", ",1,0"], "path,MEL,NV")
+    message = r"no column label .*MEL, NV; if .* class each, set source.label: \[MEL, NV\]"
+    with pytest.raises(MedscaleError, match=message):
         listed(root)
+    inventory = listed(root, label=["MEL", "NV"])
+    assert inventory.rows["label"].tolist() == ["MEL", "NV", "MEL"]
+    assert reasons(inventory) == {"images/2.png": "no label"}
+    assert not {"MEL", "NV"} & {*inventory.rows}, "they are labels, not metadata"
+    with pytest.raises(MedscaleError, match=r"no column BCC \(source.label\); .*it has: path, MEL"):
+        listed(root, label=["MEL", "BCC"])
     table = root / "index.csv"
     table.write_text(table.read_text().replace("path", "image"))
-    with pytest.raises(MedscaleError, match=r"no column path.*\. A column for each class"):
+    with pytest.raises(MedscaleError, match=r"no column path.*, set source.label: \[MEL, NV\]"):
         listed(root)
     table.rename(root / "truth.csv")
-    with pytest.raises(MedscaleError, match=r"table: truth.csv, .*\. A column for each class"):
-        listed(root)
+    with pytest.raises(MedscaleError) as error:
+        listed(root, ["NV", "MEL"])
+    assert listed(root, ["NV", "MEL"], **settings_of(str(error.value))).rows.shape[0] == 3
 
 
-def test_columns_with_the_names_of_the_classes_are_not_read(tmp_path: Path) -> None:
-    root = labelled(tmp_path, [",1.0,", ",-1.0,1.0"], "file,No Finding,Pneumonia")  # as CheXpert
+def test_columns_of_classes_may_have_unknown_values(tmp_path: Path) -> None:
+    classes = ["No Finding", "Pneumonia"]
+    lines = [",1.0,,58", ",-1.0,1.0,60", ",,,70", ",1.0,1.0,9"]  # as CheXpert
+    root = labelled(tmp_path, lines, "file,No Finding,Pneumonia,age")
     (root / "index.csv").rename(root / "train.csv")
-    message = r"source \{table: train.csv, image: file\}\. A column for each class"
-    with pytest.raises(MedscaleError, match=message):
-        listed(root, ["No Finding", "Pneumonia"])
-    with pytest.raises(MedscaleError, match=r"no column label .*\. A column for each class"):
-        listed(root, ["No Finding", "Pneumonia"], table="train.csv", image="file")
+    with pytest.raises(MedscaleError) as error:
+        listed(root, classes)
+    settings = settings_of(str(error.value))
+    assert settings == {"table": "train.csv", "image": "file", "label": classes}
+    inventory = listed(root, classes, **settings)
+    assert inventory.rows[["label", "age"]].to_numpy().tolist() == [
+        ["No Finding", 58],
+        ["Pneumonia", 60],
+    ]
+    assert reasons(inventory) == {
+        "images/2.png": "no label",
+        "images/3.png": "class not in the study",
+    }
+    with pytest.raises(MedscaleError, match="the column age has the value '58'; the columns of"):
+        listed(root, classes, table="train.csv", image="file", label=["No Finding", "age"])
 
 
 def test_entries_with_other_metadata_are_named(tmp_path: Path) -> None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from data_trees import class_tree, listed, reasons, write
+from data_trees import class_tree, listed, reasons, settings_of, write
 from medscale.base.errors import MedscaleError
 
 CLASSES = ["nevus", "melanoma"]
 
 
 HEADER = ("image_id", "patient_id", "lesion_id", "diagnosis", "age")
-
-
-def settings_of(message: str) -> dict[str, str]:
-    """Return the settings that a hint names."""
-    match = re.search(r"set in source (\{.*?\})", message)
-    assert match is not None, message
-    return dict(yaml.safe_load(match[1]))
 
 
 def flat(root: Path, below: str = "", separator: str = ",") -> Path:

@@ -5,7 +5,7 @@ It gives labels, patients, splits and metadata. Its name is ``index.csv``, or ``
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.files import expand_home
 from medscale.base.suggest import suggestion
-from medscale.data import folds, patients
+from medscale.data import class_columns, folds, patients
 from medscale.data.image_names import ImageNames
 from medscale.data.inventory import (
     CONFLICT,
@@ -38,7 +38,6 @@ from medscale.data.spelling import without_zero_decimals
 INDEX = "index.csv"
 RESERVED = ("id", "split_published", "group", "width", "height", "sha256", "alike", "boxes")
 MEANINGS = ("path", "label", "patient", "split", "source")  # columns that are not metadata
-ONE_HOT = {"0", "1", "0.0", "1.0"}  # values of a column that stands for a class
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,11 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
         if name in columns_by_name and name not in entries and name != patients.PATIENT
     }
     entries = entries.rename(columns=renamed)
-    for meaning, column in (("path", source.image), ("label", source.label)):
+    label = source.label
+    if isinstance(label, list):
+        names = class_columns.labels(file, entries, label)
+        entries, label = entries.drop(columns=label).assign(label=names), None
+    for meaning, column in (("path", source.image), ("label", label)):
         column = renamed.get(str(column), column)
         if column is None or column == meaning:
             continue
@@ -170,23 +173,9 @@ def _with_meanings(file: Path, entries: pd.DataFrame, source: Source) -> pd.Data
     if "path" not in entries:
         raise MedscaleError(
             f"{file}: no column path; it has: {', '.join(entries.columns)}; name the column of the "
-            f"images by source.image{one_hot_sentence(entries)}"
+            f"images by source.image{class_columns.remedy(entries)}"
         )
     return entries
-
-
-def one_hot_sentence(entries: pd.DataFrame, classes: Collection[str] | None = None) -> str:
-    """Return a sentence, to be added to another, on a table with a column for each class.
-
-    It is empty for other tables: of a column for each class, at most one is 1 in a line. Columns
-    with the names of the study's classes may have other values, such as -1 in CheXpert.
-    """
-    answers = [name for name in entries if {*entries[name]} <= ONE_HOT]
-    are_classes = classes is not None and {*classes} <= {*entries}
-    exclude = len(answers) > 1 and (entries[answers].astype(float).sum(axis=1) <= 1).all()
-    if not (are_classes or exclude):
-        return ""
-    return ". A column for each class is not read: write the class's name into one column"
 
 
 def rows_by_table(

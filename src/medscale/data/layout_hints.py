@@ -11,9 +11,9 @@ from unicodedata import normalize
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.data import patients
+from medscale.data import class_columns, patients
 from medscale.data.image_names import ImageNames
-from medscale.data.image_table import ImageTable, one_hot_sentence
+from medscale.data.image_table import ImageTable
 from medscale.data.inventory import Row, split_of
 from medscale.data.kind import kind_names, load_kind
 from medscale.data.listing import Listing, read_table
@@ -81,7 +81,7 @@ def _label_expressions(classes: Sequence[str]) -> list[str]:
 
 
 def doubtful_labels(
-    listing: Listing, names: Sequence[str], table: ImageTable | None, label: str | None
+    listing: Listing, names: Sequence[str], table: ImageTable | None, *, has_label: bool
 ) -> list[str]:
     """Return sentences on labels that may not be the classes.
 
@@ -93,7 +93,7 @@ def doubtful_labels(
         listing: the raw folder.
         names: all labels.
         table: the table of images; None without one.
-        label: the setting ``source.label``.
+        has_label: whether ``source.label`` is set.
     """
     sentences = [
         f"{name!r} is read as a class; name the study's classes with `classes` to leave it out."
@@ -105,7 +105,7 @@ def doubtful_labels(
         sentences.append(
             f"Labels that join others ({len(joined)}, such as {joined[0]}) are separate classes."
         )
-    if label is not None or (table is not None and "label" in table.entries):
+    if has_label or (table is not None and "label" in table.entries):
         return sentences
     below = [
         {name for name in listing.below(label) if not MASKS.fullmatch(name)} for label in names
@@ -127,7 +127,7 @@ def no_label_column(table: ImageTable, classes: Sequence[str] | None = None) -> 
     """Return the sentence on a table without labels; it may have a column for each class."""
     columns = ", ".join(map(str, table.entries))
     text = f"{table.name} has no column label (source.label); it has: {columns}"
-    return text + one_hot_sentence(table.entries, classes)
+    return text + class_columns.remedy(table.entries, classes)
 
 
 def unread_tables(
@@ -195,10 +195,12 @@ def _sentence(
         rows, count = sum(map(bool, images)), len({image for part in images for image in part})
         if not rows or (rows < SHARE * len(table) and count < SHARE * total):
             continue
-        settings, end = [f"table: {path}", f"image: {column}"], one_hot_sentence(table, classes)
+        settings, end = [f"table: {path}", f"image: {column}"], ""
         if label := _label_column(table, column, images, by_folder, classes):
             settings.append(f"label: {label}")
             end = _other_labels(table, label, classes)
+        elif columns := class_columns.find(table, classes):
+            settings.append(f"label: [{', '.join(columns)}]")
         return (
             f"{path} names {count:,} of the {total:,} images and is not read: set in source "
             f"{{{', '.join(settings)}}}{_patients(table)}{end}"

@@ -70,12 +70,13 @@ class Source(Strict):
         min_length=1,
         description="kind folder: column of the table with the images' paths; null: path",
     )
-    label: str | None = Field(
+    label: str | list[str] | None = Field(
         None,
         min_length=1,
         description="kind folder: column of the table with the class, or a regular expression for "
-        "the class in the images' names (in their paths, if it contains /); null: the column "
-        "label, or the name of the folder",
+        "the class in the images' names (in their paths, if it contains /), or the columns of the "
+        "table that are named like the classes and are 1 for the class of an image; null: the "
+        "column label, or the name of the folder",
     )
     patient: str | None = Field(
         None,

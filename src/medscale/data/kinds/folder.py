@@ -44,7 +44,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     listing = list_folder(source.path, f"{EXPECTED}\n  {NO_DOWNLOAD}")
     by_folder, left_out = rows_by_folder(listing, "folder")
     table, columns = read_image_table(listing, source)
-    if source.label is not None and source.label not in columns:
+    if isinstance(source.label, str) and source.label not in columns:
         by_folder, left_out = _label_by_pattern(listing, by_folder, source.label, columns)
     notes = list[str]()
     if table is None:
@@ -63,7 +63,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     names = classes if classes is not None else sorted({str(row["label"]) for row in rows})
     if classes is None:
         refuse_spellings(listing.root, {*names, *(table.labels() if table is not None else ())})
-        notes += doubtful_labels(listing, names, table, source.label)
+        notes += doubtful_labels(listing, names, table, has_label=source.label is not None)
     if table is None and source.label is None and classes is None:
         names = sorted({*names, *class_folders(listing)})
     labels = {str(row["label"]) for row in rows}
