@@ -177,7 +177,9 @@ def test_an_impossible_run_of_a_benchmark_is_one_message(capsys):
         True,
     )
     [fault] = preflight._plans(
-        Graph({"studies": {"glaucoma": {"profile": {"runs": ["serial_1gpu", "ddp_8gpu"]}}}})
+        Graph(
+            changes("glaucoma", {"profile": {"runs": ["ddp_8gpu"]}, "runs": ["ddp_16gpu"]}, "full")
+        )
     )[1]
     assert fault.text.startswith(
         "profiled/glaucoma/ddp_8gpu: a run over 2 nodes cannot be profiled"
