@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import save_file
 from scipy import stats
 
 from medscale.base.errors import MedscaleError
@@ -129,8 +130,14 @@ def test_times_are_of_the_epochs_on_all_devices_without_the_first(make_replicate
         history["compute_s"] = [9.0, 1.0, 2.0, 5.0, 5.0, 5.0]
         history["processes"] = [2, 2, 2, 1, 1, 1]
         write_csv(folder / "history.csv", history)
-    seconds = summarise(evaluate(folders, index, resamples=50))["timing"]["seconds_by_kind"]
-    assert seconds["compute"]["values"] == [1.5, 1.5]
+    timing = read_json(folders[0] / "timing.json")
+    write_json(folders[0] / "timing.json", timing | {"communication_measured": False})
+    tensors = {"conv.weight": np.ones(1, np.float32), "norm.running_mean": np.ones(1, np.float32)}
+    save_file(tensors, folders[0] / "model.safetensors")
+    summary = summarise(evaluate(folders, index, resamples=50))
+    assert summary["timing"]["seconds_by_kind"]["compute"]["values"] == [1.5, 1.5]
+    assert summary["timing"]["communication_measured"] is False  # of one of two replicates
+    assert summary["batch_norm"] is True
 
 
 def test_a_single_replicate_has_no_spread_over_seeds(make_replicates):

@@ -26,7 +26,10 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
     assert values([unknown]).tolist() != values([with_metadata]).tolist()
     assert (unknown.unknown, with_metadata.unknown) == (["age", "sex"], [])
     assert predictor.predict(image, {"sex": "male"}).unknown == ["age"]
-    batch_predictions = predictor.predict([image, image], [{}, {"age": 61, "sex": "female"}])
+    batch_predictions = predictor.predict(
+        [image, image], [{}, {"age": 61, "sex": "female"}], batch_size=1
+    )
+    assert [prediction.source for prediction in batch_predictions] == ["image 1", "image 2"]
     np.testing.assert_allclose(
         values(batch_predictions), values([unknown, with_metadata]), atol=FP32
     )
