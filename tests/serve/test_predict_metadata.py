@@ -26,6 +26,13 @@ def test_metadata_is_given_or_read_from_headers_or_unknown(study_result) -> None
     assert values([unknown]).tolist() != values([with_metadata]).tolist()
     assert (unknown.unknown, with_metadata.unknown) == (["age", "sex"], [])
     assert predictor.predict(image, {"sex": "male"}).unknown == ["age"]
+    missing = {"age": np.nan, "sex": pd.NA}  # as pandas writes what is missing
+    for facts in (missing, [missing]):
+        (of_missing,) = predictor.predict([image], facts)
+        assert (of_missing.unknown, of_missing.probabilities) == (
+            ["age", "sex"],
+            unknown.probabilities,
+        )
     batch_predictions = predictor.predict(
         [image, image], [{}, {"age": 61, "sex": "female"}], batch_size=1
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 from PIL import Image, ImageOps
 
 from medscale.base.errors import MedscaleError
@@ -169,7 +170,7 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             column ``path``, which holds the names.
     """
     if metadata is None or isinstance(metadata, Mapping):
-        return [metadata or {}] * len(names)
+        return [_present(metadata or {})] * len(names)
     if isinstance(metadata, pd.DataFrame):
         paths = metadata.get("path", pd.Series([None]))
         keyed = [normalized_path(str(path)) for path in paths]
@@ -177,17 +178,23 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             raise MedscaleError(
                 "a table of metadata has a column `path`, with each image once, and others"
             )
-        table = metadata.astype(object).where(metadata.notna(), None)
-        table = table.drop(columns="path").set_axis(keyed)
-        by_path = table.to_dict("index")
+        by_path = metadata.drop(columns="path").set_axis(keyed).to_dict("index")
         keys = [key if (key := normalized_path(name)) in by_path else "" for name in names]
         _check_matches(names, keys, metadata)
-        return [{str(k): value for k, value in by_path.get(key, {}).items()} for key in keys]
+        return [_present(by_path.get(key, {})) for key in keys]
     if len(metadata) != len(names):
         raise MedscaleError(
             f"metadata of {len(metadata)} images were given with {len(names)} images"
         )
-    return list(metadata)
+    return [_present(facts) for facts in metadata]
+
+
+def _present(facts: Mapping[Any, Any]) -> Facts:
+    """Return facts in which each missing value, such as NaN of pandas, is None."""
+    return {
+        str(column): None if is_scalar(value) and pd.isna(value) else value
+        for column, value in facts.items()
+    }
 
 
 def check_words(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> None:
