@@ -134,6 +134,10 @@ def test_metadata_count_and_come_from_dicom_headers_too(service: Service) -> Non
         first_prediction(without, {"age": 80, "sex": "female"}), abs=1e-6
     )
     assert abs(first_prediction(within) - first_prediction(without)) > 1e-3
+    # Facts of the request win over those in the headers.
+    assert first_prediction(within, {"age": 20}) == pytest.approx(
+        first_prediction(without, {"age": 20, "sex": "female"}), abs=1e-6
+    )
     assert first_prediction(within, {"age": None}) == pytest.approx(
         first_prediction(within), abs=1e-6
     )
