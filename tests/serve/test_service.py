@@ -17,6 +17,7 @@ from PIL import Image
 
 import hostile
 import medscale
+from medscale.base.files import read_json, write_json
 from medscale.data.kind import kind_names, load_kind
 from medscale.serve.http.answers import Model
 from medscale.serve.http.app import PAGE
@@ -32,6 +33,16 @@ FORM = f"multipart/form-data; boundary={hostile.BOUNDARY}"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("service")
     make_results(folder / "results")
+    # The threshold of the first class lies between its probabilities of both kinds.
+    result = folder / "results" / "made" / "ddp_2cpu"
+    predictor = medscale.load(result, device="cpu")
+    raw, calibrated = (
+        predictor.predict(picture(), calibrated=c).probabilities[CLASSES[0]] for c in (False, True)
+    )
+    assert raw + 1e-3 < calibrated
+    content = read_json(result / "summary.json")
+    content["operating"][0]["threshold_1"] = (raw + calibrated) / 2
+    write_json(result / "summary.json", content)
     return folder
 
 
