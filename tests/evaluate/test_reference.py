@@ -10,6 +10,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.data.shards import Shards, seal, write_chunk
+from medscale.evaluate import reference as reference_module
 from medscale.evaluate.bootstrap import smallest_share
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
@@ -80,6 +81,16 @@ def test_a_class_that_training_lacks_has_no_probability(tmp_path):
     make_shards(tmp_path / "shards", index)
     linear, _ = reference("s", Shards.open(tmp_path / "shards"), index, 20)
     assert linear["metrics"]["test"]["accuracy"]["mean"] < 1
+
+
+def test_a_sample_of_many_training_images_has_every_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference_module, "MAX_TRAINING_IMAGES", 20)
+    index = make_index(tmp_path, ["a", "b"], images=240)
+    rare = index.index[(index["label"] == "b") & (index["split"] == "train")]
+    index = index.drop(rare[:-1]).reset_index(drop=True)
+    images = np.random.default_rng(0).integers(0, 255, (len(index), 40, 40, 3), np.uint8)
+    summary, _ = reference("s", open_shards(tmp_path / "shards", index, images), index, 50)
+    assert summary["images"]["train"] == 21, "20 images of a, and the only one of b"
 
 
 def test_one_class_in_training_is_one_message(tmp_path):

@@ -25,7 +25,7 @@ from medscale.evaluate.summary import plain
 SIDE = 32  # pixels; a larger side costs time and gained no AUROC on chest radiographs
 COMPONENTS = 50
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # C of scikit-learn: smaller is more regularization
-MAX_TRAINING_IMAGES = 10_000  # bounds time and memory of the fit
+MAX_TRAINING_IMAGES = 10_000  # about; bounds time and memory of the fit
 BLOCK = 1024  # images read at a time
 # Grey levels: by so much the channels of a grey image can differ after JPEG and colour conversion.
 GREY = 3
@@ -128,9 +128,7 @@ def _fit(study: str, shards: Shards) -> _Fit:
         raise MedscaleError(
             f"{study}: the linear reference needs test images, and training images of two classes"
         )
-    train_sample = train[
-        np.linspace(0, len(train) - 1, min(len(train), MAX_TRAINING_IMAGES)).astype(int)
-    ]
+    train_sample = _sample(train, labels[train])
     colour = _has_colour(shards, train_sample)
     pixels = _pixels(shards, train_sample, colour)
     components = min(COMPONENTS, len(train_sample) - 1, pixels.shape[1])
@@ -146,6 +144,24 @@ def _fit(study: str, shards: Shards) -> _Fit:
         float(model.C),
         int(np.bincount(labels[train], minlength=len(classes)).argmax()),
     )
+
+
+def _sample(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return positions of images that are evenly spaced within each class, ascending.
+
+    Every class keeps its share of the images, and at least one image.
+
+    Args:
+        positions: of all training images, ascending.
+        labels: their class codes.
+    """
+    share = min(1.0, MAX_TRAINING_IMAGES / len(positions))
+    parts = []
+    for code in np.unique(labels):
+        of_class = positions[labels == code]
+        count = max(1, round(share * len(of_class)))
+        parts.append(of_class[np.linspace(0, len(of_class) - 1, count).astype(int)])
+    return np.sort(np.concatenate(parts))
 
 
 def _best(
