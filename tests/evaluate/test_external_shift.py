@@ -10,14 +10,17 @@ import pytest
 
 from medscale.evaluate.external import ENDS, copies, same_patients, shift, validation_fit
 
+BOTH = {"classes": ["well", "ill"], "confusion": [[9, 1], [2, 8]], "not_averaged": []}
+
 
 def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
     # Of a perfect area inside no resample differs; its interval counts all the same.
     perfect, unknown = {"mean": 1.0, "low": 0.91, "high": 1.0}, dict.fromkeys(ENDS)
-    summary = {"metrics": {"test": {"auroc": perfect, "mcc": unknown}}}
+    summary = {"metrics": {"test": {"auroc": perfect, "mcc": unknown}}} | BOTH
     score = {"mean": 0.8, "low": 0.68, "high": 0.86}
     outside = pd.DataFrame([{"metric": name} | score for name in ("auroc", "mcc", "new")])
-    table = shift(summary, SimpleNamespace(scores=outside, not_averaged=[])).set_index("metric")
+    assessment = SimpleNamespace(scores=outside, confusion=np.eye(2), not_averaged=[])
+    table = shift(summary, assessment).set_index("metric")
     assert table.index.tolist() == ["auroc", "mcc"]
     line = table.loc["auroc"]
     names = ["inside_low", "outside_high", "difference", "difference_low", "difference_high"]
@@ -31,16 +34,26 @@ def test_the_interval_of_the_shift_is_that_of_two_independent_sets():
 def test_averages_over_different_classes_are_not_compared():
     names = ["accuracy", "balanced_accuracy", "auroc", "auprc", "f1_macro", "f1_weighted", "mcc"]
     score = {"mean": 0.9, "low": 0.86, "high": 0.94}
-    summary = {"metrics": {"test": dict.fromkeys(names, score)}, "not_averaged": ["nevus"]}
+    classes = {"classes": ["keratosis", "melanoma", "nevus"], "confusion": [[9, 1, 0]] * 3}
+    three = classes | {"not_averaged": ["nevus"]}
     scores = pd.DataFrame([{"metric": name} | score for name in names])
 
-    def compared(not_averaged: list[str]) -> list[str]:
-        table = shift(summary, SimpleNamespace(scores=scores, not_averaged=not_averaged))
+    def compared(study: dict, images: list[int], not_averaged: list[str]) -> list[str]:
+        summary = {"metrics": {"test": dict.fromkeys(names, score)}} | study
+        confusion = np.diag(images)
+        outside = SimpleNamespace(scores=scores, confusion=confusion, not_averaged=not_averaged)
+        table = shift(summary, outside)
         assert table["outside"].notna().all()
         return table.loc[table["difference"].notna(), "metric"].tolist()
 
-    assert compared(["nevus"]) == names
-    assert compared([]) == compared(["nevus", "melanoma"]) == ["accuracy", "f1_weighted", "mcc"]
+    others = ["accuracy", "f1_weighted", "mcc"]
+    assert compared(three, [5, 5, 1], ["nevus"]) == compared(three, [5, 5, 0], ["nevus"]) == names
+    assert compared(three, [5, 5, 5], []) == others
+    assert compared(three, [5, 1, 1], ["nevus", "melanoma"]) == others
+    # Where fewer than two classes remain, none is left out by name.
+    assert compared(three, [5, 5, 0], []) == names
+    assert compared(BOTH, [5, 1], []) == names
+    assert compared(BOTH, [5, 0], []) == compared(BOTH, [0, 5], []) == others
 
 
 def test_temperatures_and_thresholds_are_those_of_the_result():

@@ -1,6 +1,6 @@
 """External validation: scores on images of another origin, compared with the test split's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,10 @@ def shift(summary: Mapping[str, Any], outside: Assessment) -> pd.DataFrame:
         inside), each with ``_low`` and ``_high``. The difference of an average over classes is NaN
         if the two averages are over different classes, such as where a class has no image outside.
     """
-    same_classes = set(summary.get("not_averaged", [])) == set(outside.not_averaged)
+    classes = summary["classes"]
+    same_classes = _averaged(
+        classes, summary["confusion"], summary.get("not_averaged", [])
+    ) == _averaged(classes, outside.confusion.tolist(), outside.not_averaged)
     rows = []
     for row in outside.scores.to_dict("records"):
         name = str(row["metric"])
@@ -68,6 +71,14 @@ def shift(summary: Mapping[str, Any], outside: Assessment) -> pd.DataFrame:
             line |= {f"{part}{ending}": values[end] for end, ending in ENDS.items()}
         rows.append(line)
     return pd.DataFrame(rows)
+
+
+def _averaged(
+    classes: Sequence[str], confusion: Sequence[Sequence[int]], not_averaged: Sequence[str]
+) -> set[str]:
+    """Return the classes that averages are over: those with an image that none leaves out."""
+    present = {name for name, row in zip(classes, confusion, strict=True) if any(row)}
+    return present - set(not_averaged)
 
 
 def copies(digests: pd.Series, training: pd.DataFrame | None) -> dict[str, int] | None:

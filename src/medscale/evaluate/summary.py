@@ -172,7 +172,7 @@ def plain(value: Any) -> Any:
     """Replace NaN and infinity by None in nested dictionaries and lists, since JSON lacks them."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_text
+from medscale.evaluate.summary import plain
 from medscale.report import style
 from medscale.report.chapter import Chapter
 from medscale.report.marks import Marks, formats, mark
@@ -28,7 +29,8 @@ class Pages:
     # each with every digit; before those that the paper prints, their LaTeX
     tables: Mapping[str, pd.DataFrame | tuple[str, pd.DataFrame]] = field(default_factory=dict)
     documents: Mapping[str, str] = field(default_factory=dict)  # text by path pattern
-    facts: dict[str, Any] | None = None  # facts of the chapter for the paper
+    # facts of the chapter for the paper; of undefined numbers (NaN) the file has null
+    facts: dict[str, Any] | None = None
 
 
 def write_chapter(
@@ -73,7 +75,7 @@ def write(chapter: Chapter, pages: Pages, study: str, folder: Path) -> None:
     for pattern, text in pages.documents.items():
         write_text(path(pattern), text)
     if pages.facts is not None:
-        write_json(path(chapter.table_path(chapter.facts, "json")), pages.facts)
+        write_json(path(chapter.table_path(chapter.facts, "json")), plain(pages.facts))
 
 
 def _check(chapter: Chapter, pages: Pages) -> None:

@@ -10,7 +10,6 @@ import pandas as pd
 
 from medscale.base.files import read_json
 from medscale.base.text import latex
-from medscale.evaluate.summary import plain
 from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import checked, words_of_bounds, words_of_value
 from medscale.report.claims.measures import MEASURES
@@ -57,7 +56,7 @@ def make(
     table = pd.DataFrame(rows, columns=COLUMNS).assign(test=[row["test"] for row in rows])
     return Pages(
         tables={"claims": (_claims(rows), table), "artefact": (_artefact(rows), table)},
-        facts=plain(_facts(rows)),
+        facts=_facts(rows),
     )
 
 

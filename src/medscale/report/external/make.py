@@ -135,11 +135,10 @@ def _facts(outside: Outside) -> dict[str, Any]:
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the held-out sources, and the source with the largest loss of AUROC."""
+    """Return the held-out sources, and the one with the largest loss of AUROC, if any has a loss."""
     held_out = rows[rows["kind"] == "held out"]
-    compared = held_out.dropna(subset=["auroc_difference"])
-    differences = compared["auroc_difference"].to_numpy()
-    worst = compared.iloc[differences.argmin()] if len(compared) else None
+    fallen = held_out[held_out["auroc_difference"] < 0]
+    worst = fallen.loc[fallen["auroc_difference"].idxmin()] if len(fallen) else None
     return {
         "sources": list(dict.fromkeys(held_out["set"])),  # a source has a row for each run
         "worst": None

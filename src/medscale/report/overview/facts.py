@@ -12,7 +12,6 @@ from medscale.data.leaks import shared_with_training
 from medscale.data.split import SPLITS
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
-from medscale.evaluate.summary import plain
 from medscale.report.marks import formats, marks_of
 from medscale.report.names import GROUPS, OVER, label
 from medscale.report.overview.linear import Linear
@@ -36,7 +35,7 @@ def facts(
     reported: pd.DataFrame,
     chapters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the facts of a study; scores are unrounded fractions, an undefined one is null.
+    """Return the facts of a study; scores are unrounded fractions.
 
     Args:
         linear: the linear reference.
@@ -46,7 +45,7 @@ def facts(
         reported: published figures with ours; may be empty.
     """
     sections = settings.model_dump(mode="json", include=set(SECTIONS))
-    return plain(
+    return (
         sections
         | _decided(settings, results)
         | _of_study(settings, results)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.evaluate.summary import plain
 from medscale.evaluate.verdicts import ALPHA
 from medscale.report.names import label
 from medscale.report.quality.tables import shown_classes
@@ -50,7 +49,7 @@ def _score(result: Result, metric: str) -> dict[str, Any] | None:
 def _point(result: Result) -> dict[str, Any] | None:
     """Return the first operating point of the positive class; None without validation images.
 
-    A predictive value that no resample changes has the interval None.
+    A predictive value that no resample changes has no interval (NaN).
     """
     row = records(result.operating)[0]
     if row["ppv"] != row["ppv"]:
@@ -59,7 +58,7 @@ def _point(result: Result) -> dict[str, Any] | None:
         name: {"mean": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
         for name in ("ppv", "npv")
     }
-    return plain({name: row[name] for name in ("wanted", "prevalence")} | scores)
+    return {name: row[name] for name in ("wanted", "prevalence")} | scores
 
 
 def useful_thresholds(table: pd.DataFrame) -> dict[str, Any] | None:

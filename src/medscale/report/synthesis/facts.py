@@ -10,7 +10,6 @@ import pandas as pd
 
 from medscale.engine.run import RunSpec
 from medscale.evaluate.paired import fewest_patients
-from medscale.evaluate.summary import plain
 from medscale.evaluate.verdicts import BETTER, EQUAL, INCONCLUSIVE, UNSURE, WITHIN, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
@@ -58,46 +57,44 @@ def facts(
     leakage = _largest(splits)
     of_same_study = effects["title"] == (leakage["title"] if leakage else "")
     parallel_effect = _largest(effects[(effects["kind"] == "parallel") & of_same_study])
-    return plain(
-        {
-            "margins": margins,
-            "fewest_patients": fewest_patients(margins[0]),
-            "too_few_patients": _too_few_patients(studies),
-            "fastest": _fastest(parallel),
-            "fastest_above_one": _fastest(parallel[parallel["speedup_low"] > 1]),
-            "parallel": len(parallel),
-            "parallel_stand_ins": len(with_speedup) - len(parallel),
-            "faster": _count(parallel["speedup_low"] > 1),
-            "slower": _count(parallel["speedup_high"] < 1),
-            "unrepeated": _count(parallel["speedup_low"].isna()),
-            "repeated_stand_ins": _count(runs["same_as"] != ""),
-            "another_network": _count(runs["verdict"] == NETWORK),
-            "same_scores": [
-                {"label": label(run), "of": label(other), "title": study.title}
-                for study in studies
-                for run, other in same_scores(study, runs).items()
-            ],
-            "not_comparable": _without_counterpart(runs),
-            "shares": {
-                "communication": _shares(studies, "communication", parallel_only=True),
-                "data": _shares(studies, "data"),
-            },
-            "lost_time": lost_time(studies, runs),
-            "cores": _cores(studies),
-            "processes": _most_processes(runs),
-            "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
-            **_tested(compared(runs)),
-            "loss": largest_loss(studies, runs),
-            "leakage": leakage,
-            "other_splits": _but_largest(splits),
-            "parallel_effect": parallel_effect,
-            "leakage_is_larger": _is_larger(leakage, parallel_effect),
-            "effects_overlap": _overlap(leakage, parallel_effect),
-            "published": _published(pairs)
-            | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
-            "published_changes": published_changes(studies),
-        }
-    )
+    return {
+        "margins": margins,
+        "fewest_patients": fewest_patients(margins[0]),
+        "too_few_patients": _too_few_patients(studies),
+        "fastest": _fastest(parallel),
+        "fastest_above_one": _fastest(parallel[parallel["speedup_low"] > 1]),
+        "parallel": len(parallel),
+        "parallel_stand_ins": len(with_speedup) - len(parallel),
+        "faster": _count(parallel["speedup_low"] > 1),
+        "slower": _count(parallel["speedup_high"] < 1),
+        "unrepeated": _count(parallel["speedup_low"].isna()),
+        "repeated_stand_ins": _count(runs["same_as"] != ""),
+        "another_network": _count(runs["verdict"] == NETWORK),
+        "same_scores": [
+            {"label": label(run), "of": label(other), "title": study.title}
+            for study in studies
+            for run, other in same_scores(study, runs).items()
+        ],
+        "not_comparable": _without_counterpart(runs),
+        "shares": {
+            "communication": _shares(studies, "communication", parallel_only=True),
+            "data": _shares(studies, "data"),
+        },
+        "lost_time": lost_time(studies, runs),
+        "cores": _cores(studies),
+        "processes": _most_processes(runs),
+        "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
+        **_tested(compared(runs)),
+        "loss": largest_loss(studies, runs),
+        "leakage": leakage,
+        "other_splits": _but_largest(splits),
+        "parallel_effect": parallel_effect,
+        "leakage_is_larger": _is_larger(leakage, parallel_effect),
+        "effects_overlap": _overlap(leakage, parallel_effect),
+        "published": _published(pairs)
+        | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
+        "published_changes": published_changes(studies),
+    }
 
 
 def _too_few_patients(studies: Sequence[StudyRuns]) -> list[str]:
