@@ -166,6 +166,8 @@ def test_results_and_report_of_detection_runs(detection_study, toy):
     assert 0 < summary["thresholds"][0] < 1
     card = (results[0] / "model_card.md").read_text()
     assert "challenge mAP" in card
+    assert "those of the last epoch" in card
+    assert "chose the confidence." in card
     assert "AUROC" not in card
     inputs = {"results": list(map(str, results))}
     write_chapter("detection", "glaucoma", inputs, detection_study.folder)

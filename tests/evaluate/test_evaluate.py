@@ -121,6 +121,9 @@ def test_one_class_in_the_test_images_leaves_auroc_undefined(make_replicates, tm
         > 0
     )
     assert "AUROC undefined" in one_line(summary)
+    few_groups = {"mean": 0.75, "low": None, "high": None}
+    summary["metrics"]["test"]["accuracy"] = few_groups
+    assert " accuracy 75.0 % (interval undefined), balanced " in one_line(summary)
 
 
 def test_times_are_of_the_epochs_on_all_devices_without_the_first(make_replicates):
@@ -248,4 +251,5 @@ def test_perfect_answers_have_intervals_with_a_width_or_none(make_replicates):
     fixed = Evaluate(prevalence={"glaucoma": 0.1})
     curve = evaluate(folders, index, fixed, resamples=50).decision
     assert quality_facts.useful_thresholds(curve) is None  # no error, so no interval
-    assert quality_facts._point(read_result(folders[0].parent / "result"))["ppv"]["low"] is None
+    point = quality_facts._point(read_result(folders[0].parent / "result"))
+    assert np.isnan(point["ppv"]["low"])

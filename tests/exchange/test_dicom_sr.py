@@ -155,11 +155,14 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
             MedscaleError, match=rf"odd\.dcm: a report takes .*{value}.*without --sr"
         ):
             dicom_sr.headers([("odd.dcm", tmp_path / "odd.dcm")])
-    for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", f"glaucoma=S:1:{'x' * 65}"):
+    long, several = f"glaucoma=S:1:{'x' * 65}", "glaucoma=S:1:a\\b"
+    for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", long, several):
         with pytest.raises(MedscaleError, match="write CLASS=SCHEME:VALUE:MEANING"):
             dicom_sr.class_codes(["normal", "glaucoma"], [code])
     with pytest.raises(MedscaleError, match="longer than the 64 characters"):
         dicom_sr.class_codes(["x" * 65])
+    with pytest.raises(MedscaleError, match="has a backslash or a control character"):
+        dicom_sr.class_codes(["left\\right"])  # would be two meanings
     image = get_testdata_file("CT_small.dcm")
     twice = [("/a/x.dcm", image), ("/b/x.dcm", image)]
     with pytest.raises(MedscaleError, match=r"several images are named x\.dcm"):
@@ -189,4 +192,6 @@ def test_private_codes_are_those_of_every_study_and_differ() -> None:
     )
     assert first == second
     assert (first.scheme_designator, first.meaning) == ("99MEDSCALE", "melanoma")
+    given = dicom_sr.class_codes(["grade", "grade=3"], ["grade=3=SCT:1:3", "grade=SCT:2:a=b"])
+    assert {name: code.meaning for name, code in given.items()} == {"grade": "a=b", "grade=3": "3"}
     assert len({c.value for c in dicom_sr.class_codes(["a b", "a_b", "A b"]).values()}) == 3

@@ -21,7 +21,7 @@ from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import main as cli
-from medscale.exchange.hugging_face import LINES, publish
+from medscale.exchange.hugging_face import LINES, _interval, publish
 from medscale.serve.calibration import SENTENCES
 from medscale.serve.predict import Box, Prediction
 
@@ -209,3 +209,13 @@ def test_the_name_of_this_machine_stays_here(result: Path, tmp_path: Path, monke
     (copy / "model_card.md").write_text("trained on gpu-node7.clinic\n")
     with pytest.raises(MedscaleError, match="a host"):
         publish(copy, tmp_path / "model", data=result.parents[2] / "data" / "glaucoma")
+
+
+def test_a_score_of_a_cross_validation_is_one_of_out_of_fold_predictions() -> None:
+    summary = {"seeds": [1], "patients": "known", "folds": {"count": 5}}
+    score = {"mean": 0.8, "low": 0.7, "high": 0.85}
+    assert _interval(score, summary) == (
+        "out-of-fold predictions of 5 folds, one seed, 95 % interval 0.700 to 0.850 over patients"
+    )
+    text = _interval(score | {"low": None}, summary | {"seeds": [1, 2]})
+    assert text == "out-of-fold predictions of 5 folds, mean of 2 seeds, interval not defined"

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from medscale.base import extras
+from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.exchange import mlflow as exchange
@@ -119,6 +120,11 @@ def test_faults_are_named_before_anything_is_written(
         (copy / "summary.json").write_text(content)
         with pytest.raises(MedscaleError, match=text):
             exchange.track([copy], tmp_path / "mlruns")
+    with kept_environment(**exchange.ENVIRONMENT):
+        client = exchange._client(tmp_path / "trash")
+        client.delete_experiment(client.create_experiment("glaucoma"))
+    with pytest.raises(MedscaleError, match=r"experiment glaucoma was deleted in .*; restore it"):
+        exchange.track([result], tmp_path / "trash")
     with pytest.raises(MedscaleError, match="is not a file store of MLflow"):
         exchange.track([result], result)
     with pytest.raises(MedscaleError, match="is not a file store of MLflow"):

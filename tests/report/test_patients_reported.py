@@ -68,6 +68,9 @@ def test_reports_say_whether_patients_are_known(
     summary = summarise(evaluation) | {"gradcam": None}
     assert summary["patients"] == patient_source
     assert over in terminal_text(tmp_path, summary)
+    text = terminal_text(tmp_path, summary | {"folds": {"count": 3, "metrics": {}}})
+    part = "patient" if patient_source == "known" else "fold"
+    assert f"tested by networks that were not trained on its {part};" in text
     card = model_card(summary, evaluation.per_class)
     assert f"bootstrap {over.split(':')[0]}\n" in card
     assert ("Caution: the patients are" in card) == caution

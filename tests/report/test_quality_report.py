@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from medscale.evaluate.replicates import Gallery
 from medscale.report.gradcam.make import mark_empty
 from medscale.report.overview.figures import coinciding
 from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
+from medscale.report.result.figures import draw_confusion
 from medscale.report.result.gallery import some_cases
 from medscale.report.show import operating_point
 from medscale.report.tables import interval
@@ -113,3 +115,13 @@ def test_runs_whose_curves_coincide_are_named():
     runs = [run("ddp_2cpu", 0), run("ddp_2gpu", 0.001), run("serial_1cpu", 0.1)]
     assert coinciding(runs) == [{"visible": "DDP, 2 CPU", "hidden": ["DDP, 2 GPU"]}]
     assert coinciding(runs[1:]) == []
+
+
+def test_the_row_of_a_class_without_images_has_no_numbers():
+    axes = Figure().subplots()
+    draw_confusion(axes, np.array([[3, 1, 0], [0, 0, 0], [1, 0, 1]]), ["a", "b", "c"])
+    cells = [(*map(int, text.get_position()[::-1]), text.get_text()) for text in axes.texts]
+    assert cells == [
+        *((0, 0, "75"), (0, 1, "25"), (0, 2, "0")),
+        *((2, 0, "50"), (2, 1, "0"), (2, 2, "50")),
+    ]

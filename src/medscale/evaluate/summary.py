@@ -211,8 +211,9 @@ def _spread(values: list[float]) -> dict[str, Any]:
 
 def _score(name: str, score: dict[str, float | None], metric: str) -> str:
     percent = metric.endswith("accuracy")
-    values = [score[key] for key in ("mean", "low", "high")]
-    if None in values:
-        return f"{name} undefined"
-    mean, low, high = (f"{100 * v:.1f}" if percent else f"{v:.3f}" for v in values if v is not None)
-    return f"{name} {mean}{' %' if percent else ''} ({low}–{high})"
+    mean, low, high = (
+        "" if value is None else f"{100 * value:.1f}" if percent else f"{value:.3f}"
+        for value in (score[key] for key in ("mean", "low", "high"))
+    )
+    interval = f"{low}–{high}" if low and high else "interval undefined"
+    return f"{name} {mean}{' %' if percent else ''} ({interval})" if mean else f"{name} undefined"

@@ -9,6 +9,7 @@ further group with its region. Classes without a given code have codes of a priv
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 SCHEME = "99MEDSCALE"  # private coding schemes begin with 99 (PS3.16, 8.2)
 LONGEST_MEANING, LONGEST_VALUE = 64, 16  # characters of the value representations LO and SH
+NOT_IN_TEXT = re.compile(r"[\\\x00-\x1f\x7f]")  # a backslash would separate values (PS3.5, 6.2)
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 # Attributes of type 2, which may be empty; a missing attribute becomes an empty one.
 OPTIONAL = ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"]
@@ -128,7 +130,7 @@ def class_codes(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, 
     A private code depends only on the class's name, so that all studies have the same code.
 
     Raises:
-        MedscaleError: for a code that is not valid, and for a name that is too long.
+        MedscaleError: for a code that is not valid, and for a name that does not fit into a code.
     """
     given_codes = dict(_parse_code(text, classes) for text in codes)
     return {name: given_codes.get(name) or _private(name) for name in classes}
@@ -137,10 +139,12 @@ def class_codes(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, 
 def _parse_code(text: str, classes: Sequence[str]) -> tuple[str, sr.CodedConcept]:
     from highdicom import sr
 
-    name, _, code = text.partition("=")
+    name = max((c for c in classes if text.startswith(f"{c}=")), key=len, default=None)
+    code = "" if name is None else text[len(name) + 1 :]
     parts = code.split(":", 2)
     fits = len(parts) == 3 and all(parts) and max(map(len, parts[:2])) <= LONGEST_VALUE
-    if name not in classes or not fits or len(parts[2]) > LONGEST_MEANING:
+    fits = fits and not NOT_IN_TEXT.search(code)
+    if name is None or not fits or len(parts[2]) > LONGEST_MEANING:
         raise MedscaleError(
             f"--code {text!r}: write CLASS=SCHEME:VALUE:MEANING, such as "
             f"glaucoma=SCT:23986001:Glaucoma; the classes are {', '.join(classes)}"
@@ -153,10 +157,11 @@ def _private(meaning: str) -> sr.CodedConcept:
     """Return the code of the private scheme for a meaning."""
     from highdicom import sr
 
-    if len(meaning) > LONGEST_MEANING:
+    if len(meaning) > LONGEST_MEANING or NOT_IN_TEXT.search(meaning):
         raise MedscaleError(
             f"{meaning!r} is longer than the {LONGEST_MEANING} characters of a DICOM code's "
-            "meaning; give the class a shorter one: --code CLASS=SCHEME:VALUE:MEANING"
+            "meaning, or has a backslash or a control character; give the class another one: "
+            "--code CLASS=SCHEME:VALUE:MEANING"
         )
     value = hashlib.sha256(meaning.encode()).hexdigest()[:LONGEST_VALUE].upper()
     return sr.CodedConcept(value, SCHEME, meaning)

@@ -239,8 +239,11 @@ def _front_matter(
 
 def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
     """Return a description of a metric's value and its interval."""
-    count, over = len(summary["seeds"]), OVER[summary["patients"]]
-    mean = f"mean of {count} replicates" if count > 1 else "one replicate"
+    count, over, folds = len(summary["seeds"]), OVER[summary["patients"]], summary.get("folds")
+    unit = "replicate" if folds is None else "seed"  # with folds, a replicate is a seed and a fold
+    mean = f"mean of {count} {unit}s" if count > 1 else f"one {unit}"
+    if folds is not None:
+        mean = f"out-of-fold predictions of {folds['count']} folds, {mean}"
     if score["low"] is None or score["high"] is None:
         return f"{mean}, interval not defined"
     return f"{mean}, 95 % interval {score['low']:.3f} to {score['high']:.3f} over {over}"

@@ -34,6 +34,7 @@ CARD = "model_card.md"
 KEY = "medscale.replicate"  # tag with the digest of replicate and metrics, unique in a store
 TRASH = ".trash"  # a folder of each file store
 FINISHED = "FINISHED"  # a status of MLflow
+ACTIVE = "active"  # a stage of experiments
 # Without these variables, MLflow 3 refuses its file store and sends usage data over the network.
 ENVIRONMENT = {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}
 MAX_METRICS, MAX_PARAMETERS = 1000, 100  # limits of MLflow for one call
@@ -68,7 +69,7 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
 
     Raises:
         MedscaleError: when MLflow is not installed, a file of a result or of its replicates is
-            missing, or ``store`` holds other files.
+            missing, or ``store`` holds other files or the study's experiment in its trash.
     """
     require("MLflow stores", "exchange", "mlflow")
     store = expand_home(store).resolve()
@@ -80,6 +81,8 @@ def track(folders: Sequence[Path], store: Path) -> tuple[int, int]:
     lock = FileLock(store.with_name(f".{store.name}.lock"))
     with lock, kept_environment(**ENVIRONMENT):
         client = _client(store)
+        for study in {replicate.study for replicate in replicates}:
+            _check_experiment(client, store, study)
         new_runs = sum(_record(client, replicate) for replicate in replicates)
     return new_runs, len(replicates) - new_runs
 
@@ -89,6 +92,16 @@ def _check(store: Path) -> None:
     is_empty = store.is_dir() and not any(store.iterdir())
     if store.exists() and not (store / TRASH).is_dir() and not is_empty:
         raise MedscaleError(f"{store} is not a file store of MLflow; name another folder by --to")
+
+
+def _check_experiment(client: MlflowClient, store: Path, study: str) -> None:
+    """Refuse an experiment that is in the store's trash, which takes no runs."""
+    experiment = client.get_experiment_by_name(study)
+    if experiment is not None and experiment.lifecycle_stage != ACTIVE:
+        raise MedscaleError(
+            f"the experiment {study} was deleted in {store}; restore it by `mlflow experiments "
+            f"restore --experiment-id {experiment.experiment_id}`, or name another folder by --to"
+        )
 
 
 def _client(store: Path) -> MlflowClient:

@@ -9,6 +9,7 @@ from rich.table import Table
 from medscale.base.console import plain
 from medscale.base.files import read_json
 from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
+from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
@@ -22,6 +23,8 @@ OF_BOXES = {"map50": "mAP50", "map_challenge": "challenge mAP"}
 BAR = 20  # letters of a full bar
 WITH_TEMPERATURE = ", with the temperature"  # end of a metric's name
 TOO_SMALL = "too few images"  # in place of a subgroup's interval
+# What the networks that test an image were not trained on, by whether the patients are known.
+PARTS = {KNOWN: "patient", PARTLY: "fold", NOT_KNOWN: "fold"}
 POINTS = 10  # operating points that are shown
 
 
@@ -50,7 +53,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
         yield (
             f"{folds['count']}-fold cross-validation, pooled out-of-fold: "
             f"{counts['test']['images']} images of {counts['test']['groups']} {groups}, each "
-            "tested by networks that were not trained on its patient; about "
+            f"tested by networks that were not trained on its {PARTS[state]}; about "
             f"{summary['timing']['train_images']} training images a fold; seeds {seeds}"
         )
     yield f"95 % intervals are over {OVER[state]}: {STATES[state]}\n"

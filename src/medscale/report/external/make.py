@@ -135,10 +135,11 @@ def _facts(outside: Outside) -> dict[str, Any]:
 
 
 def _summary(rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the held-out sources, and the one with the largest loss of AUROC, if any has a loss."""
+    """Return the held-out sources, and the one whose AUROC falls most, if any falls."""
     held_out = rows[rows["kind"] == "held out"]
     fallen = held_out[held_out["auroc_difference"] < 0]
-    worst = fallen.loc[fallen["auroc_difference"].idxmin()] if len(fallen) else None
+    differences = fallen["auroc_difference"].to_numpy()
+    worst = fallen.iloc[differences.argmin()] if len(fallen) else None
     return {
         "sources": list(dict.fromkeys(held_out["set"])),  # a source has a row for each run
         "worst": None

@@ -111,7 +111,7 @@ def draw_confusion(
     """Draw a row-normalised matrix with its numbers; return the image for a colour bar.
 
     With many classes the colours show square roots, so that rare confusions are visible, and
-    numbers begin at 0.5 %.
+    numbers begin at 0.5 %. The row of a class without images has no numbers.
 
     Args:
         axes: the panel.
@@ -131,7 +131,7 @@ def draw_confusion(
     axes.set_xticks(ticks, words, rotation=90 if len(classes) > 3 else 0, fontsize=tick_size)
     axes.set_yticks(ticks, words, fontsize=tick_size)
     for (row, column), share in np.ndenumerate(shares):
-        if size and (not many or share >= 0.5):
+        if size and counts[row].any() and (not many or share >= 0.5):
             colour = "white" if share > (30 if many else 55) else "black"
             options: dict[str, Any] = {
                 "ha": "center",
