@@ -183,6 +183,7 @@ def test_result_says_that_its_predictions_are_out_of_fold(result: Path) -> None:
     assert summary["folds"]["count"] == FOLDS
     card = (result / "model_card.md").read_text()
     assert "3-fold, pooled out-of-fold" in card
+    assert "the mean of several networks is not, and" in card
     assert "| 1, fold 3 |" in card
     texts = [line for line in show(result) if isinstance(line, str)]
     assert any(line.startswith("3-fold cross-validation, pooled out-of-fold: 42") for line in texts)

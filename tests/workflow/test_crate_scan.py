@@ -1,10 +1,15 @@
-"""The search for ids, hosts and file names in what a crate packs: what is no finding."""
+"""What a crate packs: copies without names, and the search for names: what is no finding."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pandas as pd
 import pytest
 
 import hostile
+from medscale.base.files import write_csv
+from medscale.workflow.crate.anonymous import copy
 from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
 
 
@@ -38,3 +43,15 @@ def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
 def test_a_dicom_file_under_any_name_is_found(tmp_path):
     (tmp_path / "x.txt").write_bytes(hostile.dicom(8, 8, bytes(64)))
     assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
+
+
+def test_predictions_of_external_images_keep_all_but_names(tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"path": ["a.png", "NA", "a.png"], "label": ["NA", "=1", "NA"], "group": ["p2", "p1", "p2"]}
+    ).assign(copy=[None, None, None], seed=1, p_0=[0.1, 1 / 3, 2 / 3])
+    write_csv(tmp_path / "original.csv", rows)
+    copy(tmp_path / "original.csv", tmp_path / "copy.csv", "external/x/y/predictions.csv")
+    names = [f"anonymous0000000{number}" for number in (0, 1)]
+    expected = rows.assign(path=[*names, names[0]], group=[names[1], names[0], names[1]])
+    write_csv(tmp_path / "expected.csv", expected)
+    assert (tmp_path / "copy.csv").read_text() == (tmp_path / "expected.csv").read_text()

@@ -39,7 +39,8 @@ def copy(file: Path, to: Path, path: str) -> None:
         lines = read_table(file, dtype=str, keep_default_na=False)
         write_csv(to, lines.assign(path=_numbered(lines["path"]), detail=""))
     else:
-        rows = read_table(file, dtype={"label": str, "group": str, "path": str})
+        text = {"label": str, "group": str, "path": str}
+        rows = read_table(file, dtype=text, keep_default_na=False)  # a class can be named NA
         write_csv(to, rows.assign(path=_numbered(rows["path"]), group=_ranked(rows["group"])))
 
 
