@@ -13,10 +13,12 @@ import pytest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
 from medscale.base.paths import (
+    SHIFT,
     SUMMARY,
     evaluated_result,
     evaluated_results,
     refuse_unwritable,
+    usable_result,
     workdir_of,
 )
 
@@ -109,6 +111,19 @@ def test_a_folder_of_results_is_answered_with_their_names(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedscaleError, match="is not a result; similar names among 1 result: res"):
         evaluated_result("results/skin")
+
+
+def test_an_evaluation_on_external_images_is_no_result(tmp_path):
+    result, external = tmp_path / "results/skin/ddp_2gpu", tmp_path / "external/b/ddp_2gpu"
+    for folder in (result, external):
+        write_json(folder / SUMMARY, {})
+    (external / SHIFT).touch()
+    assert evaluated_results(tmp_path) == [result]
+    for read in (evaluated_results, usable_result):
+        with pytest.raises(MedscaleError, match="is an evaluation on external images, not a res"):
+            read(external)
+    with pytest.raises(MedscaleError, match="is not a result; name a result folder"):
+        evaluated_results(tmp_path / "external")
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def fail(error: Exception) -> None:
         OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/x.npy"),
         PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/data/x.npy"),
         OSError("1000 requested and 360 written"),
+        OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), "/data/" + 300 * "x"),
         RuntimeError("I/O error: No space left on device (os error 28)"),
         FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
     ],

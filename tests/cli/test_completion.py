@@ -93,7 +93,7 @@ def test_stdout_holds_one_json_document(command: str) -> None:
 
 def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(tmp_path: Path) -> None:
     (tmp_path / "changes.yaml").write_text(f"workdir: {tmp_path}\n")
-    for study in ("skin", "melanoma"):
+    for study in ("skin", "skin_random", "melanoma"):
         times = tmp_path / "benchmarks" / study / "index.tsv"
         times.parent.mkdir(parents=True)
         times.write_text("s\n2.5\n")
@@ -103,11 +103,14 @@ def test_the_summary_of_a_study_is_about_that_study_and_results_come_first(tmp_p
     arguments = ["summary", "--only", "skin", "--configfile", str(tmp_path / "changes.yaml")]
     text = CliRunner().invoke(main, arguments).stdout
     assert "melanoma" not in text
-    places = [text.index(part) for part in ("no results yet", "figures: 1 in ", "Time by stage")]
+    parts = ("photographs\n no results yet", "figures: 1 in ", ": random split", "Time by stage")
+    places = [text.index(part) for part in parts]
     assert places == sorted(places)
     facts = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
-    assert facts["stages"] == [{"study": "skin", "stage": "index", "jobs": 1, "seconds": 2.5}]
-    assert facts["studies"][0]["figures"] == [str(tmp_path / "figures" / "skin" / "accuracy.pdf")]
+    active = ["skin", "skin_random"]  # a study and its variant
+    assert [(row["study"], row["seconds"]) for row in facts["stages"]] == [(s, 2.5) for s in active]
+    figures = [str(tmp_path / "figures" / name / "accuracy.pdf") for name in active]
+    assert [study["figures"] for study in facts["studies"]] == [[figure] for figure in figures]
 
 
 def test_a_path_of_the_home_folder_may_follow_an_equals_sign(

@@ -122,6 +122,9 @@ def test_times_are_those_of_all_trainings_of_the_active_studies(tmp_path: Path) 
         (tmp_path / "benchmarks" / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "benchmarks" / f"{file}.tsv").write_text(f"s\n{seconds}\n")
     assert sum(row["seconds"] for row in summary.facts(graph)["stages"]) == 75
+    (tmp_path / "benchmarks" / "paper_pdf.tsv").write_text("")  # of a full disk
+    with pytest.raises(MedscaleError, match=r"paper_pdf\.tsv holds no times of a job"):
+        summary.facts(graph)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -40,7 +40,8 @@ def test_records_of_the_index_are_read_back(tmp_path: Path) -> None:
     index["boxes"] = [[[1.0, 2.0, 3.0, 4.0]] * (number % 3) for number in range(30)]
     write_parquet(data / "index.parquet", index)
     (tmp_path / "own.yaml").write_text(f"workdir: {tmp_path}\n")
-    command = ["data", "croissant", "glaucoma", "--scale", "demo"]
+    # The point of the sweep has the images of its study.
+    command = ["data", "croissant", "glaucoma_lr_0_002", "glaucoma", "--scale", "demo"]
     result = CliRunner().invoke(cli.main, [*command, "--configfile", str(tmp_path / "own.yaml")])
     assert result.exit_code == 0, result.output
     assert "conforms to Croissant 1.1" in result.output

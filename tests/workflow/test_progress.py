@@ -278,6 +278,14 @@ def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> N
     assert read(tmp_path).is_alive is None  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("text", ["{}", "[]"])
+def test_a_state_of_another_version_is_refused(text: str, tmp_path: Path) -> None:
+    State(tmp_path).write()
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(MedscaleError, match="written by another version of medscale"):
+        read(tmp_path)
+
+
 def test_a_disk_that_takes_no_file_does_not_end_the_display(tmp_path: Path) -> None:
     (tmp_path / "logs").touch()  # in the place of the folder
     State(tmp_path).write()
@@ -357,14 +365,36 @@ def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
         (".", "paper"): [],
     }
     for (place, target), numbers in expected.items():
-        files = logs_of(tmp_path / "work", tmp_path / "slurm", place, target)
+        files = logs_of(tmp_path / "work", tmp_path / "slurm", place, target, str)
         assert [int(file.stem) for file in files] == numbers, target
+
+
+def test_logs_of_a_study_are_those_of_its_runs_too(tmp_path: Path) -> None:
+    names = ["config", "skin/index", "skin/ddp_2gpu/train", "skin_lr_1/ddp_2gpu/train"]
+    for number, name in enumerate([*names, "melanoma/export"]):
+        log_file = tmp_path / "logs" / f"{name}.log"
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.touch()
+        os.utime(log_file, (number, number))
+    data = {"skin_lr_1": "skin"}  # a point of a sweep has the images of its study
+    expected = {
+        "": [0, 1, 2, 3, 4],
+        "paper": [0],
+        "skin": [1, 2],
+        "skin/ddp_4gpu": [1],
+        "skin_lr_1": [1, 3],
+        "results/skin_lr_1/ddp_2gpu": [1, 3],
+        "exported/melanoma/serial_1gpu.onnx.onnx": [4],
+    }
+    for target, numbers in expected.items():
+        files = logs_of(tmp_path, tmp_path, ".", target, lambda study: data.get(study, study))
+        assert [file.stat().st_mtime for file in files] == numbers, target
 
 
 def test_without_a_scale_the_study_that_began_last_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def graph(changes: dict[str, Any], arguments: list[str]) -> Any:
+    def graph(changes: dict[str, Any], arguments: list[str], files: list[Path]) -> Any:
         return SimpleNamespace(workdir=tmp_path / changes["scale"], changes=changes)
 
     monkeypatch.setattr("medscale.workflow.graph.Graph", graph)
@@ -383,3 +413,12 @@ def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     message = str(refusal.exception)
     assert message.startswith("no study has been started in")
     assert message.endswith(f"; `medscale study --configfile {changes}` starts it")
+
+
+@pytest.mark.parametrize("command", ["status", "logs"])
+def test_a_mistake_is_that_of_the_file(command: str, tmp_path: Path) -> None:
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("scale: demo\nseeds: one\n")
+    refusal = CliRunner().invoke(main, [command, "--configfile", str(changes)])
+    assert refusal.exit_code == 2
+    assert f"{changes}, line 2: seeds" in refusal.stderr

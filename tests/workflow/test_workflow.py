@@ -16,6 +16,7 @@ from medscale.workflow.why import Explanation, job_cost
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
+POINT = "glaucoma_lr_0_002_scaling_none"  # of a sweep
 
 
 @dataclass
@@ -170,6 +171,8 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
         ("measured/skin/formats.csv", "skin measures no formats"),
         ("data/skin/shards_detect/meta.json", "skin has no section `detect`"),
         ("data/raw/skin/demo.json", "the images of skin are real"),
+        (f"data/{POINT}/shards/meta.json", "point of the sweep of glaucoma and has that study's"),
+        (f"measured/{POINT}/reference.json", f"results alone: results/{POINT}/serial_1gpu"),
     ],
 )
 def test_a_file_that_a_study_does_not_have_is_refused(target, message):
@@ -199,10 +202,16 @@ def test_rules_of_many_files_and_the_report_are_answered_in_words():
         ("glaucoma", "snakemake results --config only=glaucoma"),
         ("results/glaucoma/", "snakemake results --config only=glaucoma"),
         ("tables/skin", "snakemake figures --config only=skin"),
+        ("measured/skin", "snakemake figures --config only=skin"),
+        ("data/skin_random", "snakemake data --config only=skin; one result: results/skin_random"),
+        ("skin_external1", "figures --config only=skin; one result: external/skin_external1/"),
+        (f"results/{POINT}", "snakemake figures --config only=glaucoma;"),
     ],
 )
 def test_a_whole_study_is_answered_by_what_to_type(target, command):
-    answer = unknown_target(Graph({}).config, target, [Rule("paper", ["paper/paper.pdf"])])
+    external = [{"title": "B", "source": {"kind": "folder", "path": "b"}}]
+    config = Graph({"studies": {"skin": {"external": external}}}).config
+    answer = unknown_target(config, target, [Rule("paper", ["paper/paper.pdf"])])
     assert command in str(answer)
 
 

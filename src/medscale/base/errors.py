@@ -34,6 +34,7 @@ _STORAGE = {
     errno.EFBIG: ("File too large", _SPACE),
     errno.EROFS: ("Read-only file system", _RIGHTS),
     errno.EACCES: ("Permission denied", _RIGHTS),
+    errno.ENAMETOOLONG: ("File name too long", "shorten the path"),
     "temporary": ("No usable temporary directory found", _SPACE),
 }
 
@@ -90,7 +91,7 @@ def _log_file(text: str, error: BaseException | None = None) -> bool:
 
 
 def storage_fault(error: BaseException) -> str | None:
-    """Return one sentence on a full or read-only disk; None for any other error.
+    """Return one sentence on a full or read-only disk or a long name; None for another error.
 
     Libraries in other languages raise their own classes of errors, so their text is searched for
     that of the system.

@@ -14,6 +14,7 @@ from medscale.base.suggest import LIKENESS
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
+SHIFT = "shift.csv"  # of an evaluation on external images, whose summary is another
 CRATE = "ro-crate-metadata.json"  # of a crate: its description
 RESULT_ADVICE = "name a result folder, results/<study>/<run>"
 WORK = Path("work")  # has a working folder for each scale but the full one
@@ -177,9 +178,13 @@ def usable_results(paths: Iterable[Path]) -> list[Path]:
 def _result(path: str | Path, file: str) -> Path:
     """Return a folder with a file of a result; MedscaleError if it has none."""
     full = expand_home(path)
-    if not (full / file).is_file():
+    if not _is_result(full, file):
         raise _no_result(path, file)
     return full
+
+
+def _is_result(folder: Path, file: str) -> bool:
+    return (folder / file).is_file() and not (folder / SHIFT).is_file()
 
 
 def _no_result(path: str | Path, file: str) -> MedscaleError:
@@ -189,6 +194,10 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
         return MedscaleError(f"{path} does not exist; {_nearest(full, file)}")
     if full.is_file():
         return MedscaleError(f"{path} is a file; {RESULT_ADVICE}")
+    if (full / SHIFT).is_file():
+        return MedscaleError(
+            f"{path} is an evaluation on external images, not a result; {RESULT_ADVICE}"
+        )
     if (full / SUMMARY).is_file():
         return MedscaleError(
             f"{path} has no {file}, since an earlier version wrote it; evaluate the run again"
@@ -198,9 +207,10 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
 
 def _below(folder: Path, file: str) -> list[Path]:
     """Return a folder if it has a file, and otherwise the folders below it that have it."""
-    if (folder / file).is_file():
+    if _is_result(folder, file):
         return [folder]
-    return sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
+    folders = sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
+    return [below for below in folders if _is_result(below, file)]
 
 
 def _nearest(path: Path, file: str) -> str:
@@ -220,11 +230,11 @@ def _nearest(path: Path, file: str) -> str:
     corrected = _corrected(path, file)
     if corrected == path:
         corrected = None  # each folder exists, so nothing is misspelt
-    if corrected is not None and (corrected.name == path.name or not (corrected / file).is_file()):
+    if corrected is not None and (corrected.name == path.name or not _is_result(corrected, file)):
         return f"did you mean {corrected}?"
     above = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
-    results = [result for end in ("*", "*/*") for result in above.glob(f"{end}/{file}")]
-    names = sorted(str(result.parent) for result in results)
+    results = [result.parent for end in ("*", "*/*") for result in above.glob(f"{end}/{file}")]
+    names = sorted(str(result) for result in results if _is_result(result, file))
     if not names:
         close = get_close_matches(str(path), by_name, 1)
         return f"did you mean {by_name[close[0]]}?" if close else RESULT_ADVICE

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from medscale.base.errors import MedscaleError
+
 
 def stage_times(workdir: Path) -> pd.DataFrame:
     """Return the seconds of each stage, summed over its jobs, in the order in which stages ended.
@@ -15,6 +17,9 @@ def stage_times(workdir: Path) -> pd.DataFrame:
 
     Returns:
         Columns ``study, stage, jobs, seconds``; ``study`` is empty for stages of all studies.
+
+    Raises:
+        MedscaleError: when a file is empty or damaged, as after a full disk.
     """
     rows = []
     for file in sorted((workdir / "benchmarks").rglob("*.tsv")):
@@ -27,7 +32,10 @@ def stage_times(workdir: Path) -> pd.DataFrame:
                 "at": file.stat().st_mtime,
             }
         )
-        rows[-1]["seconds"] = float(pd.read_csv(file, sep="\t")["s"].mean())
+        try:
+            rows[-1]["seconds"] = float(pd.read_csv(file, sep="\t")["s"].mean())
+        except (KeyError, TypeError, ValueError):
+            raise MedscaleError(f"{file} holds no times of a job; delete it") from None
     if not rows:
         return pd.DataFrame(columns=["study", "stage", "jobs", "seconds"])
     by_stage = pd.DataFrame(rows).groupby(["study", "stage"], as_index=False)

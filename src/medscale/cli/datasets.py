@@ -89,7 +89,8 @@ def croissant(
 ) -> None:
     """Describe the images of studies in Croissant: data/<study>/croissant.json; offline."""
     graph = study_graph(scale, None, configfile)
-    settings = {name: graph.config.study(name) for name in studies or graph.studies}
+    names = map(graph.config.data_of, studies or graph.studies)
+    settings = {name: graph.config.study(name) for name in names}
     from medscale.exchange.croissant import write
 
     folder = graph.workdir / "data"

@@ -15,7 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.cli.options import ConfigFile, Only, changes_of, of_demo
+from medscale.cli.options import ConfigFile, Only, of_demo, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def logs(
     from medscale.resources.submit import place_of
     from medscale.workflow.progress.logs import excerpt, logs_of
 
-    workdir = _graph(scale, None, configfile, target).workdir
-    files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), target))
+    graph = _graph(scale, None, configfile, target)
+    workdir = graph.workdir
+    files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), target, graph.config.data_of))
     if not files:
         raise MedscaleError(
             f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
@@ -93,11 +94,10 @@ def _graph(scale: str | None, only: str | None, configfile: Path | None, target:
     ``medscale study`` without a file is at demo scale, and Snakemake without a profile at full
     scale; each has a workdir, in which the other's logs are not looked for.
     """
-    from medscale.workflow.graph import Graph
     from medscale.workflow.progress.state import FILE
 
     scales = [scale] if scale else ["full"] if configfile else ["full", "demo"]
-    graphs = [Graph(changes_of(name, only, configfile), arguments=[target]) for name in scales]
+    graphs = [study_graph(name, only, configfile, arguments=[target]) for name in scales]
     return max(graphs, key=lambda graph: _last_change(graph.workdir / FILE))
 
 

@@ -33,6 +33,7 @@ PAPER = Path("paper", "paper.pdf")  # below the workdir
 def facts(graph: Graph) -> dict[str, Any]:
     """Return the existing outputs of the active studies: results, verdicts, files, times of stages.
 
+    Results and figures of a variant are an entry of ``studies``, as those of a study.
     ``speedup`` is over one device of the same kind, ``change`` the difference in accuracy from the
     baseline in percentage points, both with the ends of their 95 % intervals (``_low, _high``).
     """
@@ -42,7 +43,7 @@ def facts(graph: Graph) -> dict[str, Any]:
     names = {"", *graph.trained, *graph.externals}  # the paper belongs to no single study
     return {
         "workdir": shown_path(graph.workdir),
-        "studies": [_study(graph, name) for name in graph.studies],
+        "studies": [_study(graph, name) for name in graph.with_variants],
         "runs": [row for row in rows if row["study"] in graph.studies],
         "stages": times[times["study"].isin(names)].to_dict("records"),
         "paper": shown_path(paper) if paper.exists() else None,
@@ -83,9 +84,10 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
 def _study(graph: Graph, name: str) -> dict[str, Any]:
     """Return the title of a study, and the paths of its results and figures."""
     results, figures = (graph.workdir / folder / name for folder in ("results", "figures"))
+    parts = dict.fromkeys([graph.config.study(name).variant_of or name, name])
     return {
         "study": name,
-        "title": graph.config.study(name).title,
+        "title": ": ".join(graph.config.titles[part] for part in parts),
         "results_folder": shown_path(results),
         "results": [
             {"run": file.parent.name, "folder": shown_path(file.parent)}

@@ -29,8 +29,7 @@ FOLDERS_OF_RUNS = ("results", "runs", "profiled")
 FOLDERS_OF_STUDIES = {
     "results": "results",
     "runs": "results",
-    "figures": "figures",
-    "tables": "figures",
+    **dict.fromkeys(("figures", "tables", "external", "measured", "profiled"), "figures"),
     "data": "data",
 }
 MOST_PARTS = 6  # of a run's name, whose orders are tried
@@ -79,6 +78,11 @@ def check_target(config: Config, target: str) -> None:
 def _check_file(config: Config, target: str, folder: str, study: str, name: str) -> None:
     """Refuse a file below a study's folder that the study does not have."""
     settings, stem = config.study(study), Path(name).stem
+    if settings.sweep_of is not None:
+        raise MedscaleError(
+            f"{target}: {study} is a point of the sweep of {settings.sweep_of} and has that "
+            f"study's images; it has results alone: results/{study}/{settings.runs[0]}"
+        )
     if folder == "data/raw" and not settings.source.synthetic:
         raise MedscaleError(
             f"{target}: the images of {study} are real, so no rule makes them; "
@@ -172,12 +176,18 @@ def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | N
 
 
 def _whole_study(config: Config, path: str) -> str | None:
-    """Return the command for all of a study, if a path names a study or a folder of it."""
-    folder, _, study = path.rpartition("/")
-    if study not in config.studies or folder not in ("", *FOLDERS_OF_STUDIES):
+    """Return the command for all of a study, if a path names a study or a folder of it.
+
+    A variant, an external set and a point of a sweep are made with their study.
+    """
+    folder, _, name = path.rpartition("/")
+    if name not in config.studies or folder not in ("", *FOLDERS_OF_STUDIES):
         return None
-    first = f"results/{study}/{config.study(study).runs[0]}"
-    rule = FOLDERS_OF_STUDIES.get(folder, "results")
+    settings = config.study(name)
+    study, is_external = settings.belongs_to or name, settings.external_of is not None
+    first = f"{'external' if is_external else 'results'}/{name}/{settings.runs[0]}"
+    is_drawn = is_external or settings.sweep_of is not None  # and made for a figure alone
+    rule = "figures" if is_drawn else FOLDERS_OF_STUDIES.get(folder, "results")
     profile = " --profile demo" if config.scale == "demo" else ""
     command = f"snakemake{profile} {rule} --config only={study}"
     return f"all {rule} of {study}: {command}; one result: {first}"

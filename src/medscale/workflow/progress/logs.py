@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from medscale.base.errors import FAULT
@@ -19,7 +19,7 @@ ERROR = re.compile(r"^medscale: error: (.+)")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*\|  (\d+) images/s, (.+?) left")
 TARGET = re.compile(
     r"(?:\./)?(?:(?:results|runs|profiled|external)/([^/]+)(?:/([^/]+))?"
-    r"|(?:data|measured|figures|tables)/(?:raw/)?([^/]+))"
+    r"|(?:data|measured|exported|figures|tables)/(?:raw/)?([^/]+))"
 )
 NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
@@ -193,26 +193,38 @@ def epoch(file: Path) -> str:
     return ""
 
 
-def logs_of(workdir: Path, slurm_logs: Path, place: str, target: str) -> Iterator[Path]:
-    """Yield the logs that belong to a target, those of its study first and the newest last.
+def logs_of(
+    workdir: Path, slurm_logs: Path, place: str, target: str, data_of: Callable[[str], str]
+) -> Iterator[Path]:
+    """Yield the logs that belong to a target, the newest last.
+
+    To a run belong those of its study as well, and to a point of a sweep those of the study whose
+    index and shards it uses.
 
     Args:
         workdir: folder of the study's outputs.
         slurm_logs: folder of SLURM's logs of jobs, of all workdirs.
         place: the workdir as SLURM's logs name it.
-        target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run.
+        target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run;
+            empty for all.
+        data_of: function from a study to the one whose index and shards it uses.
     """
-    study, run = _parts(target)
+    logs, (study, run) = workdir / "logs", _parts(target)
     if not study:
-        folders = [workdir / "logs"]
+        files = [*(logs.rglob if target in ("", "all") else logs.glob)("*.log")]
+    elif run:
+        files = [
+            file for folder in (study, f"{study}/{run}") for file in logs.glob(f"{folder}/*.log")
+        ]
     else:
-        folders = [workdir / "logs" / study] + ([workdir / "logs" / study / run] if run else [])
-    files = [file for folder in folders for file in folder.glob("*.log")]
-    files += [
-        log
-        for log in (slurm_logs.glob(f"rule_*/{study}*/*.log") if study else [])
-        if _is_job_of(log.parent.name, study, run) and is_of(log, place)
-    ]
+        files = [*(logs / study).rglob("*.log")]
+    if study:
+        files += logs.glob(f"{data_of(study)}/*.log")
+        files += [
+            log
+            for log in slurm_logs.glob(f"rule_*/{study}*/*.log")
+            if _is_job_of(log.parent.name, study, run) and is_of(log, place)
+        ]
     yield from sorted(set(files), key=lambda file: file.stat().st_mtime)
 
 

@@ -204,15 +204,23 @@ class Recorded:
 
 
 def read(workdir: Path) -> Recorded | None:
-    """Return the last state that was written below a workdir; None if there is none."""
+    """Return the last state that was written below a workdir; None if there is none.
+
+    Raises MedscaleError when the file is damaged, or another version wrote it.
+    """
     file = workdir / FILE
     if not file.is_file():
         return None
     facts = read_json(file)
-    state = State(Path(facts["workdir"]), facts["begun"])
-    state.ended = facts["ended"]
-    state.expect(Job(**job) for job in facts["jobs"])
-    return Recorded(state, facts["host"], facts["process"])
+    try:
+        state = State(Path(facts["workdir"]), facts["begun"])
+        state.ended = facts["ended"]
+        state.expect(Job(**job) for job in facts["jobs"])
+        return Recorded(state, facts["host"], facts["process"])
+    except (KeyError, TypeError):
+        raise MedscaleError(
+            f"{file} was written by another version of medscale; the next study replaces it"
+        ) from None
 
 
 def _ratio(jobs: list[Job]) -> float:
