@@ -16,12 +16,12 @@ import pytest
 
 from another_machine import CPU
 from medscale.base.errors import MedscaleError
-from medscale.base.files import write_json
+from medscale.base.files import sha256, write_json
 from medscale.base.provenance import gather
 from medscale.config.configuration import load
 from medscale.config.planning import plan
 from medscale.engine.parallel.failures import STOPPED
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import MANIFEST, PROGRESS, RunPlan
 from medscale.engine.train.fewer import plan_here
 from medscale.evaluate.replicates import read
 from medscale.evaluate.summary import format_of
@@ -121,6 +121,10 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
         before = json.loads(newest.read_text())
         if before["history"]:
             break
+    other = training.start("ddp_4cpu", "fewer", recipe=recipe | {"lr": 0.5}, node={"cpus": 2})
+    assert other.wait(300) == 2
+    log = (training.folder / "fewer.log").read_text()
+    assert "cannot go on with 2 of its 4 devices, since its checkpoints are damaged or of" in log
     training("ddp_4cpu", "fewer", recipe=recipe, node={"cpus": 2})
     log = (training.folder / "fewer.log").read_text()
     assert "goes on with 2 of its 4 devices" in log
@@ -202,13 +206,20 @@ def test_where_it_cannot_go_on_the_message_says_what_to_type(tmp_path):
     def plan_of(run: str, cpus: int) -> RunPlan:
         return plan(load(ROOT / "config.yaml", {"node": {"cpus": cpus}}), "glaucoma", run, 1)
 
+    def interrupt(step: int, history: list[dict[str, int]]) -> Path:
+        folder = tmp_path / "checkpoints" / f"step-{step:09d}"
+        write_json(folder / PROGRESS, {"history": history})
+        files = {PROGRESS: sha256(folder / PROGRESS)}
+        write_json(folder / MANIFEST, {"files": files})
+        return folder / PROGRESS
+
     ddp = plan_of("ddp_4cpu", 2)
     assert plan_here(ddp, tmp_path) == ddp  # nothing was interrupted
-    progress = tmp_path / "checkpoints" / "step-000000005" / "progress.json"
-    write_json(progress, {"history": []})
+    interrupt(5, [])
     with pytest.raises(MedscaleError, match=r"before an epoch was complete.*train ddp_2cpu"):
         plan_here(ddp, tmp_path)
-    write_json(progress, {"history": [{"processes": 4}]})
+    interrupt(6, [{"processes": 4}])
+    interrupt(7, []).write_text('{"history": [{"pro')  # damaged: the one before it counts
     local_plan = plan_here(ddp, tmp_path)
     assert (
         local_plan.nodes,

@@ -23,6 +23,7 @@ from medscale.engine.run import RunSpec
 Choice = Literal["auto", "on", "off"]
 SCALING_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # of the batch in the learning rate
 HUB = "hub"  # value of ``pretrained`` for timm's published weights
+MANIFEST, PROGRESS = "manifest.json", "progress.json"  # of a checkpoint
 KEPT_CHECKPOINTS = 2  # of a replicate in training; an older one serves if the newest is damaged
 
 

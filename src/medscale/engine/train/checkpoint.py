@@ -19,11 +19,10 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, sync_folder, write_json, write_text
 from medscale.base.log import log
 from medscale.engine.parallel.world import World
-from medscale.engine.plan import KEPT_CHECKPOINTS
+from medscale.engine.plan import KEPT_CHECKPOINTS, MANIFEST, PROGRESS
 from medscale.engine.train.progress import Progress
 from medscale.engine.train.reading import Planner, Reader, read_metadata
 
-MANIFEST, PROGRESS = "manifest.json", "progress.json"
 _NAME = re.compile(r"step-(\d{9})")
 
 

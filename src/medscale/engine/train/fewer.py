@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, sha256
 from medscale.base.log import log
 from medscale.engine.parallel.rendezvous import meeting_point
-from medscale.engine.plan import RunPlan
+from medscale.engine.plan import MANIFEST, PROGRESS, RunPlan
 
 
 def plan_here(plan: RunPlan, out: Path) -> RunPlan:
@@ -28,8 +30,8 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
     """
     if plan.nodes == 1 or meeting_point(os.environ) is not None:
         return plan
-    checkpoints = sorted((out / "checkpoints").glob("step-*/progress.json"))
-    if not checkpoints:
+    history = _history(out / "checkpoints")
+    if history is None:
         return plan
     present, devices = plan.procs_per_node, plan.run.devices
     if present % plan.run.stages:
@@ -39,7 +41,6 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
             f"{present}: continue it on {devices} devices ({setting}), or train another run, such "
             "as one of DDP"
         )
-    history = read_json(checkpoints[-1])["history"]
     if all(row["processes"] != devices for row in history):
         fewer = plan.run.model_copy(update={"devices": present}).name
         raise MedscaleError(
@@ -53,3 +54,16 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
         devices,
     )
     return plan.on_fewer(present)
+
+
+def _history(folder: Path) -> list[dict[str, Any]] | None:
+    """Return the history of the newest checkpoint; None if there is none.
+
+    A damaged one is skipped, as ``Checkpoints.latest`` does.
+    """
+    for checkpoint in sorted(folder.glob("step-*"), reverse=True):
+        with suppress(MedscaleError, OSError, KeyError, TypeError):
+            manifest, file = read_json(checkpoint / MANIFEST), checkpoint / PROGRESS
+            if manifest["files"][PROGRESS] == sha256(file):
+                return list(read_json(file)["history"])
+    return None

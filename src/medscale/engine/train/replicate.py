@@ -192,8 +192,18 @@ def _check_shares(plan: RunPlan, training: Loader) -> None:
 
 
 def restore(trainer: Trainer) -> bool:
-    """Continue from the newest valid checkpoint; return whether there is one."""
+    """Continue from the newest valid checkpoint; return whether there is one.
+
+    Raises MedscaleError if there is none and the processes are fewer than the run's devices
+    (``fewer.plan_here``): the result would have the times of another run.
+    """
     checkpoint = trainer.checkpoints.latest()
+    run = trainer.plan.run
+    if checkpoint is None and trainer.world.size < run.devices:
+        raise MedscaleError(
+            f"{run.name} cannot go on with {trainer.world.size} of its {run.devices} devices, "
+            "since its checkpoints are damaged or of other settings; train it on all of them"
+        )
     if checkpoint is None:
         return False
     folder, progress = checkpoint
