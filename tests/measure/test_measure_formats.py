@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import read_json
+from medscale.base.files import read_json, write_json
 from medscale.config.benchmarks import Formats
 from medscale.config.configuration import load
 from medscale.config.planning import plan
@@ -52,6 +52,16 @@ def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(trainin
     repeated_rows, _ = measure_formats(run, [1, 2], settings, digest, work, train)
     assert len(trained) == 4
     pd.testing.assert_frame_equal(repeated_rows, rows)
+    timing = work / "bf16" / "seed1" / "timing.json"
+    write_json(timing, read_json(timing) | {"hardware": "another"})
+    with pytest.raises(MedscaleError, match=r"measured on .* and on another, so that .* delete"):
+        measure_formats(run, [1, 2], settings, digest, work, train)
+    assert len(trained) == 4
+    record = work / "bf16" / "seed1" / "environment.json"
+    write_json(record, read_json(record) | {"code": "of another version"})
+    again, _ = measure_formats(run, [1, 2], settings, digest, work, train)
+    assert trained[4:] == [(*bf16, 1)]
+    assert again["hardware"].nunique() == 1
     with pytest.raises(FileNotFoundError):  # other images: replicates of both sets are not mixed
         measure_formats(run, [1], settings, "0" * 64, work, lambda *_: Path("absent").read_text())
 

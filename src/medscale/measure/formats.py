@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from medscale.base.code import package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
@@ -39,7 +40,8 @@ def measure_formats(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
-    A replicate that is finished below ``work`` with the same plan and images is not trained again.
+    A replicate that is finished below ``work`` with the same plan, images and code is not trained
+    again.
 
     Args:
         plan: plan of the run; its precision is replaced.
@@ -56,7 +58,8 @@ def measure_formats(
         images as shares. Second, the reason for each format that the device lacks.
 
     Raises:
-        MedscaleError: when a training fails.
+        MedscaleError: when a training fails, or their hardware differs, as on another node after an
+            interruption.
     """
     missing = _missing(plan, settings.formats)
     present = [name for name in settings.formats if name not in missing]
@@ -72,6 +75,11 @@ def measure_formats(
             rows.append(_row(name, replicate, folder))
             rate = rows[-1]["images"] / rows[-1]["seconds"]
             log.info("%s, seed %d: %.0f images/s", name, seed, rate)
+    if len(hardware := sorted({row["hardware"] for row in rows})) > 1:
+        raise MedscaleError(
+            f"number formats were measured on {' and on '.join(hardware)}, so that their speeds "
+            f"cannot be compared: delete {work} and run again on one kind of hardware"
+        )
     return pd.DataFrame(rows, columns=COLUMNS), missing
 
 
@@ -92,7 +100,9 @@ def _is_finished(plan: RunPlan, shards: str, folder: Path) -> bool:
         return False
     # Plans are compared as JSON, in which tuples are lists.
     is_same_plan = read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
-    return is_same_plan and read_json(folder / "environment.json")["inputs"]["shards"] == shards
+    record = read_json(folder / "environment.json")
+    is_same_code = record["code"] == package_digest()
+    return is_same_plan and is_same_code and record["inputs"]["shards"] == shards
 
 
 def _row(name: str, plan: RunPlan, folder: Path) -> dict[str, Any]:
