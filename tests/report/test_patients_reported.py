@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,8 @@ def test_reports_say_whether_patients_are_known(
     card = model_card(summary, evaluation.per_class)
     assert f"bootstrap {over.split(':')[0]}\n" in card
     assert ("Caution: the patients are" in card) == caution
+    assert re.search(r"\| glaucoma \| 90 % \| .* \| 0\.\d{3} \(0\.\d{3}–\d\.\d{3}\) \|", card)
+    assert not re.search(r"\d\(", card)  # a bracket follows a space
     assert ("patients or groups, seen" in card) == (patient_source != "not known")
     config = configuration("glaucoma", [RUN], seeds=[1])
     pages = make(
