@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import medscale
 from data_trees import image_bytes, picture
 from medscale.base.errors import MedscaleError
-from medscale.base.files import sha256, write_parquet
+from medscale.base.files import read_json, sha256, write_json, write_parquet
 from medscale.cli import main as cli
 from medscale.config.benchmarks import Export, Latency
 from medscale.config.configuration import load
@@ -37,6 +37,7 @@ from medscale.measure.record import Marks
 from medscale.measure.scaling.benchmarks import by_format, by_inference
 from medscale.serve import bundle, export, runtime
 from medscale.serve.export_command import _random_colours, default_name
+from medscale.serve.export_command import export as write_file
 from medscale.serve.formats.format import description, inputs_of
 from medscale.serve.formats.registry import FORMATS
 from training_runs import ROOT
@@ -207,7 +208,7 @@ def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> 
     )
     assert invocation.exit_code == 0, invocation.output
     assert "1 images cannot be read and are left out: a.png (zero bytes" in invocation.output
-    assert f"of PyTorch's on {COUNT} images" in invocation.output
+    assert f"of PyTorch's in 32 bit on {COUNT} images" in invocation.output
     assert {path.name for path in tmp_path.iterdir()} == {"x.onnx", "raw"}
     for bad_arguments, message in (
         (["--to", "int8"], "--images"),
@@ -217,6 +218,21 @@ def test_the_command_writes_one_checked_file(exported_study, tmp_path: Path) -> 
         failed = run(["export", str(exported_study.result), *bad_arguments])
         assert isinstance(failed.exception, MedscaleError)
         assert message in str(failed.exception)
+
+
+def test_a_run_with_amp_is_compared_with_what_medscale_predicts(
+    exported_study, tmp_path: Path
+) -> None:
+    """The file computes in 32 bit, and ``medscale predict`` in bf16."""
+    shutil.copytree(exported_study.result, tmp_path / "result")
+    record = tmp_path / "result" / "inference.json"
+    write_json(record, read_json(record) | {"amp": True})
+    predictor = medscale.load(tmp_path / "result", device="cpu")
+    written = write_file(predictor, "onnx", tmp_path / "x.onnx", exported_study.raw)
+    assert written.medscale_format == "bf16"
+    assert written.largest_difference < 1e-5
+    assert 1e-5 < written.largest_difference_decoded < 0.1
+    assert "of medscale's in bf16" in " ".join(written.lines())
 
 
 def test_exports_are_measured_in_pairs_on_the_test_images(

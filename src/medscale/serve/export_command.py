@@ -20,6 +20,7 @@ from medscale.base.text import listed
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
 from medscale.data.settings import Preprocess
+from medscale.engine.formats import NumberFormat
 from medscale.serve import export as onnx_export
 from medscale.serve import inputs, runtime
 from medscale.serve.calibration import Calibration
@@ -32,6 +33,7 @@ from medscale.serve.predict import Predictor
 MOST_IMAGES = 256  # read for calibration and comparison
 MOST_DECODED = 16  # of them compared from decoded pixels on
 RANDOM_IMAGES = 16  # compared where no images are given
+RANDOM_DECODED = 8  # of them compared from decoded pixels on
 
 # an image as it was given, the preprocessed one, and the facts in its headers
 ReadImage = tuple[inputs.ImageInput, PreparedImage, Facts]
@@ -47,10 +49,11 @@ class ExportedFile:
     format: str
     megabytes: float
     input: str  # "decoded images" or "preprocessed images"
-    largest_difference: float  # of the network's outputs from PyTorch's
-    # of the file's outputs from those of ``medscale predict``, from decoded images on; None for a
-    # file that takes preprocessed images
+    largest_difference: float  # of the network's outputs from PyTorch's in 32 bit
+    # of the file's outputs from those of ``medscale predict`` on the CPU, from decoded images on;
+    # None for a file that takes preprocessed images
     largest_difference_decoded: float | None
+    medscale_format: NumberFormat  # in which ``medscale predict`` computes the run on the CPU
     calibration: Calibration | None  # of the probabilities; None for a detector
     compared_inputs: int
     compared_on: str  # "images" or "random colours"
@@ -64,14 +67,15 @@ class ExportedFile:
             photographs = "; of JPEGs that are decoded whole by more (docs/how-to/export.md)"
         yield (
             f"{self.file} ({self.megabytes:.1f} MB): outputs within {self.largest_difference:.2g}"
-            f" of PyTorch's on {self.compared_inputs} {objects}"
+            f" of PyTorch's in 32 bit on {self.compared_inputs} {objects}"
         )
         if self.largest_difference_decoded is None:
             yield "it takes preprocessed images (medscale.data.preprocess)"
         else:
             yield (
                 "it takes decoded images of any size: with its own preprocessing, outputs within"
-                f" {self.largest_difference_decoded:.2g} of medscale's{photographs}"
+                f" {self.largest_difference_decoded:.2g} of medscale's in {self.medscale_format}"
+                f"{photographs}"
             )
         if self.calibration is not None:
             yield f"calibration of its probabilities: {self.calibration}"
@@ -128,6 +132,7 @@ def export(
         input="decoded images" if decoded else "preprocessed images",
         largest_difference=differences[0],
         largest_difference_decoded=differences[1],
+        medscale_format=predictor.format,
         calibration=predictor.calibration(calibrated) if is_classification else None,
         compared_inputs=len(samples[PIXELS]),
         compared_on="images" if images else "random colours",
@@ -182,7 +187,7 @@ def _write(
             form.check(difference, path.name)
         if decoded:
             onnx_export.include_preprocessing(file, predictor.inference.preprocess)
-            largest = _difference_decoded(network, file, decoded)
+            largest = _difference_decoded(predictor, file, decoded, calibrated)
         os.replace(file, path)
     return difference, largest
 
@@ -234,13 +239,14 @@ def _random_colours(count: int, height: int, width: int) -> np.ndarray:
     return np.clip(np.rint(images), 0, 255).astype(np.uint8)
 
 
-def _decoded(predictor: Predictor, images: Sequence[ReadImage]) -> list[DecodedImage]:
+def _decoded(predictor: Predictor, read_images: Sequence[ReadImage]) -> list[DecodedImage]:
     """Return decoded images, or random colours, with the inputs that medscale makes of them."""
-    read = list(images[:MOST_DECODED])
+    read = list(read_images[:MOST_DECODED])
     if not read:
         size = predictor.inference.preprocess.size
-        (image,) = _random_colours(1, size * 3 // 2, size * 5 // 4)
-        read = [(image, *predictor.prepare(image))]
+        # Several, since a network can be certain of one whatever the file computes.
+        images = _random_colours(RANDOM_DECODED, size * 3 // 2, size * 5 // 4)
+        read = [(image, *predictor.prepare(image)) for image in images]
     decoded = []
     for source, prepared, headers in read:
         features = predictor.features([predictor.accepted(headers)])
@@ -248,19 +254,30 @@ def _decoded(predictor: Predictor, images: Sequence[ReadImage]) -> list[DecodedI
     return decoded
 
 
-def _difference_decoded(network: Exportable, path: Path, decoded: list[DecodedImage]) -> float:
-    """Return the largest difference of a file's outputs on decoded images from PyTorch's."""
+def _difference_decoded(
+    predictor: Predictor, path: Path, decoded: list[DecodedImage], calibrated: bool
+) -> float:
+    """Return the largest difference of a file's outputs on decoded images from the predictor's."""
     session = runtime.open_session(path)
     differences = []
     for pixels, samples in decoded:
         values = {IMAGES: pixels[None], **{k: v for k, v in samples.items() if k != PIXELS}}
-        differences.append(_largest(_expected(network, samples), session.run(None, values)))
+        expected = _predicted(predictor, samples, calibrated)
+        differences.append(_largest(expected, session.run(None, values)))
     return float(np.max(differences))  # NaN if one is, unlike Python's max
 
 
 def _difference(network: Exportable, path: Path, samples: Inputs) -> float:
     """Return the largest difference of a file's outputs from PyTorch's."""
     return _largest(_expected(network, samples), runtime.open_session(path).run(None, samples))
+
+
+def _predicted(predictor: Predictor, samples: Inputs, calibrated: bool) -> tuple[Tensor, ...]:
+    """Return what ``medscale predict`` computes, in its own number format."""
+    pixels, features = samples[PIXELS], samples.get(FEATURES)
+    if predictor.inference.task == "detection":
+        return predictor.head.decode(predictor.logits(pixels)[0])
+    return (torch.from_numpy(predictor.probabilities(pixels, features, calibrated)),)
 
 
 @torch.inference_mode()

@@ -61,8 +61,8 @@ def differences(runs: Sequence[Result], linear: Linear) -> pd.DataFrame:
 def rows(linear: Linear, metrics: Sequence[str]) -> list[dict[str, Any]]:
     """Return the rows of the table of results: the reference, then the most frequent class.
 
-    The most frequent class of the training images, predicted for each image, has an accuracy and a
-    balanced accuracy; its AUROC would be 0.5.
+    Of the most frequent class of the training images, predicted for each image, only the accuracy
+    is printed: of K classes its balanced accuracy is 1/K, and its AUROC 0.5.
     """
     scores = {m: linear.score(m) for m in metrics}
     own = {f"{m}_{key}": scores[m][key] for m in metrics for key in ("mean", "low", "high")}
