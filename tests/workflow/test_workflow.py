@@ -12,7 +12,7 @@ from medscale.workflow.dag import planned
 from medscale.workflow.graph import Graph
 from medscale.workflow.outlook import facts, lines
 from medscale.workflow.targets import check_target, in_order, unknown_target
-from medscale.workflow.why import Explanation, job_cost
+from medscale.workflow.why import Explanation, explain, job_cost
 from snakemake_command import snakemake
 
 ROOT = Path(__file__).parents[2]
@@ -185,6 +185,14 @@ def test_a_file_that_a_study_does_not_have_is_refused(target, message):
         *("data/pneumonia/shards_detect/meta.json", "data/skin/shards/meta.json"),
     ):
         check_target(full, possible)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [("", "name a target, such as"), (".", r"^\.: no rule makes it$")]
+)
+def test_why_refuses_no_target_and_a_file_of_no_rule(target: str, message: str) -> None:
+    with pytest.raises(MedscaleError, match=message):
+        explain({"scale": "demo"}, target)
 
 
 def test_rules_of_many_files_and_the_report_are_answered_in_words():

@@ -58,10 +58,10 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
             workflow._prepare_dag(forceall=False, ignore_incomplete=False, lock_warn_only=True)
             workflow._build_dag()
             yield workflow.dag
-    except MissingRuleException as error:
+    except MissingRuleException:
         rules = workflow_api._workflow.rules
-        reason = unknown_target(graph.config, target, rules) or " ".join(str(error).split())
-        raise MedscaleError(reason) from None
+        reason = unknown_target(graph.config, target, rules)
+        raise MedscaleError(reason or f"{target}: no rule makes it") from None
     except WorkflowError as error:
         raise MedscaleError(f"{target}: {error or type(error).__name__}") from None
     finally:

@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+from medscale.base.errors import MedscaleError
 from medscale.base.text import listed
 from medscale.report.chapters import chapters_of
 from medscale.resources import compute, cost, jobs
@@ -73,6 +74,8 @@ def explain(
         in_image: whether jobs run in the image (``--sdm apptainer``, ``--profile slurm``).
         files: YAML files that the changes come from, for messages.
     """
+    if not target:
+        raise MedscaleError("name a target, such as results/skin/ddp_amp_4gpu or paper")
     graph = Graph(changes, arguments=[target], files=files)
     with planned(graph, changes, target, in_image) as dag:
         return explanation_of(graph, dag, target)
