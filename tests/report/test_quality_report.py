@@ -16,7 +16,7 @@ from medscale.report.quality.facts import subgroup_gaps, useful_thresholds
 from medscale.report.quality.figures import subgroups, without_single_classes
 from medscale.report.result.figures import draw_confusion
 from medscale.report.result.gallery import some_cases
-from medscale.report.show import operating_point
+from medscale.report.show import _folds, _number, operating_point
 from medscale.report.tables import interval
 
 
@@ -39,6 +39,11 @@ def test_show_says_what_is_undefined_or_has_no_interval():
         "  sensitivity 80.0 % (70.0 to 90.0), specificity 100.0 % (93.0 to 100.0)",
         "  PPV 100.0 % (no interval), NPV – at prevalence 50.0 %",
     ]
+    scores = {"sd": 0.1, "values": [0.7, 0.8]}
+    metrics = {"accuracy": {"mean": 0.75, "low": None, "high": None, **scores}}
+    cells = [[*column.cells] for column in _folds({"count": 2, "metrics": metrics}).columns]
+    assert cells[2] == ["–"]
+    assert [_number(value) for value in (0.5, 123.4, 1234.5)] == ["0.500", "123", "1,234"]
 
 
 def test_a_rate_of_too_few_images_has_no_empty_brackets():

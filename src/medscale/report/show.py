@@ -120,6 +120,11 @@ def _score(metric: str, score: dict[str, float | None]) -> str:
     return mean if score["low"] is None else f"{mean} ({low} to {high})"
 
 
+def _interval(low: str, high: str) -> str:
+    """Return an interval of numbers as ``_number`` writes them; a dash if it is undefined."""
+    return "–" if "–" in (low, high) else f"{low} to {high}"
+
+
 def _table(*columns: str) -> Table:
     return Table(*columns, box=None, pad_edge=False)
 
@@ -147,7 +152,7 @@ def _metrics(summary: dict[str, Any]) -> Table:
         of_val = _number(val[metric]["mean"], scale) if metric in val else ""
         words = names[metric].replace(WITH_TEMPERATURE, ", calibrated")
         words += " (%)" if scale == 100 else ""
-        table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, of_val)
+        table.add_row(words, f"[bold]{mean}[/]", _interval(low, high), sd, of_val)
     return table
 
 
@@ -161,7 +166,7 @@ def _folds(folds: dict[str, Any]) -> Table:
         mean, low, high, sd = (_number(score[name], scale) for name in names)
         values = [_number(value, scale) for value in score["values"]]
         words = NAMES[metric] + (" (%)" if scale == 100 else "")
-        table.add_row(words, f"[bold]{mean}[/]", f"{low} to {high}", sd, *values)
+        table.add_row(words, f"[bold]{mean}[/]", _interval(low, high), sd, *values)
     return table
 
 
@@ -175,7 +180,7 @@ def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str])
     mean, low, high = (_number(auroc[key]) for key in ("mean", "low", "high"))
     accuracy = _number(linear["metrics"]["test"]["accuracy"]["mean"], 100)
     name = plain(class_name(most["class"], titles))
-    yield f"\nlinear reference: AUROC {mean} ({low} to {high}), accuracy {accuracy} %"
+    yield f"\nlinear reference: AUROC {mean} ({_interval(low, high)}), accuracy {accuracy} %"
     yield f"most frequent class: {name}, {_number(most['share'], 100)} % of the test images"
 
 
@@ -196,7 +201,7 @@ def _classification(summary: dict[str, Any], titles: Mapping[str, str]) -> Itera
         if row["by"] != "all" and row["metric"] == "accuracy":
             mean, low, high = (_number(row[key], 100) for key in ("mean", "low", "high"))
             name = plain(f"{row['by']}: {row['part']}")
-            interval = f"{low} to {high}" if row["mean"] is not None else TOO_SMALL
+            interval = _interval(low, high) if row["mean"] is not None else TOO_SMALL
             groups.add_row(name, str(row["images"]), mean, interval)
     if groups.row_count:
         yield ""
@@ -244,4 +249,6 @@ def _classes(summary: dict[str, Any], titles: Mapping[str, str]) -> Table:
 def _number(value: float | None, scale: float = 1) -> str:
     if value is None:
         return "–"
-    return f"{scale * value:.1f}" if scale == 100 else f"{value:#.3g}".removesuffix(".")
+    if scale == 100:
+        return f"{scale * value:.1f}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".removesuffix(".")

@@ -37,6 +37,7 @@ def model_card(summary: dict[str, Any], per_class: pd.DataFrame | None) -> str:
         "thresholds": ", ".join(f"{threshold:.2f}" for threshold in summary.get("thresholds", [])),
         "hardware": hardware(machine),
         "n": _number,
+        "interval": _interval,
     }
     return fill(TEMPLATE, variables)
 
@@ -50,6 +51,12 @@ def _classes(summary: dict[str, Any], per_class: pd.DataFrame) -> list[dict[str,
         {"name": name, "support": int(support[name]), **wide.loc[name].to_dict()}
         for name in wide.index
     ]
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    """Return an interval; a dash if it is undefined."""
+    ends = [_number(low), _number(high)]
+    return "–" if "–" in ends else "–".join(ends)
 
 
 def _number(value: float | None) -> str:
