@@ -28,7 +28,7 @@ from medscale.workflow.graph import Graph
 from medscale.workflow.progress import expectations
 from medscale.workflow.progress import handler as plugin
 from medscale.workflow.progress.display import LineDisplay, duration, left_text, running_lines
-from medscale.workflow.progress.logs import epoch, last_sentence, logs_of
+from medscale.workflow.progress.logs import epoch, last_sentence
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from progress_jobs import finished, training
 from snakemake_command import ROOT, snakemake
@@ -339,56 +339,6 @@ def test_a_profile_shows_the_progress_and_the_commands_read_what_it_wrote(tmp_pa
     refusal = runner.invoke(main, ["logs", "results/skin/fsdp_2gpu", "--configfile", str(changes)])
     assert isinstance(refusal.exception, MedscaleError)
     assert "no log belongs to results/skin/fsdp_2gpu" in str(refusal.exception)
-
-
-def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
-    folders = {
-        "skin_ddp_2gpu_seed1": ".",
-        "skin_ddp_2gpu_seed2_fold1": "work/demo",
-        "skin_ddp_2gpu_bs16_seed1": ".",
-        "skin_second_ddp_2gpu_seed1": ".",
-        "skin_shards": ".",
-        "skin": ".",
-    }
-    for number, (folder, place) in enumerate(folders.items()):
-        log_file = tmp_path / "slurm/rule_any" / folder / f"{number}.log"
-        log_file.parent.mkdir(parents=True)
-        log_file.write_text(f"medscale: job of {place}\nepoch 1/2\n")
-        os.utime(log_file, (number, number))
-    expected = {
-        (".", "results/skin/ddp_2gpu"): [0],
-        ("work/demo", "results/skin/ddp_2gpu"): [1],
-        (".", "skin"): [0, 2, 4, 5],
-        (".", "results/skin/"): [0, 2, 4, 5],
-        (".", "figures/skin/roc.pdf"): [0, 2, 4, 5],
-        (".", "figures"): [],
-        (".", "paper"): [],
-    }
-    for (place, target), numbers in expected.items():
-        files = logs_of(tmp_path / "work", tmp_path / "slurm", place, target, str)
-        assert [int(file.stem) for file in files] == numbers, target
-
-
-def test_logs_of_a_study_are_those_of_its_runs_too(tmp_path: Path) -> None:
-    names = ["config", "skin/index", "skin/ddp_2gpu/train", "skin_lr_1/ddp_2gpu/train"]
-    for number, name in enumerate([*names, "melanoma/export"]):
-        log_file = tmp_path / "logs" / f"{name}.log"
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log_file.touch()
-        os.utime(log_file, (number, number))
-    data = {"skin_lr_1": "skin"}  # a point of a sweep has the images of its study
-    expected = {
-        "": [0, 1, 2, 3, 4],
-        "paper": [0],
-        "skin": [1, 2],
-        "skin/ddp_4gpu": [1],
-        "skin_lr_1": [1, 3],
-        "results/skin_lr_1/ddp_2gpu": [1, 3],
-        "exported/melanoma/serial_1gpu.onnx.onnx": [4],
-    }
-    for target, numbers in expected.items():
-        files = logs_of(tmp_path, tmp_path, ".", target, lambda study: data.get(study, study))
-        assert [file.stat().st_mtime for file in files] == numbers, target
 
 
 def test_without_a_scale_the_study_that_began_last_is_shown(

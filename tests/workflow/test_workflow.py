@@ -231,6 +231,17 @@ def test_the_parts_of_a_runs_name_in_another_order_are_understood(run):
     assert in_order("ddp_two_gpu") is None
 
 
+@pytest.mark.parametrize(
+    ("folds", "wrong", "right"), [(3, "seed1", "seed1_fold1"), (None, "seed1_fold1", "seed1")]
+)
+def test_a_replicate_has_a_fold_where_its_study_has_folds(folds, wrong, right):
+    split = {"folds": folds, "train": None, "val": 0.1, "test": None} if folds else {}
+    config = Graph({"seeds": [1], "studies": {"skin": {"split": split}}}).config
+    check_target(config, f"runs/skin/serial_1gpu/{right}/model.safetensors")
+    with pytest.raises(MedscaleError, match=f"{wrong}: the study skin .* is called {right}$"):
+        check_target(config, f"runs/skin/serial_1gpu/{wrong}/model.safetensors")
+
+
 def test_a_run_over_several_nodes_is_not_profiled():
     config = Graph({"node": {"gpus": 2}}).config
     check_target(config, "profiled/skin/ddp_2gpu")

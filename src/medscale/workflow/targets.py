@@ -18,6 +18,7 @@ from medscale.config import planning
 from medscale.config.benchmarks import Benchmarks
 from medscale.config.configuration import Config
 from medscale.engine.models.names import check_model
+from medscale.engine.plan import replicate_name
 from medscale.engine.run import RunSpec
 from medscale.report.chapters import CHAPTERS, refuse_absent
 from medscale.workflow import plans
@@ -60,6 +61,9 @@ def check_target(config: Config, target: str) -> None:
         plan = plans.plan(config, match[2], match[3], config.seeds[0])
         if match[1] == "profiled":
             planning.check_profiled(match[2], plan)
+        name = (match[4] or "").strip("/").partition("/")[0]
+        if match[1] == "runs" and name:
+            _check_replicate(config, match[2], name)
         check_model(RunSpec.parse(match[3]).model)
     elif match := EXTERNAL_TARGET.fullmatch(target):
         owner = config.study(match[1]).external_of
@@ -117,6 +121,17 @@ def _check_run(config: Config, study: str, run: str) -> None:
         reason, *grammar = str(error).split("\n")
         reason = f"{reason.rstrip('.')}; {likely}".rstrip("; ")
         raise MedscaleError("\n".join([reason, *grammar])) from None
+
+
+def _check_replicate(config: Config, study: str, name: str) -> None:
+    """Refuse a replicate without a fold in a study with folds, and the reverse."""
+    has_fold, has_folds = "_fold" in name, config.study(study).split.folds is not None
+    if has_fold != has_folds:
+        seed, fold = config.replicates_of(study)[0]
+        raise MedscaleError(
+            f"{name}: the study {study} has {'' if has_folds else 'no '}folds, so a replicate is "
+            f"called {replicate_name(seed, fold)}"
+        )
 
 
 def in_order(run: str) -> str | None:
