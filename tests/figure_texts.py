@@ -1,9 +1,11 @@
-"""Texts of a figure that overlap one another or leave the page, by Matplotlib's own boxes."""
+"""Texts of a figure: those of its PDF file, and those that overlap or leave the page."""
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -11,6 +13,14 @@ from matplotlib.transforms import Bbox
 
 SLACK = 1.0  # pixels by which boxes may touch: a box includes the room above small letters
 SHARE = 0.12  # of the smaller box that may lie within the other
+
+
+def printed(figure: Path) -> str:
+    """Return the text of the PDF file of a figure."""
+    process = subprocess.run(
+        ["pdftotext", str(figure), "-"], capture_output=True, text=True, check=True
+    )
+    return process.stdout
 
 
 def faults(figure: Figure) -> list[str]:

@@ -92,12 +92,18 @@ def test_look_alikes_join_patients(tmp_path: Path) -> None:
     assert summary["near_duplicates"]["of_several_patients"] == 1
 
 
-def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
-    looks_like(root / "a/z.jpg", root / "a/3.png")
+def published_tree(root: Path, copy: str, split: str) -> Path:
+    """Images with published splits, and a copy of an image of training, a/3.png."""
+    root = detailed_tree(root, {"a": 14, "b": 14})
+    looks_like(root / copy, root / "a/3.png")
     parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
     lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
-    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/z.jpg,a,test"]))
+    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, f"{copy},a,{split}"]))
+    return root
+
+
+def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
+    root = published_tree(tmp_path, "a/z.jpg", "test")
     for mode, reason in (
         ("grouped", "leak between published splits"),
         ("published", "leak between splits"),
@@ -121,11 +127,7 @@ def test_look_alikes_in_two_published_splits_are_leaks(tmp_path: Path) -> None:
 
 
 def test_look_alikes_without_a_published_split_leave_no_cluster_behind(tmp_path: Path) -> None:
-    root = detailed_tree(tmp_path, {"a": 14, "b": 14})
-    looks_like(root / "a/0.jpg", root / "a/3.png")
-    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 3
-    lines = [f"{c}/{n}.png,{c},{part}" for c in "ab" for n, part in enumerate(parts)]
-    (root / "index.csv").write_text("\n".join(["path,label,split", *lines, "a/0.jpg,a,"]))
+    root = published_tree(tmp_path, "a/0.jpg", "")
     index, left_out, summary = checked_index(root, mode="published")
     assert reasons_of(left_out)["a/0.jpg"] == "no published split"
     assert not reasons_of(left_out, "kept")

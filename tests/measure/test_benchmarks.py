@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from data_trees import image_bytes, picture
+from figure_texts import printed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
@@ -297,11 +298,7 @@ def test_figure_and_table_carry_the_marks(name: str, rows: pd.DataFrame, tmp_pat
     inputs = {"measured": f"{name}.csv", "about": f"{name}.json"}
     inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
     write_chapter(name, "skin", inputs | {"reported": str(ROOT / "reported.yaml")}, tmp_path)
-    text = subprocess.run(
-        ["pdftotext", tmp_path / "figures" / "skin" / f"{name}.pdf", "-"],
-        capture_output=True,
-        text=True,
-    ).stdout
+    text = printed(tmp_path / "figures" / "skin" / f"{name}.pdf")
     assert "demo: synthetic images" in text
     assert "more processes than cores" in text
     table = pd.read_csv(tmp_path / "tables" / "skin" / f"{name}.csv")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from figure_texts import printed
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.config.configuration import load
@@ -155,12 +155,8 @@ def test_figure_table_and_numbers_say_what_was_measured(
     inputs = {key: str(tmp_path / "measured" / file) for key, file in inputs.items()}
     inputs["reported"] = str(ROOT / "reported.yaml")
     write_chapter(name, "dermatology", inputs, tmp_path)
-    process = subprocess.run(
-        ["pdftotext", tmp_path / "figures" / "dermatology" / f"{name}.pdf", "-"],
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert "demo: synthetic images" in process
+    text = printed(tmp_path / "figures" / "dermatology" / f"{name}.pdf")
+    assert "demo: synthetic images" in text
     facts = read_json(tmp_path / "tables" / "dermatology" / f"{name}.json")
     gains = {row["way"]: row["gain"] for row in facts["gains"]}
     rows = pd.read_csv(tmp_path / "tables" / "dermatology" / f"{name}.csv")
@@ -173,7 +169,7 @@ def test_figure_table_and_numbers_say_what_was_measured(
         assert (facts["batch"], facts["images"], facts["repeats"]) == (32, 300, 2)
         assert facts["seconds"] == {"low": 0.3, "high": 1.02}
         assert gains["onnx"] == pytest.approx(2.5)
-        assert "accuracy less PyTorch" in process
+        assert "accuracy less PyTorch" in text
     else:
         captured = rows[(rows["way"] == "captured") & (rows["kind"] == "latency")]
         assert captured["gain"].item() == pytest.approx(5), "of a GPU, over eager on the GPU"
@@ -182,4 +178,4 @@ def test_figure_table_and_numbers_say_what_was_measured(
         assert facts["batch"] == rows["batch"].max()
         assert facts["threads"] == 2
         assert gains["int8"] == pytest.approx(4.44, abs=0.005)
-        assert "reported: 600 images/s" in process
+        assert "reported: 600 images/s" in text

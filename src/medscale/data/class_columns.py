@@ -45,15 +45,20 @@ def labels(file: Path, entries: pd.DataFrame, columns: Sequence[str]) -> pd.Seri
     return pd.Series(names, entries.index, dtype=object)
 
 
+def has_all(entries: pd.DataFrame, classes: Collection[str] | None) -> bool:
+    """Return whether a table has a column with the name of each class of the study."""
+    return bool(classes) and {*(classes or ())} <= {*entries}
+
+
 def find(entries: pd.DataFrame, classes: Collection[str] | None) -> list[str]:
-    """Return the columns of a table that seem to stand for a class each; empty without any.
+    """Return the columns of a table that each seem to stand for a class; empty if none do.
 
     These are columns of 1 and 0 of which at most one is 1 in a line, or columns with the names of
     the study's classes.
     """
     columns = [str(name) for name in entries if {*entries[name]} <= YES | NO]
     is_exclusive = len(columns) > 1 and entries[columns].isin(YES).sum(axis=1).max() <= 1
-    of_study = [*classes] if classes and {*classes} <= {*entries} else []
+    of_study = [*(classes or ())] if has_all(entries, classes) else []
     return columns if is_exclusive and {*of_study} <= {*columns} else of_study
 
 

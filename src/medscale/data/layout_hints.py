@@ -237,7 +237,7 @@ def _label_column(
     None if there is no such column, or if each class has a column. ``column`` is that of the
     images.
     """
-    if classes and {*classes} <= {*table}:
+    if class_columns.has_all(table, classes):
         return None
     rows = [by_folder.get(part[0]) if part else None for part in images]
     folders = pd.Series([row["label"] if row else None for row in rows], table.index, dtype=object)

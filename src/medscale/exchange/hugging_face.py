@@ -240,7 +240,7 @@ def _front_matter(
 def _interval(score: dict[str, Any], summary: dict[str, Any]) -> str:
     """Return a description of a metric's value and its interval."""
     count, over, folds = len(summary["seeds"]), OVER[summary["patients"]], summary.get("folds")
-    unit = "replicate" if folds is None else "seed"  # with folds, a replicate is a seed and a fold
+    unit = "replicate" if folds is None else "seed"  # each fold of a seed is a replicate
     mean = f"mean of {count} {unit}s" if count > 1 else f"one {unit}"
     if folds is not None:
         mean = f"out-of-fold predictions of {folds['count']} folds, {mean}"

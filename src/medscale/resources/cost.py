@@ -160,8 +160,8 @@ def step_seconds(config: Config, plan: RunPlan) -> float:
         compute, syncs = compute / pipeline.share, syncs + pipeline.syncs
     # A step takes at least the time to launch its kernels, once for each part of its images, and to
     # load its images. A measured rate includes the launches.
-    launch = plan.recipe.accumulate * kind.step_ms / 1000
-    launch = 0.0 if measured_rate(config, plan) is not None else launch
+    is_measured = measured_rate(config, plan) is not None
+    launch = 0.0 if is_measured else plan.recipe.accumulate * kind.step_ms / 1000
     compute = max(compute, launch, share / run.stages / cost.load_per_process)
     compute *= 1 + kind.contention * (run.devices - 1)
     return compute + syncs * kind.sync_ms / 1000 + cost.exposed * allreduce_seconds(config, plan)

@@ -92,7 +92,7 @@ def evaluate_external(
 
 
 def _names(images: ExternalSet, predictor: Predictor, summary: dict[str, Any]) -> dict[str, Any]:
-    """Return what names the images and the run, and the marks on them."""
+    """Return the titles, run, seeds and marks of an evaluation on external images."""
     marks = dict(summary["marks"])
     return {
         "title": images.title,
@@ -154,9 +154,7 @@ def _facts(inference: Inference, rows: pd.DataFrame) -> list[Facts]:
     training.
     """
     columns = [encoding.column for encoding in inference.metadata if encoding.column in rows]
-    values = rows[columns].astype(object)
-    records = values.where(values.notna(), None).to_dict("records")
-    return [{str(column): value for column, value in row.items()} for row in records]
+    return [inputs.present(row) for row in rows[columns].to_dict("records")]
 
 
 def _unknown(inference: Inference, facts: Sequence[Facts]) -> list[str]:

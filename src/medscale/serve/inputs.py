@@ -170,7 +170,7 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
             column ``path``, which holds the names.
     """
     if metadata is None or isinstance(metadata, Mapping):
-        return [_present(metadata or {})] * len(names)
+        return [present(metadata or {})] * len(names)
     if isinstance(metadata, pd.DataFrame):
         paths = metadata.get("path", pd.Series([None]))
         keyed = [normalized_path(str(path)) for path in paths]
@@ -181,15 +181,15 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
         by_path = metadata.drop(columns="path").set_axis(keyed).to_dict("index")
         keys = [key if (key := normalized_path(name)) in by_path else "" for name in names]
         _check_matches(names, keys, metadata)
-        return [_present(by_path.get(key, {})) for key in keys]
+        return [present(by_path.get(key, {})) for key in keys]
     if len(metadata) != len(names):
         raise MedscaleError(
             f"metadata of {len(metadata)} images were given with {len(names)} images"
         )
-    return [_present(facts) for facts in metadata]
+    return [present(facts) for facts in metadata]
 
 
-def _present(facts: Mapping[Any, Any]) -> Facts:
+def present(facts: Mapping[Any, Any]) -> Facts:
     """Return facts in which each missing value, such as NaN of pandas, is None."""
     return {
         str(column): None if is_scalar(value) and pd.isna(value) else value
@@ -239,10 +239,10 @@ def unknown(facts: Facts, encodings: Sequence[Encoding]) -> list[str]:
 
 
 def unknown_sentence(columns: Sequence[Sequence[str]]) -> str:
-    """Return a sentence on metadata that a network takes and that are unknown; empty without any.
+    """Return a sentence that counts the images with unknown metadata; empty if all are known.
 
     Args:
-        columns: of each image, from ``unknown``.
+        columns: the unknown columns of each image, as ``unknown`` returns them.
     """
     counts = Counter(column for of_image in columns for column in of_image)
     parts = [f"{column} (of {count} of {len(columns)} images)" for column, count in counts.items()]

@@ -168,7 +168,8 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     """Yield findings on the split of the listed images of a study."""
     subject, rows = f"split of {name}", inventory.rows
     counts, is_published = rows["label"].value_counts(), settings.mode == "published"
-    is_grouped = rows["group"].notna() & (settings.mode != "random")  # which parts single images
+    # A random split divides single images, also those of one patient.
+    is_grouped = rows["group"].notna() & (settings.mode != "random")
     apart = rows["group"].where(is_grouped, rows["path"]).groupby(rows["label"]).nunique()
     if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
         label = str(apart.idxmin())

@@ -229,7 +229,7 @@ def loss_sums(loss: Tensor, correct: Tensor) -> Tensor:
 
 
 def whole_sums(parts: list[int]) -> tuple[int, int, int]:
-    """Join the digits of added losses.
+    """Return added ``loss_sums`` with the digits of the loss joined to one number.
 
     Args:
         parts: the sum of ``loss_sums`` over micro-batches, SUMS integers.

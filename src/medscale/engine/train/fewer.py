@@ -57,9 +57,10 @@ def plan_here(plan: RunPlan, out: Path) -> RunPlan:
 
 
 def _history(folder: Path) -> list[dict[str, Any]] | None:
-    """Return the history of the newest checkpoint; None if there is none.
+    """Return the history of the newest checkpoint that is not damaged; None without one.
 
-    A damaged one is skipped, as ``Checkpoints.latest`` does.
+    The launcher does not import PyTorch, so it checks the recorded progress alone;
+    ``Checkpoints.latest`` checks all files.
     """
     for checkpoint in sorted(folder.glob("step-*"), reverse=True):
         with suppress(MedscaleError, OSError, KeyError, TypeError):

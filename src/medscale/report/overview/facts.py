@@ -35,7 +35,7 @@ def facts(
     reported: pd.DataFrame,
     chapters: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the facts of a study; scores are unrounded fractions.
+    """Return the facts of a study for the paper; scores are fractions from 0 to 1, not rounded.
 
     Args:
         linear: the linear reference.

@@ -204,7 +204,7 @@ class Recorded:
 
 
 def read(workdir: Path) -> Recorded | None:
-    """Return the last state that was written below a workdir; None if there is none.
+    """Return the progress of a study as its workdir records it; None without a record.
 
     Raises MedscaleError when the file is damaged, or another version wrote it.
     """
