@@ -201,7 +201,8 @@ def test_rules_of_many_files_and_the_report_are_answered_in_words():
         unknown_target(config, "train", rules)
     )
     assert "make report" in str(unknown_target(config, "report.html", rules))
-    assert "snakemake --profile demo results" in str(unknown_target(config, "glaucoma", rules))
+    answer = unknown_target(config, "glaucoma", rules, "--profile demo")
+    assert "snakemake results --profile demo --config only=glaucoma;" in str(answer)
 
 
 @pytest.mark.parametrize(
@@ -221,6 +222,29 @@ def test_a_whole_study_is_answered_by_what_to_type(target, command):
     config = Graph({"studies": {"skin": {"external": external}}}).config
     answer = unknown_target(config, target, [Rule("paper", ["paper/paper.pdf"])])
     assert command in str(answer)
+
+
+@pytest.mark.parametrize(
+    ("changes", "profiles", "own", "options"),
+    [
+        ({}, [], "", ""),
+        ({"scale": "demo"}, [], "", "--profile demo"),
+        ({"scale": "demo"}, ["demo/scale.yaml"], "", "--profile demo"),
+        ({}, ["slurm/site.yaml"], "", "--profile slurm"),
+        ({}, [], "seeds: [1]", "--configfile {own}"),
+        ({"scale": "demo"}, [], "scale: demo", "--configfile {own}"),
+        # Snakemake reads the files of --configfile alone, not the one of a profile beside them.
+        ({"scale": "demo"}, [], "", "--profile demo --configfile profiles/demo/scale.yaml {own}"),
+        ({}, ["slurm/site.yaml"], "seeds: [1]", "--profile slurm --configfile {site} {own}"),
+    ],
+)
+def test_advice_names_the_files_of_settings_in_force(changes, profiles, own, options, tmp_path):
+    files = [ROOT / "profiles" / name for name in profiles]
+    if "{own}" in options:
+        files.append(tmp_path / "my study.yaml")
+        files[-1].write_text(own)
+    names = {"own": f"'{tmp_path / 'my study.yaml'}'", "site": "profiles/slurm/site.yaml"}
+    assert Graph(changes, files=files).options == options.format(**names)
 
 
 @pytest.mark.parametrize("run", ["amp_ddp_2gpu", "ddp-amp-2GPU", "2gpu_ddp_amp"])

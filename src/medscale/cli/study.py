@@ -103,22 +103,21 @@ def study(
         print_facts({"findings": findings}, _findings_text(findings), as_json)
     _refuse_errors(findings)
     if not run_snakemake([], changes, configfile):
-        raise _stopped(graph, configfile)
+        raise _stopped(graph)
     from medscale.workflow import summary
 
     facts = {**summary.facts(graph), "findings": findings} if as_json else {}
     print_facts(facts, summary.lines(graph, start), as_json)
 
 
-def _stopped(graph: Graph, configfile: Path | None) -> MedscaleError:
+def _stopped(graph: Graph) -> MedscaleError:
     """Return the error for a study whose jobs did not all succeed."""
     # Snakemake removes its lock at its end, so that a remaining one is that of another process.
     if any((graph.workdir / ".snakemake" / "locks").glob("*")):
-        names = f"--configfile {configfile}" if configfile else "--profile demo"
+        command = f"snakemake --unlock {graph.options}".strip()
         return MedscaleError(
             f"{shown_path(graph.workdir)} is locked: another study runs in it, or one was killed. "
-            f"If none runs, remove the lock, and give the same command again: snakemake --unlock "
-            f"{names}"
+            f"If none runs, remove the lock, and give the same command again: {command}"
         )
     return MedscaleError(
         "the study stopped: the lines above name the job and its log. The same command goes on"

@@ -60,7 +60,7 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
             yield workflow.dag
     except MissingRuleException:
         rules = workflow_api._workflow.rules
-        reason = unknown_target(graph.config, target, rules)
+        reason = unknown_target(graph.config, target, rules, graph.options)
         raise MedscaleError(reason or f"{target}: no rule makes it") from None
     except WorkflowError as error:
         raise MedscaleError(f"{target}: {error or type(error).__name__}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
@@ -31,6 +32,7 @@ T = TypeVar("T")
 PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
 # Options of Snakemake for a dry run: -n, also among other letters, as in -np; --dry-run.
 DRY_RUN = re.compile(r"-[npqkFR]*n[npqkFR]*|--dry-?run")
+PROFILES = ROOT / "profiles"  # folders of options of Snakemake
 CHECKOUT_LINK = Path(".medscale-checkout")  # below the workdir
 
 
@@ -64,6 +66,7 @@ class Graph:
         self.restored = restored.find(self.workdir)
         if self.restored is not None:
             self.config = or_end(partial(self.restored.config, changes))
+        self.options = or_end(partial(_options, files, self.config))
         self._plan = cache(partial(plans.plan, self.config))
         self._full_workdir = self.workdir.resolve()
         self._is_dry_run = any(map(DRY_RUN.fullmatch, arguments))
@@ -80,7 +83,7 @@ class Graph:
             program: the command line with its program, which may be another one than Snakemake.
         """
         if "snakemake" in Path(program[0]).parts[-2:]:
-            or_end(partial(refuse_unknown, self.config, rules, program[1:]))
+            or_end(partial(refuse_unknown, self.config, rules, program[1:], self.options))
 
     def _check_writable(self) -> None:
         """End Snakemake with one message where this user may not write."""
@@ -286,7 +289,7 @@ def _refuse_replaced(
     words = [part for argument in arguments for part in argument.split("=", 1)]
     read = {Path(file).resolve() for file in files}
     for option, name in pairwise(words):
-        profile = ROOT / "profiles" / Path(name).name / "profile.v9+.yaml"
+        profile = PROFILES / Path(name).name / "profile.v9+.yaml"
         if option != "--profile" or not profile.is_file():
             continue
         own = profile.parent / read_yaml(profile).get("configfile", profile.name)
@@ -297,6 +300,22 @@ def _refuse_replaced(
                 f"--configfile replaces {file}, which --profile {name} reads; name it first: "
                 f"--configfile {file} {further_files}"
             )
+
+
+def _options(files: Sequence[str | Path], config: Config) -> str:
+    """Return the options with which Snakemake reads files of settings, and the scale.
+
+    A file of a profile is read by ``--profile``. Beside a further file ``--configfile`` names both,
+    since Snakemake reads those of ``--configfile`` alone.
+    """
+    paths = [Path(file).resolve() for file in files]
+    if config.scale == "demo" and not any("scale" in read_yaml(path) for path in paths):
+        paths = [PROFILES / "demo" / "scale.yaml", *paths]
+    profiles = [path.parent.name for path in paths if path.parent.parent == PROFILES]
+    options = [f"--profile {name}" for name in profiles]
+    if len(paths) > len(profiles):
+        options.append(f"--configfile {' '.join(shlex.quote(shown_path(path)) for path in paths)}")
+    return " ".join(options)
 
 
 def or_end(function: Callable[[], T]) -> T:

@@ -141,11 +141,19 @@ def in_order(run: str) -> str | None:
     return next((name for name in names if RunSpec.is_name(name)), None)
 
 
-def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str]) -> None:
+def refuse_unknown(
+    config: Config, rules: Iterable[Any], arguments: Sequence[str], options: str
+) -> None:
     """Refuse targets on Snakemake's command line that are neither rules nor files of any rule.
 
     Snakemake's parser, which takes time, decides which words are targets; it is asked only where a
     word is suspicious. Raises MedscaleError for all of them together.
+
+    Args:
+        config: the configuration.
+        rules: all rules of the workflow.
+        arguments: the command line without its program.
+        options: options of Snakemake that read this configuration, for advice.
     """
     rules = list(rules)
     values = {
@@ -153,24 +161,29 @@ def refuse_unknown(config: Config, rules: Iterable[Any], arguments: Sequence[str
     }
     words = [word for word in arguments if not word.startswith("-") and "=" not in word]
     suspicious = [word for word in words if word not in values]
-    if not any(unknown_target(config, word, rules) for word in suspicious):
+    if not any(unknown_target(config, word, rules, options) for word in suspicious):
         return
     from snakemake.cli import get_argument_parser
 
     targets = get_argument_parser().parse_known_args(list(arguments))[0].targets
-    reasons = [unknown_target(config, target, rules) for target in targets]
+    reasons = [unknown_target(config, target, rules, options) for target in targets]
     if any(reasons):
         raise MedscaleError("\n  ".join(reason for reason in reasons if reason))
 
 
-def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | None:
-    """Return a message on a target that no rule makes, with a likely target; None if one does."""
+def unknown_target(
+    config: Config, target: str, rules: Iterable[Any], options: str = ""
+) -> str | None:
+    """Return a message on a target that no rule makes, with a likely target; None if one does.
+
+    ``options``: options of Snakemake that read this configuration, for the command in the message.
+    """
     rules = list(rules)
     path = os.path.normpath(target.replace("\\", "/"))
     names = [rule.name for rule in rules if not rule.has_wildcards()]
     if target in names or any(rule.is_producer(path) for rule in rules):
         return None
-    if advice := _whole_study(config, path):
+    if advice := _whole_study(config, path, options):
         return f"{target}: no rule makes it; {advice}"
     if Path(path).stem == "report":
         return f"{target}: no rule makes it; type snakemake --report report.html, or make report"
@@ -190,7 +203,7 @@ def unknown_target(config: Config, target: str, rules: Iterable[Any]) -> str | N
     return f"{target}: no rule makes it; {likely}{advice}"
 
 
-def _whole_study(config: Config, path: str) -> str | None:
+def _whole_study(config: Config, path: str, options: str) -> str | None:
     """Return the command for all of a study, if a path names a study or a folder of it.
 
     A variant, an external set and a point of a sweep are made with their study.
@@ -203,8 +216,7 @@ def _whole_study(config: Config, path: str) -> str | None:
     first = f"{'external' if is_external else 'results'}/{name}/{settings.runs[0]}"
     is_drawn = is_external or settings.sweep_of is not None  # and made for a figure alone
     rule = "figures" if is_drawn else FOLDERS_OF_STUDIES.get(folder, "results")
-    profile = " --profile demo" if config.scale == "demo" else ""
-    command = f"snakemake{profile} {rule} --config only={study}"
+    command = " ".join(filter(None, ("snakemake", rule, options, f"--config only={study}")))
     return f"all {rule} of {study}: {command}; one result: {first}"
 
 
