@@ -262,7 +262,7 @@ class Parallel(Strict):
     )
     checkpoint_every_steps: int | None = Field(
         None,
-        ge=1,
+        ge=2,  # the ranks agree on a checkpoint while the next step computes
         le=LARGEST_COUNT,
         description="optimizer steps between two checkpoints, in place of `checkpoint_every_s`",
     )
