@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 
 from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
+from medscale.base.files import write_json
 from medscale.cli import options, study
 from medscale.workflow import summary
 from medscale.workflow.graph import Graph
@@ -125,6 +128,28 @@ def test_times_are_those_of_all_trainings_of_the_active_studies(tmp_path: Path) 
     (tmp_path / "benchmarks" / "paper_pdf.tsv").write_text("")  # of a full disk
     with pytest.raises(MedscaleError, match=r"paper_pdf\.tsv holds no times of a job"):
         summary.facts(graph)
+
+
+def test_external_sets_are_listed_with_their_scores(tmp_path: Path) -> None:
+    external = [{"title": "Basel", "runs": ["serial_1cpu"], "source": {"kind": "folder"}}]
+    external[0]["source"]["path"] = str(tmp_path)
+    changes = {"glaucoma": {"title": "Eyes", "external": external}}
+    graph = Graph({"workdir": str(tmp_path), "only": ["glaucoma"], "studies": changes})
+    score = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    content = {
+        **dict.fromkeys(["study", "run", "counts", "seeds", "patients"]),
+        "metrics": {"test": {"accuracy": score, "auroc": score}},
+        "marks": {"scale": "full", "stand_in": False, "synthetic": False},
+    }
+    folder = tmp_path / "external" / "glaucoma_external1" / "serial_1cpu"
+    write_json(folder / "summary.json", content)
+    studies = summary.facts(graph)["studies"]
+    assert [entry["title"] for entry in studies if entry["results"]] == [
+        "Eyes: external images: Basel"
+    ]
+    console = Console(width=100, file=io.StringIO())
+    console.print(*summary.lines(graph))
+    assert "serial_1cpu  50.0 (25.0 to 75.0)  0.500 (0.250 to 0.750)" in console.file.getvalue()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

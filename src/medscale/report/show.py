@@ -87,7 +87,10 @@ def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
 
 
 def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
-    """Yield a table of the classifications and one of the detections, by the name of each run."""
+    """Yield a table of the classifications and one of the detections, by the name of each run.
+
+    An evaluation on external images has no time of an epoch.
+    """
     for is_detection, metrics in ((False, OF_CLASSES), (True, OF_BOXES)):
         rows = {n: s for n, s in summaries.items() if bool(s.get("detect")) == is_detection}
         if not rows:
@@ -95,7 +98,8 @@ def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
         table = Table("run", *metrics.values(), "s/epoch", box=None)
         for name, summary in rows.items():
             scores = [_score(metric, summary["metrics"]["test"][metric]) for metric in metrics]
-            clock = _number(summary["timing"]["seconds_per_epoch"]["mean"])
+            timing = summary.get("timing")
+            clock = _number(timing["seconds_per_epoch"]["mean"]) if timing else ""
             sign = "†" if summary["marks"]["stand_in"] else ""
             table.add_row(f"{plain(name)}{sign}", *scores, clock)
         yield table

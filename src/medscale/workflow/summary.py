@@ -33,7 +33,8 @@ PAPER = Path("paper", "paper.pdf")  # below the workdir
 def facts(graph: Graph) -> dict[str, Any]:
     """Return the existing outputs of the active studies: results, verdicts, files, times of stages.
 
-    Results and figures of a variant are an entry of ``studies``, as those of a study.
+    Results and figures of a variant or an external set are an entry of ``studies``, as those of a
+    study.
     ``speedup`` is over one device of the same kind, ``change`` the difference in accuracy from the
     baseline in percentage points, both with the ends of their 95 % intervals (``_low, _high``).
     """
@@ -43,7 +44,7 @@ def facts(graph: Graph) -> dict[str, Any]:
     names = {"", *graph.trained, *graph.externals}  # the paper belongs to no single study
     return {
         "workdir": shown_path(graph.workdir),
-        "studies": [_study(graph, name) for name in graph.with_variants],
+        "studies": [_study(graph, name) for name in [*graph.with_variants, *graph.externals]],
         "runs": [row for row in rows if row["study"] in graph.studies],
         "stages": times[times["study"].isin(names)].to_dict("records"),
         "paper": shown_path(paper) if paper.exists() else None,
@@ -61,7 +62,10 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
     summaries: list[dict[str, Any]] = []
     for study in outputs["studies"]:
         yield f"\n[bold]{plain(study['title'])}[/]"
-        results = {r["run"]: read_summary(ROOT / r["folder"]) for r in study["results"]}
+        is_external = study["study"] in graph.externals
+        results = {
+            r["run"]: read_summary(ROOT / r["folder"], is_external) for r in study["results"]
+        }
         yield from overview(results)
         summaries += results.values()
         if not results:
@@ -83,11 +87,15 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
 
 def _study(graph: Graph, name: str) -> dict[str, Any]:
     """Return the title of a study, and the paths of its results and figures."""
-    results, figures = (graph.workdir / folder / name for folder in ("results", "figures"))
-    parts = dict.fromkeys([graph.config.study(name).variant_of or name, name])
+    is_external, titles = name in graph.externals, graph.config.titles
+    folder = "external" if is_external else "results"
+    results, figures = (graph.workdir / parent / name for parent in (folder, "figures"))
+    owner = graph.config.study(name).belongs_to
+    parts = [] if owner is None else [titles[owner]]
+    parts += ["external images"] * is_external
     return {
         "study": name,
-        "title": ": ".join(graph.config.titles[part] for part in parts),
+        "title": ": ".join([*parts, titles[name]]),
         "results_folder": shown_path(results),
         "results": [
             {"run": file.parent.name, "folder": shown_path(file.parent)}
