@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from medscale.config.sections import Evaluate
 from medscale.evaluate.assessment import assess
 from medscale.evaluate.external import shift, validation_fit
 from medscale.evaluate.replicates import Predictions
-from medscale.report.external.make import ENDS, _summary
+from medscale.report.external.make import ENDS, METRICS, _held_out_row, _summary
 from medscale.report.result.external import External, write_external
 from medscale.report.result.reading import read_result
 from synthetic_runs import ROOT, make_chapter, make_index, make_study, probabilities
@@ -107,6 +108,36 @@ def test_inside_stands_beside_outside(tmp_path: Path) -> None:
     assert balanced["difference"]["mean"] is None  # of one class outside, of two inside
     for name in ("external", "external_scores"):
         assert (tmp_path / "figures" / "glaucoma" / f"{name}.pdf").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("codes", "confusion", "left_out", "balanced"),
+    [
+        ("[0, 1, 2]", [[9, 0, 0], [0, 9, 0], [0, 0, 9]], [], -0.25),
+        ("[0, 1]", [[9, 0, 0], [0, 9, 0], [0, 0, 9]], [], np.nan),  # the study's test images lack c
+        ("[0, 1]", [[9, 0, 0], [0, 9, 0], [0, 0, 0]], [], -0.25),  # the source has no c at all
+        ("[0, 1]", [[9, 0, 0], [0, 9, 0], [0, 0, 1]], ["c"], -0.25),
+        ("[0, 1]", [[9, 0, 0], [0, 2, 0], [0, 0, 9]], ["b"], np.nan),
+    ],
+)
+def test_averages_of_a_held_out_source_are_compared_over_the_same_classes(
+    codes: str, confusion: list[list[int]], left_out: list[str], balanced: float
+) -> None:
+    ends = {"mean": 0.75, "low": 0.5, "high": 1.0}
+    parts = [
+        {"by": "source", "part": "B", "metric": metric, "classes": codes, **ends}
+        for metric in METRICS
+    ]
+    result = SimpleNamespace(subgroups=pd.DataFrame(parts))
+    summary = {"study": "held", "run": {"name": "serial_1cpu"}, "classes": ["a", "b", "c"]}
+    summary |= {"confusion": confusion, "not_averaged": left_out}
+    summary["counts"] = {"test": {"images": 27, "groups": 27}}
+    score = {"mean": 0.5, "low": 0.25, "high": 0.75}
+    variant = SimpleNamespace(summary=summary, score=lambda _: score)
+    row = _held_out_row(variant, result, {"held": ["source", "B"]})
+    assert row["accuracy_difference"] == -0.25
+    assert row["balanced_accuracy_difference"] == pytest.approx(balanced, nan_ok=True)
+    assert row["auroc_difference"] == pytest.approx(balanced, nan_ok=True)
 
 
 def test_a_source_is_named_as_the_worst_only_if_its_area_falls() -> None:

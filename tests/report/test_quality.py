@@ -194,6 +194,7 @@ def test_subgroups_are_evaluated_apart_and_counted():
     assert list(dict.fromkeys(table["by"])) == ["all", "age", "sex"]  # all images are of one source
     row = table.set_index(["part", "metric"]).loc[("f", "accuracy")]
     women = rows["sex"] == "f"
+    assert row["classes"] == "[0, 1]"
     assert row["mean"] == pytest.approx((odds[women].argmax(1) == labels[women]).mean())
     assert row["low"] < row["mean"] < row["high"]
     assert table.loc[table["part"] == "unknown", "mean"].isna().all()  # too few

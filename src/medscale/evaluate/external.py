@@ -48,9 +48,9 @@ def shift(summary: Mapping[str, Any], outside: Assessment) -> pd.DataFrame:
         if the two averages are over different classes, such as where a class has no image outside.
     """
     classes = summary["classes"]
-    same_classes = _averaged(
+    same_classes = averaged(
         classes, summary["confusion"], summary.get("not_averaged", [])
-    ) == _averaged(classes, outside.confusion.tolist(), outside.not_averaged)
+    ) == averaged(classes, outside.confusion.tolist(), outside.not_averaged)
     rows = []
     for row in outside.scores.to_dict("records"):
         name = str(row["metric"])
@@ -73,7 +73,7 @@ def shift(summary: Mapping[str, Any], outside: Assessment) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _averaged(
+def averaged(
     classes: Sequence[str], confusion: Sequence[Sequence[int]], not_averaged: Sequence[str]
 ) -> set[str]:
     """Return the classes that averages are over: those with an image that none leaves out."""

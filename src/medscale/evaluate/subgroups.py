@@ -1,5 +1,6 @@
 """Metrics of a run in subgroups of the test images: age bands, sex, view, source set."""
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
@@ -33,9 +34,10 @@ def subgroups(
 
     Returns:
         One row for each subgroup and metric: ``by`` (the column, or "all" for all images), ``part,
-        images, groups, metric``, and ``mean`` (over seeds) with ``low, high`` (over patients). Mean
-        and interval are NaN in subgroups of fewer than ``settings.smallest`` images. Columns that
-        the index lacks, or that have one value for all images, are left out.
+        images, groups``, ``classes`` (codes of the classes that averages over classes are over,
+        as a JSON list), ``metric``, and ``mean`` (over seeds) with ``low, high`` (over
+        patients). Mean and interval are NaN in subgroups of fewer than ``settings.smallest``
+        images. Columns that the index lacks, or that have one value for all images, are left out.
     """
     lines = _rows(predictions, "all", "all images", predictions.class_mask, all_image_metrics)
     for by, name, mask in parts(rows, settings):
@@ -76,7 +78,9 @@ def _rows(
     resample_values: Sequence[ResampleMetrics] | None,
 ) -> list[dict[str, object]]:
     """Return the rows of a subgroup; ``resample_values``: None for too few images."""
+    codes = [int(code) for code in np.unique(part.labels) if class_mask[code]]
     head = {"by": by, "part": name, "images": len(part.ids), "groups": len(np.unique(part.groups))}
+    head["classes"] = json.dumps(codes)
     if resample_values is None:
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]

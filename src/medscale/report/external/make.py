@@ -1,5 +1,6 @@
 """The chapter external: trained runs on images of another origin."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.files import read_json
+from medscale.evaluate.external import AVERAGES, averaged
 from medscale.report.external import figures
 from medscale.report.external.figures import Outside
 from medscale.report.names import OVER, label
@@ -66,7 +68,10 @@ def _set_row(outside: Outside) -> dict[str, Any]:
 def _held_out_row(
     variant: Result, result: Result, splits: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return the metrics on a source: of a network trained with it (inside), and without it."""
+    """Return the metrics on a source: of a network trained with it (inside), and without it.
+
+    The difference of an average over classes is NaN if the two averages are over different classes.
+    """
     column, value = splits[variant.summary["study"]]
     row = _head("held out", f"{column}: {value}", variant.summary)
     parts = result.subgroups
@@ -78,8 +83,17 @@ def _held_out_row(
             row[f"{metric}_inside{ending}"] = of_source.loc[metric, key] if is_evaluated else np.nan
             row[f"{metric}_outside{ending}"] = _float(score[key])
             row[f"{metric}_difference{ending}"] = np.nan
-        row[f"{metric}_difference"] = row[f"{metric}_outside"] - row[f"{metric}_inside"]
+        if not metric.startswith(AVERAGES) or _same_classes(variant, of_source):
+            row[f"{metric}_difference"] = row[f"{metric}_outside"] - row[f"{metric}_inside"]
     return row
+
+
+def _same_classes(variant: Result, of_source: pd.DataFrame) -> bool:
+    """Return whether averages over classes are over the same in a variant and in a subgroup."""
+    summary = variant.summary
+    classes, left_out = summary["classes"], summary.get("not_averaged", [])
+    inside = {classes[code] for text in of_source["classes"] for code in json.loads(text)}
+    return inside == averaged(classes, summary["confusion"], left_out)
 
 
 def _head(kind: str, title: str, summary: Mapping[str, Any]) -> dict[str, Any]:

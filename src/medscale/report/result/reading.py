@@ -14,7 +14,7 @@ from medscale.evaluate.bootstrap import score_interval
 
 # Columns that hold text, even where a class is named 1 or NA.
 TEXT = ["class", "metric", "quantity", "curve", "seed", "calibrated", "by", "part", "true"]
-TEXT += ["predicted", "rate"]
+TEXT += ["predicted", "rate", "classes"]
 
 
 @dataclass(frozen=True)
