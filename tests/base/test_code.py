@@ -138,6 +138,7 @@ def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
 
 
 def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, monkeypatch):
+    """And no hidden files, such as the link to nothing by which Emacs locks an unsaved file."""
     package, scripts = tmp_path / "package", tmp_path / "scripts"
     for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -145,6 +146,10 @@ def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, mo
     monkeypatch.setattr(code, "PACKAGE", package)
     monkeypatch.setattr(code, "SCRIPTS", scripts)
     states = [code._state.__wrapped__()]
+    (package / "a" / ".#module.py").symlink_to("user@host.1:2")
+    (scripts / "._train.py").write_bytes(b"\0")
+    assert code._state.__wrapped__() == states[0]
+    assert len(code.package_digest.__wrapped__()) == 64
     for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):
         (tmp_path / name).write_text("x = 2\n")  # of the same size
         states.append(code._state.__wrapped__())

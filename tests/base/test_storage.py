@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -16,7 +17,7 @@ from safetensors.torch import save_file
 
 from medscale.base.errors import MedscaleError, storage_fault, tell_user
 from medscale.base.files import atomic
-from medscale.base.scratch import LOCK, scratch
+from medscale.base.scratch import LOCK, clear, scratch
 
 
 def fail(error: Exception) -> None:
@@ -101,6 +102,18 @@ def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path
             assert second != first
     assert sorted(tmp_path.iterdir()) == [elsewhere, strange]
     assert (elsewhere / LOCK).exists()
+
+
+def test_a_folder_is_never_cleared_while_its_process_locks_it(tmp_path, monkeypatch):
+    def lock(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX:  # another process starts at the same moment
+            monkeypatch.undo()
+            clear("medscale-run-", tmp_path)
+        fcntl.flock(descriptor, operation)
+
+    monkeypatch.setattr("medscale.base.scratch.fcntl.flock", lock)
+    with scratch("medscale-run-", tmp_path) as folder:
+        assert folder.is_dir()
 
 
 def test_a_folder_that_another_process_clears_at_the_same_time_is_no_error(tmp_path, monkeypatch):

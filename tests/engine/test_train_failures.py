@@ -17,6 +17,9 @@ import psutil
 import pytest
 
 from medscale.base.errors import EXIT_USER, MedscaleError
+from medscale.base.files import read_json
+from medscale.engine.parallel import failures
+from medscale.engine.parallel import launch as launcher
 from medscale.engine.parallel.failures import explain
 from medscale.engine.parallel.launch import launch
 from medscale.engine.plan import RunPlan
@@ -102,13 +105,44 @@ def test_errors_of_large_and_small_batches_name_a_remedy(training):
     assert "recipe.accumulate: 4," in message
     alone = ValueError("Expected more than 1 value per channel when training, got input size ...")
     assert str(explained(alone, halves)) == (
-        "batch normalization got a part of one image, since the 20 images of a step are divided "
+        "batch normalization got a part of one image, since the images of a step (20) are divided "
         "(replicas 1, recipe.accumulate 2): raise recipe.batch_size or lower recipe.accumulate"
     )
-    pipeline = str(explained(alone, a_plan(training, "mp_2cpu")))
-    assert "(replicas 1, recipe.accumulate 1, parallel.microbatches 4)" in pipeline
+    assert str(explained(alone, a_plan(training, "mp_2cpu"))).endswith(
+        "(replicas 1, recipe.accumulate 1, parallel.microbatches 4): raise recipe.batch_size or "
+        "lower parallel.microbatches"
+    )
     other_error = ValueError("another error")
     assert explained(other_error, plan) is other_error
+
+
+def test_a_training_with_one_image_a_step_names_the_remedy_without_a_traceback(training):
+    network = {"name": "medical_cnn", "options": {"width": 4}}
+    training.fork("serial_1cpu", status=EXIT_USER, model=network, recipe={"batch_size": 1})
+    (report,) = training.folder.glob("*.reports/rank0.json")
+    assert read_json(report)["message"].endswith(
+        "(1) are divided (replicas 1, recipe.accumulate 1): raise recipe.batch_size"
+    )
+    assert "Traceback" not in (training.folder / "serial_1cpu.log").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_in_the_log(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(failures.FOLDER, str(tmp_path / "file"))
+    failures.report(ValueError("a cause"), 3, stopped=False, consequence=False)
+    assert "rank 3 failed: ValueError: a cause (" in caplog.text
+
+
+def test_a_closing_terminal_signals_twice_and_the_second_does_not_disturb_the_end():
+    before = launcher._handle_signals(set())
+    try:
+        with pytest.raises(launcher._Hangup, match="SIGHUP"):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGQUIT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_an_exit_without_a_report_and_a_run_without_any_trace_are_reported(training, tmp_path):

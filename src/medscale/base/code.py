@@ -97,12 +97,19 @@ def from_cache(kind: str, parts: list[str], compute: Callable[[], str]) -> str:
 @cache
 def _state() -> str:
     """Return a digest of size and times of all scripts, modules and templates."""
-    files = []
-    for top in (SCRIPTS, PACKAGE):
-        for folder, _, names in os.walk(top):
-            files += [os.path.join(folder, n) for n in names if n.endswith((".py", ".j2"))]
-    states = ((file, os.stat(file)) for file in sorted(files))
+    files = [file for top in (SCRIPTS, PACKAGE) for file in sources(top, "**/*.py", "**/*.j2")]
+    states = ((str(file), file.stat()) for file in files)
     return digest([(file, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in states])
+
+
+def sources(folder: Path, *patterns: str) -> list[Path]:
+    """Return the files of code in a folder that match patterns, sorted.
+
+    Hidden files are none: editors and systems put them beside a module. Emacs' lock of an unsaved
+    file is a link to nothing.
+    """
+    files = (file for pattern in patterns for file in folder.glob(pattern))
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def module_digests(
@@ -135,7 +142,7 @@ def tree_digest(tree: ast.Module, core: bool = False) -> str:
 @cache
 def package_digest() -> str:
     """Return the SHA-256 over the bytes of all modules and templates, which names the code."""
-    files = sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.j2")])
+    files = sources(PACKAGE, "**/*.py", "**/*.j2")
     return digest([(str(file.relative_to(PACKAGE)), sha256(file)) for file in files])
 
 

@@ -38,8 +38,10 @@ def scratch(prefix: str, parent: Path | None = None) -> Iterator[Path]:
             f"({error.strerror or error}); free some space there, or set TMPDIR to another folder"
         ) from None
     try:
-        with open(folder / LOCK, "w") as lock:
+        with open(folder / f".{LOCK}", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            # Only a locked file has this name: others remove a folder whose lock is free.
+            os.rename(lock.name, folder / LOCK)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

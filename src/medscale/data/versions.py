@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from medscale.base.code import module_digest
+from medscale.base.code import module_digest, sources
 from medscale.base.files import digest
 from medscale.base.provenance import package_version
 
@@ -32,7 +32,7 @@ def versions() -> dict[str, str]:
     The digest does not cover comments and docstrings, so that their changes process no image again.
     """
     folder = Path(__file__).parent
-    files = [file for pattern in MODULES for file in sorted(folder.glob(pattern))]
+    files = [file for pattern in MODULES for file in sources(folder, pattern)]
     code = digest([module_digest(file) for file in files])
     libraries = {name: package_version(name) or "none" for name in LIBRARIES}
     return {"opencv": cv2.__version__, "numpy": np.__version__, **libraries, "code": code}

@@ -14,7 +14,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from medscale.base.code import PACKAGE, code_digest, from_cache, module_digest, modules, tree_digest
+from medscale.base.code import (
+    PACKAGE,
+    code_digest,
+    from_cache,
+    module_digest,
+    modules,
+    sources,
+    tree_digest,
+)
 from medscale.base.errors import MedscaleError
 from medscale.base.files import digest, expand_home
 from medscale.data.kind import kind_file, scan
@@ -96,7 +104,7 @@ class Datasets:
 
     def generator_code(self, wildcards: Any) -> str:
         """Return the digest of the kind's module and of all generators of synthetic images."""
-        modules = sorted((PACKAGE / "data" / "demo").glob("*.py"))
+        modules = sources(PACKAGE / "data" / "demo", "*.py")
         code = code_digest(kind_file(self.kind(wildcards)))
         return digest([code, *map(module_digest, modules)])
 

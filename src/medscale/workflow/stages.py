@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from medscale.base.code import PACKAGE, ROOT, code_digest, module_digests
+from medscale.base.code import PACKAGE, SCRIPTS, code_digest, module_digests, sources
 from medscale.base.files import write_json
 from medscale.engine.models.own import MODULES as NETWORKS
 from medscale.engine.parallel.strategies.registry import MODULES as STRATEGIES
@@ -52,7 +52,7 @@ def complete(rules: Iterable[Any], graph: Graph) -> None:
 
 def code_files(script: str, chapter: str | None = None) -> list[Path]:
     """Return the script of a stage, and the module that makes a chapter of the report."""
-    files = [ROOT / "scripts" / Path(script).name]
+    files = [SCRIPTS / Path(script).name]
     return files + ([PACKAGE / "report" / chapter / "make.py"] if chapter is not None else [])
 
 
@@ -77,7 +77,7 @@ def record_code(chapters: Iterable[Chapter], graph: Graph, jobs: Iterable[Any]) 
         jobs: the jobs of Snakemake's graph; the code of a training depends on its run.
     """
     stages: list[tuple[list[Path], dict[str, Any]]]
-    stages = [([script], {}) for script in sorted((ROOT / "scripts").glob("*.py"))]
+    stages = [([script], {}) for script in sources(SCRIPTS, "*.py")]
     stages += [(code_files("chapter.py", chapter.name), {}) for chapter in chapters]
     trained = {(j.wildcards.study, j.wildcards.run) for j in jobs if j.rule.name == "train"}
     for plan in (graph.plan(study, run) for study, run in sorted(trained)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError, Stopped, storage_fault
+from medscale.base.files import read_json, write_json
+from medscale.base.log import log
 from medscale.engine.plan import RunPlan
 
 FOLDER = "MEDSCALE_FAILURES"  # environment variable with the folder of the reports
@@ -38,7 +39,10 @@ class End:
 
 
 def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool) -> None:
-    """Write down, in a rank that fails, why; the launcher reads it after all ranks have ended."""
+    """Write down, in a rank that fails, why; the launcher reads it after all ranks have ended.
+
+    If that is not possible, as on a full disk, the log of the run has the error.
+    """
     folder = os.environ.get(FOLDER)
     if folder is None:
         return
@@ -46,7 +50,10 @@ def report(error: BaseException, rank: int, *, stopped: bool, consequence: bool)
     if not isinstance(error, MedscaleError):
         text = storage_fault(error) or f"{type(error).__name__}: {error}"
     failure = Failure(rank, text, time.time(), stopped, consequence)
-    Path(folder, f"rank{rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
+    try:
+        write_json(Path(folder, f"rank{rank}.json"), asdict(failure))
+    except MedscaleError as unwritten:
+        log.error("rank %d failed: %s (%s)", rank, text, unwritten)
 
 
 def explain(
@@ -59,10 +66,7 @@ def explain(
         exits: how a rank's process ended, by rank.
         otherwise: the message if no rank left a trace.
     """
-    reports = [
-        Failure(**json.loads(file.read_text(encoding="utf-8")))
-        for file in scratch.glob("rank*.json")
-    ]
+    reports = [Failure(**read_json(file)) for file in scratch.glob("rank*.json")]
     reports.sort(key=lambda failure: failure.time)
     if reports and all(failure.stopped for failure in reports):
         return Stopped(f"{plan.run.name}: {reports[0].message}")

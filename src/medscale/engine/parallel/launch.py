@@ -29,6 +29,7 @@ ANOTHER_TURN = "MEDSCALE_ANOTHER_TURN"
 GRACE_S = 10  # time for other ranks to end by themselves after one failed
 END_S = 30  # time for ranks to end after SIGTERM, in which they may write
 POLL_S = 0.1
+ENDING = (signal.SIGHUP, signal.SIGQUIT)  # signals that end a run without a checkpoint
 SCRATCH = "medscale-run-"
 # By default glibc returns the memory of large tensors to the system, and their pages are zeroed
 # again in every step, which takes up to a tenth of the time.
@@ -128,10 +129,9 @@ def _handle_signals(received: set[int]) -> dict[int, Any]:
     ``received`` takes the numbers of forwarded signals.
     """
     forwarded = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    ending = (signal.SIGHUP, signal.SIGQUIT)
     return {
         **{number: signal.signal(number, partial(_forward, received)) for number in forwarded},
-        **{number: signal.signal(number, _hang_up) for number in ending},
+        **{number: signal.signal(number, _hang_up) for number in ENDING},
     }
 
 
@@ -207,6 +207,9 @@ def _forward(received: set[int], number: int, _frame: Any) -> None:
 
 
 def _hang_up(number: int, _frame: Any) -> None:
+    # A closed terminal sends two, its own and the shell's; the second must not disturb the end.
+    for ending in ENDING:
+        signal.signal(ending, signal.SIG_IGN)
     raise _Hangup(signal.Signals(number).name)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
@@ -55,27 +56,24 @@ def train(plan: RunPlan, shards: Shards, task: Task, out: Path, world: World, wa
     inputs = {"shards": shards.meta["digest"]}
     decided = {"format": format_of(plan, world.device)}
     provenance = world.from_main(environment(plan, inputs) | decided if world.is_main else {})
-    try:
-        with ExitStack() as stack:
-            trainer, resumed = ready(plan, shards, task, out, world, watch, start)
-            stack.callback(release, trainer)
-            plan = trainer.plan
-            trainer.progress.note(conditions(provenance))
-            if world.is_main:
-                log.info("%s", _headline(trainer, resumed))
-                _warn_of_change(plan, trainer.progress)
-            if plan.tensorboard and world.is_main:
-                folder, epoch = out / "tensorboard", trainer.progress.epoch
-                trainer.log_row = stack.enter_context(board(folder, epoch))
-            trainer.run()
-            trainer.watchdog.rest()
-            trainer.tensors.use_best()
-            tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
-            trainer.watchdog.rest()
-            weights = trainer.tensors.whole(world)
-            measured = _measured(trainer, meter)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise explained(error, plan) from error
+    with explaining(plan), ExitStack() as stack:
+        trainer, resumed = ready(plan, shards, task, out, world, watch, start)
+        stack.callback(release, trainer)
+        plan = trainer.plan
+        trainer.progress.note(conditions(provenance))
+        if world.is_main:
+            log.info("%s", _headline(trainer, resumed))
+            _warn_of_change(plan, trainer.progress)
+        if plan.tensorboard and world.is_main:
+            folder, epoch = out / "tensorboard", trainer.progress.epoch
+            trainer.log_row = stack.enter_context(board(folder, epoch))
+        trainer.run()
+        trainer.watchdog.rest()
+        trainer.tensors.use_best()
+        tables = [_predict(trainer, shards, task, split) for split in ("val", "test")]
+        trainer.watchdog.rest()
+        weights = trainer.tensors.whole(world)
+        measured = _measured(trainer, meter)
     if weights is not None and measured is not None:  # on rank 0
         records.write(
             out,
@@ -312,6 +310,15 @@ def _warn_of_change(plan: RunPlan, progress: Progress) -> None:
     )
 
 
+@contextmanager
+def explaining(plan: RunPlan) -> Iterator[None]:
+    """Raise PyTorch's errors in the context as ``explained`` returns them."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise explained(error, plan) from error
+
+
 def explained(error: Exception, plan: RunPlan) -> Exception:
     """Return an error with a remedy for a known cause such as too little memory.
 
@@ -326,10 +333,10 @@ def explained(error: Exception, plan: RunPlan) -> Exception:
             parts["parallel.microbatches"] = plan.parallel.microbatches
         divisors = {"replicas": plan.replicas, **parts}
         listing = ", ".join(f"{name} {value}" for name, value in divisors.items())
+        lower = " or lower ".join(["", *(name for name, value in parts.items() if value > 1)])
         return MedscaleError(
-            f"batch normalization got a part of one image, since the {plan.global_batch} images of "
-            f"a step are divided ({listing}): raise recipe.batch_size or lower "
-            f"{' or '.join(parts)}"
+            "batch normalization got a part of one image, since the images of a step "
+            f"({plan.global_batch}) are divided ({listing}): raise recipe.batch_size{lower}"
         )
     if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in str(cause):
         half = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})

@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -9,7 +10,6 @@ from time import monotonic
 from typing import Any
 
 import pandas as pd
-import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_json, write_parquet
@@ -21,7 +21,7 @@ from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.graphs import release
 from medscale.engine.train.guard import Watch
-from medscale.engine.train.replicate import explained, ready
+from medscale.engine.train.replicate import explaining, ready
 from medscale.engine.train.task import Task
 from medscale.measure.profiling import bottleneck, ceilings
 from medscale.measure.profiling.bottleneck import Numbers
@@ -67,24 +67,22 @@ def profile_run(
         MedscaleError: when the loss is not finite, memory runs out, or the plan does not fit the
             shards.
     """
-    trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
-    window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
-    trainer.steps = window.steps
-    if world.is_main:
-        log.info(
-            "%s %s: %d steps warm up, %d are timed, %d are traced",
-            plan.study,
-            plan.run.name,
-            settings.warmup,
-            settings.steps,
-            settings.steps,
-        )
-    try:
-        trainer.run()
-    except WindowEnd:
-        trainer.watchdog.rest()
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        raise explained(error, plan) from error
+    with explaining(plan):
+        trainer, _ = ready(_unsaved(plan), shards, task, out, world, watch, monotonic())
+        window = Window(trainer.training, settings, world.device, trainer.optimize.eager)
+        trainer.steps = window.steps
+        if world.is_main:
+            log.info(
+                "%s %s: %d steps warm up, %d are timed, %d are traced",
+                plan.study,
+                plan.run.name,
+                settings.warmup,
+                settings.steps,
+                settings.steps,
+            )
+        with suppress(WindowEnd):
+            trainer.run()
+    trainer.watchdog.rest()
     form = trainer.precision.format
     world.meet()  # all ranks measure at the same time, since they share the memory bandwidth
     ceiling = ceilings.measure(world.device, form)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medscale.base.code import PACKAGE, ROOT
+from medscale.base.code import PACKAGE, ROOT, sources
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.data.audit import NO_PATIENT
@@ -117,7 +117,7 @@ def published() -> set[str]:
     Among them are names of files of the official downloads, such as known duplicates of ISIC 2017,
     which datasheets and audits repeat.
     """
-    modules = sorted((PACKAGE / "data" / "kinds").glob("*.py"))
+    modules = sources(PACKAGE / "data" / "kinds", "*.py")
     return {word for module in modules for word in TOKEN.findall(module.read_text("utf-8"))}
 
 
