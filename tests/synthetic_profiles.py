@@ -69,6 +69,7 @@ CPU_TRACE = (
     event(
         "user_annotation", "gloo:all_reduce", 50, 68, thread=2
     ),  # hidden until 60, then waited for
+    event("user_annotation", "Forward 0", 140, 165),  # waits, and then computes
     event("cpu_op", "aten::mm", 150, 160),
     event(
         "user_annotation", "gloo:recv", 145, 158

@@ -3,7 +3,7 @@
 The window, from the start of its first step to the end of its last, is divided without gap or
 overlap:
 
-- On a CPU each moment belongs to the innermost operator or range of the thread that trains.
+- On a CPU each moment belongs to the innermost operator of the thread that trains.
 - On a GPU each moment belongs to the running kernel; if several run, to the one that began first.
 - Where nothing computes while an exchange runs on another thread or stream, the time is
   communication; computing hides the rest of the exchange.
@@ -11,7 +11,8 @@ overlap:
   on a GPU no kernel runs; a CPU runs Python and its calls outside operators.
 
 All events within the annotated range that gets a batch are of kind data, and all within that of the
-optimizer are of kind optimizer.
+optimizer are of kind optimizer. Other annotated ranges compute nothing themselves: in that of a
+pipeline's forward pass, a stage waits for its neighbour.
 """
 
 from dataclasses import dataclass
@@ -148,7 +149,8 @@ def _kinds_of_host(thread_events: pd.DataFrame) -> pd.DataFrame:
     ):
         outer = range_kinds[parent] if parent >= 0 else None
         range_kinds.append(outer or (of_range(name) if category == "range" else None))
-        kinds.append(range_kinds[-1] or of_operator(name))
+        kind = range_kinds[-1] or of_operator(name)
+        kinds.append("idle" if category == "range" and kind == "other" else kind)
     return thread_events.assign(kind=kinds)
 
 
