@@ -62,8 +62,17 @@ def test_each_format_is_trained_in_turns_and_a_restart_trains_none_again(trainin
     again, _ = measure_formats(run, [1, 2], settings, digest, work, train)
     assert trained[4:] == [(*bf16, 1)]
     assert again["hardware"].nunique() == 1
-    with pytest.raises(FileNotFoundError):  # other images: replicates of both sets are not mixed
-        measure_formats(run, [1], settings, "0" * 64, work, lambda *_: Path("absent").read_text())
+    checkpoint = work / "fp32" / "seed1" / "checkpoints" / "step-000000001"
+    checkpoint.mkdir()
+
+    def interrupted(*_: object) -> None:
+        raise MedscaleError("stopped")
+
+    other = "0" * 64  # other images: replicates of both sets are not mixed
+    for _ in range(2):  # a training that was stopped is not finished, and keeps its checkpoint
+        with pytest.raises(MedscaleError, match="stopped"):
+            measure_formats(run, [1], settings, other, work, interrupted)
+    assert checkpoint.is_dir()
 
 
 def made_rows() -> pd.DataFrame:

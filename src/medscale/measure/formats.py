@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -32,6 +31,7 @@ WAYS = {
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
 COLUMNS = ["run", "format", "seed", "devices", "global_batch", "epochs", "images", "seconds"]
 COLUMNS += ["hardware", "wall_seconds", "device_mb", "joules", *SCORES]
+LAST = "timing.json"  # the file of a run folder that is written last
 Train = Callable[[RunPlan, Path], None]  # trains a plan and writes its run folder
 
 
@@ -41,7 +41,7 @@ def measure_formats(
     """Train a run in each format with each seed, in turns, and evaluate it on the test images.
 
     A replicate that is finished below ``work`` with the same plan, images and code is not trained
-    again.
+    again. One that was interrupted goes on from its checkpoint.
 
     Args:
         plan: plan of the run; its precision is replaced.
@@ -69,7 +69,8 @@ def measure_formats(
             replicate = in_format(plan, name, settings.epochs, seed)
             folder = work / name / f"seed{seed}"
             if not _is_finished(replicate, shards, folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                # What an earlier training finished does not count any more.
+                (folder / LAST).unlink(missing_ok=True)
                 write_json(folder / "spec.json", replicate.model_dump(mode="json"))
                 train(replicate, folder)
             rows.append(_row(name, replicate, folder))
@@ -96,7 +97,7 @@ def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
 
 
 def _is_finished(plan: RunPlan, shards: str, folder: Path) -> bool:
-    if not (folder / "timing.json").is_file():  # the last file of a run folder
+    if not (folder / LAST).is_file():
         return False
     # Plans are compared as JSON, in which tuples are lists.
     is_same_plan = read_json(folder / "spec.json") == json.loads(plan.model_dump_json())
