@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,8 @@ from typing import Any
 from medscale.base.errors import MedscaleError
 
 Row = dict[str, Any]
+# Of a file of logs: time, the machine's name, process and number.
+NAME = re.compile(r"(events\.out\.tfevents\.\d+)\..+(\.\d+\.\d+)")
 
 
 @contextmanager
@@ -33,17 +35,20 @@ def board(folder: Path, epochs_done: int) -> Iterator[Callable[[Row], None]]:
         ) from None
     if not epochs_done:
         shutil.rmtree(folder, ignore_errors=True)
-    with SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None) as writer:
+    writer = SummaryWriter(str(folder), purge_step=epochs_done + 1 if epochs_done else None)
 
-        def log_row(row: Row) -> None:
-            for name, value in scalars(row):
-                writer.add_scalar(name, value, row["epoch"])
-            writer.flush()
+    def log_row(row: Row) -> None:
+        for name, value in scalars(row):
+            writer.add_scalar(name, value, row["epoch"])
+        writer.flush()
 
+    try:
         yield log_row
-    for file in folder.glob(f"events.out.tfevents.*.{socket.gethostname()}.*"):
-        # TensorBoard reads any name; the machine's is not published with the logs.
-        file.rename(file.with_name(file.name.replace(f".{socket.gethostname()}.", ".host.")))
+    finally:
+        writer.close()
+        # TensorBoard reads any name; that of a machine is not published with the logs.
+        for file in folder.iterdir():
+            file.rename(file.with_name(NAME.sub(r"\1.host\2", file.name)))
 
 
 def scalars(row: Row) -> Iterator[tuple[str, float]]:
