@@ -239,8 +239,11 @@ def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
 def test_a_run_over_two_nodes_without_a_meeting_point_is_reported(training, monkeypatch):
     monkeypatch.delenv("SLURM_STEP_NODELIST", raising=False)
     plan = a_plan(training, "ddp_2cpu", node={"cpus": 1, "gpus": 0})
-    with pytest.raises(MedscaleError, match="runs on 2 nodes"):
+    with pytest.raises(MedscaleError, match="runs on 2 nodes: start it once on each"):
         launch(plan, "worker", {}, cards.reserve)
+    for number in (-1, 2):  # rank 0 would wait for a node 1 that never comes
+        with pytest.raises(MedscaleError, match=f"0 to 1, and this one was .* number {number}:"):
+            launch(plan, "worker", {}, cards.reserve, "localhost:1", number)
 
 
 def test_signals_have_the_callers_handlers_again_after_a_run(training):

@@ -71,17 +71,7 @@ def launch(
         Stopped: when the ranks stopped in order at a signal or time limit.
         MedscaleError: naming the rank that failed first, and its error.
     """
-    meeting: dict[str, str] = {}
-    if plan.nodes > 1:
-        rendezvous = rendezvous or meeting_point(os.environ)
-        node = node_number(os.environ) if node is None else node
-        if rendezvous is None or node is None:
-            raise MedscaleError(
-                f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with "
-                "--rendezvous HOST:PORT of the first and --node 0, 1, …, or by srun; or train "
-                f"{plan.run.model_copy(update={'devices': plan.procs_per_node}).name} on one"
-            )
-        meeting = place(rendezvous)
+    meeting, node = ({}, 0) if plan.nodes == 1 else _meeting(plan, rendezvous, node)
     cuda = plan.backend == "cuda"
     devices = reserve(plan.run.name, plan.procs_per_node) if cuda else nullcontext()
     command = [sys.executable, "-m", "medscale.engine.parallel.orphan", module]
@@ -89,7 +79,26 @@ def launch(
     with devices, scratch(SCRATCH) as folder:
         # Only this user can enter the folder, so that no other user can write to the store.
         meeting = meeting or {STORE: str(folder / "store")}
-        _run_ranks(plan, command, folder, meeting, (node or 0) * plan.procs_per_node)
+        _run_ranks(plan, command, folder, meeting, node * plan.procs_per_node)
+
+
+def _meeting(plan: RunPlan, rendezvous: str | None, node: int | None) -> tuple[dict[str, str], int]:
+    """Return the variables of the place where several nodes meet, and the number of this node."""
+    rendezvous = rendezvous or meeting_point(os.environ)
+    node = node_number(os.environ) if node is None else node
+    if rendezvous is None or node is None:
+        raise MedscaleError(
+            f"{plan.run.name} runs on {plan.nodes} nodes: start it once on each, with "
+            "--rendezvous HOST:PORT of the first and --node 0, 1, …, or by srun; or train "
+            f"{plan.run.model_copy(update={'devices': plan.procs_per_node}).name} on one"
+        )
+    if not 0 <= node < plan.nodes:
+        raise MedscaleError(
+            f"{plan.run.name} runs on {plan.nodes} nodes, which have the numbers 0 to "
+            f"{plan.nodes - 1}, and this one was started as number {node}: give --node such a "
+            "number, or start one task a node (srun --ntasks-per-node=1)"
+        )
+    return place(rendezvous), node
 
 
 def _run_ranks(
