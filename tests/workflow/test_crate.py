@@ -15,13 +15,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
 from medscale.cli.results import leaks
 from medscale.data.index_file import index_digest
+from medscale.report import style
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
@@ -162,9 +162,10 @@ def plant(file: Path, secret: str) -> None:
     elif file.suffix == ".json":
         write_json(file, read_json(file) | {"note": [{"of": secret}]})
     elif file.suffix == ".pdf":
-        figure = Figure()
-        figure.text(0.1, 0.1, f"of {secret}")
-        figure.savefig(file)
+        with style.house():
+            figure = style.new(2, 4)
+            figure.text(0.1, 0.1, f"of {secret}")
+            style.save(figure, file)
     elif file.suffix == ".safetensors":
         save_file({"x": np.zeros(2)}, file, {"note": secret})
     else:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import html
+import io
+import json
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import hostile
+from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv
+from medscale.report import style
 from medscale.workflow.crate.anonymous import copy
 from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
 
@@ -18,7 +28,7 @@ from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
     [
         "1.2.840.10008.1.2.4.50 is JPEG, torch 2.11.0, 192.168.0.1, 0.123456789",
         "see @article and the folder home/ of /srv/homework; patients: column PatientID of x.csv",
-        "PAT-08150 and XPAT-0815X, 47110_left.png",
+        "PAT-08150 and XPAT-0815X, 47110_left.png; between 1.123456-2.123456, 0.123456",
     ],
 )
 def test_what_only_looks_alike_is_no_finding(tmp_path, text):
@@ -55,3 +65,80 @@ def test_predictions_of_external_images_keep_all_but_names(tmp_path: Path) -> No
     expected = rows.assign(path=[*names, names[0]], group=[names[1], names[0], names[1]])
     write_csv(tmp_path / "expected.csv", expected)
     assert (tmp_path / "copy.csv").read_text() == (tmp_path / "expected.csv").read_text()
+
+
+PATIENT = "Jörg_4711"
+
+
+def png(path: Path) -> None:
+    """Write a PNG with the patient in a deflated text."""
+    texts = PngInfo()
+    texts.add_itxt("Comment", f"of {PATIENT}", zip=True)
+    Image.new("L", (2, 2)).save(path, pnginfo=texts)
+
+
+def figure(path: Path, text: str = PATIENT) -> None:
+    with style.house():
+        drawing = style.new(1, 4)
+        drawing.text(0.1, 0.5, f"of {text}")
+        style.save(drawing, path)
+
+
+def parquet(path: Path) -> None:
+    pd.DataFrame({"boxes": [[{"of": PATIENT}]]}).to_parquet(path)
+
+
+def archive(path: Path, text: str = f"of {PATIENT}") -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a/note.csv", text)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("inner.zip", inner.getvalue())
+
+
+WRITERS = {
+    "table.csv": lambda path: path.write_text(f"patient\n{PATIENT}-2\n", encoding="latin-1"),
+    "wide.csv": lambda path: path.write_text(f"patient\n{PATIENT}\n", encoding="utf-16"),
+    "without_mark.csv": lambda path: path.write_text("x\n123456\n", encoding="utf-16-le"),
+    "packed.csv.gz": lambda path: path.write_bytes(gzip.compress(f"{PATIENT}\n".encode())),
+    "note.json": lambda path: path.write_text(json.dumps({"of": PATIENT})),
+    "table.tex": lambda path: path.write_text(PATIENT.replace("_", r"\_"), encoding="utf-8"),
+    "page.html": lambda path: path.write_text(
+        html.escape(PATIENT).encode("ascii", "xmlcharrefreplace").decode()
+    ),
+    "model.onnx": lambda path: path.write_bytes(b"\0\xff" + PATIENT.encode() + b"\xff\0"),
+    "numbers.txt": lambda path: path.write_text("patient 123456-2"),
+    "words.npy": lambda path: np.save(path, np.array(["of 123456"])),
+    "image.png": png,
+    "figure.pdf": figure,
+    "boxes.parquet": parquet,
+    "archive.zip": archive,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_patient_is_found_in_any_encoding(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    findings = list(scan(tmp_path, [Names("a patient id", [PATIENT, "123456"])]))
+    assert {finding.kind for finding in findings} == {"a patient id"}
+    if name == "archive.zip":
+        assert findings == [Finding(name, "inner.zip/a/note.csv, line 1", "a patient id")]
+
+
+@pytest.mark.parametrize("word", ["office_flow-7", "Łódź-7", "a(b)\\c-77", "first fish-7"])
+def test_a_word_in_a_figure_is_found_whatever_its_letters_are(tmp_path, word):
+    """Ligatures and letters beyond Latin-1 are in a second font of Matplotlib's PDF."""
+    figure(tmp_path / "figure.pdf", word)
+    assert len(list(scan(tmp_path, [Names("a name", [word])]))) == 1
+
+
+@pytest.mark.parametrize("name", ["boxes.parquet", "archive.zip", "packed.csv.gz", "image.png"])
+def test_a_damaged_file_is_refused_and_not_taken_for_one_without_names(tmp_path, name):
+    writer = next(
+        write for file, write in WRITERS.items() if Path(file).suffix == Path(name).suffix
+    )
+    writer(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(MedscaleError, match=rf"{name} cannot be searched"):
+        list(scan(tmp_path))

@@ -1,80 +1,157 @@
-"""The text in a file of any kind, as far as it can be read: lines, cells, headers, PDF text."""
+"""The text in a file of any kind, as far as it can be read: lines, cells, headers, PDF text.
+
+Pixels are not read, so that text burned into images is missed; nor are numbers in Parquet files.
+"""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import html
+import io
+import lzma
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from medscale.base.errors import MedscaleError
+from medscale.workflow.crate import pdf
 
 LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read as text
-MAX_INFLATED = 2**26  # bytes of a PDF's stream
 PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
-PDF_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\n?endstream", re.DOTALL)
-PDF_TEXT = re.compile(rb"\[((?:[^\[\]\\]|\\.)*)\]\s*TJ|(\((?:[^()\\]|\\.)*\))\s*Tj", re.DOTALL)
-PDF_STRING = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|(-?\d+(?:\.\d+)?)", re.DOTALL)
-WORD_SPACE = -200  # thousandths of the font's size: a larger step is a space
+WIDE = re.compile(r"(?:[\x20-\x7e]\0?){4,}")  # in UTF-16; in UTF-32 with zeros in between
+LETTERS = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{4,}")
+# Escapes of JSON, LaTeX and Markdown, such as \u00fc and \_.
+ESCAPE = re.compile(r"\\(?:u([\da-fA-F]{4})|(_|[^\w\s]))")
+PNG, ZIP = b"\x89PNG\r\n\x1a\n", b"PK\3\4"
+DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
+    b"\x1f\x8b": gzip.decompress,
+    b"BZh": bz2.decompress,
+    b"\xfd7zXZ\0": lzma.decompress,
+}
+DAMAGED = (OSError, EOFError, ValueError, SyntaxError, zlib.error, lzma.LZMAError, RuntimeError)
+DAMAGED_ARCHIVE = (*DAMAGED, zipfile.BadZipFile, NotImplementedError)
 
 
-def texts(path: Path) -> Iterator[tuple[str, str]]:
+def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield the names and contents of the files in an archive; of another file, "" and itself.
+
+    Raises MedscaleError for an archive that cannot be read.
+    """
+    with open(path, "rb") as file:
+        data = file.read(_length(path.name))
+    yield from _unpacked(path, "", data)
+
+
+def _length(name: str) -> int:
+    """Return how many bytes of a file are read; -1 for all."""
+    return LARGEST_HEADER if name.endswith((".safetensors", ".npy")) else -1
+
+
+def _unpacked(path: Path, name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
+    try:
+        for magic, decompress in DECOMPRESSORS.items():
+            if data.startswith(magic):
+                data = decompress(data)
+        if not data.startswith(ZIP):
+            yield name, data
+            return
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            for inner in archive.namelist():
+                with archive.open(inner) as file:
+                    content = file.read(_length(inner))
+                yield from _unpacked(path, f"{name}/{inner}".strip("/"), content)
+    except DAMAGED_ARCHIVE as error:
+        raise _unreadable(path, error) from None
+
+
+def texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     """Yield the place and the text of each part of a file: a line, a column, a page's stream.
 
-    Pixels are not read, so that text burned into images is missed.
+    Raises MedscaleError for a damaged file of which text would be missed.
+
+    Args:
+        path: the file, for messages.
+        data: its content, or that of a file in it.
     """
-    if path.suffix == ".parquet":
-        yield from _cells(path)
-        return
-    if path.suffix in (".safetensors", ".npy"):
-        with open(path, "rb") as file:
-            yield "header", _printable(file.read(LARGEST_HEADER))
-        return
-    data = path.read_bytes()
-    if data.startswith(b"%PDF"):
-        yield from _of_pdf(data)
-        return
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
+    if data.startswith(b"PAR1"):
+        yield from _cells(path, data)
+    elif data.startswith(b"%PDF"):
+        yield "document", _printable(pdf.outside_of_streams(data))
+        for number, (content, lines) in enumerate(pdf.streams(data), start=1):
+            yield f"stream {number}", "\n".join(lines) or _printable(content)
+    elif (text := _decoded(data)) is None:
         yield "bytes", _printable(data)
-        return
-    for number, line in enumerate(text.splitlines(), start=1):
-        yield f"line {number}", line
+        if data.startswith(PNG):
+            yield from _of_png(path, data)
+    else:
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield f"line {number}", "\n".join(dict.fromkeys([line, _without_escapes(line)]))
 
 
-def _cells(path: Path) -> Iterator[tuple[str, str]]:
+def _decoded(data: bytes) -> str | None:
+    """Return the text of a text file; None for another."""
+    encodings = ["utf-16"] if data.startswith((b"\xff\xfe", b"\xfe\xff")) else []
+    encodings += ["utf-8", "latin-1"] if b"\0" not in data else []
+    for encoding in encodings:
+        with suppress(UnicodeDecodeError):
+            return data.decode(encoding)
+    return None
+
+
+def _without_escapes(line: str) -> str:
+    text = ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], line)
+    return html.unescape(text)
+
+
+def _cells(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     """Yield each column of words of a Parquet file, and the file's own metadata."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
     yield "metadata", str(table.schema.metadata or "")
     for name, column in zip(table.column_names, table.columns, strict=True):
-        values = {value for value in column.to_pylist() if not isinstance(value, int | float)}
-        words = [str(value) for value in values if value is not None]
+        words = set() if _is_of_numbers(column.type) else set(map(str, column.to_pylist()))
         yield f"column {name}", "\n".join([name, *sorted(words)])
 
 
-def _of_pdf(data: bytes) -> Iterator[tuple[str, str]]:
-    """Yield the dictionaries of a PDF and the text of each stream (ISO 32000-1, 7.3.8, 9.4.3)."""
-    yield "document", _printable(PDF_STREAM.sub(b"", data))
-    for number, match in enumerate(PDF_STREAM.finditer(data), start=1):
-        content = match[1]
-        with suppress(zlib.error):  # a stream that is not deflated
-            content = zlib.decompressobj().decompress(content, MAX_INFLATED)
-        lines = [_text(text[0] or text[1]) for text in PDF_TEXT.findall(content)]
-        yield f"stream {number}", "\n".join(lines) if lines else _printable(content)
+def _is_of_numbers(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
-def _text(operand: bytes) -> str:
-    """Return the text of an operator's strings; its numbers move the following text."""
-    parts = []
-    for string, step in PDF_STRING.findall(operand):
-        if step:
-            parts.append(b" " if float(step) < WORD_SPACE else b"")
-        else:
-            parts.append(re.sub(rb"\\([()\\])", rb"\1", string))
-    return b"".join(parts).decode("latin-1")
+def _of_png(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the texts of a PNG file, which can be deflated."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            found_texts = getattr(image, "text", {})
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+    for name, text in found_texts.items():
+        yield f"text {name}", f"{name}\n{text}"
 
 
 def _printable(data: bytes) -> str:
-    return "\n".join(run.decode("ascii") for run in PRINTABLE.findall(data))
+    """Return the texts in other bytes, one below the other."""
+    runs = [run.decode("ascii") for run in PRINTABLE.findall(data)]
+    for start in (0, 1):
+        text = data[start:].decode("utf-16-le", errors="replace")
+        runs += [run.replace("\0", "") for run in WIDE.findall(text)]
+    text = data.decode("utf-8", errors="replace")
+    runs += [run for run in LETTERS.findall(text) if not run.isascii()]
+    return "\n".join(runs)
+
+
+def _unreadable(path: Path, error: Exception) -> MedscaleError:
+    return MedscaleError(f"{path} cannot be searched: {error}; leave it out, or make it again")

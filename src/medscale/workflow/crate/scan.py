@@ -19,7 +19,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.data.audit import NO_PATIENT
 from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME
-from medscale.workflow.crate.contents import texts
+from medscale.workflow.crate.contents import files_in, texts
 
 PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the mark
 # Six numbers or more, and not one of the standard itself, such as a transfer syntax (PS3.6, A).
@@ -34,7 +34,8 @@ HOME = re.compile(
     r"/(?:home|Users)/[^/\s\"'<>|:;,)]+|[A-Za-z]:\\+Users\\+[^\\\s\"']+|(?<![\w.])/root(?=/)"
 )
 TOKEN = re.compile(r"[^\W_](?:[\w.-]*[^\W_])?")
-ATOM, LETTER = re.compile(r"[^._-]+"), re.compile(r"[^\W\d_]")
+ATOM = re.compile(r"[^._-]+")
+NUMBER = re.compile(r"\d+|\d+\.[\d.]+(?:-\d+\.[\d.]+)?")  # also a range, such as 0.12-0.34
 MOST_ATOMS = 8  # parts of a name within a longer word
 SHORTEST = 4  # characters of a name that is searched for; SHORTEST_NUMBER for digits alone
 SHORTEST_NUMBER = 6
@@ -145,14 +146,16 @@ def scan(
         if not file.is_file():
             continue
         path = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
-        if _is_dicom(file):
-            yield Finding(path, "whole file", "a DICOM file")
-            continue
-        for place, text in [("its name", path), *texts(file)]:
-            kinds = _patterns(text, home, is_code=path in code)
-            if path not in code:
-                kinds += _names(text, names)
-            yield from (Finding(path, place, kind) for kind in kinds)
+        for inner, data in files_in(file):
+            if data[PREAMBLE:].startswith(DICOM):
+                yield Finding(path, inner or "whole file", "a DICOM file")
+                continue
+            for place, text in [("its name", inner or path), *texts(file, data)]:
+                kinds = _patterns(text, home, is_code=path in code)
+                if path not in code:
+                    kinds += _names(text, names)
+                place = f"{inner}, {place}" if inner else place
+                yield from (Finding(path, place, kind) for kind in kinds)
 
 
 def refuse(findings: Iterable[Finding], subject: str) -> None:
@@ -179,11 +182,6 @@ def _is_distinctive(name: str) -> bool:
     return len(name) >= (SHORTEST_NUMBER if name.isdigit() else SHORTEST)
 
 
-def _is_dicom(file: Path) -> bool:
-    with open(file, "rb") as stream:
-        return stream.read(PREAMBLE + len(DICOM))[PREAMBLE:] == DICOM
-
-
 def _patterns(text: str, home: str, is_code: bool) -> list[str]:
     """Return the kinds of data that patterns find in a text."""
     kinds = []
@@ -203,7 +201,7 @@ def _names(text: str, names: Collection[Names]) -> list[str]:
     words: set[str] = set()
     for token in set(TOKEN.findall(text)):
         words.add(token)
-        if LETTER.search(token):  # parts of a number are no words
+        if not NUMBER.fullmatch(token):  # parts of a number are no words
             words.update(_parts(token))
     return [group.kind for group in names if group.are_in(text, words)]
 
