@@ -17,13 +17,16 @@ from typer.testing import CliRunner
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.cli.main import main
+from medscale.cli.results import leaks
 from medscale.config.configuration import Config
+from medscale.exchange import croissant, hugging_face
 from medscale.workflow.crate import archive, export
 from medscale.workflow.crate.kinds import WEIGHTS
 from medscale.workflow.crate.manifest import MANIFEST, METADATA
 from medscale.workflow.crate.restore import compare, restore
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import MARKER, Restored, absent_rules
+from medscale.workflow.why import explain
 from snakemake_command import snakemake
 from synthetic_runs import changes, configuration, make_chapter, make_study, report
 
@@ -170,6 +173,22 @@ def test_a_restored_study_can_be_packed_again(crate_study, restored_study, tmp_p
     assert restore(second, tmp_path / "third").files == restore(first, tmp_path / "fourth").files
 
 
+def test_an_index_without_names_is_neither_described_nor_searched_for(restored_study):
+    """Its sizes and digests are not those of the images, and its names are nobody's."""
+    data = restored_study / "data" / "glaucoma"
+    with pytest.raises(MedscaleError, match="comes from a crate, without names"):
+        croissant.write("glaucoma", configuration().study("glaucoma"), data)
+    with pytest.raises(MedscaleError, match="comes from a crate, without names"):
+        leaks([restored_study / "results"], [data])
+    with pytest.raises(MedscaleError, match=r"no index\.parquet with names"):
+        hugging_face._names(restored_study, SimpleNamespace(study="glaucoma"), data)
+
+
+def test_why_says_of_a_result_that_came_with_the_crate_that_nothing_makes_it(restored_study):
+    with pytest.raises(MedscaleError, match="serial_1cpu exists, and no rule makes it"):
+        explain({"workdir": str(restored_study)}, "results/glaucoma/serial_1cpu")
+
+
 def test_files_of_a_folder_are_not_overwritten(crate_study, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     with pytest.raises(MedscaleError, match="holds files already: name another folder"):
@@ -308,12 +327,39 @@ def test_links_bombs_and_other_archives_are_refused(crate_study, tmp_path, monke
     with pytest.raises(MedscaleError, match="no crate of a study does"):
         restore(zeros, tmp_path / "place")
     (tmp_path / "text.zip").write_text("no archive")
-    with pytest.raises(MedscaleError, match="neither a crate's folder nor a ZIP archive"):
-        restore(tmp_path / "text.zip", tmp_path / "place")
+    shutil.copyfile(crate_study.crate, tmp_path / "version.zip")
+    content = bytearray((tmp_path / "version.zip").read_bytes())
+    content[content.index(b"PK\1\2") + 6] = 255  # version that is needed to unpack it
+    (tmp_path / "version.zip").write_bytes(content)
+    for name in ("text.zip", "version.zip"):
+        with pytest.raises(MedscaleError, match="neither a crate's folder nor a ZIP archive"):
+            restore(tmp_path / name, tmp_path / "place")
     monkeypatch.setattr(archive, "MOST_FILES", 10)
     with pytest.raises(MedscaleError, match="more than 10 files"):
         restore(crate_study.crate, tmp_path / "place")
     assert not (tmp_path / "place").exists()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_file_in_an_archive_of_any_method_is_named(tmp_path, method):
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w", method) as crate:
+        for name in (METADATA, MANIFEST):
+            crate.writestr(name, bytes(500))
+        start = crate.getinfo(MANIFEST).header_offset + 30 + len(MANIFEST)
+    content = bytearray(file.read_bytes())
+    content[start : start + 20] = b"\xff" * 20
+    file.write_bytes(content)
+    with pytest.raises(MedscaleError, match=f"{MANIFEST} cannot be read"):
+        restore(file, tmp_path / "place")
+
+
+def test_an_empty_name_is_refused(tmp_path):
+    file = tmp_path / "bad.zip"
+    with zipfile.ZipFile(file, "w") as crate:
+        crate.writestr(zipfile.ZipInfo(""), "x")
+    with pytest.raises(MedscaleError, match="could lead out of the folder"):
+        restore(file, tmp_path / "place")
 
 
 def test_a_link_in_a_folder_is_refused(crate_study, tmp_path):

@@ -86,7 +86,14 @@ def leaks(
         if not (folder / "index.parquet").is_file():
             raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
     from medscale.workflow.crate import scan
+    from medscale.workflow.crate.anonymous import is_index_without_names
 
+    for folder in data or []:
+        if is_index_without_names(folder / "index.parquet"):
+            raise MedscaleError(
+                f"{folder} comes from a crate, without names of patients and files; name the data "
+                "folder of the study that was packed"
+            )
     names = scan.names_of_studies(data or [], file_names=False)
     findings = {}
     for path in files:

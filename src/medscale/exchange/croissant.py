@@ -26,6 +26,7 @@ from medscale.data.kind import load_kind
 from medscale.data.patients import sentence
 from medscale.data.settings import Datasheet
 from medscale.report.datasheet.make import UNKNOWN, description
+from medscale.workflow.crate.anonymous import is_index_without_names
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -71,8 +72,8 @@ def write(study: str, settings: Study, folder: Path) -> Path:
         folder: ``data/<study>`` with index.parquet and audit.json.
 
     Raises:
-        MedscaleError: when mlcroissant is not installed, the folder has no index, or the metadata
-            are not valid.
+        MedscaleError: when mlcroissant is not installed, the folder has no index or that of a
+            crate, or the metadata are not valid.
     """
     require("Croissant metadata", "exchange", "mlcroissant")
     for name in (INDEX, AUDIT):
@@ -80,6 +81,11 @@ def write(study: str, settings: Study, folder: Path) -> Path:
             raise MedscaleError(
                 f"{folder / name} does not exist; make it: snakemake data/{study}/{INDEX}"
             )
+    if is_index_without_names(folder / INDEX):
+        raise MedscaleError(
+            f"{folder / INDEX} comes from a crate, without names and sizes of the images; "
+            "describe them where the study was made"
+        )
     content = describe(study, settings, folder)
     path = folder / CROISSANT
     write_json(path, content)

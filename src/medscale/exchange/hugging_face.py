@@ -31,6 +31,7 @@ from medscale.serve.bundle import Inference, Weights
 from medscale.serve.calibration import SENTENCES, calibration_by
 from medscale.serve.networks import network
 from medscale.workflow.crate import scan
+from medscale.workflow.crate.anonymous import is_index_without_names
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -156,13 +157,16 @@ def _names(
 ) -> tuple[list[scan.Names], list[str]]:
     """Return the names that must not be published, and a line for the user if there are none."""
     folder = data or workdir_of(result) / "data" / record.study
-    if (folder / "index.parquet").is_file():
+    index = folder / "index.parquet"
+    if index.is_file() and not is_index_without_names(index):
         return scan.names_of_studies([folder], file_names=False), []
     if data is not None:
-        raise MedscaleError(f"{data} has no index.parquet; name the data folder of the study")
+        raise MedscaleError(
+            f"{data} has no index.parquet with names of files; name the data folder of the study"
+        )
     return [], [
-        f"names of patients and files were not searched for, since {folder} has no index; name the "
-        "study's data folder by --data"
+        f"names of patients and files were not searched for, since {folder} has no index with such "
+        "names; name the study's data folder by --data"
     ]
 
 

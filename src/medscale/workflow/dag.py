@@ -59,9 +59,11 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
             workflow._build_dag()
             yield workflow.dag
     except MissingRuleException:
+        os.chdir(graph.workdir)  # as in the rules; Snakemake has left the folder
         rules = workflow_api._workflow.rules
         reason = unknown_target(graph.config, target, rules, graph.options)
-        raise MedscaleError(reason or f"{target}: no rule makes it") from None
+        source = f"{target} exists, and no rule makes it: it is never made again"
+        raise MedscaleError(reason or source) from None
     except WorkflowError as error:
         raise MedscaleError(f"{target}: {error or type(error).__name__}") from None
     finally:

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medscale.base.files import atomic, read_json, read_table, write_csv
+from medscale.base.files import atomic, read_json, read_table, sha256, write_csv
 from medscale.data.folds import is_of_folds
 from medscale.data.index_file import ORIGINAL, index_digest, read_index
 from medscale.report.datasheet.make import FREQUENT, metadata_columns
@@ -29,6 +29,11 @@ LINKED = ["id", "label", "split"]  # columns that stay in one row with group and
 def is_copied(path: str) -> bool:
     """Return whether a crate has a copy without names of a file."""
     return any(fnmatchcase(path, pattern) for pattern in (INDEX, AUDIT, EXTERNAL))
+
+
+def is_index_without_names(file: Path) -> bool:
+    """Return whether an index is such a copy, in a study that was restored from a crate."""
+    return index_digest(file) != sha256(file)
 
 
 def copy(file: Path, to: Path, path: str) -> None:

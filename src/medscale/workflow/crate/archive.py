@@ -6,6 +6,7 @@ Files are read one by one by the names that pass ``_check_name``; no library unp
 from __future__ import annotations
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
@@ -29,7 +30,7 @@ LONGEST_NAME = 500  # bytes of a path
 MOST_RATIO = 100
 SMALL = 2**20  # unpacked bytes below which the ratio does not matter
 BLOCK = 2**20
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
+UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
 ENCRYPTED = 0x1  # of a ZIP entry's flags (APPNOTE 4.4.4)
 
 
@@ -121,7 +122,7 @@ def opened(path: Path) -> Iterator[Crate]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (*UNREADABLE, OSError, ValueError) as error:
         raise MedscaleError(
             f"{path} is neither a crate's folder nor a ZIP archive ({error})"
         ) from None
@@ -142,7 +143,8 @@ def check_space(crate: Crate, folder: Path) -> None:
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile) -> list[Entry]:
-    infos = [info for info in archive.infolist() if not info.is_dir()]
+    # not by `is_dir`, which fails for an empty name
+    infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     _check_number(path, len(infos))
     for info in infos:
         mode = info.external_attr >> 16  # of Unix; 0 for archives of other systems
