@@ -25,7 +25,7 @@ from medscale.report import style
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
-from medscale.workflow.crate.pack import _write_settings, replicates
+from medscale.workflow.crate.pack import _write_settings
 from medscale.workflow.crate.scan import hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import read_config
@@ -360,13 +360,20 @@ def test_an_archive_holds_the_same_and_weights_if_they_are_requested(crate_study
     assert [path.name for path in tmp_path.iterdir()] == ["study.zip"]
 
 
-def test_a_folder_that_a_killed_evaluation_left_is_no_result(tmp_path):
-    for name in ("serial_1cpu", ".ddp_2cpu.4711"):
-        (tmp_path / "results/s" / name).mkdir(parents=True)
-        (tmp_path / "results/s" / name / "summary.json").touch()
-    graph = SimpleNamespace(trained=["s"], workdir=tmp_path)
-    graph.replicates = lambda study, run: [f"runs/{study}/{run}/seed1"]
-    assert list(replicates(graph)) == [("s", "serial_1cpu", "seed1")]
+def test_results_are_packed_with_their_own_replicates(crate_study, tmp_path):
+    """Snakemake does not make the result of a run that has left the configuration again."""
+    settings = changes("glaucoma", RUNS[:1]) | {"workdir": str(crate_study.folder), "seeds": [1]}
+    left = (
+        crate_study.folder / "results" / "glaucoma" / f".{RUNS[1]}.4711"
+    )  # by a killed evaluation
+    shutil.copytree(crate_study.folder / "results" / "glaucoma" / RUNS[1], left)
+    try:
+        export(Graph(settings), tmp_path / "crate")
+    finally:
+        shutil.rmtree(left)
+    folders = (tmp_path / "crate" / "runs" / "glaucoma").glob("*/*")
+    packed = {(path.parent.name, path.name) for path in folders}
+    assert packed == {(run, f"seed{seed}") for run in RUNS for seed in (1, 2)}
 
 
 def test_missing_parts_are_named_and_nothing_half_written_stays(crate_study, tmp_path):

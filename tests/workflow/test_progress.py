@@ -27,7 +27,13 @@ from medscale.engine.train.loop import log_epoch
 from medscale.workflow.graph import Graph
 from medscale.workflow.progress import expectations
 from medscale.workflow.progress import handler as plugin
-from medscale.workflow.progress.display import LineDisplay, duration, left_text, running_lines
+from medscale.workflow.progress.display import (
+    LineDisplay,
+    duration,
+    headline,
+    left_text,
+    running_lines,
+)
 from medscale.workflow.progress.logs import epoch, last_sentence
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
 from progress_jobs import finished, training
@@ -273,7 +279,15 @@ def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> N
     assert read(tmp_path).is_alive is True  # type: ignore[union-attr]
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert read(tmp_path).is_alive is False  # type: ignore[union-attr]
+    facts["jobs"][0]["started"] = facts["begun"]
+    (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
+    os.utime(tmp_path / FILE, (facts["begun"] + 300, facts["begun"] + 300))
+    killed = read(tmp_path)
+    assert killed is not None
+    assert killed.was_killed
+    # As it was at the last word, and not as if it still ran days later.
+    assert headline(killed.state, time.time() + 9e5) == "stopped: 0 of 1 jobs in 5 min"
+    assert progress._facts(killed, [])["running"] == []
     (tmp_path / FILE).write_text(json.dumps(facts | {"host": "elsewhere"}))
     assert read(tmp_path).is_alive is None  # type: ignore[union-attr]
 

@@ -118,12 +118,12 @@ def _facts(recorded: Recorded | None, queued: list[QueuedJob]) -> dict[str, Any]
     if recorded is not None:
         from medscale.workflow.progress.display import running_lines
 
-        state, now = recorded.state, time.time()
+        state, now = recorded.state, recorded.state.ended or time.time()
         facts |= state.facts() | {"host": recorded.host, "process": recorded.process}
         facts |= {
             "is_running": recorded.is_alive,
             "left_s": state.left_s(now) if state.ended is None else 0.0,
-            "running": list(running_lines(state, now)),
+            "running": list(running_lines(state, now)) if state.ended is None else [],
             "stages": {
                 stage: {"jobs": len(jobs), "finished": sum(job.is_finished for job in jobs)}
                 for stage, jobs in state.stages().items()
@@ -148,12 +148,12 @@ def _text(
 def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType]:
     from medscale.workflow.progress.display import failure_lines, headline, left_text, running_lines
 
-    state, now = recorded.state, time.time()
+    state, now = recorded.state, recorded.state.ended or time.time()
     yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"
-    if state.ended is None and recorded.is_alive is False:
+    if recorded.was_killed:
         yield "Its process is gone without an end: it was killed. The same command goes on;"
         yield "where Snakemake finds a lock, give it once with --unlock before."
-    elif state.ended is None and recorded.is_alive is None:
+    elif recorded.is_alive is None:
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))
     for stage, jobs in state.stages().items():

@@ -13,6 +13,7 @@ from medscale.base.files import read_json, write_json
 from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.engine.plan import replicate_name
+from medscale.report.result.summary import read_summary
 from medscale.workflow.chapters import image_figures, sources
 from medscale.workflow.crate import anonymous, scan
 from medscale.workflow.crate.clean import SETTINGS, copy
@@ -137,19 +138,18 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
 def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
     """Yield study, run and name of each replicate of the existing results.
 
-    Hidden folders are those that a killed evaluation left.
+    A result of a run that is no longer configured has its own replicates. Hidden folders are those
+    that a killed evaluation left.
     """
     for study in graph.trained:
-        for result in sorted((graph.workdir / "results" / study).glob("[!.]*/summary.json")):
-            for folder in graph.replicates(study, result.parent.name):
-                yield study, result.parent.name, Path(folder).name
+        for file in sorted((graph.workdir / "results" / study).glob("[!.]*/summary.json")):
+            for name in read_summary(file.parent)["replicates"]:
+                yield study, file.parent.name, name
 
 
 def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
     """Yield path and kind of the histories that chapters read besides those of results."""
-    folders = {
-        folder for name, run, _ in replicates(graph) for folder in graph.replicates(name, run)
-    }
+    folders = {f"runs/{study}/{run}/{name}" for study, run, name in replicates(graph)}
     for study in graph.studies:
         for entry, run, seeds in trainings(graph.config, study):
             for replicate in graph.config.replicates_of(entry, seeds):

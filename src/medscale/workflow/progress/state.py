@@ -179,28 +179,13 @@ class State:
 
 @dataclass(frozen=True)
 class Recorded:
-    """The content of ``FILE``: a state, and the process that wrote it."""
+    """The content of ``FILE``: a state, and whether the process that wrote it still runs."""
 
     state: State
     host: str
     process: int
-
-    @property
-    def is_alive(self) -> bool | None:
-        """Whether the process that wrote it still runs; None where that was another host's."""
-        if self.state.ended is not None:
-            return False
-        if self.host != socket.gethostname():
-            return None
-        import psutil  # the display does not need it
-
-        try:
-            start_time = psutil.Process(self.process).create_time()
-        except psutil.NoSuchProcess:
-            return False
-        return (
-            start_time <= self.state.start_time
-        )  # a later one has the number of a process that ended
+    is_alive: bool | None  # None where it was another host's
+    was_killed: bool = False  # it ended without writing so; the state has the time of its last word
 
 
 def read(workdir: Path) -> Recorded | None:
@@ -216,11 +201,32 @@ def read(workdir: Path) -> Recorded | None:
         state = State(Path(facts["workdir"]), facts["begun"])
         state.ended = facts["ended"]
         state.expect(Job(**job) for job in facts["jobs"])
-        return Recorded(state, facts["host"], facts["process"])
+        host, process = facts["host"], facts["process"]
     except (KeyError, TypeError):
         raise MedscaleError(
             f"{file} was written by another version of medscale; the next study replaces it"
         ) from None
+    is_alive = _is_alive(state, host, process)
+    was_killed = state.ended is None and is_alive is False
+    if was_killed:
+        state.ended = file.stat().st_mtime
+    return Recorded(state, host, process, is_alive, was_killed)
+
+
+def _is_alive(state: State, host: str, process: int) -> bool | None:
+    """Return whether the process of a state still runs; None where it was another host's."""
+    if state.ended is not None:
+        return False
+    if host != socket.gethostname():
+        return None
+    import psutil  # the display does not need it
+
+    try:
+        start_time = psutil.Process(process).create_time()
+    except psutil.NoSuchProcess:
+        return False
+    # A later process has the number of one that ended.
+    return start_time <= state.start_time
 
 
 def _ratio(jobs: list[Job]) -> float:
