@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pypdf import PdfWriter
 
 import hostile
 from medscale.base.errors import MedscaleError
@@ -132,7 +133,25 @@ def test_a_word_in_a_figure_is_found_whatever_its_letters_are(tmp_path, word):
     assert len(list(scan(tmp_path, [Names("a name", [word])]))) == 1
 
 
-@pytest.mark.parametrize("name", ["boxes.parquet", "archive.zip", "packed.csv.gz", "image.png"])
+def test_the_properties_and_attachments_of_a_pdf_are_searched_and_its_pixels_are_not(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    text = b" write to a@b.de "
+    pixels[20].reshape(-1)[: len(text)] = np.frombuffer(text, np.uint8)
+    with style.house():
+        drawing = style.new(1, 4)
+        drawing.figimage(pixels)
+        style.save(drawing, tmp_path / "pixels.pdf")
+    with PdfWriter(clone_from=tmp_path / "pixels.pdf") as writer:
+        writer.add_metadata({"/Author": PATIENT})
+        writer.add_attachment("note.csv", b"of 123456")
+        writer.write(tmp_path / "document.pdf")
+    findings = list(scan(tmp_path, [Names("a name", [PATIENT]), Names("an id", ["123456"])]))
+    assert [finding.kind for finding in findings] == ["a name", "an id"]
+
+
+@pytest.mark.parametrize(
+    "name", ["boxes.parquet", "archive.zip", "packed.csv.gz", "image.png", "figure.pdf"]
+)
 def test_a_damaged_file_is_refused_and_not_taken_for_one_without_names(tmp_path, name):
     writer = next(
         write for file, write in WRITERS.items() if Path(file).suffix == Path(name).suffix

@@ -9,6 +9,7 @@ import bz2
 import gzip
 import html
 import io
+import logging
 import lzma
 import re
 import zipfile
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.errors import MedscaleError
-from medscale.workflow.crate import pdf
 
+# Keys and subtypes of a PDF's streams of pixels and of programs of fonts (ISO 32000-1, 9.9).
+NO_WORDS = {"/Image", "/Length1", "/Type1C", "/CIDFontType0C", "/OpenType"}
 LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read as text
 PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 WIDE = re.compile(r"(?:[\x20-\x7e]\0?){4,}")  # in UTF-16; in UTF-32 with zeros in between
@@ -81,9 +83,7 @@ def texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     if data.startswith(b"PAR1"):
         yield from _cells(path, data)
     elif data.startswith(b"%PDF"):
-        yield "document", _printable(pdf.outside_of_streams(data))
-        for number, (content, lines) in enumerate(pdf.streams(data), start=1):
-            yield f"stream {number}", "\n".join(lines) or _printable(content)
+        yield from _of_pdf(path, data)
     elif (text := _decoded(data)) is None:
         yield "bytes", _printable(data)
         if data.startswith(PNG):
@@ -127,6 +127,29 @@ def _is_of_numbers(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _of_pdf(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the text of each page of a PDF, and its objects: dictionaries and streams."""
+    from pypdf import PdfReader
+    from pypdf.errors import PyPdfError
+    from pypdf.generic import StreamObject
+
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it repairs what it warns of
+    try:
+        reader = PdfReader(io.BytesIO(data))
+        for number, page in enumerate(reader.pages, start=1):
+            yield f"page {number}", page.extract_text()
+        in_streams = set(reader.xref_objStm)  # objects that a stream of objects contains
+        for number in sorted(in_streams.union(*reader.xref.values())):
+            part = reader.get_object(number)
+            words = b""
+            if isinstance(part, StreamObject):
+                kinds = {*part, part.get("/Subtype")}
+                words = part.get_data() if kinds.isdisjoint(NO_WORDS) else b""
+            yield f"object {number}", f"{part}\n{_printable(words)}"
+    except (PyPdfError, *DAMAGED) as error:
+        raise _unreadable(path, error) from None
 
 
 def _of_png(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
