@@ -216,6 +216,21 @@ def test_only_bugs_have_a_traceback(caplog, error, status, bug):
     assert ("a bug or a fault of the system" in caplog.text) == bug
 
 
+def test_ctrl_c_while_a_rank_imports_prints_no_traceback(tmp_path):
+    (tmp_path / "slow.py").write_text("import time; print('up', flush=True); time.sleep(60)")
+    search = os.pathsep.join([str(tmp_path), *sys.path])
+    with subprocess.Popen(
+        [sys.executable, "-m", "medscale.engine.parallel.orphan", "slow"],
+        env=os.environ | {"PYTHONPATH": search},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as rank:
+        assert rank.stdout.readline() == b"up\n"
+        rank.send_signal(signal.SIGINT)
+        assert rank.communicate(timeout=20)[1] == b""
+        assert rank.returncode == -signal.SIGINT
+
+
 def test_killing_the_launcher_leaves_no_rank_behind(training):
     running = training.start("ddp_2cpu", recipe={"epochs": 100000})
     training.wait_for("epoch 1/", "ddp_2cpu")

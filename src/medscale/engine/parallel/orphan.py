@@ -26,5 +26,7 @@ def die_with_parent() -> None:
 
 if __name__ == "__main__":
     die_with_parent()
+    # Until the module listens to signals, Ctrl-C ends the imports without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
