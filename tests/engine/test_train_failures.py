@@ -103,6 +103,8 @@ def test_errors_of_large_and_small_batches_name_a_remedy(training):
     message = str(explained(wrapped, halves))
     assert message.startswith("out of memory with 10 images a device.")
     assert "recipe.accumulate: 4," in message
+    message = str(explained(wrapped, a_plan(training, "serial_1cpu", recipe={"batch_size": 1})))
+    assert message.endswith("with 1 image a device: take smaller images or a smaller network")
     alone = ValueError("Expected more than 1 value per channel when training, got input size ...")
     assert str(explained(alone, halves)) == (
         "batch normalization got a part of one image, since the images of a step (20) are divided "

@@ -339,6 +339,10 @@ def explained(error: Exception, plan: RunPlan) -> Exception:
             f"({plan.global_batch}) are divided ({listing}): raise recipe.batch_size{lower}"
         )
     if isinstance(cause, torch.OutOfMemoryError) or "can't allocate memory" in str(cause):
+        if plan.images_at_a_time == 1:
+            return MedscaleError(
+                "out of memory with 1 image a device: take smaller images or a smaller network"
+            )
         half = plan.run.model_copy(update={"batch": max(1, plan.recipe.batch_size // 2)})
         return MedscaleError(
             f"out of memory with {plan.images_at_a_time} images a device. Try {half.name}, or "

@@ -75,7 +75,5 @@ def _row(event: dict[str, Any]) -> tuple[Any, ...] | None:
     if event.get("ph") != "X":
         return None
     thread = str(event["tid"])
-    if category == "kernel":
-        thread = f"{arguments.get('device', 0)}/{arguments.get('stream', 0)}"
     operator = int(arguments.get("External id", -1))
     return category, name, thread, start, start + float(event["dur"]), operator, 0, 0, False
