@@ -72,6 +72,34 @@ def test_a_port_in_use_is_one_message(meeting):
             rendezvous.open_store(0, 2)
 
 
+def test_a_node_whose_name_is_a_loopback_address_has_that_of_its_job(monkeypatch):
+    names = {
+        "debian": ["127.0.1.1"],
+        "cloud": ["::1", "127.0.0.1"],
+        "both": ["127.0.1.1", "10.0.0.8"],
+        "localhost": ["127.0.0.1"],
+        "10.0.0.7": ["10.0.0.7"],
+        "127.0.0.1": ["127.0.0.1"],
+    }
+    monkeypatch.setattr(
+        "socket.getaddrinfo",
+        lambda host, port, **_: [(socket.AF_INET, 1, 6, "", (ip, port)) for ip in names[host]],
+    )
+    monkeypatch.delenv("SLURM_LAUNCH_NODE_IPADDR", raising=False)
+    for host in ("debian", "cloud"):
+        with pytest.raises(MedscaleError, match=rf"{host}:1 \(other nodes do not reach"):
+            rendezvous._listen(host, 1)
+    monkeypatch.setenv("SLURM_LAUNCH_NODE_IPADDR", "10.0.0.7")
+    for host, ip in (
+        ("debian", "10.0.0.7"),
+        ("cloud", "10.0.0.7"),
+        ("both", "10.0.0.8"),
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+    ):
+        assert rendezvous._own_address(host, 1) == (socket.AF_INET, (ip, 1))
+
+
 def test_the_store_of_one_node_is_a_private_file(tmp_path, monkeypatch):
     monkeypatch.setenv(rendezvous.STORE, str(tmp_path / "store"))
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")

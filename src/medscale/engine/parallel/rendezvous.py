@@ -8,7 +8,8 @@ import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -84,11 +85,7 @@ def open_store(rank: int, size: int) -> dist.Store:
 def _listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens on one address; PyTorch's own would listen on all."""
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        if str(address[0]).startswith("127.0.1."):
-            # Debian gives a machine's own name such an address, which other nodes do not reach.
-            host = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", "")
-            family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, address = _own_address(host, port)
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -99,6 +96,21 @@ def _listen(host: str, port: int) -> socket.socket:
             "address of its cluster network, and a free port, by --rendezvous"
         ) from None
     return listener
+
+
+def _own_address(host: str, port: int) -> tuple[int, Any]:
+    """Return family and address by which other nodes reach this one, which is named ``host``.
+
+    Many machines give their own name an address of the loopback interface, such as Debian's
+    127.0.1.1. It is used only where the loopback interface is asked for. Otherwise it is replaced
+    by the address from which SLURM's step was started. Raises OSError if there is none.
+    """
+    for name in filter(None, (host, os.environ.get("SLURM_LAUNCH_NODE_IPADDR"))):
+        for family, *_, address in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM):
+            number = str(address[0])
+            if host in ("localhost", number) or not ip_address(number.split("%")[0]).is_loopback:
+                return family, address
+    raise OSError("other nodes do not reach the address that this node gives this name")
 
 
 def _local_address(host: str, port: int) -> str:
