@@ -146,6 +146,10 @@ def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, mo
     monkeypatch.setattr(code, "PACKAGE", package)
     monkeypatch.setattr(code, "SCRIPTS", scripts)
     states = [code._state.__wrapped__()]
+    for number in range(20):  # a file system lists them in an order of its own
+        (tmp_path / f"{number:02}.py").touch()
+    names = [file.name for file in code.sources(tmp_path, "*.py")]
+    assert names == [f"{number:02}.py" for number in range(20)]
     (package / "a" / ".#module.py").symlink_to("user@host.1:2")
     (scripts / "._train.py").write_bytes(b"\0")
     assert code._state.__wrapped__() == states[0]

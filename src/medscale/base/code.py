@@ -29,7 +29,6 @@ SCRIPTS = ROOT / "scripts"
 CACHE = Path(cache_from_source(__file__)).with_name("code-digests.json")
 CACHE_LIMIT = 2000  # parsed files; above it the cache is emptied (the package has about 400 files)
 MODULE_NAME = re.compile(r"medscale(\.\w+)+")
-FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 # Arguments that only describe: titles and descriptions of settings.
 DESCRIPTIONS = {"Field": ("title", "description")}
 # Arguments that change no result: appearance of a strategy in figures, parts of the cost model.
@@ -43,10 +42,9 @@ class ParsedFile(NamedTuple):
 
     code: str  # SHA-256 over the syntax tree
     core: str  # the same without lists of registries and arguments that change no result
-    # imports of this package at the top level: ``module``, or ``module:name`` for a name that is
-    # imported from a module or package
-    outer: list[str]
-    inner: list[str]  # modules that functions import, or start as a process (``python -m``)
+    # modules of this package that it imports, or starts as a process (``python -m``): ``module``,
+    # or ``module:name`` for a name that is imported from a module or package
+    imports: list[str]
 
 
 def shown_path(path: str | Path) -> str:
@@ -149,9 +147,7 @@ def package_digest() -> str:
 def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Path]:
     """Return the file of each module of this package that a script imports, directly or not.
 
-    The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``, but calls none of
-    its functions. The imports of these functions count only if a name is imported from
-    ``medscale.a`` itself.
+    The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``.
 
     Args:
         script: file of the script.
@@ -161,20 +157,14 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
         MedscaleError: when a file has a syntax error or a relative import.
     """
     paths: dict[str, Path] = {}
-    packages: set[str] = set()
-    names_to_follow = [*_parse_file(script).outer, *_parse_file(script).inner]
+    names_to_follow = list(_parse_file(script).imports)
     while names_to_follow:
         name, file = _module(names_to_follow.pop())
-        for package in _packages(name):
-            if package not in packages and package not in paths:
-                packages.add(package)
-                names_to_follow += _parse_file(_file(package)).outer
         if file is not None and name not in paths:
             paths[name] = file
-            names = [*_parse_file(file).outer, *_parse_file(file).inner]
-            is_registry = file.name in REGISTRIES
-            names_to_follow += [name for name in names if not (is_registry and name in unused)]
-    return paths | {package: _file(package) for package in packages}
+            left_out = unused if file.name in REGISTRIES else frozenset()
+            names_to_follow += [*_packages(name), *({*_parse_file(file).imports} - left_out)]
+    return paths
 
 
 def _packages(name: str) -> Iterator[str]:
@@ -195,10 +185,6 @@ def _module(name: str) -> tuple[str, Path | None]:
     return module, None
 
 
-def _file(package: str) -> Path:
-    return PACKAGE.joinpath(*package.split(".")[1:], "__init__.py")
-
-
 def _parse_file(path: Path) -> ParsedFile:
     state = path.stat()
     return _parse_version(path, state.st_mtime_ns, state.st_size)
@@ -217,22 +203,17 @@ def _parse_version(path: Path, _time: int, _size: int) -> ParsedFile:
 
 
 def _parse(tree: ast.Module) -> ParsedFile:
-    outer: set[str] = set()
-    inner: set[str] = set()
-    for node, inside in _nodes(tree, False):
-        (inner if inside else outer).update(_names(node))
-    digests = tree_digest(tree), tree_digest(tree, core=True)
-    return ParsedFile(*digests, sorted(outer), sorted(inner - outer))
+    names = sorted({name for node in _nodes(tree) for name in _names(node)})
+    return ParsedFile(tree_digest(tree), tree_digest(tree, core=True), names)
 
 
-def _nodes(node: ast.AST, inside: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """Yield each node of a syntax tree, and whether it is inside a function."""
-    yield node, inside
-    inside = inside or isinstance(node, FUNCTIONS)
+def _nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield each node of a syntax tree, without descriptions and code for type checkers."""
+    yield node
     for _, value in _fields(node):
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):
-                yield from _nodes(child, inside)
+                yield from _nodes(child)
 
 
 def _names(node: ast.AST) -> Iterable[str]:
