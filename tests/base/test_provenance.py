@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from docutils.core import publish_parts
 from docutils.utils import SystemMessage
@@ -77,17 +79,16 @@ def test_a_replicate_s_record_names_spec_code_machine_seed_and_inputs(tmp_path):
     )
     assert record["stand_in"]
     assert record["synthetic"]
-    assert {
-        "commit",
-        "dirty",
-        "container",
-        "cpu",
-        "cpus",
-        "memory_gb",
-        "gpus",
-        "driver",
-        "python",
-    } <= set(record)
+    assert {"commit", "dirty", "container", "cpu"} <= set(record)
+    assert "fold" not in record
+    assert record["cpus"] == len(psutil.Process().cpu_affinity())
+    assert record["memory_gb"] == round(psutil.virtual_memory().total / 2**30, 1)
+    assert record["python"] == platform.python_version()
+    assert (record["gpus"], record["driver"], record["nccl"]) == ([], None, None)
+    no_weights = run_plan.model.model_copy(update={"pretrained": None})
+    of_fold = run_plan.model_copy(update={"fold": 2, "model": no_weights})
+    assert environment(of_fold, {})["inputs"] == {"weights": None}
+    assert environment(of_fold, {})["fold"] == 2
     assert record["versions"]["torch"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", record["started"])
 
@@ -147,7 +148,7 @@ def test_a_result_s_summary_has_all_replicates_records_and_digests_of_what_was_r
 def test_replicates_that_were_not_made_alike_are_reported(key):
     record = dict.fromkeys(COMMON_KEYS, "same") | {"seed": 1}
     assert gather([record, record | {"seed": 2}], {})["differ"] == []
-    assert gather([record, record | {key: "other"}], {})["differ"] == [key]
+    assert gather([record, record | {key: "other"}, record], {})["differ"] == [key]
 
 
 def test_a_model_card_has_all_sections_and_tells_what_is_odd(study):
