@@ -74,6 +74,7 @@ def test_modules_are_those_that_are_imported_or_started(tmp_path):
         '    return ["-m", "medscale.engine.run"], "medscale.", "medscale.sif"\n',
     )
     names = set(code.modules(script))
+    assert sorted(names) == list(code.modules(script))  # the same digest in each process
     assert {"medscale.base", "medscale.base.errors", "medscale.base.timing"} <= names
     assert {"medscale.engine", "medscale.engine.run"} <= names
     assert "medscale" not in names

@@ -147,7 +147,8 @@ def package_digest() -> str:
 def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Path]:
     """Return the file of each module of this package that a script imports, directly or not.
 
-    The import of ``medscale.a.b`` also runs the ``__init__`` of ``medscale.a``.
+    The modules are sorted by name. The import of ``medscale.a.b`` also runs the ``__init__`` of
+    ``medscale.a``.
 
     Args:
         script: file of the script.
@@ -164,7 +165,7 @@ def modules(script: Path, unused: frozenset[str] = frozenset()) -> dict[str, Pat
             paths[name] = file
             left_out = unused if file.name in REGISTRIES else frozenset()
             names_to_follow += [*_packages(name), *({*_parse_file(file).imports} - left_out)]
-    return paths
+    return dict(sorted(paths.items()))
 
 
 def _packages(name: str) -> Iterator[str]:
