@@ -75,6 +75,15 @@ def test_a_replicate_is_a_run_and_a_second_call_adds_none(result: Path, tmp_path
     assert len(runs(store)) == 2
 
 
+def test_a_continued_training_began_before_its_last_process(result: Path) -> None:
+    """Otherwise the run would end before its first epochs."""
+    (environment,) = read_json(result / "summary.json")["provenance"]["replicates"][:1]
+    timing = {"restarts": {"values": [0.0, 2.0]}, "wall_seconds": {"values": [60.0, 7200.5]}}
+    end = exchange._milliseconds(environment["finished"])
+    assert exchange._start(timing, environment, 0) == end - 60_000
+    assert exchange._start(timing, environment, 1) == end - 7_200_500
+
+
 def test_an_interrupted_run_is_made_again(result: Path, tmp_path: Path, monkeypatch) -> None:
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt

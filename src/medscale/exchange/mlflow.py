@@ -48,7 +48,7 @@ class ReplicateRecord:
     study: str  # name of the experiment
     name: str  # name of the run: run and seed
     card: Path  # the model card
-    start_ms: int  # start of the training, milliseconds since 1970
+    start_ms: int  # start of the training (`_start`), milliseconds since 1970
     end_ms: int  # end of the training, milliseconds since 1970
     parameters: dict[str, str]  # settings of the plan
     tags: dict[str, str]  # origin and restrictions
@@ -131,7 +131,7 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
             study=study,
             name=f"{run} {name.replace('seed', 'seed ').replace('_fold', ' fold ')}",
             card=folder / CARD,
-            start_ms=_milliseconds(environment["started"]),
+            start_ms=_start(summary["timing"], environment, number),
             end_ms=_milliseconds(environment["finished"]),
             parameters=dict(_flat(plan)),
             # The key is written first, so that a run interrupted later is found and replaced.
@@ -139,6 +139,17 @@ def _replicates(folder: Path) -> Iterator[ReplicateRecord]:
             history=history,
             scores=scores,
         )
+
+
+def _start(timing: Mapping[str, Any], environment: Mapping[str, Any], number: int) -> int:
+    """Return the start of a training; of a continued one, its end minus the time that it ran.
+
+    The record has the start of the last process, which did not train the epochs before.
+    """
+    if not timing["restarts"]["values"][number]:
+        return _milliseconds(environment["started"])
+    seconds = timing["wall_seconds"]["values"][number]
+    return _milliseconds(environment["finished"]) - round(1000 * seconds)
 
 
 def _tags(summary: Mapping[str, Any], environment: Mapping[str, Any]) -> dict[str, str]:
