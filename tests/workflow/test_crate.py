@@ -17,8 +17,10 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
+from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json, write_parquet, write_text
+from medscale.base.provenance import SITE
 from medscale.cli.results import leaks
 from medscale.data.index_file import index_digest
 from medscale.report import style
@@ -245,6 +247,16 @@ def test_home_folders_in_settings_are_written_as_a_tilde(private, tmp_path):
     export(private.study, tmp_path / "crate")
     resolved_config = read_json(tmp_path / "crate" / "config.resolved.json")
     assert resolved_config == {"path": "~/images", "only": ["glaucoma"]}
+
+
+def test_the_account_and_folders_of_a_cluster_stay_out(private, tmp_path):
+    file = private.folder / "config.resolved.json"
+    cluster = {"account": "physics17", "options": {"mail-user": "ada@clinic.example"}}
+    write_json(file, read_json(file) | {"cluster": cluster})
+    export(private.study, tmp_path / "crate")
+    assert read_json(tmp_path / "crate" / file.name)["cluster"] is None
+    assert (ROOT / SITE).is_file()
+    assert not (tmp_path / "crate" / SITE).exists()
 
 
 def test_a_crate_of_all_studies_keeps_their_order(tmp_path):

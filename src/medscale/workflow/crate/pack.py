@@ -10,6 +10,7 @@ from pathlib import Path
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
+from medscale.base.provenance import SITE
 from medscale.config.configuration import Config
 from medscale.config.sweep import trainings
 from medscale.engine.plan import replicate_name
@@ -160,8 +161,9 @@ def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def _code() -> list[Path]:
-    """Return the files of the program and its settings."""
-    return [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
+    """Return the files of the program and its settings, without those of the user's cluster."""
+    files = [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
+    return [file for file in files if file != ROOT / SITE]
 
 
 def _missing(path: Path) -> MedscaleError:
@@ -173,11 +175,13 @@ def _missing(path: Path) -> MedscaleError:
 def _write_settings(graph: Graph, folder: Path) -> None:
     """Narrow the recorded configuration to the active studies, which are those of the crate.
 
-    ``only`` keeps their order, which the sorted keys of the file lose (``Graph.resolved``).
+    ``only`` keeps their order, which the sorted keys of the file lose (``Graph.resolved``). Account
+    and folders of the user's cluster stay out.
     """
-    tree, active = read_json(folder / RESOLVED), graph.config.active
-    if tree.get("only") != active:
-        write_json(folder / RESOLVED, tree | {"only": active})
+    tree = read_json(folder / RESOLVED)
+    changes = {"only": graph.config.active} | ({"cluster": None} if tree.get("cluster") else {})
+    if tree | changes != tree:
+        write_json(folder / RESOLVED, tree | changes)
 
 
 def _required(graph: Graph) -> list[tuple[str, str]]:
