@@ -121,6 +121,12 @@ def test_latex_is_printable_and_balanced(value):
     assert output.strip() or not value
 
 
+def test_the_text_of_latex_is_read_back():
+    ascii_letters = "".join(map(chr, range(33, 127)))
+    for value in (ascii_letters, "Łódź×µ…", "Doe^Jane_" * 20):
+        assert text.from_latex(text.latex(value)) == value
+
+
 def test_a_line_can_end_after_each_code_of_a_letter():
     assert text.latex("肺炎") == r"{[}U+80BA{]}\allowbreak{}{[}U+708E{]}\allowbreak{}"
     assert [text.has_codes(name) for name in ("Melanom (bösartig) [U+1]", "α ﬁne ＿", "肺")] == [

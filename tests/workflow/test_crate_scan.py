@@ -19,6 +19,7 @@ from pypdf import PdfWriter
 import hostile
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv
+from medscale.base.text import latex, markdown
 from medscale.report import style
 from medscale.workflow.crate.anonymous import copy
 from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
@@ -103,7 +104,8 @@ WRITERS = {
     "without_mark.csv": lambda path: path.write_text("x\n123456\n", encoding="utf-16-le"),
     "packed.csv.gz": lambda path: path.write_bytes(gzip.compress(f"{PATIENT}\n".encode())),
     "note.json": lambda path: path.write_text(json.dumps({"of": PATIENT})),
-    "table.tex": lambda path: path.write_text(PATIENT.replace("_", r"\_"), encoding="utf-8"),
+    "table.tex": lambda path: path.write_text(latex(PATIENT), encoding="utf-8"),
+    "card.md": lambda path: path.write_text(f"{markdown(PATIENT)}&amp;x", encoding="utf-8"),
     "page.html": lambda path: path.write_text(
         html.escape(PATIENT).encode("ascii", "xmlcharrefreplace").decode()
     ),

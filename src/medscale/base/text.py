@@ -61,6 +61,8 @@ _LATEX = {
     "…": r"\ldots{}",
     "†": r"\textdagger{}",
 }
+_FROM_LATEX = {code: letter for letter, code in _LATEX.items() if code[0] in "\\{"} | {_BREAK: ""}
+_LATEX_CODE = re.compile("|".join(map(re.escape, sorted(_FROM_LATEX, key=len, reverse=True))))
 # Greek letters that look like Latin ones and have no command.
 _LATIN = dict(zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧο", "ABEZHIKMNOPTXo", strict=True))
 # Letters beyond ASCII that the paper's fonts (encoding T1) have.
@@ -114,6 +116,11 @@ def latex(text: str) -> str:
             parts.append(_BREAK)
         parts.append(_LATEX.get(letter) or _latex_letter(letter))
     return "".join(parts)
+
+
+def from_latex(text: str) -> str:
+    """Return the text for which ``latex`` returned a text, but for letters that it replaced."""
+    return _LATEX_CODE.sub(lambda code: _FROM_LATEX[code[0]], text)
 
 
 def has_codes(text: str) -> bool:

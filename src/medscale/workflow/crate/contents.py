@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.errors import MedscaleError
+from medscale.base.text import from_latex
 
 # Keys and subtypes of a PDF's streams of pixels and of programs of fonts (ISO 32000-1, 9.9).
 NO_WORDS = {"/Image", "/Length1", "/Type1C", "/CIDFontType0C", "/OpenType"}
@@ -27,7 +28,7 @@ LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read as te
 PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 WIDE = re.compile(r"(?:[\x20-\x7e]\0?){4,}")  # in UTF-16; in UTF-32 with zeros in between
 LETTERS = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{4,}")
-# Escapes of JSON, LaTeX and Markdown, such as \u00fc and \_.
+# Escapes of JSON and Markdown, such as \u00fc and \_.
 ESCAPE = re.compile(r"\\(?:u([\da-fA-F]{4})|(_|[^\w\s]))")
 PNG, ZIP = b"\x89PNG\r\n\x1a\n", b"PK\3\4"
 DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
@@ -104,7 +105,8 @@ def _decoded(data: bytes) -> str | None:
 
 
 def _without_escapes(line: str) -> str:
-    text = ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], line)
+    text = from_latex(line)
+    text = ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], text)
     return html.unescape(text)
 
 
