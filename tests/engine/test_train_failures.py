@@ -186,6 +186,20 @@ def test_of_two_processes_for_one_run_one_wins_and_the_other_says_so(tmp_path):
         pass
 
 
+def test_a_run_held_by_a_process_of_another_container_of_this_host_is_named(tmp_path, monkeypatch):
+    """Its processes have numbers that mean nothing here."""
+    monkeypatch.setattr(worker, "TAKE_OVER_S", 0.1)
+    process = subprocess.Popen(["true"])
+    process.wait()
+    with locked(tmp_path, alone=True):
+        owner = tmp_path / "checkpoints" / "owner.json"
+        numbers = {"launcher": process.pid, "pid": process.pid}
+        owner.write_text(json.dumps(json.loads(owner.read_text()) | numbers))
+        message = f"is being trained by process {process.pid} on"
+        with pytest.raises(MedscaleError, match=message), locked(tmp_path, alone=True):
+            pass
+
+
 def test_a_run_whose_launcher_is_gone_is_taken_over(tmp_path):
     program = (
         "import json, sys, time; from pathlib import Path; import psutil\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -19,7 +18,7 @@ import typer
 from filelock import FileLock, Timeout
 
 from medscale.base.errors import EXIT_USER, MedscaleError, Stopped, end_quickly, storage_fault
-from medscale.base.files import read_json
+from medscale.base.files import read_json, write_json
 from medscale.base.log import log, set_up
 from medscale.data.shards import Shards
 from medscale.engine.parallel.failures import STOPPED, report
@@ -115,30 +114,35 @@ def locked(out: Path, *, alone: bool) -> Iterator[None]:
     folder = out / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     owner, lock = folder / "owner.json", FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=2)
-    except Timeout:
-        holder = {"pid": "?", "host": "?"}
-        if owner.is_file():
-            holder = json.loads(owner.read_text(encoding="utf-8"))
-        if not _end_orphan(holder):
+    if not _acquire(lock, 2):
+        holder = read_json(owner) if owner.is_file() else {"pid": "?", "host": "?"}
+        # Another container can have this host's name, and processes that are not seen from here.
+        if not (_end_orphan(holder) and _acquire(lock, TAKE_OVER_S)):
             raise MedscaleError(
                 f"{out} is being trained by process {holder['pid']} on {holder['host']}; "
                 "wait for it, or end it first"
-            ) from None
+            )
         log.warning("took the run over from process %s, whose launcher is gone", holder["pid"])
-        lock.acquire(timeout=TAKE_OVER_S)
     identity = {
         "host": socket.gethostname(),
         "launcher": os.getppid(),
         "pid": os.getpid(),
         "started": psutil.Process().create_time(),
     }
-    owner.write_text(json.dumps(identity), encoding="utf-8")
+    write_json(owner, identity)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: FileLock, seconds: float) -> bool:
+    """Return whether a lock was acquired within some seconds."""
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        return False
+    return True
 
 
 def _end_orphan(holder: dict[str, Any]) -> bool:
