@@ -47,6 +47,14 @@ def test_warm_up_then_cosine_to_zero():
         reference.step()
 
 
+@pytest.mark.parametrize("schedule", ["constant", "plateau"])
+def test_other_schedules_keep_the_rate_after_the_warm_up(schedule):
+    recipe = {"epochs": 3, "warmup_epochs": 0.5, "lr": 0.1, "lr_scaling": "none"}
+    run_plan = recipe_plan(**recipe, schedule=schedule)
+    rates = [learning_rate(run_plan, step, 4) for step in range(12)]
+    assert rates == pytest.approx([0.05] + 11 * [0.1])
+
+
 def test_linear_scaling_follows_the_global_batch():
     per_device = {
         "batch_is": "per_device",
