@@ -17,6 +17,7 @@ from medscale.base.errors import MedscaleError
 from medscale.data.loader import Batch
 from medscale.engine.conflicts import refuse
 from medscale.engine.models.registry import build
+from medscale.engine.parallel.apply import synchronized
 from medscale.engine.parallel.model import FIXED, WholeModel, loss_sums, whole_sums
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Model
@@ -216,6 +217,23 @@ def test_the_training_digest_ignores_how_the_work_is_shared_and_nothing_else():
     assert base != recipe_plan("ddp_amp_2cpu", **fixed_settings).training_digest
     assert base != recipe_plan("ddp_2cpu", **fixed_settings, weight_decay=0.5).training_digest
     assert base != recipe_plan("ddp_2cpu", **fixed_settings, lr=0.5).training_digest
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "medical_cnn"])
+def test_synchronized_batch_norm_changes_no_other_layer(name):
+    """The batch norms of timm's EfficientNet contain its activations."""
+    torch.manual_seed(0)
+    network = build(Model(name=name), 3).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        outputs = network(images)
+        names = list(network.state_dict())
+        converted = synchronized(network, None)
+        assert torch.equal(converted(images), outputs)
+    assert list(converted.state_dict()) == names
+    norms = [p for p in converted.modules() if isinstance(p, nn.modules.batchnorm._BatchNorm)]
+    assert norms
+    assert all(isinstance(norm, nn.SyncBatchNorm) for norm in norms)
 
 
 @pytest.mark.parametrize(("smallest", "refused"), [(3, True), (4, False)])

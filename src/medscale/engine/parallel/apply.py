@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch.distributed as dist
 from torch import nn
 
 from medscale.engine.conflicts import refuse
@@ -36,7 +37,7 @@ def apply_strategy(
     """
     refuse(plan)
     if plan.recipe.sync_batchnorm and plan.replicas > 1:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network, world.replica_group)
+        network = synchronized(network, world.replica_group)
     if world.device.type == "cpu":
         correct_convolutions(network, low=precision.dtype is not None)
     compiled = plan.recipe.compile == "on"
@@ -55,3 +56,14 @@ def apply_strategy(
     )
     model: ParallelModel = STRATEGIES[plan.run.strategy].wrap(setup)
     return model
+
+
+def synchronized(network: nn.Module, group: dist.ProcessGroup | None) -> nn.Module:
+    """Return a network whose batch norms compute their statistics over the ranks of a group.
+
+    PyTorch's own conversion would drop the activation that timm's batch norms contain.
+    """
+    from timm.layers import convert_sync_batchnorm  # the import takes a second
+
+    converted: nn.Module = convert_sync_batchnorm(network, group)
+    return converted
