@@ -47,7 +47,10 @@ def test_steps_become_whole_epochs(images, epochs):
 def test_a_plan_that_leaves_nothing_open_is_unchanged():
     settled = {"studies": {"glaucoma": {"recipe": {"compile": False}}}}
     published = plan(config.load(BASE, settled), "glaucoma", "serial_1cpu", 1)
-    assert resolve(published, np.array([1000, 10]), 224, CPU) is published
+    assert resolve(published, np.array([1000, 10]), 224, CPU) == published
+    settled["studies"]["glaucoma"]["recipe"]["class_weights"] = "auto"  # of the same network
+    open_plan = plan(config.load(BASE, settled), "glaucoma", "serial_1cpu", 1)
+    assert resolve(open_plan, np.array([1000, 10]), 224, CPU).recipe.class_weights is True
 
 
 def test_a_decision_survives_its_record():

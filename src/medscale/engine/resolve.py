@@ -59,8 +59,6 @@ def resolve(plan: RunPlan, counts: np.ndarray, side: int, device: torch.device) 
     if model.options.get("dropout") == AUTO:
         options = model.options | {"dropout": dropout(images)}
         model = model.model_copy(update={"options": options})
-    if not changes and model is plan.model:
-        return plan
     recipe = recipe.model_copy(update=changes)
     return plan.model_copy(update={"model": model, "recipe": recipe})
 
