@@ -46,8 +46,13 @@ def test_logs_of_a_study_are_those_of_its_runs_too(tmp_path: Path) -> None:
     data = {"skin_lr_1": "skin"}  # a point of a sweep has the images of its study
     expected = {
         "": [0, 1, 2, 3, 4],
+        "results": [0, 1, 2, 3, 4],  # of all studies
         "paper": [0],
+        "./paper/paper.pdf": [0],
+        "figures/how_far.pdf": [0],  # about all studies
+        "config.resolved.json": [0],
         "skin": [1, 2],
+        "./skin/ddp_2gpu": [1, 2],
         "skin/ddp_4gpu": [1],
         "skin_lr_1": [1, 3],
         "results/skin_lr_1/ddp_2gpu": [1, 3],

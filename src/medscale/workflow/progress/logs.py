@@ -210,8 +210,9 @@ def logs_of(
         data_of: function from a study to the one whose index and shards it uses.
     """
     logs, (study, run) = workdir / "logs", _parts(target)
-    if not study:
-        files = [*(logs.rglob if target in ("", "all") else logs.glob)("*.log")]
+    if not study:  # the paper and files about all studies have logs of their own
+        name = Path(target).name
+        files = [*(logs.glob if name == "paper" or "." in name else logs.rglob)("*.log")]
     elif run:
         files = [
             file for folder in (study, f"{study}/{run}") for file in logs.glob(f"{folder}/*.log")
@@ -246,6 +247,8 @@ def _is_of_study(name: str) -> bool:
 def _parts(target: str) -> tuple[str, str]:
     """Return study and run of a target; empty strings where it names none."""
     if match := TARGET.match(target):
-        return match[1] or match[3], match[2] or ""
-    study, _, run = target.strip("/").partition("/")
-    return ("", "") if study in ("", *TARGETS) else (study, run.partition("/")[0])
+        study, run = match[1] or match[3], match[2] or ""
+    else:
+        study, _, path = target.removeprefix("./").strip("/").partition("/")
+        run = path.partition("/")[0]
+    return ("", "") if study in TARGETS or "." in study else (study, run)
