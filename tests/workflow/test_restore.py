@@ -156,6 +156,13 @@ def test_the_configuration_is_that_of_the_crate(restored_study):
     assert graph.workdir == restored_study
     with pytest.raises(MedscaleError, match=r"'seeds' is .*leave the setting out"):
         Restored(restored_study).config({"seeds": [7]})
+    recipe = graph.config.study("glaucoma").recipe
+    same = {"only": " glaucoma", "studies": {"glaucoma": {"recipe": {"epochs": recipe.epochs}}}}
+    assert Restored(restored_study).config(same) == graph.config
+    same["studies"]["glaucoma"]["recipe"]["epochs"] += 1
+    name = rf"'studies\.glaucoma\.recipe\.epochs' is {recipe.epochs}: leave the setting out"
+    with pytest.raises(MedscaleError, match=name):
+        Restored(restored_study).config(same)
 
 
 def test_a_restored_study_can_be_packed_again(crate_study, restored_study, tmp_path):

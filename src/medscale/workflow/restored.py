@@ -8,7 +8,7 @@ no job can replace them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,15 @@ class Restored:
         """
         config = read_config(self.workdir)
         own = config.model_dump(mode="json")
-        for key, value in changes.items():
-            if key != "workdir" and own.get(key) != value:
-                raise MedscaleError(
-                    f"{shown_path(self.workdir)} was restored from a crate and has the "
-                    f"configuration of {RESOLVED}, where {key!r} is {own.get(key)!r}: leave the "
-                    "setting out, give this value, or name another workdir"
-                )
+        given = {key: value for key, value in changes.items() if key != "workdir"}
+        if isinstance(given.get("only"), str):  # of a command line
+            given["only"] = [name.strip() for name in given["only"].split(",")]
+        for name, value in _differences(given, own):
+            raise MedscaleError(
+                f"{shown_path(self.workdir)} was restored from a crate and has the "
+                f"configuration of {RESOLVED}, where {name!r} is {value!r}: leave the "
+                "setting out, give this value, or name another workdir"
+            )
         return config
 
     def check_target(self, target: str) -> None:
@@ -64,6 +66,18 @@ class Restored:
                 f"{target} cannot be made: {shown_path(self.workdir)} was restored from a crate, "
                 "without the images; its report can be made: snakemake paper"
             )
+
+
+def _differences(
+    changes: Mapping[str, Any], own: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield name and own value of each setting that changes would give another value."""
+    for key, value in changes.items():
+        present = own.get(key)
+        if isinstance(value, Mapping) and isinstance(present, Mapping):
+            yield from _differences(value, present, f"{prefix}{key}.")
+        elif present != value:
+            yield f"{prefix}{key}", present
 
 
 def find(workdir: Path) -> Restored | None:
