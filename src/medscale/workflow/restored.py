@@ -41,10 +41,10 @@ class Restored:
         """
         config = read_config(self.workdir)
         own = config.model_dump(mode="json")
-        given = {key: value for key, value in changes.items() if key != "workdir"}
-        if isinstance(given.get("only"), str):  # of a command line
-            given["only"] = [name.strip() for name in given["only"].split(",")]
-        for name, value in _differences(given, own):
+        settings = {key: value for key, value in changes.items() if key != "workdir"}
+        if isinstance(settings.get("only"), str):  # of a command line
+            settings["only"] = [name.strip() for name in settings["only"].split(",")]
+        for name, value in _differences(settings, own):
             raise MedscaleError(
                 f"{shown_path(self.workdir)} was restored from a crate and has the "
                 f"configuration of {RESOLVED}, where {name!r} is {value!r}: leave the "
