@@ -86,7 +86,9 @@ def test_a_chapter_is_expected_to_take_its_share_of_the_report(
 
 def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
     state = State(tmp_path, now=0.0)
-    state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10), training(3)])
+    state.expect([training(1), training(2), training(3)])
+    assert state.left_s(0.0) == 30  # before the first job
+    state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10)])
     assert state.left_s(10.0) == pytest.approx(5)
 
 

@@ -191,8 +191,8 @@ def test_an_index_without_names_is_neither_described_nor_searched_for(restored_s
         hugging_face._names(restored_study, SimpleNamespace(study="glaucoma"), data)
 
 
-def test_why_says_of_a_result_that_came_with_the_crate_that_nothing_makes_it(restored_study):
-    with pytest.raises(MedscaleError, match="serial_1cpu exists, and no rule makes it"):
+def test_why_says_of_a_result_that_came_with_the_crate_that_no_rule_makes_it(restored_study):
+    with pytest.raises(MedscaleError, match="serial_1cpu exists, but is no output of a rule"):
         explain({"workdir": str(restored_study)}, "results/glaucoma/serial_1cpu")
 
 

@@ -189,7 +189,7 @@ def test_a_file_that_a_study_does_not_have_is_refused(target, message):
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("", "name a target, such as"), (".", r"^\. exists, and no rule makes it")],
+    [("", "name a target, such as"), (".", r"^\. exists, but is no output of a rule")],
 )
 def test_why_refuses_no_target_and_a_file_of_no_rule(target: str, message: str) -> None:
     with pytest.raises(MedscaleError, match=message):

@@ -62,8 +62,8 @@ def planned(graph: Graph, changes: Mapping[str, Any], target: str, in_image: boo
         os.chdir(graph.workdir)  # as in the rules; Snakemake has left the folder
         rules = workflow_api._workflow.rules
         reason = unknown_target(graph.config, target, rules, graph.options)
-        source = f"{target} exists, and no rule makes it: it is never made again"
-        raise MedscaleError(reason or source) from None
+        other = f"{target} exists, but is no output of a rule"
+        raise MedscaleError(reason or other) from None
     except WorkflowError as error:
         raise MedscaleError(f"{target}: {error or type(error).__name__}") from None
     finally:
