@@ -13,6 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.pipelining import schedules
 from torch.testing._internal.distributed.fake_pg import FakeStore
+from torchvision.ops import StochasticDepth
 
 from medscale.data.loader import Batch
 from medscale.engine.models.registry import build, stages
@@ -140,7 +141,7 @@ def test_the_blocks_that_draw_random_numbers_are_known(name, options, is_random)
 
 
 def test_a_block_is_random_by_dropout_or_stochastic_depth():
-    drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1)]
-    assert [
-        _is_random(module) for module in (*drawing, nn.Dropout(0.0), DropPath(0.0), nn.ReLU())
-    ] == [True] * 3 + [False] * 3
+    drawing = [nn.Dropout(0.1), nn.Dropout2d(0.1), DropPath(0.1), StochasticDepth(0.1, "row")]
+    drawing += [nn.MultiheadAttention(4, 2, dropout=0.1), nn.AlphaDropout(0.1)]
+    certain = [nn.Dropout(0.0), DropPath(0.0), nn.ReLU(), nn.MultiheadAttention(4, 2)]
+    assert [_is_random(module) for module in (*drawing, *certain)] == [True] * 6 + [False] * 4

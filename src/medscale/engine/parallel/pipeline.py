@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGPipe
-from torch.nn.modules.dropout import _DropoutNd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.parallel.cut import Block
@@ -28,6 +27,8 @@ from medscale.engine.parallel.waits import Mark, Waits
 # Huang et al. (NeurIPS 2019) and Narayanan et al. (SOSP 2019)
 SCHEDULES = {"gpipe": ScheduleGPipe, "1f1b": Schedule1F1B}
 BUCKET = 2**23  # gradient elements per all-reduce between replicas
+# Attributes of layers: the probability with which values or branches are dropped.
+DROPOUT_RATES = ("p", "dropout", "drop_prob", "drop_rate")
 # PyTorch's CUDAGeneratorImpl::set_current_seed raises an error for a new seed during a capture.
 RESEEDS = (
     "its dropout is seeded for each block and micro-batch, which PyTorch refuses during a capture"
@@ -267,16 +268,13 @@ def micro_batches(images: int, parts: int) -> list[tuple[int, int, int]]:
 
 
 def _is_random(block: nn.Module) -> bool:
-    """Return whether a block draws random numbers, by dropout or timm's stochastic depth.
+    """Return whether a block draws random numbers, by dropout or stochastic depth.
 
-    Layers of timm that call dropout as a function have its probability as ``drop_rate``.
+    Layers that call dropout as a function have its probability as an attribute: those of timm, of
+    torchvision (``StochasticDepth``) and PyTorch's attention.
     """
-    return any(
-        (isinstance(part, _DropoutNd) and part.p > 0)
-        or bool(getattr(part, "drop_prob", None))
-        or bool(getattr(part, "drop_rate", None))
-        for part in block.modules()
-    )
+    rates = (getattr(part, name, None) for part in block.modules() for name in DROPOUT_RATES)
+    return any(isinstance(rate, int | float) and rate > 0 for rate in rates)
 
 
 def _remove(network: nn.Module, name: str) -> None:
