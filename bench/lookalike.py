@@ -14,7 +14,7 @@ from bench.contest import listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import write_csv
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.lookalike import RELIEF, analysed, components, pairs
 from medscale.data.signature import signature
 
@@ -100,7 +100,7 @@ def main(
         )
         if not paths:
             raise MedscaleError(f"{folder} holds no <class>/*.jpg or *.png")
-        tables.append(measure(folder.name, [decode(path.read_bytes()) for path in paths]))
+        tables.append(measure(folder.name, [read_rgb(path) for path in paths]))
     table = pd.concat(tables, ignore_index=True)
     write_csv(to, table)
     listed(table)

@@ -13,7 +13,7 @@ from data_trees import digests, index_and_summary
 from medscale.base.errors import MedscaleError
 from medscale.data.demo.generate import generate
 from medscale.data.demo.retina import photograph
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.kind import scan
 from medscale.data.settings import Source
 
@@ -91,7 +91,7 @@ def test_the_cup_is_what_the_ratio_says() -> None:
 
 
 def test_photographs_are_round_colour_images(demo: Path) -> None:
-    image = decode(next((demo / "train/1").glob("[EO]*.png")).read_bytes())
+    image = read_rgb(next((demo / "train/1").glob("[EO]*.png")))
     assert image.shape == (64, 64, 3)
     assert image[0, 0].max() == 0
     red, green, blue = image.reshape(-1, 3).mean(0)

@@ -15,7 +15,7 @@ from PIL import Image
 from data_trees import image_bytes, picture
 from medscale.data.decoding.formats import EMPTY, NOT_AN_IMAGE, TRUNCATED, UNREADABLE, Unreadable
 from medscale.data.decoding.png import chunk_names, plain_size
-from medscale.data.images import decode, jpeg_size, read_bytes
+from medscale.data.images import decode, jpeg_size, read_bytes, read_rgb
 from medscale.data.inspection import FACTS, inspect
 from medscale.data.preprocess import preprocess, reduction, resize
 from medscale.data.settings import Clahe, Preprocess
@@ -152,6 +152,14 @@ def test_a_fault_has_a_reason(data: bytes, reason: str) -> None:
 def test_a_missing_file_has_a_reason(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="No such file"):
         read_bytes(tmp_path / "gone.png")
+
+
+def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    RGB.save(file)
+    assert np.array_equal(read_rgb(str(file)), PIXELS)
+    with pytest.raises(Unreadable, match="No such file"):
+        read_rgb(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize(("margin", "factor", "mean", "largest"), [(1, 8, 1, 16), (2, 4, 0.5, 8)])

@@ -14,7 +14,7 @@ from bench import lookalike
 from data_trees import index_and_summary, listed
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.kind import scan
 from medscale.data.lookalike import components, pairs
 from medscale.data.preprocess import preprocess
@@ -59,7 +59,7 @@ def test_copies_are_found_and_no_two_patients_are_merged(
     """
     monkeypatch.setattr(lookalike, "CROPS", {})
     images = [
-        decode(path.read_bytes())
+        read_rgb(path)
         for path in sorted(sample(name).glob("*/*.jpg"))[:: 2 if name == "cxr-nih" else 1]
     ]
     table = lookalike.measure(name, images)
@@ -71,7 +71,7 @@ def test_copies_are_found_and_no_two_patients_are_merged(
 
 def signatures_below(folder: Path) -> tuple[list[Path], list[bytes]]:
     paths = sorted(folder.glob("*/*.jpg"))
-    return paths, [signature(decode(path.read_bytes())) for path in paths]
+    return paths, [signature(read_rgb(path)) for path in paths]
 
 
 def test_the_same_eye_and_the_same_lesion_are_joined_and_no_others() -> None:
@@ -106,8 +106,7 @@ def test_published_originals_become_like_the_prepared_copies() -> None:
     for file in files:
         copy = copies / file.parent.name / f"{file.stem}.jpg"
         small = [
-            preprocess(decode(path.read_bytes()), Preprocess(size=64)).astype(float)
-            for path in (file, copy)
+            preprocess(read_rgb(path), Preprocess(size=64)).astype(float) for path in (file, copy)
         ]
         assert np.abs(small[0] - small[1]).mean() < 4
 

@@ -11,7 +11,7 @@ import pytest
 from data_trees import digests, index_and_summary
 from medscale.data.demo import dermoscopy
 from medscale.data.demo.generate import generate
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.kinds.isic2017 import CLASSES, COMPLETE, DUPLICATES
@@ -61,10 +61,7 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
 
 def test_the_duplicates_are_those_of_the_real_set(demo: Path) -> None:
     for first, second in DUPLICATES:
-        images = [
-            decode(next(demo.rglob(f"{name}.jpg")).read_bytes()).astype(int)
-            for name in (first, second)
-        ]
+        images = [read_rgb(next(demo.rglob(f"{name}.jpg"))).astype(int) for name in (first, second)]
         assert 0 < np.abs(images[0] - images[1]).mean() < 4
     inventory = inventory_of(demo)
     assert all(
@@ -74,8 +71,8 @@ def test_the_duplicates_are_those_of_the_real_set(demo: Path) -> None:
 
 def test_superpixels_number_the_cells_in_the_size_of_the_image(demo: Path) -> None:
     path = next(demo.rglob("ISIC_0012271_superpixels.png"))
-    cells = decode(path.read_bytes()).astype(int)
-    assert cells.shape == decode(path.with_name("ISIC_0012271.jpg").read_bytes()).shape
+    cells = read_rgb(path).astype(int)
+    assert cells.shape == read_rgb(path.with_name("ISIC_0012271.jpg")).shape
     numbers = cells @ [1, 256, 65536]
     assert len(np.unique(numbers)) > 300
     assert numbers[0, 0] == 0

@@ -13,7 +13,7 @@ from data_trees import digests, index_and_summary
 from medscale.base.errors import MedscaleError
 from medscale.data.demo import skin
 from medscale.data.demo.generate import generate
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Source, Split
@@ -65,7 +65,7 @@ def test_classes_are_balanced_by_copies(demo: Path) -> None:
 
 def test_copies_have_the_tone_of_their_original_and_others_do_not(demo: Path) -> None:
     rows = index_and_summary(demo, inventory_of(demo))[0]
-    pixels = {path: decode((demo / path).read_bytes()).astype(float) for path in rows["path"]}
+    pixels = {path: read_rgb(demo / path).astype(float) for path in rows["path"]}
     tones = {path: np.median(image / image.mean(), axis=(0, 1)) for path, image in pixels.items()}
     copy_distances, other_distances = [], []
     for _, part in rows.groupby("group"):

@@ -14,7 +14,7 @@ from medscale.base.errors import MedscaleError
 from medscale.data.demo import xray
 from medscale.data.demo.chest import Anatomy, Opacity, radiograph
 from medscale.data.demo.generate import generate
-from medscale.data.images import decode
+from medscale.data.images import read_rgb
 from medscale.data.index import make_index
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
@@ -137,7 +137,7 @@ def test_images_are_like_chest_xrays(demo: Path) -> None:
     for path in sorted((demo / TRAIN).glob("*.dcm"))[:5]:
         if path.stat().st_size < 3000:  # the truncated one
             continue
-        grey = decode(path.read_bytes())[..., 0].astype(int)
+        grey = read_rgb(path)[..., 0].astype(int)
         assert grey[:, :3].mean() < 60  # air beside the body
         spine, lung = grey[40:80, 60:68].mean(), grey[50:80, 30:45].mean()
         assert spine > lung + 30

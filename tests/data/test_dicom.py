@@ -29,7 +29,7 @@ from known_pixels import check, in_8_bits, many, smooth
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
 from medscale.data.decoding.formats import kind_of
-from medscale.data.images import decode, frame_count
+from medscale.data.images import decode, frame_count, read_rgb
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Clahe, Preprocess
 
@@ -339,5 +339,5 @@ def test_shards_are_made_from_dicom(tmp_path: Path) -> None:
     recipe = Preprocess(size=32, clahe=Clahe(tiles=2), chunk=4)
     image = ("x.dcm", sha256(tmp_path / "x.dcm"), 400, 300)
     assert make_chunk(str(tmp_path), 0, "key", str(tmp_path), [image], recipe) == 0
-    expected = preprocess(decode((tmp_path / "x.dcm").read_bytes()), recipe)
+    expected = preprocess(read_rgb(tmp_path / "x.dcm"), recipe)
     assert np.array_equal(np.load(tmp_path / "images-00000.npy")[0], expected)

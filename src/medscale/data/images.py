@@ -36,6 +36,15 @@ def read_bytes(path: str | Path) -> bytes:
         raise Unreadable(UNREADABLE, error.strerror or str(error)) from None
 
 
+def read_rgb(path: str | Path) -> np.ndarray:
+    """Read an image file as uint8 RGB of shape H,W,3; see ``decode``.
+
+    Raises:
+        Unreadable: see ``read_bytes`` and ``decode``.
+    """
+    return decode(read_bytes(path))
+
+
 def is_named_image(path: Path) -> bool:
     """Return whether a file is an image by its name, or a DICOM file by its preamble.
 
