@@ -143,6 +143,21 @@ def test_times_are_of_the_epochs_on_all_devices_without_the_first(make_replicate
     assert summary["batch_norm"] is True
 
 
+def test_the_use_of_gpus_is_the_mean_over_ranks_and_unknown_if_a_replicate_lacks_it(
+    make_replicates,
+):
+    folders, index, _ = make_replicates(run="ddp_2cpu")
+    assert summarise(evaluate(folders, index, resamples=50))["timing"]["gpu_use_percent"] is None
+    for folder, use in zip(folders, ([90.0, 80.0], [100.0, 90.0]), strict=True):
+        timing = read_json(folder / "timing.json")
+        write_json(folder / "timing.json", timing | {"gpu_use_percent": use})
+    timing = summarise(evaluate(folders, index, resamples=50))["timing"]
+    assert timing["gpu_use_percent"]["values"] == [85.0, 95.0]
+    record = read_json(folders[0] / "timing.json")
+    write_json(folders[0] / "timing.json", record | {"gpu_use_percent": None})
+    assert summarise(evaluate(folders, index, resamples=50))["timing"]["gpu_use_percent"] is None
+
+
 def test_a_single_replicate_has_no_spread_over_seeds(make_replicates):
     folders, index, _ = make_replicates()
     summary = summarise(evaluate(folders[:1], index, resamples=50))

@@ -21,7 +21,7 @@ from medscale.report.names import class_name, family, look
 from medscale.report.overview.linear import read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.overview.tables import results as results_table
-from medscale.report.reported import compare, read_reported
+from medscale.report.reported import compare, in_words, read_reported
 from medscale.report.result.reading import differences, read_result
 from medscale.report.variants.chapter import changed
 from synthetic_runs import ROOT, make_chapter, make_study, report
@@ -308,6 +308,25 @@ def test_the_file_of_published_figures_says_which_run_each_belongs_to():
         "inference_images_per_second" not in table.index
     )  # which stands in the table of inference
     assert table.loc["seconds_5_epochs / 4", "speedup_reported"] == pytest.approx(3548.2 / 1051.7)
+
+
+def test_the_use_of_gpus_is_compared_where_it_was_measured(study):
+    reported = read_reported(ROOT / "reported.yaml", "skin")
+    result = next(r for r in map(read_result, study.results) if r.name == "ddp_amp_2gpu")
+    assert result.summary["timing"]["gpu_use_percent"] is None  # CPU processes stand in
+    row = compare(reported, [result]).set_index("item").loc["gpu_use_percent"]
+    assert math.isnan(row["ours"])
+    timing = {**result.summary["timing"], "gpu_use_percent": {"mean": 93.5}}
+    measured = replace(result, summary={**result.summary, "timing": timing})
+    row = compare(reported, [measured]).set_index("item").loc["gpu_use_percent"]
+    assert (row["reported"], row["reported_high"], row["unit"], row["ours"]) == (90, 100, "%", 93.5)
+
+
+def test_published_confusions_stand_in_the_table_in_words():
+    table = compare(read_reported(ROOT / "reported.yaml", "dermatology"), []).set_index("item")
+    row = table.loc["confusions / nail fungus as hair disorders"]
+    assert (row["quantity"], row["reported"], row["meant"]) == ("confused images", 101, "")
+    assert in_words(row.name) == "nail fungus as hair disorders"
 
 
 def test_a_study_without_parallel_runs_has_its_scaling_analysis(tmp_path):

@@ -115,7 +115,7 @@ def format_of(replicates: list[Replicate]) -> str:
 
 
 def timing(replicates: list[Replicate]) -> dict[str, Any]:
-    """Return times, memory (MB) and energy (joules) of a run's training.
+    """Return times, memory (MB), energy (joules) and use of GPUs (%) of a run's training.
 
     Each quantity has the ``values`` of the replicates, and their ``mean, sd, low, high`` (Student's
     t). ``seconds_by_kind`` are means over ``Replicate.timed_epochs``.
@@ -142,6 +142,9 @@ def timing(replicates: list[Replicate]) -> dict[str, Any]:
     }
     energy = [r.timing["energy_joules"] for r in replicates]
     clocks["energy_joules"] = None if None in energy else _spread(energy)
+    uses = [r.timing.get("gpu_use_percent") or [] for r in replicates]  # of each rank's GPU
+    means = [sum(use) / len(use) for use in uses if use]
+    clocks["gpu_use_percent"] = _spread(means) if all(uses) else None
     clocks["stopped"] = [r.timing["stopped"] for r in replicates]
     return clocks
 

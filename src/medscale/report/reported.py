@@ -48,6 +48,8 @@ UNITS = {  # quantity and unit by key
     "speedup": ("speedup", ""),
     "amp_gain_1gpu_percent": ("gain of AMP in speed", "%"),
     "inference_memory_mb": ("memory of inference", "MB"),
+    "gpu_use_percent": ("use of the GPUs", "%"),
+    "confusions": ("confused images", "images"),
 }
 
 
@@ -206,7 +208,7 @@ def _measured_value(result: Result, key: str, split: str) -> float:
     if split == "train":  # there are predictions of validation and test images alone
         return NAN
     test, device = metrics["test"], timing["peak_memory_mb"]["device"]
-    epoch = timing["seconds_per_epoch"]["mean"]
+    epoch, use = timing["seconds_per_epoch"]["mean"], timing.get("gpu_use_percent")
     values = {
         "minutes": whole_seconds(result.summary) / 60,
         "seconds": whole_seconds(result.summary),
@@ -215,6 +217,7 @@ def _measured_value(result: Result, key: str, split: str) -> float:
         "seconds_5_epochs": 5 * epoch,
         "images_per_second_4gpu": timing["images_per_second"]["mean"],
         "train_memory_mb": NAN if device is None else device["mean"],
+        "gpu_use_percent": NAN if use is None else use["mean"],
         "accuracy": 100 * metrics.get(split, test)["accuracy"]["mean"],
         "f1_macro": 100 * test["f1_macro"]["mean"],
         "auc_micro": test.get("auroc_micro", {}).get("mean"),
