@@ -130,7 +130,7 @@ def test_the_real_table_of_smdg(tmp_path: Path) -> None:
     assert inventory.rows["label"].value_counts().to_dict() == {"normal": 7299, "glaucoma": 4617}
     assert inventory.excluded["reason"].value_counts().to_dict() == {
         "suspect": 133,
-        "not an image by its name": 1,
+        "table that is read": 1,
     }
     odir = inventory.rows[inventory.rows["source"].str.startswith("OIA-ODIR")]
     assert odir["group"].notna().all()

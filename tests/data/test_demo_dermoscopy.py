@@ -40,7 +40,8 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     assert inventory.classes == CLASSES
     assert summary["by_reason"] == {
         "superpixels, not a photograph": len(index),
-        "not an image by its name": 7,
+        "not an image by its name": 1,
+        "table that is read": 6,
         "hidden file or folder": 1,
         "listed but missing": 1,
         "truncated": 1,

@@ -41,7 +41,8 @@ def test_the_source_module_of_the_real_download_reads_it(demo: Path) -> None:
     assert summary["found"] == len(digests(demo)) == summary["used"] + summary["excluded"]
     assert summary["by_reason"] == {
         "balanced away": summary["by_reason"]["balanced away"],
-        "not an image by its name": 5,
+        "not an image by its name": 2,
+        "table that is read": 3,
         "unlabelled test image": 3,
         "truncated": 1,
     }

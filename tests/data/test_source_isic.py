@@ -10,6 +10,7 @@ import pytest
 
 from data_trees import check_complete, index_and_summary, reasons, write
 from medscale.base.errors import MedscaleError
+from medscale.data.check import left_out_sentences
 from medscale.data.inventory import Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Source, Split
@@ -70,7 +71,11 @@ def test_the_archives_as_they_unpack(
     assert set(rows["source"]) == {"ISIC 2017"}
     assert rows["group"].isna().all()
     by_reason = inventory.excluded["reason"].value_counts().to_dict()
-    assert by_reason == {"superpixels, not a photograph": 18, "not an image by its name": 6}
+    assert by_reason == {"superpixels, not a photograph": 18, "table that is read": 6}
+    sentences = left_out_sentences(inventory.excluded)
+    assert [sentence.split(":")[0] for sentence in sentences] == [
+        "left out, superpixels, not a photograph"
+    ]
     assert any("18 images are present of the 2750" in note for note in inventory.notes)
     assert any(
         "Of the 18 images listed the age is known for 12, the sex for 9" in note

@@ -89,7 +89,7 @@ def test_the_download_as_it_comes(tmp_path: Path) -> None:
     assert rows["group"]["x2"] is None
     assert rows["split_published"].isna().all()
     assert inventory.excluded["reason"].value_counts().to_dict() == {
-        "not an image by its name": 3,
+        "table that is read": 3,
         "unlabelled test image": 2,
     }
     assert inventory.notes == [

@@ -102,9 +102,9 @@ def test_parent_set(tmp_path: Path, name: str, storage: str, repeats_images: boo
     assert rows["age"]["PAPILA-1"] == 71.5
     assert rows["split_published"].isna().all()
     assert sorted(reasons(inventory).values()) == [
-        "not an image by its name",
         "not listed",
         "suspect",
+        "table that is read",
     ]
     assert inventory.notes == [
         "Images of suspects (neither normal nor glaucoma), which are left out: 1."

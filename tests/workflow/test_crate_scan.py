@@ -42,12 +42,19 @@ def test_what_only_looks_alike_is_no_finding(tmp_path, text):
 
 def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
     rows = ["demo.json,excluded,not an image by its name,", "demo_7.png,excluded,zero bytes,"]
+    rows.append("labels.csv,excluded,table that is read,not an image")
     (tmp_path / "audit.csv").write_text("\n".join(["path,action,reason,detail", *rows]) + "\n")
     folders = [tmp_path, tmp_path / "absent"]  # a point of a sweep has no data of its own
     names = names_of_studies(folders, file_names=False)
     text = tmp_path / "text" / "x.md"
     text.parent.mkdir()
-    for content, count in (("a demo", 0), ("see demo.json", 1), ("see demo_7", 1)):
+    for content, count in (
+        ("a demo", 0),
+        ("the labels", 0),
+        ("see demo.json", 1),
+        ("see labels.csv", 1),
+        ("see demo_7", 1),
+    ):
         text.write_text(content)
         assert len(list(scan(text.parent, names))) == count, content
 

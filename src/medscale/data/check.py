@@ -16,7 +16,7 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.data.demo.common import MARKER
 from medscale.data.download import interrupted_download
-from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, Inventory
+from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, READ, Inventory
 from medscale.data.kind import ALL, Edition, load_kind, scan
 from medscale.data.settings import Source
 
@@ -148,12 +148,14 @@ def _oddities(folder: Path, inventory: Inventory) -> list[Finding]:
 
 
 def left_out_sentences(left_out: pd.DataFrame) -> list[str]:
-    """Return a sentence on the files of each reason; none on those that systems and tools make.
+    """Return a sentence on the files of each reason.
+
+    There is none on tables that are read, and on files that systems and tools make.
 
     ``left_out``: ``Inventory.excluded``.
     """
     sentences = []
-    for reason, files in left_out[left_out["reason"] != HIDDEN].groupby("reason"):
+    for reason, files in left_out[~left_out["reason"].isin((HIDDEN, READ))].groupby("reason"):
         path, detail = files["path"].iloc[0], files["detail"].iloc[0]
         text = f"{len(files)}, such as {path} ({detail})"
         text = _endings(files["path"]) if reason == NO_IMAGE_NAME else text

@@ -132,8 +132,8 @@ def _is_computed(column: str) -> bool:
 def _table_file(listing: Listing, name: str | None) -> Path | None:
     """Return the path of the table; None without one."""
     if name is None:
-        return listing.find_file(INDEX)
-    if (file := listing.find_file(str(expand_home(name)))) is None:
+        return listing.take_file(INDEX)
+    if (file := listing.take_file(str(expand_home(name)))) is None:
         tables = [path for path, _, _ in listing.excluded if path.lower().endswith(".csv")]
         raise MedscaleError(
             f"source.table: {listing.root} has no file {name}; {suggestion(name, tables)}its CSV "

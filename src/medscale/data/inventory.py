@@ -30,6 +30,7 @@ SPLIT_NAME = re.compile(
 
 # Reasons in audit.csv for which a file is left out before any image is opened.
 NO_IMAGE_NAME = "not an image by its name"
+READ = "table that is read"
 NOT_A_FILE = "not a regular file"
 BAD_NAME = "name is not UTF-8"
 HIDDEN = "hidden file or folder"

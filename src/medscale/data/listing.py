@@ -21,6 +21,7 @@ from medscale.data.inventory import (
     HIDDEN,
     NO_IMAGE_NAME,
     NOT_A_FILE,
+    READ,
     UNREAD_FORMAT,
     Excluded,
 )
@@ -91,11 +92,20 @@ class Listing:
         start = "" if self.base == "." else f"{self.base}/"
         return tuple(path.removeprefix(start).split("/")) if path.startswith(start) else ()
 
-    def find_file(self, *names: str) -> Path | None:
-        """Return the first of several files that is in the raw folder or in ``base``."""
+    def take_file(self, *names: str) -> Path | None:
+        """Take the first of several files that is in the raw folder or in ``base``."""
         folders = (self.root, self.root / self.base)
         files = (folder / name for folder in folders for name in names)
-        return next((file for file in files if file.is_file()), None)
+        file = next((file for file in files if file.is_file()), None)
+        return None if file is None else self.take(file)
+
+    def take(self, file: Path) -> Path:
+        """Return a file of the dataset that is read; its reason for ``excluded`` says so."""
+        self.excluded = [
+            (path, READ, "not an image") if self.root / path == file else (path, reason, detail)
+            for path, reason, detail in self.excluded
+        ]
+        return file
 
     def summary(self) -> str:
         """Return a description of the contents, for error messages."""

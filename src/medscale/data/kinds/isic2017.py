@@ -131,7 +131,7 @@ def _find_tables(listing: Listing, name: re.Pattern[str]) -> dict[str, Path]:
     for path in sorted(paths, key=_depth):
         if match := name.fullmatch(PurePosixPath(path).name):
             tables.setdefault(PARTS[match[1].lower()], listing.root / path)
-    return tables
+    return {split: listing.take(file) for split, file in tables.items()}
 
 
 def _depth(path: str) -> tuple[int, str]:

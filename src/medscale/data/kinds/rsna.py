@@ -143,7 +143,7 @@ def _read_tables(listing: Listing) -> tuple[pd.DataFrame, pd.DataFrame]:
     Labels have a column ``box``: the numbers that ``_box`` reads, empty without a box. Raises
     MedscaleError if a table is missing or a line is not valid.
     """
-    labels_file, details_file = listing.find_file(LABELS), listing.find_file(DETAILS)
+    labels_file, details_file = listing.take_file(LABELS), listing.take_file(DETAILS)
     if labels_file is None or details_file is None:
         files = {LABELS: labels_file, DETAILS: details_file}
         missing = [name for name, file in files.items() if file is None]
@@ -232,7 +232,7 @@ def _read_patients(listing: Listing) -> dict[str, str]:
 
     Its ``img_id`` is a file name of NIH ChestX-ray14, which begins with the patient's number.
     """
-    path = listing.find_file(MAPPING)
+    path = listing.take_file(MAPPING)
     if path is None:
         return {}
     try:

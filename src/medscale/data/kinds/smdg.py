@@ -114,7 +114,7 @@ def patient(source: str, original: str | None, patient_id: str | None) -> str | 
 
 def _read_parent_table(listing: Listing) -> pd.DataFrame | None:
     """Return the parent set's CSV with image names as index; None if there is no such file."""
-    path = listing.find_file(*TABLES)
+    path = listing.take_file(*TABLES)
     if path is None:
         return None
     table = read_table(path, ["names", "types", "fundus"])

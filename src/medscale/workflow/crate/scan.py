@@ -18,7 +18,7 @@ from medscale.base.code import PACKAGE, ROOT, sources
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.data.audit import NO_PATIENT
-from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME
+from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, READ
 from medscale.workflow.crate.contents import files_in, texts
 
 PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the mark
@@ -100,7 +100,7 @@ def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names
             files |= set(index["path"]) if "path" in index else set()  # a crate's copy has none
         if (folder / "audit.csv").is_file():
             audit = read_table(folder / "audit.csv", dtype=str).dropna(subset="path")
-            is_other = audit["reason"].isin((HIDDEN, NO_IMAGE_NAME))
+            is_other = audit["reason"].isin((HIDDEN, NO_IMAGE_NAME, READ))
             files |= set(audit["path"][~is_other])
             no_images |= {Path(file).name for file in audit["path"][is_other]}
     names = [Names("a patient id", patients)]
