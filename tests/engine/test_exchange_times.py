@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import distributed as dist
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.pipelining import PipelineStage
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -196,3 +197,13 @@ def test_units_of_fsdp_hold_every_large_block_once():
     for unit in units[:-1]:
         assert sum(p.numel() for block in unit for p in block.parameters()) >= total // UNITS
     assert not list(_units(build(Model(name="tiny_cnn"), 2))), f"all are below {SMALLEST}"
+
+
+def test_a_list_of_small_blocks_is_no_unit_of_fsdp_since_it_is_never_called():
+    blocks = nn.ModuleList(nn.Conv2d(64, 64, 3) for _ in range(5))  # of 36,928 parameters each
+    inner = nn.Sequential(nn.ModuleList([nn.ReLU(), nn.Linear(400, 400), nn.ModuleList()]))
+    network = nn.ModuleDict({"blocks": blocks, "inner": inner})
+    assert [list(map(type, unit)) for unit in _units(network)] == [
+        [nn.Conv2d] * 3,
+        [nn.Conv2d] * 2 + [nn.Linear],
+    ]

@@ -161,15 +161,28 @@ def _units(network: nn.Module) -> Iterator[list[nn.Module]]:
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
-    """Yield, in order, the smallest submodules with at least SMALLEST parameters."""
+    """Yield, in order, the smallest submodules with at least SMALLEST parameters.
+
+    Of a list of smaller modules, such as ``nn.ModuleList``, all modules are yielded.
+    """
     for child in network.children():
         if not _is_large(child):
             continue
-        container = type(child).forward in (nn.Sequential.forward, nn.Module.forward)
-        if container and any(map(_is_large, child.children())):
+        # FSDP2 gathers the parameters of a module when it is called, which a list never is.
+        is_list = type(child).forward is nn.Module.forward
+        is_container = is_list or type(child).forward is nn.Sequential.forward
+        if is_container and any(map(_is_large, child.children())):
             yield from _blocks(child)
+        elif is_list:
+            yield from filter(_is_unsharded, child.children())
         else:
             yield child
+
+
+def _is_unsharded(module: nn.Module) -> bool:
+    """Return whether a module that is called has parameters of no unit so far."""
+    is_list = type(module).forward is nn.Module.forward
+    return _size(module) > 0 and not is_list and not isinstance(module, FSDPModule)
 
 
 def _is_large(module: nn.Module) -> bool:
