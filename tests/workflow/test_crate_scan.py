@@ -24,6 +24,9 @@ from medscale.report import style
 from medscale.workflow.crate.anonymous import copy
 from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
 
+PATIENT = "Jörg_4711"
+HEADER = "a DICOM header of the patient"
+
 
 @pytest.mark.parametrize(
     "text",
@@ -76,7 +79,13 @@ def test_predictions_of_external_images_keep_all_but_names(tmp_path: Path) -> No
     assert (tmp_path / "copy.csv").read_text() == (tmp_path / "expected.csv").read_text()
 
 
-PATIENT = "Jörg_4711"
+@pytest.mark.parametrize(("name", "kinds"), [("headers.py", []), ("headers.txt", [HEADER])])
+def test_a_module_that_writes_a_header_is_no_finding(tmp_path, name, kinds):
+    line = f"PatientID = name  # {PATIENT}"
+    with zipfile.ZipFile(tmp_path / "crate.zip", "w") as file:
+        file.writestr(f"src/{name}", line)
+    findings = scan(tmp_path / "crate.zip", [Names("a name", [PATIENT])])
+    assert [finding.kind for finding in findings] == [*kinds, "a name"]
 
 
 def png(path: Path) -> None:

@@ -139,7 +139,8 @@ def scan(
     Args:
         folder: folder or file.
         names: names to search for as whole words.
-        code: paths of source files, in which the names of DICOM headers are no data.
+        code: paths of source files, which are not searched for names. In these and in all modules
+            of Python, the names of DICOM headers are no data.
     """
     home = str(Path.home())
     for file in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
@@ -150,8 +151,10 @@ def scan(
             if data[PREAMBLE:].startswith(DICOM):
                 yield Finding(path, inner or "whole file", "a DICOM file")
                 continue
-            for place, text in [("its name", inner or path), *texts(file, data)]:
-                kinds = _patterns(text, home, is_code=path in code)
+            name = inner or path
+            is_code = path in code or name.endswith(".py")
+            for place, text in [("its name", name), *texts(file, data)]:
+                kinds = _patterns(text, home, is_code=is_code)
                 if path not in code:
                     kinds += _names(text, names)
                 place = f"{inner}, {place}" if inner else place
