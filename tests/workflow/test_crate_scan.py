@@ -179,3 +179,31 @@ def test_a_damaged_file_is_refused_and_not_taken_for_one_without_names(tmp_path,
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(MedscaleError, match=rf"{name} cannot be searched"):
         list(scan(tmp_path))
+
+
+def document(path: Path) -> None:
+    """Write a PDF with a name in its properties, which are object 1."""
+    with PdfWriter() as writer:
+        writer.add_blank_page(10, 10)
+        writer.add_metadata({"/Author": "of PAT-77"})
+        writer.write(path)
+
+
+def test_an_object_of_a_pdf_that_replaced_a_free_one_is_searched(tmp_path):
+    """Such an object has generation 1."""
+    document(tmp_path / "x.pdf")
+    content = (tmp_path / "x.pdf").read_bytes()
+    entry = content.index(b" 00000 n")
+    content = content[:entry] + b" 00001 n" + content[entry + 8 :]
+    content = content.replace(b"1 0 obj", b"1 1 obj").replace(b"/Info 1 0 R", b"/Info 1 1 R")
+    (tmp_path / "x.pdf").write_bytes(content)
+    findings = list(scan(tmp_path, [Names("a name", ["PAT-77"])]))
+    assert findings == [Finding("x.pdf", "object 1", "a name")]
+
+
+def test_a_pdf_with_a_number_in_place_of_its_trailer_is_refused(tmp_path):
+    document(tmp_path / "x.pdf")
+    start, end = (tmp_path / "x.pdf").read_bytes().split(b"trailer\n")
+    (tmp_path / "x.pdf").write_bytes(start + b"trailer\n7 " + end)
+    with pytest.raises(MedscaleError, match=r"x\.pdf cannot be searched"):
+        list(scan(tmp_path))

@@ -37,7 +37,9 @@ DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {  # by the first bytes o
     b"\xfd7zXZ\0": lzma.decompress,
 }
 DAMAGED = (OSError, EOFError, ValueError, SyntaxError, zlib.error, lzma.LZMAError, RuntimeError)
-DAMAGED_ARCHIVE = (*DAMAGED, zipfile.BadZipFile, NotImplementedError)
+DAMAGED_ARCHIVE = (*DAMAGED, zipfile.BadZipFile)
+# pypdf takes the objects of a damaged PDF for others, such as a number for a dictionary.
+DAMAGED_PDF = (*DAMAGED, AttributeError, LookupError, TypeError)
 
 
 def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -135,22 +137,25 @@ def _of_pdf(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     """Yield the text of each page of a PDF, and its objects: dictionaries and streams."""
     from pypdf import PdfReader
     from pypdf.errors import PyPdfError
-    from pypdf.generic import StreamObject
+    from pypdf.generic import IndirectObject, StreamObject
 
     logging.getLogger("pypdf").setLevel(logging.ERROR)  # it repairs what it warns of
     try:
         reader = PdfReader(io.BytesIO(data))
         for number, page in enumerate(reader.pages, start=1):
             yield f"page {number}", page.extract_text()
-        in_streams = set(reader.xref_objStm)  # objects that a stream of objects contains
-        for number in sorted(in_streams.union(*reader.xref.values())):
-            part = reader.get_object(number)
+        # Generation and number of each object; a stream of objects contains those of generation 0.
+        keys = {
+            (generation, number) for generation in reader.xref for number in reader.xref[generation]
+        }
+        for generation, number in sorted(keys | {(0, number) for number in reader.xref_objStm}):
+            part = reader.get_object(IndirectObject(number, generation, reader))
             words = b""
             if isinstance(part, StreamObject):
                 kinds = {*part, part.get("/Subtype")}
                 words = part.get_data() if kinds.isdisjoint(NO_WORDS) else b""
             yield f"object {number}", f"{part}\n{_printable(words)}"
-    except (PyPdfError, *DAMAGED) as error:
+    except (PyPdfError, *DAMAGED_PDF) as error:
         raise _unreadable(path, error) from None
 
 

@@ -148,7 +148,7 @@ def scan(
             continue
         path = file.relative_to(folder).as_posix() if folder.is_dir() else file.name
         for inner, data in files_in(file):
-            if data[PREAMBLE:].startswith(DICOM):
+            if data.startswith(DICOM, PREAMBLE):
                 yield Finding(path, inner or "whole file", "a DICOM file")
                 continue
             name = inner or path
