@@ -235,8 +235,10 @@ def test_a_whole_study_is_answered_by_what_to_type(target, command):
         ({}, [], "seeds: [1]", "--configfile {own}"),
         ({"scale": "demo"}, [], "scale: demo", "--configfile {own}"),
         # Snakemake reads the files of --configfile alone, not the one of a profile beside them.
-        ({"scale": "demo"}, [], "", "--profile demo --configfile profiles/demo/scale.yaml {own}"),
+        ({"scale": "demo"}, [], "", "--profile demo --configfile {demo} {own}"),
         ({}, ["slurm/site.yaml"], "seeds: [1]", "--profile slurm --configfile {site} {own}"),
+        # Snakemake takes the last of two profiles.
+        ({"scale": "demo"}, ["slurm/site.yaml"], "", "--profile slurm --configfile {demo} {site}"),
     ],
 )
 def test_advice_names_the_files_of_settings_in_force(changes, profiles, own, options, tmp_path):
@@ -244,7 +246,8 @@ def test_advice_names_the_files_of_settings_in_force(changes, profiles, own, opt
     if "{own}" in options:
         files.append(tmp_path / "my study.yaml")
         files[-1].write_text(own)
-    names = {"own": f"'{tmp_path / 'my study.yaml'}'", "site": "profiles/slurm/site.yaml"}
+    names = {"demo": "profiles/demo/scale.yaml", "site": "profiles/slurm/site.yaml"}
+    names["own"] = f"'{tmp_path / 'my study.yaml'}'"
     assert Graph(changes, files=files).options == options.format(**names)
 
 

@@ -306,12 +306,14 @@ def _options(files: Sequence[str | Path], config: Config) -> str:
     """Return the options with which Snakemake reads files of settings, and the scale.
 
     A file of a profile is read by ``--profile``. Beside a further file ``--configfile`` names both,
-    since Snakemake reads those of ``--configfile`` alone.
+    since Snakemake reads those of ``--configfile`` alone. It takes one profile: that of a cluster,
+    which decides where jobs run, rather than that of the demo scale.
     """
     paths = [Path(file).resolve() for file in files]
     if config.scale == "demo" and not any("scale" in read_yaml(path) for path in paths):
         paths = [PROFILES / "demo" / "scale.yaml", *paths]
     profiles = [path.parent.name for path in paths if path.parent.parent == PROFILES]
+    profiles = sorted(profiles, key=lambda name: name == "demo")[:1]
     options = [f"--profile {name}" for name in profiles]
     if len(paths) > len(profiles):
         options.append(f"--configfile {' '.join(shlex.quote(shown_path(path)) for path in paths)}")
