@@ -139,7 +139,7 @@ def test_digests_are_computed_once_per_state_of_the_code(monkeypatch):
 
 
 def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, monkeypatch):
-    """And no hidden files, such as the link to nothing by which Emacs locks an unsaved file."""
+    """Hidden files do not count, such as the link by which Emacs locks an unsaved file."""
     package, scripts = tmp_path / "package", tmp_path / "scripts"
     for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +153,8 @@ def test_the_state_of_the_code_covers_modules_scripts_and_templates(tmp_path, mo
     assert names == [f"{number:02}.py" for number in range(20)]
     (package / "a" / ".#module.py").symlink_to("user@host.1:2")
     (scripts / "._train.py").write_bytes(b"\0")
+    (package / ".ipynb_checkpoints").mkdir()
+    (package / ".ipynb_checkpoints" / "module-checkpoint.py").touch()
     assert code._state.__wrapped__() == states[0]
     assert len(code.package_digest.__wrapped__()) == 64
     for name in ("package/a/module.py", "package/card.md.j2", "scripts/train.py"):

@@ -103,11 +103,11 @@ def _state() -> str:
 def sources(folder: Path, *patterns: str) -> list[Path]:
     """Return the files of code in a folder that match patterns, sorted.
 
-    Hidden files are none: editors and systems put them beside a module. Emacs' lock of an unsaved
-    file is a link to nothing.
+    Hidden files and files in hidden folders are no code: editors and systems put them beside a
+    module. Emacs' lock of an unsaved file is a link to nothing.
     """
     files = (file for pattern in patterns for file in folder.glob(pattern))
-    return sorted(file for file in files if not file.name.startswith("."))
+    return sorted(file for file in files if "/." not in f"/{file.relative_to(folder)}")
 
 
 def module_digests(

@@ -119,7 +119,10 @@ def latex(text: str) -> str:
 
 
 def from_latex(text: str) -> str:
-    """Return the text for which ``latex`` returned a text, but for letters that it replaced."""
+    """Return the plain text of LaTeX code that ``latex`` returned.
+
+    Letters that ``latex`` replaced by a similar letter or a code stay replaced.
+    """
     return _LATEX_CODE.sub(lambda code: _FROM_LATEX[code[0]], text)
 
 

@@ -180,7 +180,7 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def _is_unsharded(module: nn.Module) -> bool:
-    """Return whether a module that is called has parameters of no unit so far."""
+    """Return whether a module has parameters, is no list and is not in another unit yet."""
     is_list = type(module).forward is nn.Module.forward
     return _size(module) > 0 and not is_list and not isinstance(module, FSDPModule)
 

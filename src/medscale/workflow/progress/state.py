@@ -185,7 +185,8 @@ class Recorded:
     host: str
     process: int
     is_alive: bool | None  # None where it was another host's
-    was_killed: bool = False  # it ended without writing so; the state has the time of its last word
+    # It ended without recording its end; `state.ended` is then the time of its last record.
+    was_killed: bool = False
 
 
 def read(workdir: Path) -> Recorded | None:
