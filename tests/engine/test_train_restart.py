@@ -179,7 +179,7 @@ def test_a_checkpoint_at_the_end_of_an_epoch_is_part_of_the_next_epochs_time(tra
     """The 37 images of an epoch are two steps."""
     settings = {"recipe": {"epochs": 3}, "parallel": {"checkpoint_every_steps": 2}}
     folder = training.fork("ddp_2cpu", **settings)
-    history = pd.read_csv(folder / "history.csv")
+    history = pd.read_csv(folder / "history.csv", float_precision="round_trip")
     assert [value > 0 for value in history["checkpoint_s"]] == [False, True, True]
     trained_s = history[["data_s", "compute_s", "communication_s"]]
     assert trained_s.gt(0).all(axis=None)

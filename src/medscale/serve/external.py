@@ -154,7 +154,9 @@ def _facts(inference: Inference, rows: pd.DataFrame) -> list[Facts]:
     training.
     """
     columns = [encoding.column for encoding in inference.metadata if encoding.column in rows]
-    return [inputs.present(row) for row in rows[columns].to_dict("records")]
+    # Rows of all columns, since pandas before 3.1 returns no rows of an empty list of columns.
+    records = rows.to_dict("records")
+    return [inputs.present({column: row[column] for column in columns}) for row in records]
 
 
 def _unknown(inference: Inference, facts: Sequence[Facts]) -> list[str]:
