@@ -209,7 +209,7 @@ def _parse(tree: ast.Module) -> ParsedFile:
 
 
 def _nodes(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield each node of a syntax tree, without descriptions and code for type checkers."""
+    """Yield the nodes of a syntax tree but those of descriptions and of ``if TYPE_CHECKING``."""
     yield node
     for _, value in _fields(node):
         for child in value if isinstance(value, list) else [value]:

@@ -13,6 +13,7 @@ from medscale.base.files import expand_home
 from medscale.base.suggest import LIKENESS
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
+TIMING = "timing.json"  # of a run folder, whose files are complete when it exists
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
 SHIFT = "shift.csv"  # of an evaluation on external images, whose summary is another
 CRATE = "ro-crate-metadata.json"  # of a crate: its description

@@ -93,14 +93,17 @@ class Listing:
         return tuple(path.removeprefix(start).split("/")) if path.startswith(start) else ()
 
     def take_file(self, *names: str) -> Path | None:
-        """Take the first of several files that is in the raw folder or in ``base``."""
+        """Return the first of several names that is a file of the raw folder or of ``base``.
+
+        ``excluded`` then lists it as a table that is read. None if there is no such file.
+        """
         folders = (self.root, self.root / self.base)
         files = (folder / name for folder in folders for name in names)
         file = next((file for file in files if file.is_file()), None)
         return None if file is None else self.take(file)
 
     def take(self, file: Path) -> Path:
-        """Return a file of the dataset that is read; its reason for ``excluded`` says so."""
+        """Return a table of the dataset, which ``excluded`` lists as read from now on."""
         self.excluded = [
             (path, READ, "not an image") if self.root / path == file else (path, reason, detail)
             for path, reason, detail in self.excluded

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, sha256
+from medscale.base.paths import TIMING
 from medscale.data.folds import check, count, of_fold
 from medscale.data.index_file import index_digest
 from medscale.engine.epochs import timed_epochs
@@ -153,7 +154,7 @@ def read(folder: str | Path) -> Replicate:
     return Replicate(
         folder=folder,
         plan=plan,
-        timing=read_json(folder / "timing.json"),
+        timing=read_json(folder / TIMING),
         environment=environment,
         history=read_table(folder / "history.csv"),
         predictions=read_table(folder / "predictions.parquet"),

@@ -16,6 +16,7 @@ from medscale.base.code import package_digest
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table, write_json
 from medscale.base.log import log
+from medscale.base.paths import TIMING
 from medscale.config.benchmarks import Formats
 from medscale.engine.formats import NumberFormat, in_format, lacking
 from medscale.engine.plan import RunPlan
@@ -31,7 +32,6 @@ WAYS = {
 SCORES = ("accuracy", "balanced_accuracy", "auroc")
 COLUMNS = ["run", "format", "seed", "devices", "global_batch", "epochs", "images", "seconds"]
 COLUMNS += ["hardware", "wall_seconds", "device_mb", "joules", *SCORES]
-LAST = "timing.json"  # the file of a run folder that is written last
 Train = Callable[[RunPlan, Path], None]  # trains a plan and writes its run folder
 
 
@@ -69,8 +69,8 @@ def measure_formats(
             replicate = in_format(plan, name, settings.epochs, seed)
             folder = work / name / f"seed{seed}"
             if not _is_finished(replicate, shards, folder):
-                # What an earlier training finished does not count any more.
-                (folder / LAST).unlink(missing_ok=True)
+                # Without this file, an earlier training of the folder does not count as finished.
+                (folder / TIMING).unlink(missing_ok=True)
                 write_json(folder / "spec.json", replicate.model_dump(mode="json"))
                 train(replicate, folder)
             rows.append(_row(name, replicate, folder))
@@ -97,7 +97,7 @@ def _reasons(backend: str, names: list[NumberFormat]) -> dict[str, str | None]:
 
 
 def _is_finished(plan: RunPlan, shards: str, folder: Path) -> bool:
-    if not (folder / LAST).is_file():
+    if not (folder / TIMING).is_file():
         return False
     # Plans are compared as JSON, in which tuples are lists.
     is_same_plan = read_json(folder / "spec.json") == json.loads(plan.model_dump_json())

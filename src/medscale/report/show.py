@@ -87,7 +87,7 @@ def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
 
 
 def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
-    """Yield a table of the classifications and one of the detections, by the name of each run.
+    """Yield a table of results of classification and one of detection, with a row for each run.
 
     An evaluation on external images has no time of an epoch.
     """
@@ -125,7 +125,7 @@ def _score(metric: str, score: dict[str, float | None]) -> str:
 
 
 def _interval(low: str, high: str) -> str:
-    """Return an interval of numbers as ``_number`` writes them; a dash if it is undefined."""
+    """Return an interval whose ends are texts of ``_number``; a dash if an end is undefined."""
     return "–" if "–" in (low, high) else f"{low} to {high}"
 
 

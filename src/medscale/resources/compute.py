@@ -134,7 +134,7 @@ def _measured_card(config: Config, plan: RunPlan) -> str | None:
 
 
 def _cell(config: Config, plan: RunPlan) -> tuple[str, str, int]:
-    """Return the network, number format and batch by which docs/gpu.csv has its rows."""
+    """Return network, number format and batch size, which identify a run in docs/gpu.csv."""
     return plan.model.name, number_format(config, plan), plan.images_at_a_time
 
 

@@ -303,7 +303,7 @@ def _refuse_replaced(
 
 
 def _options(files: Sequence[str | Path], config: Config) -> str:
-    """Return the options with which Snakemake reads files of settings, and the scale.
+    """Return the options of Snakemake that select these files of settings and the scale.
 
     A file of a profile is read by ``--profile``. Beside a further file ``--configfile`` names both,
     since Snakemake reads those of ``--configfile`` alone. It takes one profile: that of a cluster,

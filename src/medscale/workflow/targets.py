@@ -103,7 +103,7 @@ def _check_file(config: Config, target: str, folder: str, study: str, name: str)
 
 
 def _check_measured(config: Config, target: str, study: str, benchmark: str) -> None:
-    """Raise MedscaleError if the settings of a study lack a benchmark."""
+    """Raise MedscaleError if the study has no section ``benchmarks`` for a benchmark."""
     if getattr(config.study(study).benchmarks, benchmark) is None:
         raise MedscaleError(
             f"{target}: the study {study} measures no {benchmark}; "

@@ -99,7 +99,9 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _own_address(host: str, port: int) -> tuple[int, Any]:
-    """Return family and address by which other nodes reach this one, which is named ``host``.
+    """Return address family and socket address at which other nodes reach this node.
+
+    ``host``: the name of this node, or an address of it.
 
     Many machines give their own name an address of the loopback interface, such as Debian's
     127.0.1.1. It is used only where the loopback interface is asked for. Otherwise it is replaced

@@ -14,6 +14,7 @@ from torch import Tensor
 from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, write_csv, write_json, write_parquet
 from medscale.base.log import log
+from medscale.base.paths import TIMING
 from medscale.base.provenance import utc_now
 from medscale.engine.epochs import timed_epochs
 from medscale.engine.plan import RunPlan
@@ -73,7 +74,7 @@ def write(
     with atomic(folder / "model.safetensors") as temporary:
         save_file(weights, temporary)
     write_json(folder / "environment.json", provenance | {"finished": utc_now()})
-    write_json(folder / "timing.json", timing)
+    write_json(folder / TIMING, timing)
 
 
 def timing(

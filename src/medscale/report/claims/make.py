@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 
 from medscale.base.files import read_json
+from medscale.base.paths import TIMING
 from medscale.base.text import latex
 from medscale.report.claims.chapter import paths
 from medscale.report.claims.checking import checked, words_of_bounds, words_of_value
 from medscale.report.claims.measures import MEASURES
-from medscale.report.claims.planned import LAST, Planned, shown_by
+from medscale.report.claims.planned import Planned, shown_by
 from medscale.report.claims.quantities import Files
 from medscale.report.claims.statements import OURS, PUBLISHED
 from medscale.report.claims.verdicts import MISSING, ORDER
@@ -63,7 +64,7 @@ def make(
 def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, Any]:
     """Return how long the trainings of a measured claim took, and on which hardware."""
     seconds, machines = 0.0, []
-    folders = [path for path in claim.files if path.endswith(LAST)]
+    folders = [path for path in claim.files if path.endswith(TIMING)]
     for path in folders if row["verdict"] != MISSING else ():
         timing = read_json(files.locate(path))
         seconds += timing["wall_seconds"]

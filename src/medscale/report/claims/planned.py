@@ -8,6 +8,7 @@ from typing import Any
 
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import TIMING
 from medscale.base.section import Strict
 from medscale.config.configuration import Config
 from medscale.config.yaml_file import read_yaml
@@ -24,7 +25,6 @@ from medscale.report.claims.statements import (
     unknown,
 )
 
-LAST = "timing.json"  # the file of a replicate that is written last
 PROJECT = Path("claims.yaml")  # claims about the studies of config.yaml
 
 
@@ -79,7 +79,7 @@ class Planned(Strict):
 
     def timings(self, study: str, run: str) -> list[str]:
         """Return the file of each replicate of a run that training writes last."""
-        return [f"runs/{study}/{run}/{name}/{LAST}" for name in self.replicates[study]]
+        return [f"runs/{study}/{run}/{name}/{TIMING}" for name in self.replicates[study]]
 
 
 def claims_file(config: Config) -> Path:

@@ -143,7 +143,7 @@ def check_space(crate: Crate, folder: Path) -> None:
 
 
 def _of_archive(path: Path, archive: zipfile.ZipFile) -> list[Entry]:
-    # not by `is_dir`, which fails for an empty name
+    # ZipInfo.is_dir raises an IndexError for an entry without a name.
     infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     _check_number(path, len(infos))
     for info in infos:

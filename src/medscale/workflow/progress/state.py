@@ -220,7 +220,7 @@ def _is_alive(state: State, host: str, process: int) -> bool | None:
         return False
     if host != socket.gethostname():
         return None
-    import psutil  # the display does not need it
+    import psutil  # not at the top: the live display imports this module and needs no psutil
 
     try:
         start_time = psutil.Process(process).create_time()
