@@ -63,7 +63,7 @@ onstart:
     executor = workflow.executor_plugin.name
     SLURM.ready(executor)
     or_end(partial(record_code, REPORT.chapters, GRAPH, workflow.dag.jobs))
-    announce(workflow.dag.needrun_jobs(), GRAPH, executor, SLURM.place)
+    announce(workflow, GRAPH, SLURM.place)
 
 
 rule all:

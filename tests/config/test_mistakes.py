@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load, validate
-from medscale.config.layers import Layer, Layers
+from medscale.config.layers import Layer, Layers, merge
 from medscale.config.yaml_file import read_yaml
 from medscale.engine.models.names import check_model
 from medscale.report.checklists.items import read_listing
@@ -126,6 +127,40 @@ def test_snakemake_names_the_file_and_line_too(configuration_file: Path) -> None
     assert f"the configuration has {len(MISTAKES)} mistakes" in process.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "changes", "lines"),
+    [  # the settings of --config, laid over those of the file as Snakemake does it
+        ("seeds: [1, 2]", {"seeds": ["x"]}, ["command line: seeds.0: must be a whole number"]),
+        ("seeds: [x]", {}, ["{file}, line 1: seeds.0: must be a whole number (found 'x')"]),
+        ("seeds: [y]", {"seeds": ["y"]}, ["{file}, line 1: seeds.0: must be"]),
+        ("only: skin", {"only": "melanom"}, ["command line: only.0: there is no study 'melanom'"]),
+        ('only: "skin, melanom"', {}, ["{file}, line 1: only.1: there is no study 'melanom'"]),
+        ("workdir: x", {"workdr": "y"}, ["command line: workdr: there is no such setting"]),
+        (
+            "node: {gpus: 2}\nseeds: [1]\nstudies:\n  skin:\n    recipe: {epochs: 3, lr: .nan}",
+            {"node": {"gpus": "two"}, "studies": {"skin": {"recipe": {"epochs": 0}}}},
+            [
+                "{file}, line 5: studies.skin.recipe.lr: must be a finite number (found nan)",
+                "command line: node.gpus: must be a whole number (found 'two')",
+                "command line: studies.skin.recipe.epochs: must be greater than or equal to 1",
+            ],
+        ),
+        ("node: {gpus: 2}", {"node": 2}, ["command line: node: must be a section of settings"]),
+        ("scale: full", {"scale": "dem"}, ["command line: scale: there is no scale 'dem'"]),
+    ],
+)
+def test_a_wrong_value_of_the_command_line_is_not_blamed_on_the_file(
+    tmp_path: Path, text: str, changes: dict[str, Any], lines: list[str]
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(f"{text}\n")
+    with pytest.raises(MedscaleError) as error:
+        load(ROOT / "config.yaml", merge(read_yaml(file), changes), [file], check_model)
+    found = str(error.value).split("\n  ")[1:]
+    for line, start in zip(found, lines, strict=True):
+        assert line.startswith(start.format(file=file))
+
+
 def test_a_wheel_without_a_clone_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(MedscaleError, match="need a clone of the repository"):
         Layers(tmp_path / "config.yaml")
@@ -168,6 +203,11 @@ def test_snakemake_refuses_a_key_written_twice(tmp_path: Path) -> None:
         ("a: 1\n".encode("utf-16"), ", line 1: not UTF-8; save the file"),
         (b"a: 1\nb: \x07\n", r", line 2: not valid YAML: the control character '\x07'; remove it"),
         (b"a:\n\t- 1\n", r", line 2, column 1: not valid YAML: found character '\t'"),
+        (
+            b'a: "(\\d+)_"\n',
+            ", line 1, column 7: not valid YAML: found unknown escape character 'd'; "
+            r"in double quotes \ begins an escape: put expressions in single quotes",
+        ),
         (b"a: 1\n---\na: 2\n", ", line 2, column 1: not valid YAML: but found another document"),
         (b"a: 1\nb: &x\n  c: [*x]\n", ", line 2: what this anchor names contains itself"),
     ],

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from snakemake.settings.enums import Quietness
@@ -84,12 +84,77 @@ def test_a_chapter_is_expected_to_take_its_share_of_the_report(
     assert seconds[0] <= expectations.seconds_of(Graph(changes), job) <= seconds[1]
 
 
+def test_the_list_of_jobs_says_which_jobs_need_which(caplog: pytest.LogCaptureFixture) -> None:
+    class FakeJob(NamedTuple):  # Snakemake's jobs are keys, too
+        jobid: int
+        name: str
+        norun: bool = False
+
+        @property
+        def rule(self) -> FakeJob:
+            return self
+
+        @property
+        def wildcards_dict(self) -> dict[str, str]:
+            return {}
+
+    jobs = [FakeJob(1, "plan"), FakeJob(2, "config"), FakeJob(3, "paper_pdf")]
+    dependencies = {job: set(jobs[:2] if job.jobid == 3 else ()) for job in jobs}
+    workflow = SimpleNamespace(
+        dag=SimpleNamespace(needrun_jobs=lambda: jobs, dependencies=dependencies),
+        executor_plugin=SimpleNamespace(name="local"),
+        execution_settings=SimpleNamespace(keep_going=True),
+    )
+    with caplog.at_level(logging.INFO, "snakemake.logging"):
+        expectations.announce(workflow, Graph({}), "")
+    announced = caplog.records[-1].__dict__
+    assert announced["medscale_keeps_going"]
+    assert [sorted(job.needs) for job in announced["medscale_jobs"]] == [[], [], [1, 2]]
+
+
 def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
     state = State(tmp_path, now=0.0)
     state.expect([training(1), training(2), training(3)])
     assert state.left_s(0.0) == 30  # before the first job
     state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10)])
     assert state.left_s(10.0) == pytest.approx(5)
+
+
+def test_jobs_that_cannot_run_any_more_are_not_awaited(tmp_path: Path) -> None:
+    """2 failed, 3 runs, 4 needs 2 by way of 5, and 6 needs none of them."""
+    state = State(tmp_path, now=0.0)
+    state.expect([finished(training(1), 0, 10), finished(training(2), 10, 2), training(3)])
+    state.expect([Job(4, "paper_pdf", {}, 30, needs=[1, 5]), Job(5, "evaluate", {}, 5, needs=[2])])
+    state.expect([Job(6, "evaluate", {}, 7, needs=[1])])
+    state.jobs[2].failure, state.jobs[3].started = "no card is free", 12.0
+    jobs = state.stages()
+    assert state.left_s(12.0) == pytest.approx(10)  # of 3 alone
+    assert headline(state, 12.0) == "1 of 6 jobs in 12 s, 10 s left, 1 failed, 3 will not start"
+    assert [left_text(state, jobs[stage], 12.0) for stage in ("results", "paper")] == ["", ""]
+    assert left_text(state, jobs["trainings"], 12.0) == "10 s left"
+    state.keeps_going = True
+    assert headline(state, 12.0) == "1 of 6 jobs in 12 s, 17 s left, 1 failed, 2 will not start"
+    assert left_text(state, jobs["results"], 12.0) == "7 s left"
+    state.is_interrupted = True
+    state.write()
+    recorded = read(tmp_path)
+    assert recorded is not None
+    assert (recorded.state.keeps_going, recorded.state.is_interrupted) == (True, True)
+    assert headline(state, 12.0).endswith(" 10 s left, 1 failed, 3 will not start")
+    state.jobs[2].failure, state.is_interrupted = None, False
+    state.jobs[2].ended = None  # started again
+    assert [job.number for job in state.to_come()] == [2, 3, 4, 5, 6]
+
+
+def test_a_study_that_ended_has_no_time_left(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    state.expect([finished(training(1), 0, 10), training(2), training(3), Job(4, "paper_pdf")])
+    state.jobs[2].started = 10.0  # and was killed
+    state.ended = 15.0
+    texts = [left_text(state, jobs, 15.0) for jobs in state.stages().values()]
+    assert texts == ["10 s", ""]
+    assert state.left_s(15.0) == 0
+    assert headline(state, 99.0) == "stopped: 1 of 4 jobs in 15 s"
 
 
 def test_the_jobs_that_started_first_are_named_with_their_epoch(tmp_path: Path) -> None:
@@ -189,7 +254,8 @@ def record(
     event: LogEvent | None, message: str = "", level: int = logging.INFO, **values: Any
 ) -> Any:
     log_record = logging.LogRecord("snakemake.logging", level, "", 0, message, (), None)
-    log_record.__dict__.update(values, event=event)
+    announced = {"medscale_keeps_going": False, "medscale_place": None}
+    log_record.__dict__.update(announced | values, event=event)
     return log_record
 
 
@@ -213,6 +279,7 @@ def test_events_become_lines_and_a_file(
     handler.emit(record(None, "Trying to restart job 2."))
     handler.emit(record(None, "Select jobs to execute..."))
     handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
+    handler.emit(record(None, "Terminating processes on user request, this might take time."))
     handler.close()
     lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
     assert lines[0].startswith("0 of 3 jobs in 0 s, ")
@@ -222,11 +289,13 @@ def test_events_become_lines_and_a_file(
         f"  its log: {tmp_path / 'b.log'}",
         "  it is started again",
         "a warning of Snakemake",
+        "ending the running jobs (in SLURM up to 3 minutes)",
         "stopped: 1 of 3 jobs in 0 s, 1 failed",
     ]
     events = read(tmp_path)
     assert events is not None
     assert events.is_alive is False
+    assert events.state.is_interrupted
     assert [job.number for job in events.state.finished()] == [1]
     assert [job.failure for job in events.state.failed()] == ["no card is free"]
 

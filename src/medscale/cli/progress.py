@@ -122,7 +122,7 @@ def _facts(recorded: Recorded | None, queued: list[QueuedJob]) -> dict[str, Any]
         facts |= state.facts() | {"host": recorded.host, "process": recorded.process}
         facts |= {
             "is_running": recorded.is_alive,
-            "left_s": state.left_s(now) if state.ended is None else 0.0,
+            "left_s": state.left_s(now),
             "running": list(running_lines(state, now)) if state.ended is None else [],
             "stages": {
                 stage: {"jobs": len(jobs), "finished": sum(job.is_finished for job in jobs)}

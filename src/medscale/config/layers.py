@@ -68,9 +68,6 @@ class Layers:
             if not isinstance(layer, dict):
                 raise MedscaleError(f"{origin}: no mapping of settings: {layer!r}")
             scale = layer.get("scale", scale)
-            if isinstance(layer.get("only"), str):
-                names = [name.strip() for name in layer["only"].split(",")]
-                layer["only"] = [name for name in names if name]
         if scale not in (FULL, *scales):
             text = f"there is no scale {scale!r}; {suggestion(scale, (FULL, *scales))}"
             text += f"there are: {', '.join((FULL, *scales))}"
@@ -81,6 +78,9 @@ class Layers:
         changes_of_scale = self._section(f"scales.{scale}", scales.get(scale) or {})
         overlay = Layer(f"{name}, scales.{scale}", changes_of_scale)
         self.files = [Layer(name, tree), overlay, *changes]
+        for _, layer in self.files:
+            if "only" in layer:
+                layer["only"] = names_of(layer["only"])
         self.tree: dict[str, Any] = reduce(merge, (layer.tree for layer in self.files))
         self.tree["scale"] = scale
         self._defaults = self._section("defaults", self.tree.pop("defaults", {}))
@@ -194,6 +194,16 @@ class Layers:
         text = f"{setting} must be a mapping of settings, not {value!r}"
         self.faults.append(SettingFault(tuple(setting.split(".", 1)), text))
         return False
+
+
+def names_of(only: Any) -> Any:
+    """Return the names in a value of ``only``, which may be text such as ``skin, melanoma``.
+
+    A value that is no text is returned as it is.
+    """
+    if not isinstance(only, str):
+        return only
+    return [name.strip() for name in only.split(",") if name.strip()]
 
 
 def merge(below: Any, above: Any) -> Any:

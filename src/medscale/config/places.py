@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from medscale.base.code import shown_path
-from medscale.config.layers import Keys, Layers, has
+from medscale.config.layers import Keys, Layers, has, names_of
 from medscale.config.yaml_file import LOADER
 
 
@@ -32,7 +32,8 @@ class Places:
         self._layers = layers
         base = Path(layers.base)
         first, overlay, *changes = layers.files
-        # By layer, the highest first: its settings, its file, and the keys above them in the file.
+        # By layer, the highest first: its settings, the files that may have given them, and the
+        # keys above them in these files.
         self._levels: list[tuple[Any, list[Path], Keys, str]] = []
         for origin, tree in reversed(changes):
             is_file = origin.endswith((".yaml", ".yml")) and Path(origin).is_file()
@@ -54,7 +55,7 @@ class Places:
                 for tree, files, above, origin in self._levels:
                     if has(tree, own_path):
                         rest = path[length:]
-                        return self._place(files, above, own_path, origin), (*own_path, *rest)
+                        return _place(files, above, own_path, tree, origin), (*own_path, *rest)
         return Place(shown_path(self._layers.base), 0), path
 
     def _inherited(self, path: Keys) -> Iterator[Keys]:
@@ -74,11 +75,28 @@ class Places:
             if isinstance(other, str) and other != name and rest:
                 yield from (("studies", other, *rest), ("defaults", *rest))
 
-    def _place(self, files: list[Path], above: Keys, path: Keys, origin: str) -> Place:
-        for file in files:
-            if (line := _line(file, (*above, *path))) is not None:
-                return Place(shown_path(file), line)
-        return Place(origin, 0)
+
+def _place(files: list[Path], above: Keys, path: Keys, tree: Any, origin: str) -> Place:
+    """Return the place in the first file that has the setting with its value in ``tree``.
+
+    ``--config`` replaces values of the files: a file with another value is not the place.
+    """
+    for file in files:
+        line = _line(file, (*above, *path))
+        if line is not None and (above or _is_same(_tree(file), tree, path)):
+            return Place(shown_path(file), line)
+    return Place(origin, 0)
+
+
+def _is_same(content: Any, tree: Any, path: Keys) -> bool:
+    """Return whether two trees have a section at a path, or equal values; lists are one value."""
+    for key in path:
+        if not (isinstance(content, dict) and isinstance(tree, dict)):
+            break
+        content, tree = content.get(key), tree.get(key)
+    if isinstance(content, dict) and isinstance(tree, dict):
+        return True
+    return content == tree or repr(content) == repr(tree)  # NaN equals nothing
 
 
 @cache
@@ -89,6 +107,13 @@ def _nodes(file: Path) -> Any:
         return None
 
 
+@cache
+def _tree(file: Path) -> dict[str, Any]:
+    """Return the settings in a file that ``_nodes`` can read, as ``Layers`` takes them."""
+    tree = LOADER("").construct_document(_nodes(file))
+    return {**tree, "only": names_of(tree.get("only"))}
+
+
 def _line(file: Path, path: Keys) -> int | None:
     """Return the line of a setting, counted from 1, or None if the file does not have it."""
     node, line = _nodes(file), None
@@ -97,6 +122,8 @@ def _line(file: Path, path: Keys) -> int | None:
             node = node.value[key]
             line = node.start_mark.line + 1
             continue
+        if isinstance(node, yaml.ScalarNode) and path == ("only", key):  # text such as `skin, mela`
+            return line
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         matches = [pair for pair in pairs if pair[0].value == str(key)]
         if not matches:

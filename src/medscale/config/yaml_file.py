@@ -99,7 +99,10 @@ def _place(error: yaml.YAMLError, path: Path) -> str:
 def _problem(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         return f"the control character {chr(error.character)!r}; remove it"
-    return str(getattr(error, "problem", error))
+    problem = str(getattr(error, "problem", error))
+    if problem.startswith("found unknown escape character"):
+        problem += r"; in double quotes \ begins an escape: put expressions in single quotes"
+    return problem
 
 
 def _duplicates(node: yaml.Node, complete: dict[int, bool]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_foreign_json
 from medscale.config.configuration import Config
+from medscale.config.layers import names_of
 
 MARKER = "restored.json"  # below the workdir
 RESOLVED = "config.resolved.json"
@@ -42,8 +43,8 @@ class Restored:
         config = read_config(self.workdir)
         own = config.model_dump(mode="json")
         settings = {key: value for key, value in changes.items() if key != "workdir"}
-        if isinstance(settings.get("only"), str):  # of a command line
-            settings["only"] = [name.strip() for name in settings["only"].split(",")]
+        if "only" in settings:
+            settings["only"] = names_of(settings["only"])
         for name, value in _differences(settings, own):
             raise MedscaleError(
                 f"{shown_path(self.workdir)} was restored from a crate and has the "

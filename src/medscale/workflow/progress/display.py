@@ -128,21 +128,26 @@ def headline(state: State, now: float) -> str:
     """Return one line on the whole study."""
     finished, total = len(state.finished()), len(state.jobs)
     passed = duration((state.ended or now) - state.start_time)
-    failures = f", {len(state.failed())} failed" if state.failed() else ""
+    failed = len(state.failed())
+    failures = f", {failed} failed" if failed else ""
     if state.ended is not None:
         end = "done" if finished == total else "stopped"
         return f"{end}: {finished} of {total} jobs in {passed}{failures}"
     left = f"{duration(state.left_s(now))} left"
     if any(job.waits is not None for job in state.running()):
         left += " without the wait in SLURM's queue"
+    if absent := total - finished - failed - len(state.to_come()):
+        failures += f", {absent} will not start"
     return f"{finished} of {total} jobs in {passed}, {left}{failures}"
 
 
 def left_text(state: State, jobs: list[Job], now: float) -> str:
-    """Return the time that a stage's jobs will still take, or their time where all have ended."""
-    if all(job.ended is not None for job in jobs):
-        return duration(sum((job.ended or 0) - (job.started or 0) for job in jobs))
-    return f"{duration(state.left_s(now, jobs))} left"
+    """Return the time that a stage's jobs will still take, or took where none is to come."""
+    numbers = {job.number for job in jobs}
+    if any(job.number in numbers for job in state.to_come()):
+        return f"{duration(state.left_s(now, jobs))} left"
+    ended = [job for job in jobs if job.ended is not None]
+    return duration(sum((job.ended or 0) - (job.started or 0) for job in ended)) if ended else ""
 
 
 def running_lines(state: State, now: float) -> Iterator[str]:

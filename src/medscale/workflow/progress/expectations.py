@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.errors import QUIET_VARIABLE, MedscaleError
@@ -30,33 +29,39 @@ SECONDS = {
 SECONDS_OF_OTHERS = 2.0  # of a chapter of all studies
 
 
-def announce(jobs: Iterable[Any], graph: Graph, executor: str, place: str) -> None:
+def announce(workflow: Any, graph: Graph, place: str) -> None:
     """Send the jobs that Snakemake will carry out, with their expected seconds, to its loggers.
 
     Call it before the first job. Medscale's display takes the list from the record; others print
     the number of jobs.
 
     Args:
-        jobs: Snakemake's jobs, from ``dag.needrun_jobs()``.
+        workflow: Snakemake's workflow with its graph of jobs. Only local jobs are silent: the
+            messages of SLURM's jobs go to SLURM's logs, in which the causes of failures are
+            looked up.
         graph: the configuration of the studies.
-        executor: name of Snakemake's executor. Only local jobs are silent: the messages of SLURM's
-            jobs go to SLURM's logs, in which the causes of failures are looked up.
         place: the workdir as the titles of SLURM's jobs name it.
     """
     from medscale.resources.jobs import description
 
+    executor, dag = workflow.executor_plugin.name, workflow.dag
     if executor != "local":
         os.environ.pop(QUIET_VARIABLE, None)
     expected = []
-    for job in jobs:
+    for job in dag.needrun_jobs():
         if not job.rule.norun:
             name, wildcards = job.rule.name, dict(job.wildcards_dict)
             expected.append(Job(job.jobid, name, wildcards, seconds_of(graph, job)))
+            expected[-1].needs = [needed.jobid for needed in dag.dependencies[job]]
             if executor == "slurm" and not job.is_local:
                 expected[-1].title = description(name, wildcards, place)
     logging.getLogger("snakemake.logging").info(
         f"Jobs to carry out: {len(expected)}",
-        extra={"medscale_jobs": expected, "medscale_place": place if executor == "slurm" else None},
+        extra={
+            "medscale_jobs": expected,
+            "medscale_keeps_going": workflow.execution_settings.keep_going,
+            "medscale_place": place if executor == "slurm" else None,
+        },
     )
 
 

@@ -36,9 +36,10 @@ REPEATED = (
 )
 # Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
 # Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
+INTERRUPTED = ("Terminating processes on user request", "Will exit after finishing")
 SHOWN = {
-    "Terminating processes on user request": "ending the running jobs (in SLURM up to 3 minutes)",
-    "Will exit after finishing": "starting no more jobs, awaiting those that run; Ctrl-C ends them",
+    INTERRUPTED[0]: "ending the running jobs (in SLURM up to 3 minutes)",
+    INTERRUPTED[1]: "starting no more jobs, awaiting those that run; Ctrl-C ends them",
     "Trying to restart job": "  it is started again",
 }
 
@@ -147,7 +148,7 @@ class Handler(LogHandlerBase):
     def _take(self, record: LogRecord) -> None:
         event, values = getattr(record, "event", None), record.__dict__
         if (jobs := values.get("medscale_jobs")) is not None:
-            self._begin(jobs, values.get("medscale_place"))
+            self._begin(jobs, values)
         elif self._state is None or self._display is None:
             is_notice = record.getMessage().startswith(NOTHING) and not self._is_quiet
             if record.levelno >= self._least_level or is_notice:
@@ -166,18 +167,20 @@ class Handler(LogHandlerBase):
         elif record.levelno >= self._least_level and not record.getMessage().startswith(REPEATED):
             self._display.say(record.getMessage())
         elif begin := next(filter(record.getMessage().startswith, SHOWN), None):
+            self._state.is_interrupted |= begin in INTERRUPTED
             self._display.say(SHOWN[begin])
         self._record()
 
-    def _begin(self, jobs: Any, place: str | None) -> None:
+    def _begin(self, jobs: Any, values: dict[str, Any]) -> None:
         from medscale.workflow.progress.display import display
         from medscale.workflow.progress.state import State
 
         self._state = State(Path.cwd())
         self._state.expect(jobs)
+        self._state.keeps_going = values["medscale_keeps_going"]
         self._state.write()
         self._display = display(self._state, quiet=self._is_quiet)
-        if place is not None:
+        if (place := values["medscale_place"]) is not None:
             from medscale.base.code import ROOT
             from medscale.resources import slurm
             from medscale.workflow.progress.queue import Watch

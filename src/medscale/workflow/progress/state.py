@@ -47,6 +47,7 @@ class Job:
     title: str = ""  # name of its SLURM job; empty for a job outside SLURM
     waits: str | None = None  # SLURM's reason why it does not run yet
     queued: float | None = None  # Unix time at which it was last seen in SLURM's queue
+    needs: list[int] = field(default_factory=list)  # jobids whose outputs are its inputs
 
     @property
     def name(self) -> str:
@@ -86,6 +87,8 @@ class State:
         self.workdir = workdir
         self.start_time = time.time() if now is None else now
         self.ended: float | None = None
+        self.keeps_going = False  # a failure does not keep other jobs from starting (--keep-going)
+        self.is_interrupted = False  # no more jobs start: a user stops the study
         self.jobs: dict[int, Job] = {}
         self._lock = threading.Lock()  # several threads write the file: the last one's state stays
 
@@ -122,6 +125,21 @@ class State:
         """Return the jobs that failed and were not started again."""
         return [job for job in self.jobs.values() if job.failure is not None]
 
+    def to_come(self) -> list[Job]:
+        """Return the jobs that have not ended and still can: those that run, and will start.
+
+        After a failure Snakemake awaits the running jobs and starts no others. With
+        ``--keep-going`` it starts those that do not need a job that failed.
+        """
+        jobs = [job for job in self.jobs.values() if job.ended is None and self.ended is None]
+        failed = {job.number for job in self.failed()}
+        if self.is_interrupted or (failed and not self.keeps_going):
+            return [job for job in jobs if job.started is not None]
+        blocked = failed
+        while more := {j.number for j in jobs if blocked.intersection(j.needs)} - blocked:
+            blocked = blocked | more
+        return [job for job in jobs if job.number not in blocked]
+
     def stages(self) -> dict[str, list[Job]]:
         """Return the jobs of each stage that has some."""
         grouped = {stage: [j for j in self.jobs.values() if j.stage == stage] for stage in STAGES}
@@ -129,6 +147,8 @@ class State:
 
     def left_s(self, now: float, jobs: Iterable[Job] | None = None) -> float | None:
         """Return the seconds that jobs (all, by default) will still take; None if unknown.
+
+        Jobs that will not start any more do not count.
 
         The expected seconds of each stage are corrected by the ratio of measured to expected time
         of its finished jobs. Another stage's ratio tells nothing: a short index says how many
@@ -142,8 +162,9 @@ class State:
             by_stage.setdefault(job.stage, []).append(job)
         ratios = {stage: _ratio(finished) for stage, finished in by_stage.items()}
         seconds = 0.0
-        for job in self.jobs.values() if jobs is None else jobs:
-            if job.ended is None:
+        numbers = self.jobs if jobs is None else {job.number for job in jobs}
+        for job in self.to_come():
+            if job.number in numbers:
                 total = job.expected_s * ratios.get(job.stage, 1.0)
                 passed = now - job.started if job.started is not None else 0.0
                 seconds += max(total - passed, 0.1 * total)
@@ -166,6 +187,8 @@ class State:
             "process": os.getpid(),
             "begun": self.start_time,
             "ended": self.ended,
+            "keeps_going": self.keeps_going,
+            "is_interrupted": self.is_interrupted,
             "jobs": [asdict(job) for job in self.jobs.values()],
         }
 
@@ -201,6 +224,8 @@ def read(workdir: Path) -> Recorded | None:
     try:
         state = State(Path(facts["workdir"]), facts["begun"])
         state.ended = facts["ended"]
+        state.keeps_going = facts["keeps_going"]
+        state.is_interrupted = facts["is_interrupted"]
         state.expect(Job(**job) for job in facts["jobs"])
         host, process = facts["host"], facts["process"]
     except (KeyError, TypeError):
