@@ -123,8 +123,8 @@ def sharded():
         device=CPU, size=2, replica=0, replicas=2, replica_group=mesh.get_group("dp"), mesh=mesh
     )
 
-    def make(number_format):
-        network = build(Model(name="medical_cnn", options={"width": 16}), 2)
+    def make(number_format, network=None):
+        network = network or build(Model(name="medical_cnn", options={"width": 16}), 2)
         model = shard(network, world, Precision(number_format, CPU))
         recipe = Recipe(clip_norm=1.0, ema=0.9)
         rated = optimizer(model.network, recipe, model.precision)
@@ -199,11 +199,50 @@ def test_units_of_fsdp_hold_every_large_block_once():
     assert not list(_units(build(Model(name="tiny_cnn"), 2))), f"all are below {SMALLEST}"
 
 
-def test_a_list_of_small_blocks_is_no_unit_of_fsdp_since_it_is_never_called():
-    blocks = nn.ModuleList(nn.Conv2d(64, 64, 3) for _ in range(5))  # of 36,928 parameters each
+@pytest.mark.parametrize("kind", [nn.ModuleList, lambda modules: nn.Sequential(*modules)])
+def test_a_container_of_small_blocks_is_no_unit_of_fsdp(kind):
+    """A list is never called, and timm's networks can call the blocks of a sequence one by one."""
+    blocks = kind(nn.Conv2d(64, 64, 3) for _ in range(5))  # of 36,928 parameters each
     inner = nn.Sequential(nn.ModuleList([nn.ReLU(), nn.Linear(400, 400), nn.ModuleList()]))
-    network = nn.ModuleDict({"blocks": blocks, "inner": inner})
+    nested = kind([nn.ReLU(), kind([nn.Linear(250, 250), kind([])]), nn.Linear(250, 250)])
+    network = nn.ModuleDict({"blocks": blocks, "inner": inner, "nested": nested})
     assert [list(map(type, unit)) for unit in _units(network)] == [
         [nn.Conv2d] * 3,
         [nn.Conv2d] * 2 + [nn.Linear],
+        [nn.Linear] * 2,
     ]
+
+
+class OneByOne(nn.Module):
+    """A network that calls the blocks of an ``nn.Sequential`` by itself."""
+
+    def __init__(self, *blocks):
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def small_blocks():
+    return [nn.Linear(250, 250) for _ in range(4)]
+
+
+def blocks_that_share_a_layer():
+    """Return blocks as those of timm's coat."""
+    shared = nn.Sequential(nn.Linear(250, 250), nn.BatchNorm1d(250))
+    return [OneByOne(nn.Linear(250, 250), shared) for _ in range(4)]
+
+
+@pytest.mark.parametrize("number_format", ["fp32", "bf16"])
+@pytest.mark.parametrize("make", [small_blocks, blocks_that_share_a_layer])
+def test_fsdp_gathers_each_block_when_it_is_called(sharded, make, number_format):
+    model = sharded(number_format, OneByOne(*make()))[0]
+    for _ in range(2):
+        model._forward(torch.ones(2, 250)).sum().backward()
+    parameters = list(model.network.parameters())
+    assert parameters
+    for parameter, gradient in zip(parameters, model.gradients(), strict=True):
+        assert parameter.shape[0] == 250 == 2 * len(gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -122,6 +123,8 @@ def _groups(network: nn.Module) -> list[Any]:
 def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
     """Shard a network over all ranks, unit by unit.
 
+    A module that several blocks share is a unit of its own, which FSDP2 demands.
+
     Under mixed precision, parameters are gathered in the low format and gradients are reduced in
     fp32. Normalization layers stay in fp32, as their running statistics are; they form one unit, as
     they are small. That unit and the last one keep their parameters between forward and backward,
@@ -139,12 +142,23 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
     policy = MixedPrecisionPolicy(
         param_dtype=precision.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
     )
+    for part in _shared(network):
+        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
     units = list(_units(network))
     for unit in units:
         reshards = mesh.size() > 1 and unit is not units[-1]
         fully_shard(unit, mesh=mesh, mp_policy=policy, reshard_after_forward=reshards)
     fully_shard(network, mesh=mesh, mp_policy=policy)
     return FSDP(network, world, precision)
+
+
+def _shared(network: nn.Module) -> list[nn.Module]:
+    """Return the modules that belong to several blocks: no unit of blocks could hold them alone."""
+    counts = Counter(part for block in _blocks(network) for part in block.modules())
+    repeated = [part for part, count in counts.items() if count > 1]
+    shared = [part for part in repeated if _is_unsharded(part) and not _is_container(part)]
+    inner = {part for whole in shared for part in whole.modules() if part is not whole}
+    return [part for part in shared if part not in inner]
 
 
 def _units(network: nn.Module) -> Iterator[list[nn.Module]]:
@@ -163,26 +177,38 @@ def _units(network: nn.Module) -> Iterator[list[nn.Module]]:
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     """Yield, in order, the smallest submodules with at least SMALLEST parameters.
 
-    Of a list of smaller modules, such as ``nn.ModuleList``, all modules are yielded.
+    Of a container of smaller modules, all modules are yielded. FSDP2 gathers the parameters of a
+    module when it is called. A list is never called, and a network can call the modules of an
+    ``nn.Sequential`` one by one.
     """
     for child in network.children():
-        if not _is_large(child):
+        if not _is_large(child) or not _is_unsharded(child):
             continue
-        # FSDP2 gathers the parameters of a module when it is called, which a list never is.
-        is_list = type(child).forward is nn.Module.forward
-        is_container = is_list or type(child).forward is nn.Sequential.forward
-        if is_container and any(map(_is_large, child.children())):
+        if not _is_container(child):
+            yield child
+        elif any(map(_is_large, child.children())):
             yield from _blocks(child)
-        elif is_list:
-            yield from filter(_is_unsharded, child.children())
         else:
+            yield from _parts(child)
+
+
+def _parts(container: nn.Module) -> Iterator[nn.Module]:
+    """Yield the modules of a container, and of containers in it, that are in no unit yet."""
+    for child in container.children():
+        if _is_container(child):
+            yield from _parts(child)
+        elif _is_unsharded(child):
             yield child
 
 
 def _is_unsharded(module: nn.Module) -> bool:
-    """Return whether a module has parameters, is no list and is not in another unit yet."""
-    is_list = type(module).forward is nn.Module.forward
-    return _size(module) > 0 and not is_list and not isinstance(module, FSDPModule)
+    """Return whether a module has parameters and is not in another unit yet."""
+    return _size(module) > 0 and not isinstance(module, FSDPModule)
+
+
+def _is_container(module: nn.Module) -> bool:
+    """Return whether a module is a list or a sequence, without a computation of its own."""
+    return type(module).forward in (nn.Module.forward, nn.Sequential.forward)
 
 
 def _is_large(module: nn.Module) -> bool:
