@@ -11,7 +11,7 @@ from synthetic_runs import ROOT
 LOSS: dict[str, Any] = {
     "mean": -14.2, "label": "serial + AMP, 1 GPU", "title": "Glaucoma", "replicates": 2,
     "established": True, "factors": ["the precision"], "parts": [], "points_to_chance": False,
-    "others": [],
+    "others": [], "within": False, "other_device": False,
 }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.convergence.tables import convergence
 from medscale.report.sources import seed_of
-from medscale.report.sweep.make import chosen, sweep_table
+from medscale.report.sweep.make import _choice, chosen, sweep_table
 from medscale.report.sweep.make import sweep as sweep_figure
 from synthetic_runs import ROOT, configuration, make_chapter, make_study
 
@@ -160,7 +160,7 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
         for seed in (1, 2):
             runs = tmp_path / "runs" / study
             write_history(runs, "ddp_2cpu", seed, 4, best=accuracy + 0.02 * seed)
-            write_history(runs, "serial_1cpu_bs64", seed, 4, best=1.6 - accuracy)
+            write_history(runs, "serial_1cpu_bs64", seed, 4, best=max(1.6 - accuracy, 0.8))
     for seed in (1, 2):
         write_history(tmp_path / "runs" / "glaucoma", "serial_1cpu", seed, 4)
     make_chapter(tmp_path, config, "glaucoma", "sweep")
@@ -173,7 +173,10 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     facts = read_json(tmp_path / "tables" / "glaucoma" / "sweep.json")
     assert [choice["configured"] for choice in facts["chosen"]] == [1e-3, 1e-3]
     assert [choice["edge"] for choice in facts["chosen"]] == ["", "largest"]
-    assert {choice["tried"] for choice in facts["chosen"]} == {3}
+    assert {(choice["tried"], choice["tied"]) for choice in facts["chosen"]} == {(3, 1)}
+    tied = table[(table["run"] == "serial_1cpu_bs64") & (table["lr"] < 2e-3)]
+    choice = _choice("glaucoma", tied, dict(tied.iloc[0]))
+    assert (choice["tied"], choice["tried"]) == (2, 2)  # both 0.8
     assert facts["chosen"][1]["result"] == "results/glaucoma_lr_0_002/serial_1cpu_bs64"
     text = (tmp_path / "tables" / "glaucoma" / "sweep.tex").read_text(encoding="utf-8")
     assert ("(range)" in text, "scaling" in text) == (True, False)

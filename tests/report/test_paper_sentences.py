@@ -210,7 +210,7 @@ def test_labels_are_those_of_a_dataset_only_where_there_is_one(drawn: list[bool]
 
 def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests_on():
     choice = {"label": "serial, 1 CPU", "global_batch": 32, "learning_rate": 0.002, "tried": 3}
-    choice |= {"configured": 0.001, "edge": "largest", "result": "results/a/b"}
+    choice |= {"configured": 0.001, "edge": "largest", "result": "results/a/b", "tied": 1}
     sweep = {"points": 3, "replicates": 1, "metric": "validation accuracy", "chosen": [choice]}
     study = {"name": "a", "title": "A", "images": {"val": 44}, "sweep": sweep}
     text = section("convergence", studies=[study])
@@ -218,6 +218,11 @@ def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests
         "the best of the three is 0.002, the largest tried; the configured value is 0.001" in text
     )
     assert "It rests on one seed and 44 validation images." in text
+    tied = choice | {"tied": 2}
+    assert (
+        "(32 images a step) two of the three have the best value; of these, the smallest "
+        "validation loss is that of 0.002, the largest tried; the configured value is 0.001"
+    ) in section("convergence", studies=[study | {"sweep": sweep | {"chosen": [tied]}}])
     choice |= {"learning_rate": 0.001, "edge": ""}
     text = section("convergence", studies=[study])
     assert "the best of the three is 0.001, the configured value (target" in text

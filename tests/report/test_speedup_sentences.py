@@ -45,6 +45,8 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
             "same change lose less.",
         ),
         ({"factors": []}, "is established."),
+        ({"established": False, "within": True}, "is less than the margin; it comes with"),
+        ({"other_device": True}, "with a change of the precision and the kind of device."),
         (
             {"factors": ["the precision", "the strategy"]},
             "a change of the precision and the strategy, which no other run separates.",
@@ -180,6 +182,7 @@ def test_runs_are_counted_by_what_is_known_of_their_accuracy():
 
 def test_published_speedups_are_compared_in_short_sentences():
     facts = {"pairs": 5, "above": 1, "inside": 2, "below": 0, "without": 2, "studies": ["skin"]}
+    facts |= {"stand_ins": 0}
     text = results(NO_EFFECT | {"published": facts})
     comparison = text.partition("Of five published speedups")[2]
     assert (
@@ -188,3 +191,28 @@ def test_published_speedups_are_compared_in_short_sentences():
     ) in comparison.replace("\\,\\%", " %")
     sentences = re.split(r"\. ", comparison)
     assert max(len(sentence.split()) for sentence in sentences) <= 30
+    assert "further" not in comparison
+    text = results(NO_EFFECT | {"published": facts | {"stand_ins": 4}})
+    assert (
+        "Four further ones are not counted, since our runs were carried out by CPU processes in "
+        "place of GPUs. Appendix~"
+    ) in text
+
+
+def test_the_time_that_parallel_runs_lose_is_that_of_runs_with_a_serial_one():
+    def words(*runs: int) -> str:
+        names = ("slower computing", "communication")
+        activities = [{"words": w, "runs": n} for w, n in zip(names, runs, strict=False)]
+        text = results(NO_EFFECT | {"lost_time": {"runs": sum(runs), "activities": activities}})
+        return text.partition("$1/p$ of the serial time. ")[2].partition(r" \allfigure")[0]
+
+    assert words(8, 1) == (
+        "Nine parallel runs that have a serial run to compare with need more. Most of the excess "
+        "is slower computing in eight of them and communication in one."
+    )
+    assert words(2).endswith("Most of the excess is slower computing in both.")
+    assert words(3).endswith("Most of the excess is slower computing in all.")
+    assert words(1) == (
+        "One parallel run that has a serial run to compare with needs more. Most of the excess is "
+        "slower computing."
+    )

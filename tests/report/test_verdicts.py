@@ -117,6 +117,27 @@ def test_a_run_that_changes_one_thing_lacks_no_other():
     assert loss is not None
     assert (len(loss["factors"]), loss["parts"], loss["lacking"]) == (2, [], [])
     assert not loss["established"]
+    assert loss["factors"][0] == "the global batch (32 to 64 images)"
+    member.summaries["serial_1gpu_bs64"]["learning_rate"] = 2e-3
+    assert changed(member, "serial_1gpu_bs64")["batch"] == (
+        "the global batch (32 to 64 images), and with it the learning rate"
+    )
+
+
+def test_a_loss_within_the_margin_or_on_another_device_is_said_to_be_one():
+    member = study(["serial_1gpu", "ddp_2gpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (loss["within"], loss["established"], loss["margin"]) == (True, False, 2.0)
+    assert not loss["other_device"]
+    member.tables["timing"].loc[1, "device"] = "cpu"
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert loss["other_device"]
+    member.tables["timing"]["stand_in"] = [True, False]  # both computed on CPUs
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert not loss["other_device"]
 
 
 def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_chance():

@@ -151,7 +151,8 @@ def _choice(study: str, rows: pd.DataFrame, row: dict[str, Any]) -> dict[str, An
     """Return the facts of a run's chosen learning rate among those that were tried.
 
     ``edge`` is "smallest" or "largest" where it is an end of the range, or empty; ``configured``
-    the configured learning rate, None where the sweep leaves it out.
+    the configured learning rate, None where the sweep leaves it out; ``tied`` counts those with
+    the best value, of which the validation loss decides.
     """
     of_run = rows[rows["run"] == row["run"]]
     tried, chosen_rate = of_run["learning_rate"], float(row["learning_rate"])
@@ -163,6 +164,7 @@ def _choice(study: str, rows: pd.DataFrame, row: dict[str, Any]) -> dict[str, An
         "learning_rate": chosen_rate,
         "configured": None if configured.empty else float(configured.iloc[0]),
         "tried": len(tried),
+        "tied": int((of_run["value"] == row["value"]).sum()),
         "edge": ends.get(chosen_rate, ""),
         "result": f"results/{row['study']}/{row['run']}",
     }

@@ -10,23 +10,24 @@ import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.engine.run import RunSpec
-from medscale.evaluate.verdicts import ALPHA, WORSE
+from medscale.evaluate.verdicts import ALPHA, WITHIN, WORSE
 from medscale.report.names import label
 from medscale.report.result.reading import records
-from medscale.report.synthesis.runs import StudyRuns, changed, compared
+from medscale.report.synthesis.runs import BASELINE, StudyRuns, changed, compared
 
 
 def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, Any] | None:
     """Return the facts of the run with the largest loss of accuracy; None where no run loses.
 
-    The rules: a loss is established where its interval excludes zero, the adjusted exact test
-    rejects at 5 %, and the spread over seeds does not explain it.
+    The rules: a loss is established where its interval excludes zero and extends beyond the margin,
+    the adjusted exact test rejects at 5 %, and the spread over seeds does not explain it.
 
     Among the other runs of the study, those that change a proper part of the factors
     (``runs.changed``) separate causes; for a factor that no run changes alone, the facts name a run
     that would do so. Runs that change all of the factors and more should lose as much: where each
     of them lies above the interval of the loss, the loss points to the chance of a training.
     """
+    baselines = {row["study"]: row for row in records(runs[runs["verdict"] == BASELINE])}
     runs = compared(runs)
     losses = runs[runs["change"] < 0]
     if losses.empty:
@@ -43,6 +44,8 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         "name": study.name,
         "baseline": label(study.baseline),
         "established": row["verdict"] == WORSE,
+        "within": row["verdict"] == WITHIN,
+        "margin": study.margin,
         "replicates": row["replicates"],
         "others": [
             _facts(other)
@@ -52,6 +55,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         ],
         "rejected": bool(row["p"] < ALPHA),
         "factors": list(factors.values()),
+        "other_device": _device(row) != _device(baselines[study.name]),
         "same_seeds": _have_same_seeds(study, row["run"]),
         "seed_sd": _seed_sd(study, row["run"]),
         "parts": _parts(study, other_runs, set(factors)),
@@ -119,6 +123,11 @@ def _lacking(
         if name not in runs and name not in (run, study.baseline):
             lacking.append({"factor": factors[factor], "run": name})
     return lacking
+
+
+def _device(row: dict[str, Any]) -> str:
+    """Return the kind of device that a run computed on, which is not that of a stand-in's name."""
+    return "cpu" if row["stand_in"] else str(row["device"])
 
 
 def _have_same_seeds(study: StudyRuns, run: str) -> bool:

@@ -24,7 +24,7 @@ EFFECTS += ["amp", "mode"]
 IMAGES = ["train", "train_other", "test_other", "copies", "shared_groups"]  # of another split
 EFFECTS += IMAGES
 ACCURACY = "accuracy"  # the quantity of the table reported.csv
-PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high"]
+PAIRS = ["title", "run", "speedup_reported", "speedup", "speedup_low", "speedup_high", "stand_in"]
 ENDS = ("", "_low", "_high")
 SCORE = ("mean", "low", "high")
 
@@ -89,18 +89,22 @@ def published_pairs(
     rows = []
     for study in studies:
         measured = {
-            row["run"]: row for line in series[study.name] for row in records(line.table().iloc[1:])
+            row["run"]: row | {"stand_in": line.stand_in}
+            for line in series[study.name]
+            for row in records(line.table().iloc[1:])
         }
         table = study.tables["reported"]
         if not len(table):
             continue
-        for row in records(table[table["speedup_reported"].notna()].drop_duplicates("run")):
+        same = table[table["speedup_reported"].notna() & (table["run"] == table["meant"])]
+        for row in records(same.drop_duplicates("run")):
             measurement = measured.get(row["run"])
-            if measurement is None or row["run"] != row["meant"] or row["speedup_reported"] <= 0:
+            if measurement is None:
                 continue
             ends = {"": measurement["speedup"], "_low": measurement["speedup_ci_low"]}
             ends["_high"] = measurement["speedup_ci_high"]
             values = {f"speedup{end}": value for end, value in ends.items()}
+            values["stand_in"] = measurement["stand_in"]
             rows.append({"title": study.title, **{k: row[k] for k in PAIRS[1:3]}, **values})
     return pd.DataFrame(rows, columns=PAIRS)
 

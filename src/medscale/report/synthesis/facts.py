@@ -91,8 +91,7 @@ def facts(
         "parallel_effect": parallel_effect,
         "leakage_is_larger": _is_larger(leakage, parallel_effect),
         "effects_overlap": _overlap(leakage, parallel_effect),
-        "published": _published(pairs)
-        | {"studies": [s.name for s in studies if (pairs["title"] == s.title).any()]},
+        "published": _published(studies, pairs),
         "published_changes": published_changes(studies),
     }
 
@@ -184,15 +183,22 @@ def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
     return changes
 
 
-def _published(pairs: pd.DataFrame) -> dict[str, Any]:
-    """Return where the published speedups lie relative to the intervals of the measured ones."""
+def _published(studies: Sequence[StudyRuns], pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return where the published speedups lie relative to the intervals of the measured ones.
+
+    Those of CPU processes in place of GPUs are counted apart.
+    """
+    of_stand_ins = pairs["stand_in"].astype(bool)
+    stand_ins, pairs = _count(of_stand_ins), pairs[~of_stand_ins]
     published = pairs["speedup_reported"]
     return {
+        "stand_ins": stand_ins,
         "pairs": len(pairs),
         "inside": _count(published.between(pairs["speedup_low"], pairs["speedup_high"])),
         "above": _count(published > pairs["speedup_high"]),
         "below": _count(published < pairs["speedup_low"]),
         "without": _count(pairs["speedup_low"].isna()),
+        "studies": [study.name for study in studies if (pairs["title"] == study.title).any()],
     }
 
 

@@ -171,8 +171,8 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 def changed(study: StudyRuns, run: str) -> dict[str, str]:
     """Return the differences of a run from the baseline, by factor, in words.
 
-    Factors: ``strategy``, ``precision``, ``batch`` (global batch or learning rate),
-    and ``statistics`` (images that batch normalization takes together).
+    Factors: ``strategy``, ``precision``, ``batch`` (global batch, with a learning rate that follows
+    it), and ``statistics`` (images that batch normalization takes together).
     """
     spec, base = RunSpec.parse(run), RunSpec.parse(study.baseline)
     summary, base_summary = study.summaries[run], study.summaries[study.baseline]
@@ -181,9 +181,11 @@ def changed(study: StudyRuns, run: str) -> dict[str, str]:
         factors["strategy"] = "the strategy and the number of devices"
     if spec.amp != base.amp:
         factors["precision"] = "the precision"
-    if any(summary[key] != base_summary[key] for key in ("global_batch", "learning_rate")):
+    if summary["global_batch"] != base_summary["global_batch"]:
         sizes = f"{base_summary['global_batch']} to {summary['global_batch']}"
-        factors["batch"] = f"the global batch ({sizes} images) or the learning rate"
+        factors["batch"] = f"the global batch ({sizes} images)"
+        if summary["learning_rate"] != base_summary["learning_rate"]:
+            factors["batch"] += ", and with it the learning rate"
     images = study.tables["parity"].set_index("run")["images"]
     if images[run] != images[study.baseline] and images.notna()[[run, study.baseline]].any():
         factors["statistics"] = (
