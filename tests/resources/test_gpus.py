@@ -119,7 +119,7 @@ def test_too_few_cards_and_no_driver_are_one_error_and_a_place_to_look(machine, 
 
 @pytest.mark.parametrize("cores", [1, 2])
 def test_more_processes_than_cores_are_noted(cores, monkeypatch):
-    monkeypatch.setattr(preflight.os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setattr(preflight, "usable_cores", lambda: cores)
     config = load(ROOT / "config.yaml")
     plans = [plan(config, "glaucoma", run, 1) for run in ("serial_1cpu", "ddp_2cpu")]
     [finding] = [
@@ -136,9 +136,12 @@ def test_a_run_that_needs_more_memory_than_is_free_is_an_error(monkeypatch):
     plans = [plan(config, "glaucoma", run, 1) for run in ("serial_1cpu", "ddp_8cpu")]
     need = cost.estimate(config, plans[1]).memory_mb
     graph = SimpleNamespace(config=config, dask_workers=lambda: 2)
-    for free_mb, level in ((need + 1, "ok"), (need - 1, "error")):
+    cases = [(need + 1, None, "ok"), (2 * need, need - 1, "error"), (need - 1, None, "error")]
+    for free_mb, limit_mb, level in cases:
         memory = SimpleNamespace(available=free_mb * 2**20)
+        limit = limit_mb and limit_mb * 2**20
         monkeypatch.setattr(preflight.psutil, "virtual_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(preflight, "memory_limit", lambda limit=limit: limit)
         finding = preflight._memory(graph, plans)
         assert finding.level == level
         assert f"about {need / 1024:.1f} GB needed" in finding.text

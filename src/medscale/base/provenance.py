@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from medscale.base.code import ROOT, package_digest
 from medscale.base.files import sha256
+from medscale.base.limits import usable_cores
 
 if TYPE_CHECKING:
     from medscale.engine.plan import RunPlan
@@ -105,7 +106,7 @@ def machine() -> dict[str, Any]:
         "versions": {name: package_version(name) for name in VERSIONS},
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
-        "cpus": len(os.sched_getaffinity(0)),
+        "cpus": usable_cores(),
         "cpus_machine": os.cpu_count(),
         "memory_gb": _gigabytes(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "container": container(),

@@ -23,6 +23,7 @@ from tornado.ioloop import IOLoop
 
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
+from medscale.base.limits import usable_cores
 from medscale.base.log import log, track
 from medscale.base.scratch import scratch
 from medscale.data import guard
@@ -240,7 +241,7 @@ def _event_loop(pid: int) -> IOLoop:
 def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     """Yield a running cluster (local, SLURM) or the address of one."""
     if settings.scheduler == "local":
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         with (
             kept_environment(),
             LocalCluster(

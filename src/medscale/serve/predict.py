@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from os import sched_getaffinity
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medscale.base.errors import MedscaleError
+from medscale.base.limits import usable_cores
 from medscale.base.paths import usable_result
 from medscale.data import metadata as encodings
 from medscale.data.augment import Augmenter
@@ -186,7 +186,7 @@ class Predictor:
 
         The next batch is decoded meanwhile. An image that cannot be read is its error.
         """
-        with ThreadPoolExecutor(len(sched_getaffinity(0)), "decode") as threads:
+        with ThreadPoolExecutor(usable_cores(), "decode") as threads:
             following = [threads.submit(self._read, image) for image in images[:batch_size]]
             for end in range(batch_size, len(images) + batch_size, batch_size):
                 reading = following

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from medscale.base.code import ROOT, code_digest, shown_path
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
+from medscale.base.limits import usable_cores
 from medscale.base.paths import refuse_unwritable
 from medscale.base.provenance import UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
@@ -224,7 +225,7 @@ class Graph:
 
     def dask_workers(self) -> int:
         """Return the processes that preprocessing uses on this machine, or on its job's node."""
-        cpus = self.config.node.cpus if self.config.cluster else len(os.sched_getaffinity(0))
+        cpus = self.config.node.cpus if self.config.cluster else usable_cores()
         return self.config.dask.workers or cpus if self.config.dask.scheduler == "local" else 1
 
     @property

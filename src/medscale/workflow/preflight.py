@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ import psutil
 
 from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
+from medscale.base.limits import memory_limit, usable_cores
 from medscale.base.paths import refuse_unwritable
 from medscale.config.configuration import Config
 from medscale.config.planning import check_profiled
@@ -245,7 +245,7 @@ def _nodes(plans: list[RunPlan]) -> Finding:
 
 def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Compare the devices that the runs' names ask for with those of this machine."""
-    cores, visible = len(os.sched_getaffinity(0)), cards.visible()
+    cores, visible = usable_cores(), cards.visible()
     most = max((plan.procs_per_node for plan in plans if plan.backend == "cuda"), default=0)
     if most > len(visible):
         large = [p for p in plans if p.backend == "cuda" and p.procs_per_node > len(visible)]
@@ -298,7 +298,8 @@ def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[F
 
 
 def _memory(graph: Graph, plans: list[RunPlan]) -> Finding:
-    free = psutil.virtual_memory().available / 2**20
+    available = psutil.virtual_memory().available
+    free = min(available, memory_limit() or available) / 2**20
     runs = [cost.estimate(graph.config, plan).memory_mb for plan in plans]
     need = max([*runs, graph.dask_workers() * WORKER_MB])
     text = f"{free / 1024:.1f} GB free, about {need / 1024:.1f} GB needed"

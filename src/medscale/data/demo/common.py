@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_text
+from medscale.base.limits import usable_cores
 from medscale.base.log import log, track
 from medscale.base.section import Strict
 
@@ -79,7 +79,7 @@ def write_dataset(
     tables = tables or {}
     images = [path for drawing in drawings for path in drawing.paths]
     _clear(out, dict.fromkeys([*tables, *faulty, *images, MARKER]))
-    workers = len(os.sched_getaffinity(0))
+    workers = usable_cores()
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
         results = pool.map(partial(write, options, out), drawings, chunksize=8)
         for _ in track(results, "drawing images", len(drawings)):

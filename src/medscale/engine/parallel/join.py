@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
 from medscale.base.errors import MedscaleError, Stopped
+from medscale.base.limits import usable_cores
 from medscale.engine.parallel.rendezvous import open_store
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
@@ -76,10 +77,11 @@ def pin(local_rank: int, local_size: int, *, one_core: bool) -> int:
     """
     cores = sorted(os.sched_getaffinity(0))
     share = 1 if one_core else max(1, len(cores) // local_size)
+    threads = min(share, max(1, usable_cores() // local_size))
     if len(cores) >= local_size * share:
         os.sched_setaffinity(0, cores[local_rank * share : (local_rank + 1) * share])
-    torch.set_num_threads(share)
-    return share
+    torch.set_num_threads(threads)
+    return threads
 
 
 def _mesh(plan: RunPlan, device: torch.device, timeout: timedelta) -> DeviceMesh:

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from medscale.base.errors import MedscaleError, Stopped
+from medscale.base.limits import usable_cores
 from medscale.base.scratch import scratch
 from medscale.engine.parallel.failures import FOLDER, End, explain
 from medscale.engine.parallel.orphan import LAUNCHER
@@ -189,7 +190,7 @@ def _rank_environment(plan: RunPlan, rank: int, local: int) -> dict[str, str]:
 
 def _environment(plan: RunPlan, scratch: Path) -> dict[str, str]:
     """Return the environment variables of the ranks."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     threads = 1 if plan.backend == "cpu" else max(1, cores // plan.procs_per_node)
     return {
         **(KEEP_MEMORY if plan.backend == "cpu" else CAPTURED_COLLECTIVES),

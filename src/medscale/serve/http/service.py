@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+from medscale.base.limits import usable_cores
 from medscale.serve.calibration import SENTENCES
 from medscale.serve.http.admission import Admission
 from medscale.serve.http.answers import Calibration, Limits, Models, Predictions, Refusal, Result
@@ -51,7 +51,7 @@ class Service:
         self.settings, self.metrics, self.admission = settings, Metrics(), Admission(settings)
         self.offers: dict[str, Offer] = {}
         self.stopping = False
-        threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
+        threads = settings.threads or max(1, usable_cores() // settings.workers)
         arguments = (settings.results, settings.seed, settings.device, threads)
         predicting = Work(
             "prediction",
