@@ -16,15 +16,21 @@ def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
         "skin_second_ddp_2gpu_seed1": ".",
         "skin_shards": ".",
         "skin": ".",
+        "skin_lr_1_ddp_2gpu_seed1": ".",
+        "skin_shards_detect": "work/demo",
+        "melanoma_shards": ".",
     }
+    data = {"skin_lr_1": "skin"}  # a point of a sweep has the images of its study
     for number, (folder, place) in enumerate(folders.items()):
         log_file = tmp_path / "slurm/rule_any" / folder / f"{number}.log"
         log_file.parent.mkdir(parents=True)
         log_file.write_text(f"medscale: job of {place}\nepoch 1/2\n")
         os.utime(log_file, (number, number))
     expected = {
-        (".", "results/skin/ddp_2gpu"): [0],
-        ("work/demo", "results/skin/ddp_2gpu"): [1],
+        (".", "results/skin/ddp_2gpu"): [0, 4, 5],
+        ("work/demo", "results/skin/ddp_2gpu"): [1, 7],
+        (".", "skin_lr_1/ddp_2gpu"): [4, 5, 6],
+        (".", "skin_lr_1"): [4, 5, 6],
         (".", "skin"): [0, 2, 4, 5],
         (".", "results/skin/"): [0, 2, 4, 5],
         (".", "figures/skin/roc.pdf"): [0, 2, 4, 5],
@@ -32,7 +38,9 @@ def test_logs_are_of_the_workdir_study_and_run(tmp_path: Path) -> None:
         (".", "paper"): [],
     }
     for (place, target), numbers in expected.items():
-        files = logs_of(tmp_path / "work", tmp_path / "slurm", place, target, str)
+        files = logs_of(
+            tmp_path / "work", tmp_path / "slurm", place, target, lambda s: data.get(s, s)
+        )
         assert [int(file.stem) for file in files] == numbers, target
 
 

@@ -220,11 +220,14 @@ def logs_of(
     else:
         files = [*(logs / study).rglob("*.log")]
     if study:
-        files += logs.glob(f"{data_of(study)}/*.log")
+        data = data_of(study)
+        files += logs.glob(f"{data}/*.log")
+        data_folders = {data, *(f"{data}_{shards}" for shards in (SHARDS, DETECT_SHARDS))}
         files += [
             log
-            for log in slurm_logs.glob(f"rule_*/{study}*/*.log")
-            if _is_job_of(log.parent.name, study, run) and is_of(log, place)
+            for log in slurm_logs.glob("rule_*/*/*.log")
+            if log.parent.name in data_folders or _is_job_of(log.parent.name, study, run)
+            if is_of(log, place)
         ]
     yield from sorted(set(files), key=lambda file: file.stat().st_mtime)
 
@@ -234,7 +237,7 @@ def _is_job_of(folder: str, study: str, run: str) -> bool:
 
     Another study may begin with the same word, and another run with the same name.
     """
-    match = JOB.fullmatch(folder.removeprefix(study))
+    match = JOB.fullmatch(folder.removeprefix(study)) if folder.startswith(study) else None
     if match is None:
         return False
     return match["name"] == run or (not run and (not match["name"] or _is_of_study(match["name"])))
