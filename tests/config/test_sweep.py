@@ -65,6 +65,9 @@ def test_points_of_one_learning_rate_are_one_training() -> None:
         "serial_1gpu": [1e-3, 2e-3],
         "ddp_4gpu": pytest.approx([4e-3, 2e-3, 8e-3]),  # 0.001 linear, 0.001 sqrt, 0.002 linear
     }
+    three = {"runs": ["ddp_3gpu"], "lr": [1e-4, 3e-4], "lr_scaling": ["linear", "none"]}
+    rates = [p.learning_rate for p in points(config_with(sweep=three), "glaucoma")]
+    assert rates == pytest.approx([3e-4, 1e-4, 9e-4])  # 3 * 1e-4 is 3.0000000000000003e-4
     study_points = [p for p in points(config, "glaucoma") if p.study == "glaucoma"]
     assert [(p.run, p.lr, p.global_batch) for p in study_points] == [
         ("serial_1gpu", 1e-3, 32),

@@ -23,8 +23,9 @@ class Point(NamedTuple):
 def points(config: Config, study: str) -> list[Point]:
     """Return the points of a study's sweep by run, the configured learning rate first.
 
-    Settings that lead to the same learning rate of a run are one training, and one point: the
-    first. The configured one is a point if the sweep's values include it.
+    Settings that lead to the same learning rate of a run (to 9 digits, since three times 0.0001 is
+    not quite 0.0003) are one training, and one point: the first. The configured one is a point if
+    the sweep's values include it.
     """
     sweep = config.study(study).sweep
     if sweep is None:
@@ -34,7 +35,7 @@ def points(config: Config, study: str) -> list[Point]:
         sweep.lr_scaling is None or recipe.lr_scaling in sweep.lr_scaling
     )
     entries = [*([study] if is_included else []), *config.points(study)]
-    distinct: dict[tuple[str, float], Point] = {}
+    distinct: dict[tuple[str, str], Point] = {}
     for run in sweep.runs:
         for entry in entries:
             planned = plan(config, entry, run, 0)
@@ -47,7 +48,7 @@ def points(config: Config, study: str) -> list[Point]:
                 planned.global_batch,
                 planned.learning_rate,
             )
-            distinct.setdefault((run, planned.learning_rate), point)
+            distinct.setdefault((run, f"{planned.learning_rate:.9g}"), point)
     return list(distinct.values())
 
 
