@@ -318,6 +318,16 @@ def test_what_is_to_be_published_by_other_means_is_searched_as_well(private, cap
         leaks([result / "absent"], [data])
 
 
+def test_a_leak_is_found_below_a_home_folder_that_no_shell_has_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "card.md").write_text("ada@clinic.example")
+    with pytest.raises(MedscaleError, match=r"card\.md, line 1: an e-mail address"):
+        leaks([Path("~/card.md")])
+    (tmp_path / "index.parquet").write_text("not Parquet")
+    with pytest.raises(MedscaleError, match=r"index\.parquet cannot be read"):
+        leaks([Path("~/card.md")], [Path("~")])
+
+
 def test_a_training_is_described_by_its_inputs_outputs_and_environment(crate_study):
     entities = graph(crate_study.crate)
     action = entities["#runs/glaucoma/ddp_2gpu/seed2"]

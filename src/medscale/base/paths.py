@@ -16,6 +16,7 @@ INFERENCE = "inference.json"  # of a result folder: settings that a prediction n
 TIMING = "timing.json"  # of a run folder, whose files are complete when it exists
 SUMMARY = "summary.json"  # of a result folder: the run and its metrics
 SHIFT = "shift.csv"  # of an evaluation on external images, whose summary is another
+INDEX = "index.parquet"  # of a study's data folder: the row of each image
 CRATE = "ro-crate-metadata.json"  # of a crate: its description
 RESULT_ADVICE = "name a result folder, results/<study>/<run>"
 WORK = Path("work")  # has a working folder for each scale but the full one
@@ -85,6 +86,18 @@ def folder(path: Path, advice: str) -> Path:
         raise MedscaleError(f"{path} is a file; {advice}")
     if not os.access(full, os.R_OK | os.X_OK):
         raise MedscaleError(f"{path} cannot be read: permission denied; change its permissions")
+    return full
+
+
+def data_folder(path: Path) -> Path:
+    """Return the data folder of a study, which has its index, with ``~`` replaced.
+
+    Raises:
+        MedscaleError: when it has none.
+    """
+    full = expand_home(path)
+    if not (full / INDEX).is_file():
+        raise MedscaleError(f"{path} has no {INDEX}; name the data folder of a study")
     return full
 
 

@@ -111,7 +111,7 @@ def compare(
 ) -> None:
     """Compare figures, tables and facts of a crate with those made from it, byte by byte."""
     source = paths.existing_path(path, ADVICE)
-    paths.existing_path(folder, "name the folder that the crate was restored to")
+    folder = paths.existing_path(folder, "name the folder that the crate was restored to")
     from medscale.workflow.crate.restore import compare as compare_with
 
     result = compare_with(source, folder)

@@ -78,23 +78,17 @@ def leaks(
 
     For result folders, model cards, environment.json and other files that leave the machine.
     """
+    files = [paths.existing_path(path, "name files or folders to be published") for path in files]
     for path in files:
-        full = paths.existing_path(path, "name files or folders that are to be published")
-        if full.is_dir() and not any(file.is_file() for file in full.rglob("*")):
+        if path.is_dir() and not any(file.is_file() for file in path.rglob("*")):
             raise MedscaleError(f"{path} holds no file; name files or folders with files")
-    for folder in data or []:
-        if not (folder / "index.parquet").is_file():
-            raise MedscaleError(f"{folder} has no index.parquet; name the data folder of a study")
+    folders = [paths.data_folder(folder) for folder in data or ()]
     from medscale.workflow.crate import scan
-    from medscale.workflow.crate.anonymous import is_index_without_names
+    from medscale.workflow.crate.anonymous import refuse_copy
 
-    for folder in data or []:
-        if is_index_without_names(folder / "index.parquet"):
-            raise MedscaleError(
-                f"{folder} comes from a crate, without names of patients and files; name the data "
-                "folder of the study that was packed"
-            )
-    names = scan.names_of_studies(data or [], file_names=False)
+    for folder in folders:
+        refuse_copy(folder)
+    names = scan.names_of_studies(folders, file_names=False)
     findings = {}
     for path in files:
         environments = sorted(path.rglob("environment.json")) if path.is_dir() else []
@@ -230,7 +224,7 @@ def evaluate(
     paths.folder(folder, "name a folder of labelled images")
     check_kind(kind)
     if index is not None:
-        paths.existing_path(index, "name the index.parquet of the study")
+        index = paths.existing_path(index, "name the index.parquet of the study")
     paths.evaluated_result(result)
     from medscale.base.log import set_up
     from medscale.serve import evaluate_command as command

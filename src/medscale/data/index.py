@@ -15,6 +15,7 @@ import pyarrow as pa
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_csv, write_json, write_parquet
 from medscale.base.log import log
+from medscale.base.paths import INDEX
 from medscale.data import audit, audit_notes, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT, audit_rows
 from medscale.data.audit_notes import count_values
@@ -25,7 +26,7 @@ from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Dask, Source, Split
 
-INDEX, AUDIT_CSV, AUDIT_JSON = "index.parquet", "audit.csv", "audit.json"
+AUDIT_CSV, AUDIT_JSON = "audit.csv", "audit.json"
 # An image's boxes, each x, y, width, height in pixels of its frame.
 BOXES = pa.list_(pa.list_(pa.float64()))
 TEXT_COLUMNS = [

@@ -13,6 +13,7 @@ from medscale.base.files import read_table, sha256
 
 # Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
 ORIGINAL = b"medscale.original"
+REMEDY = "make it again by `snakemake data`"
 
 
 def read_index(path: str | Path) -> pd.DataFrame:
@@ -25,7 +26,7 @@ def read_index(path: str | Path) -> pd.DataFrame:
     """
     if not Path(path).is_file():
         raise MedscaleError(f"{path} does not exist; create it first: snakemake data")
-    index = read_table(path, "make it again by `snakemake data`")
+    index = read_table(path, REMEDY)
     if not {"id", "label"} <= set(index) or not isinstance(
         index["label"].dtype, pd.CategoricalDtype
     ):
@@ -40,9 +41,13 @@ def index_digest(path: str | Path) -> str:
     """Return the SHA-256 of index.parquet; a copy without file names has that of its original.
 
     Raises:
-        MedscaleError: when the digest that a copy holds is not a SHA-256.
+        MedscaleError: when the file is missing or damaged, or the digest that a copy holds is not a
+            SHA-256.
     """
-    original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
+    try:
+        original = (pq.read_schema(path).metadata or {}).get(ORIGINAL)
+    except (OSError, ValueError) as error:
+        raise MedscaleError(f"{path} cannot be read ({error}); {REMEDY}") from None
     if original is None:
         return sha256(path)
     if re.fullmatch(rb"[0-9a-f]{64}", original) is None:

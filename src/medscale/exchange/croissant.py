@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, sha256, write_json
+from medscale.base.paths import INDEX
 from medscale.config.sections import Study
 from medscale.data import folds
 from medscale.data.download import command_line
@@ -26,12 +27,12 @@ from medscale.data.kind import load_kind
 from medscale.data.patients import sentence
 from medscale.data.settings import Datasheet
 from medscale.report.datasheet.make import UNKNOWN, description
-from medscale.workflow.crate.anonymous import is_index_without_names
+from medscale.workflow.crate.anonymous import refuse_copy
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
 
-INDEX, AUDIT, CROISSANT = "index.parquet", "audit.json", "croissant.json"
+AUDIT, CROISSANT = "audit.json", "croissant.json"
 IMAGES, CLASSES, SPLIT_NAMES = "images", "classes", "splits"  # record sets
 VERSION = "http://mlcommons.org/croissant/1.1"
 PARQUET = "application/x-parquet"
@@ -81,11 +82,7 @@ def write(study: str, settings: Study, folder: Path) -> Path:
             raise MedscaleError(
                 f"{folder / name} does not exist; make it: snakemake data/{study}/{INDEX}"
             )
-    if is_index_without_names(folder / INDEX):
-        raise MedscaleError(
-            f"{folder / INDEX} comes from a crate, without names and sizes of the images; "
-            "describe them where the study was made"
-        )
+    refuse_copy(folder)
     content = describe(study, settings, folder)
     path = folder / CROISSANT
     write_json(path, content)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
-from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
+from medscale.base.paths import INDEX, INFERENCE, data_folder, evaluated_result, workdir_of
 from medscale.base.text import markdown_code
 from medscale.data.augment import MEAN, STD
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
@@ -31,7 +31,7 @@ from medscale.serve.bundle import Inference, Weights
 from medscale.serve.calibration import SENTENCES, calibration_by
 from medscale.serve.networks import network
 from medscale.workflow.crate import scan
-from medscale.workflow.crate.anonymous import is_index_without_names
+from medscale.workflow.crate.anonymous import is_index_without_names, refuse_copy
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -156,14 +156,13 @@ def _names(
     result: Path, record: Inference, data: Path | None
 ) -> tuple[list[scan.Names], list[str]]:
     """Return the names that must not be published, and a line for the user if there are none."""
-    folder = data or workdir_of(result) / "data" / record.study
-    index = folder / "index.parquet"
+    if data is not None:
+        refuse_copy(folder := data_folder(data))
+        return scan.names_of_studies([folder], file_names=False), []
+    folder = workdir_of(result) / "data" / record.study
+    index = folder / INDEX
     if index.is_file() and not is_index_without_names(index):
         return scan.names_of_studies([folder], file_names=False), []
-    if data is not None:
-        raise MedscaleError(
-            f"{data} has no index.parquet with names of files; name the data folder of the study"
-        )
     return [], [
         f"names of patients and files were not searched for, since {folder} has no index with such "
         "names; name the study's data folder by --data"

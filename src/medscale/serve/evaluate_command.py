@@ -14,7 +14,7 @@ from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.files import expand_home, read_json
 from medscale.config.sections import Evaluate
-from medscale.data.index import AUDIT_CSV, AUDIT_JSON, INDEX, build_index
+from medscale.data.index import AUDIT_CSV, AUDIT_JSON, build_index
 from medscale.data.settings import Dask, Source, Split
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
@@ -67,7 +67,7 @@ def evaluate(
         build_index(source, Split(mode="external"), inference.classes, Dask(), work)
         images = ExternalSet(
             title=title or folder.resolve().name,
-            index=work / INDEX,
+            index=work / paths.INDEX,
             raw=folder,
             notes=read_json(work / AUDIT_JSON)["notes"],
             further={name: (work / name).read_bytes() for name in (AUDIT_CSV, AUDIT_JSON)},
@@ -79,7 +79,7 @@ def evaluate(
 
 def _training_index(result: Path, study: str) -> Path | None:
     """Return the index.parquet of the study in the result's working folder, or None."""
-    index = paths.workdir_of(result) / "data" / study / INDEX
+    index = paths.workdir_of(result) / "data" / study / paths.INDEX
     return index if index.is_file() else None
 
 

@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medscale.base import paths
+from medscale.base.errors import MedscaleError
 from medscale.base.files import atomic, read_json, read_table, sha256, write_csv
 from medscale.data.folds import is_of_folds
 from medscale.data.index_file import ORIGINAL, index_digest, read_index
@@ -34,6 +36,15 @@ def is_copied(path: str) -> bool:
 def is_index_without_names(file: Path) -> bool:
     """Return whether an index is such a copy, in a study that was restored from a crate."""
     return index_digest(file) != sha256(file)
+
+
+def refuse_copy(folder: Path) -> None:
+    """Raise MedscaleError when the index of a study's data folder is such a copy."""
+    if is_index_without_names(folder / paths.INDEX):
+        raise MedscaleError(
+            f"{folder} comes from a crate, without names of patients and files and without sizes "
+            "of images; name the data folder of the study that was packed"
+        )
 
 
 def copy(file: Path, to: Path, path: str) -> None:

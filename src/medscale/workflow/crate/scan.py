@@ -17,6 +17,7 @@ import pandas as pd
 from medscale.base.code import PACKAGE, ROOT, sources
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
+from medscale.base.paths import INDEX
 from medscale.data.audit import NO_PATIENT
 from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, READ
 from medscale.workflow.crate.contents import files_in, texts
@@ -92,8 +93,8 @@ def names_of_studies(folders: Iterable[Path], *, file_names: bool) -> list[Names
     files: set[str] = set()
     no_images: set[str] = set()  # such as README.md: the stem is a word, which names nobody
     for folder in folders:
-        if (folder / "index.parquet").is_file():
-            index = read_table(folder / "index.parquet")
+        if (folder / INDEX).is_file():
+            index = read_table(folder / INDEX)
             for column in ("patient", "group"):
                 values = index[column].dropna().astype(str) if column in index else pd.Series([])
                 patients |= {value for value in values if not value.startswith(NO_PATIENT)}
