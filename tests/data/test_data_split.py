@@ -170,9 +170,10 @@ def test_listed_images_are_divided_before_they_are_read() -> None:
     rows = pd.DataFrame(
         {"path": [*"uvwxyz"], "label": [*"ababba"], "group": None, "split_published": published}
     )
-    tested = check_listed(rows, Split(mode="published"))
-    assert tested is not None
-    assert tested["path"].tolist() == tested["group"].tolist() == ["w", "z"]
+    divided = check_listed(rows, Split(mode="published"))
+    assert divided is not None
+    assert divided["path"].tolist() == divided["group"].tolist() == [*"uvwyz"]
+    assert divided["split"].tolist() == ["train", "val", "test", "train", "test"]
     with pytest.raises(MedscaleError, match="no test split"):
         check_listed(rows.drop([2, 5]), Split(mode="published"))
     # The headers of the images may have the column.

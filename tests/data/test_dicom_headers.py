@@ -135,6 +135,11 @@ def test_patients_of_the_headers_are_not_divided(tmp_path: Path) -> None:
     assert not patients_known
     assert len(sentences) == 1
     assert sentences[0].startswith("The patients are read from PatientID in the headers")
+    (root / "scan.png").touch()
+    (root / "index.csv").write_text((root / "index.csv").read_text() + "scan.png,a\n")
+    patients_known, (sentence, *_) = listed(root).patient_sentences()
+    assert not patients_known
+    assert sentence.endswith(" Images of other formats, whose patients are not known: 1.")
 
 
 def test_a_column_and_an_expression_come_before_the_headers(tmp_path: Path) -> None:

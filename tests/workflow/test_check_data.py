@@ -119,7 +119,8 @@ def test_a_class_that_cannot_be_in_every_part_is_refused(tmp_path: Path) -> None
     rows = [f"{label}/{n}.png,{label},{label}{n % 2}" for label in "ab" for n in range(12)]
     (tmp_path / "pairs/index.csv").write_text("\n".join(["path,label,patient", *rows]))
     assert findings(tmp_path / "pairs", {})["split of mine"].startswith("error: ")
-    assert "split of mine" not in findings(tmp_path / "pairs", {"mode": "random"})
+    note = findings(tmp_path / "pairs", {"mode": "random"})["split of mine"]
+    assert note.startswith("note: 4 of the 4 test images are of patients or groups that are in the")
 
 
 def test_a_small_test_split_is_noted_with_what_it_can_show(tmp_path: Path) -> None:
@@ -314,6 +315,31 @@ def test_a_class_without_test_images_is_noted(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw" / "test", {"a": 3})
     text = findings(tmp_path / "raw", {"mode": "published"})["split of mine"]
     assert text == "note: No test image is of class b, so that nothing can be estimated for it."
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        ("published", "note: 4 of the 6 test images are of patients or groups that are in the tr"),
+        ("random", "note: 3 of the 8 test images are of patients or groups that are in the train"),
+        ("grouped", "note: the images come divided into train, val or test, and are divided anew"),
+    ],
+)
+def test_patients_in_training_and_test_are_noted(tmp_path: Path, mode: str, message: str) -> None:
+    """The folders have patients 11 and 12 in training and test, with 2 images each in the test."""
+    for name, numbers in {
+        "train": range(1, 13),
+        "val": range(20, 23),
+        "test": range(11, 14),
+    }.items():
+        for label in ("a", "b"):
+            for number in numbers:
+                file = tmp_path / "raw" / name / label / f"p{number}_{name}_{label}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.touch()
+    assert findings(tmp_path / "raw", {"mode": mode}, r"p(\d+)_")["split of mine"].startswith(
+        message
+    )
 
 
 def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:

@@ -90,7 +90,10 @@ class Inventory:
                 "The patients are read from PatientID in the headers of the DICOM files when the "
                 "index is made; where it is missing or a placeholder, they are not known."
             )
-            return False, [headers] if dicom.all() else [text, headers, *self.patient_notes]
+            if not dicom.all():
+                others = len(dicom) - dicom.sum()
+                headers += f" Images of other formats, whose patients are not known: {others}."
+            return False, [headers, *([] if dicom.all() else self.patient_notes)]
         return False, [text, *self.patient_notes]
 
 

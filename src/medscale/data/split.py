@@ -159,9 +159,9 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> pd.DataFrame | None:
         settings: settings of the division.
 
     Returns:
-        The rows of the test images, with a group for each: with folds all rows, since each image is
-        tested once. A published or held-out test split can lack classes. None if only the headers
-        of the images can have the column that divides them.
+        The rows with a group and a split for each: with folds all are test images, since each image
+        is tested once. A published or held-out test split can lack classes. None if only the
+        headers of the images can have the column that divides them.
 
     Raises:
         MedscaleError: when they cannot be divided.
@@ -176,8 +176,8 @@ def check_listed(rows: pd.DataFrame, settings: Split) -> pd.DataFrame | None:
     rows = rows.assign(group=rows["group"].where(rows["group"].notna(), rows["path"]))
     if settings.folds is not None:
         assign_folds(rows, settings)
-        return rows
-    return rows[assign(rows, settings) == "test"]
+        return rows.assign(split="test")
+    return rows.assign(split=assign(rows, settings))
 
 
 def _divide(

@@ -18,6 +18,7 @@ from medscale.data.demo.generate import parse_options
 from medscale.data.external import external_inventory
 from medscale.data.inventory import COLUMNS, Inventory, is_dicom
 from medscale.data.kind import scan
+from medscale.data.leaks import shared_with_training
 from medscale.data.patients import KNOWN, state
 from medscale.data.settings import Source, Split
 from medscale.evaluate.bootstrap import smallest_share
@@ -189,15 +190,23 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         )
         yield Finding("note", subject, text)
     try:
-        tested = split.check_listed(rows, settings)
+        divided = split.check_listed(rows, settings)
     except MedscaleError as error:
         yield Finding("error", subject, str(error))
         return
-    if tested is None:
+    if divided is None:
         return
+    tested = divided[divided["split"] == "test"]
     if untested := sorted(set(rows["label"]) - set(tested["label"])):
         text = f"No test image is of class {', '.join(untested)}, so that nothing can be estimated"
         yield Finding("note", subject, f"{text} for it.")
+    if shared := shared_with_training(divided, "group"):
+        text = (
+            f"{shared} of the {len(tested)} test images are of patients or groups that are in the "
+            f"training split too: with the {settings.mode} split the accuracy says little about "
+            "new patients; without `split.mode` the images are divided by patient"
+        )
+        yield Finding("note", subject, text)
     yield from _test_size(tested, state(inventory.patient_names) == KNOWN, settings, name)
 
 
