@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from device_steps import NUMBER_FORMATS, Crossings, step_of
-from medscale.engine.models.registry import build
+from device_steps import STEPS, Crossings, network_of, step_of
 from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.precision import Precision
-from medscale.engine.plan import Model, Recipe
+from medscale.engine.plan import Recipe
 from medscale.engine.train.loop import Trainer
-from medscale.engine.train.recipe import optimizer, set_rate
-from small_training import Small, alone, equal, overflow, small_network
+from medscale.engine.train.recipe import CrossEntropy, optimizer, set_rate
+from small_training import Small, alone, equal, overflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,15 +23,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 
-@NUMBER_FORMATS
-def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_format, settings):
+@STEPS
+def test_a_step_reads_no_tensor_from_the_host_or_into_it(
+    monkeypatch, number_format, settings, trained, features
+):
     """Fake tensors have no values, so reading one raises an error."""
-    recipe = Recipe(clip_norm=1.0, **settings)
+    recipe = Recipe(**{"clip_norm": 1.0, **settings})
     with FakeTensorMode():
-        network = small_network()
+        network = network_of(trained, features)
         precision = Precision(number_format, CPU)
         model = WholeModel(network, alone(CPU), precision)
-        step, batches = step_of(model, optimizer(network, recipe, precision), recipe)
+        step, batches = step_of(model, optimizer(network, recipe, precision), recipe, features)
         monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
         for _ in range(2):
             step(batches, 8)
@@ -39,19 +41,16 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, number_for
             float(step.sums[0])
 
 
-@NUMBER_FORMATS
+@STEPS
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format, settings):
+def test_a_step_copies_nothing_between_host_and_card(
+    monkeypatch, number_format, settings, trained, features
+):
     """Fake tensors of a GPU need none; gradients are zeros, as the backward pass needs one."""
-    recipe, card = Recipe(clip_norm=1.0, **settings), torch.device("cuda", 0)
-    with FakeTensorMode(), card:
-        network = build(Model(name="medical_cnn", options={"width": 4}), 2)
-
-        def backward(_):
-            for parameter in network.parameters():
-                parameter.grad = torch.zeros_like(parameter)
-
-        monkeypatch.setattr(torch.Tensor, "backward", backward)
+    recipe, card = Recipe(**{"clip_norm": 1.0, **settings}), torch.device("cuda", 0)
+    with FakeTensorMode():
+        with card:
+            network = network_of(trained, features)
         precision = Precision(number_format, card)
         rate = SimpleNamespace(device=card, new_zeros=lambda *_, **__: 1)
         readable = SimpleNamespace(
@@ -61,12 +60,25 @@ def test_a_step_copies_nothing_between_host_and_card(monkeypatch, number_format,
         for group in rated.param_groups:  # its constructor reads the rate
             group["lr"] = torch.zeros((), device=card)
         model = WholeModel(network, alone(card), precision)
-        step, batches = step_of(model, rated, recipe)
+        step, batches = step_of(model, rated, recipe, features)
+        evaluated = SimpleNamespace(
+            world=model.world,
+            criterion=CrossEntropy(recipe, np.array([1, 2]), card),
+            validation=None,
+            outputs=lambda _: ((model.logits(b.inputs), b.labels, None) for b in batches),
+        )
+
+        def backward(_):
+            for parameter in network.parameters():
+                parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+
+        monkeypatch.setattr(torch.Tensor, "backward", backward)
         with Crossings() as crossings:
             step(batches, 8)  # the optimizer makes its state
             crossings.names.clear()
             step(batches, 8)
-            model.logits(batches[0].inputs)
+            model.train(False)
+            Trainer._evaluate(evaluated)
             assert crossings.names == []
             step.sums.cpu()
             assert crossings.names == ["aten._to_copy.default"]
