@@ -43,6 +43,18 @@ def test_an_interval_is_of_pairs_and_of_patients() -> None:
     )
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_outputs_that_are_not_finite_are_no_answers(device) -> None:
+    """The largest of values that are not numbers would be the first class."""
+    reference = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    outputs = {("eager", "cpu"): reference, ("onnx", device): reference.copy()}
+    labels, groups = np.array([0, 0]), np.array(["a", "b"])
+    assert exporting._compare(outputs, labels, groups, "run")["onnx", device]["accuracy"] == 50
+    outputs["onnx", device][1] = np.nan
+    with pytest.raises(MedscaleError, match=r"outputs of run\.onnx\.onnx .*are not finite"):
+        exporting._compare(outputs, labels, groups, "run")
+
+
 def test_what_cannot_be_measured_is_refused_by_the_configuration() -> None:
     for benchmarks, message in (
         ({"inference": {}}, "give benchmarks.export"),

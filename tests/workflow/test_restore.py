@@ -20,10 +20,11 @@ from medscale.cli.main import main
 from medscale.cli.results import leaks
 from medscale.config.configuration import Config
 from medscale.exchange import croissant, hugging_face
+from medscale.report import style
 from medscale.workflow.crate import archive, export
 from medscale.workflow.crate.kinds import WEIGHTS
 from medscale.workflow.crate.manifest import MANIFEST, METADATA
-from medscale.workflow.crate.restore import compare, restore
+from medscale.workflow.crate.restore import _notice, compare, restore
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import MARKER, Restored, absent_rules
 from medscale.workflow.why import explain
@@ -240,6 +241,18 @@ def rewritten(crate: Path, to: Path, change) -> Path:
         for name, content in files.items():
             new.writestr(name, content)
     return to
+
+
+@pytest.mark.parametrize(
+    ("size", "inches"),
+    [
+        ([3.0, 2], [3, 2]),
+        ([10**400, 0], [20, 0.5]),
+        *((size, [style.WIDTH, 1.2]) for size in (None, [], [1, 2, 3], ["1", 2], {"1": 2}, "ab")),
+    ],
+)
+def test_a_place_of_a_figure_has_a_size_whatever_the_crate_says(size, inches):
+    assert _notice(size).get_size_inches().tolist() == inches
 
 
 TABLE = "results/glaucoma/serial_1cpu/roc.csv"

@@ -55,8 +55,8 @@ def measure_export(
         is not available.
 
     Raises:
-        MedscaleError: when the outputs of a file differ from PyTorch's by more than its format
-            allows, or an input is missing.
+        MedscaleError: when the outputs of a file are not finite, or differ from PyTorch's by more
+            than its format allows, or an input is missing.
     """
     shard_set, rows = Shards.open(shards), []
     reasons = {device: runtime.absent(device) for device in settings.devices}
@@ -166,6 +166,11 @@ def _compare(
         largest = float(np.abs(probabilities - reference).max())
         if device == "cpu" and name != "eager":
             by_name(name).check(largest, f"{run}.{name}.onnx")
+        elif not np.isfinite(largest):  # the class of such outputs would be the first
+            raise MedscaleError(
+                f"outputs of {run}.{name}.onnx on {device} are not finite for some image; remove "
+                f"{device} from benchmarks.export.devices"
+            )
         classes = probabilities.argmax(1)
         difference = low = high = 0.0
         if probabilities is not reference:

@@ -43,8 +43,7 @@ def in_turns(items: Sequence[Any], repeat: int) -> list[Any]:
 def spread(positions: np.ndarray, limit: int) -> np.ndarray:
     """Return at most ``limit`` of the positions, spread evenly over all of them."""
     count = min(limit, len(positions))
-    places = np.linspace(0, len(positions) - 1, count).round().astype(int)
-    return positions[np.unique(places)]
+    return positions[np.linspace(0, len(positions) - 1, count).round().astype(int)]
 
 
 def warm(files: Sequence[Path]) -> None:

@@ -138,8 +138,9 @@ def _fill_places(crate: Crate, config: Config, folder: Path) -> Iterator[str]:
 def _notice(size: Any) -> Any:
     """Return a figure with ``TEXT``; ``size``: width and height in inches, or None."""
     width, height = (style.WIDTH, 1.2)
-    if isinstance(size, list) and all(isinstance(length, int | float) for length in size):
-        width, height = size
+    match size:
+        case [int() | float(), int() | float()]:
+            width, height = size
     figure = style.new(_within(height, HEIGHTS), _within(width, WIDTHS))
     style.empty(figure.subplots(), TEXT)
     return figure
