@@ -8,6 +8,8 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from medscale.base.errors import MedscaleError, storage_fault, tell_user
+from medscale.base.errors import QUIET_VARIABLE, MedscaleError, storage_fault, tell_user
 from medscale.base.files import atomic
+from medscale.base.log import set_up
 from medscale.base.scratch import LOCK, clear, scratch
+from medscale.report import style
+
+
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Let no file of this process become larger than 4,096 bytes, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def fail(error: Exception) -> None:
@@ -51,6 +66,38 @@ def test_of_a_copy_the_written_file_is_named() -> None:
     assert str(fault).startswith("/b: no space left on device")
 
 
+def test_a_library_that_stumbles_over_a_full_disk_tells_of_the_disk(tmp_path: Path) -> None:
+    """Matplotlib's PDF, closed on a full disk, fails with an AttributeError of its own."""
+    figure = style.new(2)
+    figure.text(0.5, 0.5, "x" * 100)
+    with small_files(), pytest.raises(MedscaleError) as caught:
+        style.save(figure, tmp_path / "x.pdf")
+    assert str(caught.value).startswith(f"{tmp_path}/x.pdf cannot be written")
+    assert not list(tmp_path.iterdir())
+    for number, is_disk in ((errno.ENOSPC, True), (errno.EACCES, False)):
+        error = AttributeError("pos")
+        error.__context__ = OSError(number, os.strerror(number))
+        assert (storage_fault(error) is not None) == is_disk
+
+
+def test_an_error_that_no_log_can_hold_is_printed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(QUIET_VARIABLE, "1")
+    log = set_up(tmp_path / "x.log")
+    try:
+        log.info("a")
+        with small_files():
+            for _ in range(200):
+                log.info("x" * 100)
+            with pytest.raises(SystemExit):
+                tell_user(fail)(MedscaleError("no image is left"))
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 2
+        assert lines[0].startswith(f"medscale: {tmp_path}/x.log cannot be written: file too large")
+        assert lines[1] == "medscale: error: no image is left"
+    finally:
+        log.handlers.clear()
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), FileNotFoundError(errno.ENOENT, "no", "x")])
 def test_another_error_stays_a_bug(error):
     assert storage_fault(error) is None
@@ -69,16 +116,12 @@ def write_tensors(file: Path) -> None:
 
 @pytest.mark.parametrize("write", [write_array, write_tensors])
 def test_a_disk_that_becomes_full_leaves_nothing_half_written(tmp_path, write):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with (
-            pytest.raises(MedscaleError, match="file cannot be written"),
-            atomic(tmp_path / "file") as temporary,
-        ):
-            write(temporary)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with (
+        small_files(),
+        pytest.raises(MedscaleError, match="file cannot be written"),
+        atomic(tmp_path / "file") as temporary,
+    ):
+        write(temporary)
     assert not list(tmp_path.iterdir())
 
 

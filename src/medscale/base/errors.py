@@ -47,6 +47,23 @@ class Stopped(MedscaleError):
     """A run was asked to stop and has saved a checkpoint; the same command continues it."""
 
 
+class LogFile(logging.FileHandler):
+    """A log file. That its disk is full is said once, and is no traceback for each line."""
+
+    is_incomplete = False  # whether a line could not be written
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say that the file cannot be written; another error is printed with its traceback."""
+        error = sys.exc_info()[1]
+        fault = None if error is None else storage_fault(error)
+        if fault is None:
+            super().handleError(record)
+        elif not self.is_incomplete:
+            text = terminal(f"medscale: {self.baseFilename} cannot be written: {fault}")
+            print(text, file=sys.stderr, flush=True)
+        self.is_incomplete = True
+
+
 def tell_user(command: Callable[P, R]) -> Callable[P, R]:
     """Wrap a command so that a MedscaleError is printed as one message and exits with status 2."""
 
@@ -80,22 +97,33 @@ def print_error(message: object) -> None:
 
 
 def _log_file(text: str, error: BaseException | None = None) -> bool:
-    """Append a text, and an error's traceback, to the log file; return whether there is one."""
+    """Append a text, and an error's traceback, to the log file; return whether one has them."""
     logger = logging.getLogger("medscale")
-    files = [h for h in logger.handlers if isinstance(h, logging.FileHandler)]
+    files = [h for h in logger.handlers if isinstance(h, LogFile)]
     details = None if error is None else (type(error), error, error.__traceback__)
     record = logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), details)
     for handler in files:
         handler.handle(record)
-    return bool(files)
+    return any(not handler.is_incomplete for handler in files)
 
 
 def storage_fault(error: BaseException) -> str | None:
     """Return one sentence on a full or read-only disk or a long name; None for another error.
 
     Libraries in other languages raise their own classes of errors, so their text is searched for
-    that of the system.
+    that of the system. Others, such as Matplotlib, stumble once more while they close the file on a
+    full disk.
     """
+    fault, cause = _storage_fault(error), error.__cause__ or error.__context__
+    while fault is None and cause is not None:
+        text = _storage_fault(cause)
+        fault = text if text is not None and _SPACE in text else None
+        cause = cause.__cause__ or cause.__context__
+    return fault
+
+
+def _storage_fault(error: BaseException) -> str | None:
+    """Return the sentence on an error alone, without those that it follows."""
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return f"no space left on device; {_SPACE}, and start again: {_RESUMPTION}"
     number = getattr(error, "errno", None)

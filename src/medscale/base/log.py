@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from medscale.base.errors import QUIET_VARIABLE
+from medscale.base.errors import QUIET_VARIABLE, LogFile
 from medscale.base.text import terminal
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
         log.addHandler(_terminal())
     if file is not None:
         Path(file).parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8")
+        handler = LogFile(file, encoding="utf-8")
         handler.setFormatter(
             Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
         )
@@ -47,7 +47,7 @@ def set_up(file: str | Path | None = None, *, quiet: bool = False) -> logging.Lo
     logging.captureWarnings(True)
     warnings = logging.getLogger("py.warnings")
     warnings.handlers.clear()
-    warnings.handlers += [h for h in log.handlers if isinstance(h, logging.FileHandler)] or [
+    warnings.handlers += [h for h in log.handlers if isinstance(h, LogFile)] or [
         logging.NullHandler()
     ]
     warnings.propagate = False

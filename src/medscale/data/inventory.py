@@ -91,8 +91,9 @@ class Inventory:
                 "index is made; where it is missing or a placeholder, they are not known."
             )
             if not dicom.all():
-                others = len(dicom) - dicom.sum()
-                headers += f" Images of other formats, whose patients are not known: {others}."
+                headers += (
+                    f" Images of other formats, whose patients are not known: {(~dicom).sum()}."
+                )
             return False, [headers, *([] if dicom.all() else self.patient_notes)]
         return False, [text, *self.patient_notes]
 
