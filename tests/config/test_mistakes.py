@@ -146,6 +146,7 @@ def test_snakemake_names_the_file_and_line_too(configuration_file: Path) -> None
             ],
         ),
         ("node: {gpus: 2}", {"node": 2}, ["command line: node: must be a section of settings"]),
+        ("only: skin", {"studies": "{skin: {"}, ["command line: studies must be a mapping"]),
         ("scale: full", {"scale": "dem"}, ["command line: scale: there is no scale 'dem'"]),
     ],
 )

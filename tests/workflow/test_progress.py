@@ -448,6 +448,9 @@ def test_what_has_not_begun_is_reported(tmp_path: Path) -> None:
     message = str(refusal.exception)
     assert message.startswith("no study has been started in")
     assert message.endswith(f"; `medscale study --configfile {changes}` starts it")
+    (tmp_path / "out/logs").mkdir(parents=True)  # of Snakemake without a profile
+    refusal = CliRunner().invoke(main, ["status", "--configfile", str(changes)])
+    assert str(refusal.exception).startswith(f"no progress is recorded in {tmp_path / 'out'}: only")
 
 
 @pytest.mark.parametrize("command", ["status", "logs"])

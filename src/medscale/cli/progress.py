@@ -51,6 +51,12 @@ def status(
             if recorded is not None and any(job.title for job in recorded.state.jobs.values()):
                 note = str(error).splitlines()[0]
                 typer.echo(f"medscale: note: SLURM's queue is not known: {note}", err=True)
+    if recorded is None and not queued and (workdir / "logs").is_dir():
+        raise MedscaleError(
+            f"no progress is recorded in {shown_path(workdir)}: only `medscale study`, and "
+            "Snakemake with a profile or `--logger medscale`, record it; the outputs: "
+            "`medscale summary`"
+        )
     if recorded is None and not queued:
         hint = of_demo("status", scale or "full", configfile)
         if not hint:

@@ -126,7 +126,7 @@ class Config(Strict):
             studies = [study for study, section in self.studies.items() if not section.sweep_of]
             raise MedscaleError(
                 f"there is no study {name!r}; {suggestion(name, self.studies)}"
-                f"config.yaml has: {', '.join(studies)}"
+                f"there are: {', '.join(studies)}"
             )
         return self.studies[name]
 

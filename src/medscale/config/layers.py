@@ -99,7 +99,7 @@ class Layers:
     def no_study(self, name: object) -> str:
         """Return the message on the name of a study that does not exist."""
         hint = suggestion(name, self.studies)
-        return f"there is no study {name!r}; {hint}config.yaml has: {', '.join(self.studies)}"
+        return f"there is no study {name!r}; {hint}there are: {', '.join(self.studies)}"
 
     def whole(self) -> dict[str, Any]:
         """Return all settings, each study completed by its inherited settings.

@@ -213,7 +213,8 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 def _names(layers: Layers, check_network: NetworkCheck) -> Iterator[Mistake]:
     """Yield the names in the settings that nothing has."""
     only = layers.tree.get("only")
-    for number, name in enumerate(only if isinstance(only, list) else ()):
+    names = only if isinstance(only, list) and layers.studies else ()  # none: `studies` is wrong
+    for number, name in enumerate(names):
         if name not in layers.names and name not in layers.studies:
             yield Mistake(("only", number), layers.no_study(name))
     for study, settings in layers.studies.items():
