@@ -280,6 +280,9 @@ def test_events_become_lines_and_a_file(
     handler.emit(record(None, "Select jobs to execute..."))
     handler.emit(record(None, "a warning of Snakemake", logging.WARNING))
     handler.emit(record(None, "Terminating processes on user request, this might take time."))
+    values = {"rule_name": "paper_pdf", "wildcards": {}, "log": ["c.log"]}
+    handler.emit(record(LogEvent.JOB_INFO, jobid=3, **values))
+    handler.emit(record(LogEvent.JOB_ERROR, level=logging.ERROR, jobid=3, log=["c.log"]))
     handler.close()
     lines = [line[9:] for line in capsys.readouterr().err.splitlines()]
     assert lines[0].startswith("0 of 3 jobs in 0 s, ")
@@ -349,6 +352,8 @@ def test_a_killed_study_is_distinguished_from_a_running_one(tmp_path: Path) -> N
     (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))
     assert read(tmp_path).is_alive is True  # type: ignore[union-attr]
     child.send_signal(signal.SIGKILL)
+    # Also before its parent has asked for its end.
+    until(lambda: read(tmp_path).is_alive is False, "the process is dead")  # type: ignore[union-attr]
     child.wait()
     facts["jobs"][0]["started"] = facts["begun"]
     (tmp_path / FILE).write_text(json.dumps(facts | {"process": child.pid}))

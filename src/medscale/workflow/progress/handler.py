@@ -36,10 +36,10 @@ REPEATED = (
 )
 # Messages of Snakemake that are no warnings and answer a signal or a failure, in other words.
 # Its executor asks for SLURM's jobs ever less often, at most 3 minutes apart, and ends thereafter.
-INTERRUPTED = ("Terminating processes on user request", "Will exit after finishing")
+ENDING, AWAITING = "Terminating processes on user request", "Will exit after finishing"
 SHOWN = {
-    INTERRUPTED[0]: "ending the running jobs (in SLURM up to 3 minutes)",
-    INTERRUPTED[1]: "starting no more jobs, awaiting those that run; Ctrl-C ends them",
+    ENDING: "ending the running jobs (in SLURM up to 3 minutes)",
+    AWAITING: "starting no more jobs, awaiting those that run; Ctrl-C ends them",
     "Trying to restart job": "  it is started again",
 }
 
@@ -66,6 +66,7 @@ class Handler(LogHandlerBase):
         self._display: Display | None = None
         self._writer: threading.Timer | None = None
         self._watch: Watch | None = None
+        self._is_ending = False  # a user stopped the study with its jobs
         self._plain: Any = None
         quiet = {value.name for value in self.common_settings.quiet or ()}
         self._is_quiet = bool(quiet & {"ALL", "PROGRESS"})
@@ -167,7 +168,8 @@ class Handler(LogHandlerBase):
         elif record.levelno >= self._least_level and not record.getMessage().startswith(REPEATED):
             self._display.say(record.getMessage())
         elif begin := next(filter(record.getMessage().startswith, SHOWN), None):
-            self._state.is_interrupted |= begin in INTERRUPTED
+            self._state.is_interrupted |= begin in (ENDING, AWAITING)
+            self._is_ending |= begin == ENDING
             self._display.say(SHOWN[begin])
         self._record()
 
@@ -192,6 +194,9 @@ class Handler(LogHandlerBase):
 
         assert self._state is not None
         assert self._display is not None
+        if self._is_ending:
+            self._state.stop(values["jobid"])
+            return
         job = self._state.jobs.get(values["jobid"])
         logs = [self._state.workdir / name for name in values["log"] or ()]
         sentence, log = reason(logs, values.get("rule_msg") or "", job.started if job else None)

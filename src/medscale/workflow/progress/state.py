@@ -110,6 +110,12 @@ class State:
             job.ended, job.failure, job.waits = time.time(), failure, None
         return job
 
+    def stop(self, number: int) -> None:
+        """Record that a job ended since a user stopped the study, which is no failure."""
+        job = self.jobs.get(number)
+        if job is not None:
+            job.started = job.waits = None
+
     def running(self) -> list[Job]:
         """Return the jobs that run or wait in SLURM's queue, the first started first."""
         active = [
@@ -248,11 +254,14 @@ def _is_alive(state: State, host: str, process: int) -> bool | None:
     import psutil  # not at the top: the live display imports this module and needs no psutil
 
     try:
-        start_time = psutil.Process(process).create_time()
+        writer = psutil.Process(process)
+        # A killed process stays as a zombie until its parent, in a container maybe none, asks.
+        start_time = writer.create_time()
+        is_zombie = writer.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     # A later process has the number of one that ended.
-    return start_time <= state.start_time
+    return start_time <= state.start_time and not is_zombie
 
 
 def _ratio(jobs: list[Job]) -> float:
