@@ -51,13 +51,10 @@ def copy(file: Path, to: Path, path: str) -> None:
     """Write a file's copy without names; ``path`` is the file's path below the workdir."""
     if fnmatchcase(path, INDEX):
         _copy_index(file, to)
-    elif fnmatchcase(path, AUDIT):
-        lines = read_table(file, dtype=str, keep_default_na=False)
-        write_csv(to, lines.assign(path=_numbered(lines["path"]), detail=""))
-    else:
-        text = {"label": str, "group": str, "path": str}
-        rows = read_table(file, dtype=text, keep_default_na=False)  # a class can be named NA
-        write_csv(to, rows.assign(path=_numbered(rows["path"]), group=_ranked(rows["group"])))
+        return
+    rows = read_table(file, dtype=str, keep_default_na=False)  # a class can be named NA
+    other = {"detail": ""} if fnmatchcase(path, AUDIT) else {"group": _ranked(rows["group"])}
+    write_csv(to, rows.assign(path=_numbered(rows["path"]), **other))
 
 
 def _copy_index(file: Path, to: Path) -> None:
