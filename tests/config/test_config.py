@@ -36,6 +36,16 @@ def test_full_scale_is_the_default_and_lists_the_glaucoma_runs_of_the_study():
     )
 
 
+def test_each_run_of_the_demo_trains_from_scratch():
+    demo = config.load(BASE, {"scale": "demo"})
+    full = config.load(BASE)
+    names = {run for name in full.studies for run in full.study(name).runs}
+    for study in set(demo.studies) - set(demo.externals("glaucoma")):
+        detects = demo.study(study).detect is not None
+        for run in (run for run in names if detects or "yolo" not in run):
+            assert planning.plan(demo, study, run, 1).model.pretrained is None, (study, run)
+
+
 def test_scales_never_share_a_folder_and_changes_win_over_the_overlay():
     full, demo = config.load(BASE), config.load(BASE, {"scale": "demo"})
     assert full.workdir != demo.workdir

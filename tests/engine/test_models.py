@@ -1,5 +1,6 @@
 """The networks: size, cut into stages, weights from files, and errors about what does not fit."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -132,14 +133,23 @@ def test_options_may_be_as_large_as_the_limits() -> None:
     assert Model(name="resnet18", options=options).options == options
 
 
-def test_weights_from_the_hub_need_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        MedscaleError, match=r"could not be fetched from the hub .*give a .safetensors file"
+@pytest.mark.parametrize("is_offline", [True, False])
+def test_weights_from_the_hub_need_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd, is_offline: bool
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", is_offline)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # no answer
+    monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits between its attempts
+    monkeypatch.setattr(logging.getLogger("medscale"), "propagate", True)
+    with (
+        caplog.at_level(logging.INFO),
+        pytest.raises(
+            MedscaleError, match=r"could not be fetched from the hub .*give a .safetensors file"
+        ),
     ):
         build(Model(name="resnet18.a1_in1k", pretrained="hub"), 2)
+    assert "fetching the weights of resnet18.a1_in1k from the hub" in caplog.text
+    assert capfd.readouterr() == ("", "")  # the client's messages of each attempt are not printed
 
 
 def test_pretrained_weights_are_read_and_the_last_layer_may_differ(tmp_path: Path) -> None:

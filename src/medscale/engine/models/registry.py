@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from medscale.base.errors import MedscaleError
+from medscale.base.log import log
 from medscale.base.text import listed
 from medscale.engine.models.freeze import Block, freeze
 from medscale.engine.models.metadata import WithMetadata
@@ -241,6 +242,8 @@ def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> 
     import timm
 
     settings = _settings(model, num_classes, in_channels)
+    if hub:
+        _announce(model)
     try:
         return timm.create_model(model.name, pretrained=hub, **settings, **model.options)
     except Exception as error:  # the hub's client raises errors of several libraries
@@ -252,6 +255,15 @@ def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> 
             f"{model.name}: its weights could not be fetched from the hub ({lines[0]}); "
             "connect to the internet once, or give a .safetensors file"
         ) from None
+
+
+def _announce(model: Model) -> None:
+    """Log that weights are fetched, and silence the hub's client: it prints each attempt."""
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    log.info("fetching the weights of %s from the hub, or from its cache here", model.name)
+    disable_progress_bars()
+    logging.set_verbosity_error()
 
 
 def _chain(name: str, module: nn.Module) -> list[Block]:
