@@ -49,10 +49,19 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
     of_network = verdicts_table(all_runs([networks]))
     assert re.search(r"resnet50.* & 2 & -- & .*another network", of_network)
     assert "lower (1 seed)" in text
+    two = study(["serial_1gpu", "ddp_2gpu"])
+    rows = [row.split(" & ") for row in verdicts_table(all_runs([two])).splitlines()]
+    (serial,) = (row for row in rows if row[0].strip().startswith("serial"))
+    (parallel,) = (row for row in rows if row[0].strip().startswith("DDP"))
+    assert serial[2:4] == ["1", "--"]
+    assert parallel[2:4] == ["1.80 (1.70--1.90)", "0.90"]
+    two.tables["timing"].loc[1, ["speedup_ci_low", "speedup_ci_high"]] = np.nan  # one replicate
+    assert " & 1.80 & 0.90 & " in verdicts_table(all_runs([two]))
     effects = split_effects([member], pd.DataFrame(), [])
     counted = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
     assert [row["label"] for row in counted["not_comparable"]] == ["DDP + AMP, 2 GPU"]
     assert [(v["short"], v["runs"], v["once"]) for v in counted["verdicts"]] == [("lower", 1, 1)]
+    assert counted["tested_once"] == 1
 
 
 def test_published_speedups_are_counted_by_the_interval_of_ours():
@@ -96,6 +105,7 @@ def test_a_published_speedup_is_paired_with_ours_of_the_same_run():
         ]
         return published_pairs([member], all_runs([member]), {"glaucoma": gather(points)})
 
+    assert published_pairs([member], pd.DataFrame(), {"glaucoma": []}).empty  # nothing measured
     (row,) = pairs(stand_in=True).to_dict("records")
     assert (row["run"], row["speedup_reported"], row["stand_in"]) == ("ddp_2gpu", 1.8, True)
     assert row["speedup"] == pytest.approx(8.1 / 5.05, rel=0.01)
@@ -138,6 +148,11 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
     effects.loc[1, ["change", "change_low", "change_high"]] = [-30.0, -40.0, -20.0]
     counted = facts([member], all_runs([member]), effects, pairs)
     assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (False, False)
+    effects.loc[0, ["change", "change_low", "change_high"]] = [-24.0, -40.0, -12.0]
+    effects.loc[1, ["change", "change_low", "change_high"]] = [-8.0, -11.0, 2.0]
+    effects.loc[0, "replicates"] = effects.loc[0, "replicates_other"] = 2
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["leakage"]["once"]) == (True, "")
     effects["kind"] = ["split", "parallel", "split"]
     counted = facts([member], all_runs([member]), effects, pairs)
     assert counted["leakage"]["title"] == "b"
@@ -184,11 +199,18 @@ def test_the_facts_count_what_intervals_show():
     assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["tested_once"] == 0
+    timing = member.summaries["ddp_2gpu"]["timing"]
+    timing["communication_measured"] = False
+    timing["seconds_by_kind"]["data"]["mean"] = 11.0  # of 20 seconds
+    timing["seconds_by_kind"]["communication"]["mean"] = 1.0
+    without = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
+    assert without["shares"]["data"] == {"low": 0.1, "high": 0.55}
+    assert without["shares"]["communication"] == {"low": 0.1, "high": 0.1}
     assert synthesis_facts["reaching"] == {"glaucoma": 1}  # of the others, one replicate does not
-    assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts"]} == {
-        "different within the margin": 1,
-        "lower": 1,
-        "not established to differ": 1,
+    assert {v["short"]: (v["runs"], v["once"]) for v in synthesis_facts["verdicts"]} == {
+        "different within the margin": (1, 0),
+        "lower": (1, 0),
+        "not established to differ": (1, 0),
     }
     assert synthesis_facts["tested_parallel"] == 2  # not the serial run of another batch
     assert {v["short"]: v["runs"] for v in synthesis_facts["verdicts_parallel"]} == {
@@ -245,6 +267,8 @@ def test_another_split_is_compared_by_independent_intervals(tmp_path: Path):
     assert effects["amp"].tolist() == [False, True]
     assert effects["kind"].tolist() == ["split", "parallel"]
     assert effects["change"].tolist() == pytest.approx([20.0, -10.0])
+    assert effects["accuracy"].tolist() == pytest.approx([0.5, 0.8])
+    assert effects["accuracy_other"].tolist() == pytest.approx([0.7, 0.7])
     # half widths of 3 and 4 points are one of 5
     assert effects["change_low"].iloc[0] == pytest.approx(15.0)
     assert effects["change_high"].iloc[0] == pytest.approx(25.0)
@@ -257,7 +281,14 @@ def test_studies_keep_the_order_of_the_configuration_and_their_own_audits(tmp_pa
         sections[name] = section | {"personal": False, "variants": {}}
         write_json(tmp_path / name / "audit.json", {"used": ord(name)})
     audits = [str(tmp_path / name / "audit.json") for name in ("b", "a")]
-    study_list = read_studies(sections, [], audits, [])
+    results = []
+    for name, run in (("a", "serial_1cpu"), ("b", "ddp_2cpu"), ("b", "serial_1cpu")):
+        folder = tmp_path / "results" / name / run
+        write_json(folder / "summary.json", {"study": name, "run": {"name": run}})
+        results.append(str(folder))
+    study_list = read_studies(sections, results, audits, [])
+    runs = [list(member.summaries) for member in study_list]
+    assert runs == [["ddp_2cpu", "serial_1cpu"], ["serial_1cpu"]]
     assert [(member.name, member.audit["used"]) for member in study_list] == [("b", 98), ("a", 97)]
 
 
@@ -280,6 +311,17 @@ def test_the_activity_that_exceeds_its_share_of_the_serial_time_by_most_is_count
         "communication": 1,
         "slower computing": 1,
     }
+    seconds["data"] = {"mean": 0.5}
+    seconds["compute"], seconds["communication"] = {"mean": 4.7}, {"mean": 0.0}  # 0.2 s more
+    lost = lost_time([member], all_runs([member]))
+    assert lost["activities"] == [{"words": "slower computing", "runs": 2}]
+    seconds["data"] = {"mean": 1.0}  # 0.5 s more than half of 1 s
+    more = study(["serial_1gpu", "ddp_2gpu"], name="skin")
+    lost = lost_time([member, more], all_runs([member, more]))
+    assert [(a["words"], a["runs"]) for a in lost["activities"]] == [
+        ("slower computing", 2),
+        ("waiting for data", 1),
+    ]
     for kind in ("data", "compute", "communication"):
         seconds[kind] = {"mean": 0.1}  # faster than its share
     member.summaries["ddp_2gpu"]["timing"]["communication_measured"] = False

@@ -124,6 +124,30 @@ def test_a_run_that_changes_one_thing_lacks_no_other():
     )
 
 
+def test_a_gain_is_no_loss_and_one_seed_has_no_spread():
+    member = study(["serial_1gpu", "ddp_2gpu"])
+    for summary in member.summaries.values():
+        summary["metrics"]["test"]["accuracy"]["seed_sd"] = None
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert loss["seed_sd"] is None
+    ends = ["accuracy", "accuracy_low", "accuracy_high"]
+    member.tables["tests"].loc[0, ends] = [0.5, 0.1, 0.9]
+    assert largest_loss([member], all_runs([member])) is None
+
+
+def test_only_runs_that_change_further_things_have_the_same_change_with_others():
+    member = study(["serial_1gpu", "ddp_2gpu", "ddp_2cpu"])
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert (loss["run"], loss["wider"], loss["parts"]) == ("ddp_2gpu", [], [])
+    member.summaries["ddp_2gpu"]["global_batch"] = 64  # 32 on each device
+    member.tables["parity"].loc[1, "images"] = 32
+    loss = largest_loss([member], all_runs([member]))
+    assert loss is not None
+    assert [missing["run"] for missing in loss["lacking"]] == ["serial_1gpu_bs64"]
+
+
 def test_a_loss_within_the_margin_or_on_another_device_is_said_to_be_one():
     member = study(["serial_1gpu", "ddp_2gpu"])
     loss = largest_loss([member], all_runs([member]))

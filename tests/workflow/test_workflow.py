@@ -360,3 +360,11 @@ def test_the_outlook_has_at_most_15_lines_and_counts_the_causes_that_it_leaves_o
     assert "         - and 3 more causes" in outlook_lines
     assert "  first  4 jobs make outputs that were never made" in outlook_lines
     assert next(lines(Graph({}), Explanation("all"))).startswith("nothing would run")
+    explanation.causes = {f"cause {number}": Counter(train=1) for number in range(7)}
+    explanation.causes[FIRST_TIME] = Counter(index=1)
+    explanation.stages, explanation.minutes = Counter(train=1), 119.9
+    outlook_lines = list(lines(Graph({"scale": "demo"}), explanation))
+    assert outlook_lines[0] == "1 job would run; nothing was run"
+    assert "about 119.9 minutes" in outlook_lines[2]
+    assert "  first  1 job makes outputs that were never made" in outlook_lines
+    assert "         - and 1 more cause" in outlook_lines

@@ -44,22 +44,28 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     again = dict(explanation.causes)
     first, total = again.pop(FIRST_TIME, Counter()).total(), explanation.stages.total()
     if total:
-        yield f"{total} jobs would run; nothing was run"
+        yield f"{_jobs(total)} would run; nothing was run"
         yield f"  jobs   {counted(_stages(explanation.stages))}"
         yield f"  cost   {_cost(explanation)}, by the cost model (medscale size)"
     else:
         yield "nothing would run: all outputs are up to date"
     yield f"  data   {_data(graph, explanation)}"
     if first:
-        yield f"  first  {first} jobs make outputs that were never made"
+        verb = "makes" if first == 1 else "make"
+        yield f"  first  {_jobs(first)} {verb} outputs that were never made"
     if again:
         yield "  again  outputs are made again, with all that depends on them, because"
         for cause, stages in list(again.items())[:MOST_CAUSES]:
             yield f"         - {cause} ({counted(_stages(stages))})"
         if len(again) > MOST_CAUSES:
-            yield f"         - and {len(again) - MOST_CAUSES} more causes"
+            rest = len(again) - MOST_CAUSES
+            yield f"         - and {rest} more cause{'s' * (rest != 1)}"
     if total:
         yield "  more   snakemake -np prints each job; medscale why TARGET names all causes"
+
+
+def _jobs(number: int) -> str:
+    return f"{number} job{'s' * (number != 1)}"
 
 
 def _print(graph: Graph, workflow: Any) -> None:

@@ -137,7 +137,7 @@ def counted(stages: Mapping[str, int], most: int | None = None) -> str:
     first = dict(list(stages.items())[:most])
     words = ", ".join(f"{name} {count}" for name, count in first.items())
     rest = sum(stages.values()) - sum(first.values())
-    return f"{words} and {rest} jobs of other stages" if rest else words
+    return f"{words} and {rest} job{'s' * (rest != 1)} of other stages" if rest else words
 
 
 def _folder(output: str) -> str:
