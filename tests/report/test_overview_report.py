@@ -79,6 +79,12 @@ def test_batch_normalization_takes_the_images_of_a_replica_or_of_a_micro_batch(r
     assert table["images"].tolist() == [images, images]
     # from 0.9 to 0.8 in the first epoch, from 0.3 to 0.1 in the second
     assert table[["first", "largest"]].iloc[1].tolist() == pytest.approx([0.1, 0.2])
+    longer.summary = summary | {"recipe": summary["recipe"] | {"tf32": True}}  # a step's speed
+    assert parity([base, longer], run)["same_steps"].tolist() == [True, True]
+    longer.summary = summary | {"recipe": summary["recipe"] | {"weight_decay": 0.1}}
+    table = parity([base, longer], run)
+    assert table["same_steps"].tolist() == [True, False]
+    assert table[["first", "largest", "accuracy"]].iloc[1].isna().all()
 
 
 def test_published_figures_stand_beside_ours_in_units_that_can_be_read():

@@ -175,6 +175,9 @@ def test_an_order_of_times_is_stated_only_beyond_the_ranges_of_replicates():
     assert not is_first_apart(cost.assign(seconds_low=6.9), best)
     assert not is_first_apart(cost.assign(replicates=1), best)
     assert not is_first_apart(cost, best[:1])
+    middle = {"run": "ddp_4cpu", "replicates": 2, "seconds_high": 9.0, "seconds_low": 6.0}
+    three = pd.concat([cost, pd.DataFrame([middle])])
+    assert is_first_apart(three, ["ddp_2cpu", "ddp_4cpu", "serial_1cpu"])  # of the cheapest alone
 
 
 def test_no_text_leaves_the_number_of_things_open():

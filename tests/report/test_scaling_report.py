@@ -60,6 +60,8 @@ def test_the_facts_name_series_prices_and_what_did_not_reach_the_target():
     without = facts_of(measured=[], cost=COST[:2], target=Target("val_accuracy", np.nan))
     assert (without["series"], without["advice"], without["target"]) == (False, [], None)
     assert (without["unreached"], without["fewer"]) == (False, False)
+    empty = facts_of(cost=pd.DataFrame(), best=[])  # of detectors alone
+    assert (empty["unreached"], empty["fewer"], empty["first_apart"]) == (False, False, False)
 
 
 def test_a_series_is_named_with_its_devices_and_with_the_other_strategy_that_it_counts_from():
@@ -103,6 +105,10 @@ def test_costs_have_units_that_suit_the_largest():
     assert [tables.CHOSEN in line for line in text.splitlines() if "GPU" in line] == [
         *(True, False, False)
     ]
+
+    small = tables.cost(COST.assign(money=[2e-5, 1e-5, np.nan]), [], "USD", timings)
+    assert r"USD\\ for 1,000 trainings" in small
+    assert " & 0.020 & 2.03" in small
 
 
 def test_the_law_of_each_series_is_listed_and_series_of_one_batch_stand_together():
