@@ -26,6 +26,7 @@ from medscale.data.index_file import index_digest
 from medscale.report import style
 from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
+from medscale.workflow.crate.describe import Description
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
 from medscale.workflow.crate.pack import _write_settings
 from medscale.workflow.crate.scan import hosts, names_of_studies, scan
@@ -326,6 +327,22 @@ def test_a_leak_is_found_below_a_home_folder_that_no_shell_has_expanded(tmp_path
     (tmp_path / "index.parquet").write_text("not Parquet")
     with pytest.raises(MedscaleError, match=r"index\.parquet cannot be read"):
         leaks([Path("~/card.md")], [Path("~")])
+
+
+def test_a_point_of_a_sweep_is_described_with_the_images_of_its_study(crate_study, tmp_path):
+    crate, point = tmp_path / "crate", "glaucoma_lr_2"
+    shutil.copytree(crate_study.crate, crate)
+    for place in ("results", "runs"):
+        shutil.copytree(crate / place / "glaucoma" / RUNS[0], crate / place / point / RUNS[0])
+    file = crate / "results" / point / RUNS[0] / "summary.json"
+    write_json(file, read_json(file) | {"study": point})
+    config = SimpleNamespace(titles={"glaucoma": "G"}, data_of=lambda _: "glaucoma")
+    Description(crate, config, None).write({})
+    entities = graph(crate)
+    action = entities[f"#runs/{point}/{RUNS[0]}/seed1"]
+    assert {"@id": "data/glaucoma/"} in action["object"]
+    assert not [name for name in entities if name.startswith(f"data/{point}")]
+    assert f"3 runs of glaucoma, {point}" in entities["./"]["description"]
 
 
 def test_a_training_is_described_by_its_inputs_outputs_and_environment(crate_study):

@@ -53,7 +53,7 @@ def export(
         with whole_folder(Path(scratch) / "crate" if zipped else out) as folder:
             left_out = pack(graph, folder, request)
             manifest.write(folder)
-            Description(folder, graph.config.titles, agent).write(left_out)
+            Description(folder, graph.config, agent).write(left_out)
             check_disclosure(graph, folder, request)
             if check and (wrong := problems(folder)):
                 raise MedscaleError("the crate is not valid:\n  " + "\n  ".join(wrong))

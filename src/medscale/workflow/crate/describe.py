@@ -16,6 +16,7 @@ from rocrate.rocrate import ROCrate
 
 from medscale.base.code import package_digest
 from medscale.base.files import read_json, sha256
+from medscale.config.configuration import Config
 from medscale.report.marks import mark
 from medscale.report.result.origin import container_name
 from medscale.workflow.crate.kinds import MODEL, PAPER, REPLICATE
@@ -43,22 +44,24 @@ CIRCUMSTANCES = (
 class Description:
     """The metadata of one crate, built over the files that lie in its folder."""
 
-    def __init__(self, folder: Path, titles: dict[str, str], agent: str | None) -> None:
+    def __init__(self, folder: Path, config: Config, agent: str | None) -> None:
         """Read the results and start a crate.
 
         Args:
             folder: the packed files.
-            titles: title by study, of variants too.
+            config: the configuration of the studies.
             agent: name of the person or group that ran the study, if it is published.
         """
-        self.folder, self.titles = folder, titles
+        self.folder, self.titles = folder, config.titles
         self.crate = ROCrate(version=SPECIFICATION)
         self.crate.metadata.extra_contexts.append(f"{TERMS}/context")
         self.results = [read_json(path) for path in sorted(folder.glob("results/*/*/summary.json"))]
         self.agent = agent and self._add("#agent", "Person", name=agent)
+        studies = dict.fromkeys(summary["study"] for summary in self.results)
+        # The points of a sweep are studies that have the images of the study that is swept.
+        self.data_of = {study: config.data_of(study) for study in studies}
         self.datasets = {
-            name: self._dataset_of(name)
-            for name in dict.fromkeys(summary["study"] for summary in self.results)
+            name: self._dataset_of(name) for name in dict.fromkeys(self.data_of.values())
         }
 
     def write(self, left_out: Mapping[str, int]) -> None:
@@ -93,7 +96,7 @@ class Description:
         )
         root["description"] = " ".join(
             [
-                f"{len(self.results)} runs of {', '.join(self.datasets)}: code, specifications, "
+                f"{len(self.results)} runs of {', '.join(self.data_of)}: code, specifications, "
                 "predictions, results, figures and tables. Images that were trained on are not "
                 "part of it; datasheets say where they come from.",
                 *([f"Left out: {counted(left_out)}."] if left_out else []),
@@ -179,7 +182,7 @@ class Description:
             f"{summary['model']['name']} on {summary['timing']['train_images']} images by "
             f"{summary['run']['devices']} processes "
             f"({mark([summary['marks']]) or 'real images and devices'}).",
-            [self._file(f"{place}/spec.json"), self.datasets[study]],
+            [self._file(f"{place}/spec.json"), self.datasets[self.data_of[study]]],
             [self._file(f"{place}/{name}") for name in (*REPLICATE[1:], *weights)],
             start,
             end,
@@ -256,7 +259,7 @@ class Description:
         digests = {
             summary["provenance"]["evaluation"]["inputs"]["index"]
             for summary in self.results
-            if summary["study"] == study
+            if self.data_of[summary["study"]] == study
         }
         description = (
             "The images are not part of the crate. SHA-256 of their index: "
