@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 import medscale
 from data_trees import image_bytes, picture
-from medscale.base import extras
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import main as cli
@@ -176,9 +175,7 @@ def test_the_folder_is_uploaded_on_request_alone_and_privately(
         publish(result, tmp_path / "model", upload="name")
 
 
-def test_other_files_and_damaged_weights_are_refused(
-    result: Path, tmp_path: Path, monkeypatch
-) -> None:
+def test_other_files_and_damaged_weights_are_refused(result: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("dear")
     with pytest.raises(MedscaleError, match="holds other files than a published model"):
@@ -197,9 +194,6 @@ def test_other_files_and_damaged_weights_are_refused(
     (copy / "summary.json").write_text("{}")
     with pytest.raises(MedscaleError, match="is no summary of this version"):
         publish(copy, tmp_path / "model")
-    monkeypatch.setattr(extras, "find_spec", lambda name: None)
-    with pytest.raises(MedscaleError, match=r"pip install 'medscale\[exchange\]'"):
-        publish(result, tmp_path / "model")
 
 
 def test_the_name_of_this_machine_stays_here(result: Path, tmp_path: Path, monkeypatch) -> None:

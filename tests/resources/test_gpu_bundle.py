@@ -100,6 +100,7 @@ def test_the_packages_that_listed_ones_need_are_listed_or_present():
 # Further packages that the machine has, seen in its list of packages on 2026-11-17.
 PRESENT |= {"accelerate", "lightning", "onnx", "onnxruntime", "pyarrow", "pytest", "rich"}
 PRESENT |= {"safetensors", "scikit-learn", "scipy", "tensorboard", "timm", "typer"}
+PRESENT |= {"huggingface-hub"}  # timm needs it
 # Programs that tests and benchmarks on a GPU start, and the modules of these tests.
 ON_GPU = """scripts/train.py scripts/train_detector.py scripts/profile_run.py tests/conftest.py
 tests/small_training.py tests/training_runs.py tests/forked_ranks.py tests/detector_runs.py

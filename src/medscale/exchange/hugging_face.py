@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.errors import MedscaleError
-from medscale.base.extras import require
 from medscale.base.files import read_json, write_json, write_text
 from medscale.base.paths import INDEX, INFERENCE, data_folder, evaluated_result, workdir_of
 from medscale.base.text import markdown_code
@@ -105,11 +104,9 @@ def publish(
         upload: repository ``OWNER/NAME`` for the upload; None: no upload.
 
     Raises:
-        MedscaleError: when huggingface_hub is not installed, the result is not complete, ``to``
-            holds other files, the folder would contain identifiers of patients or machines, or the
-            upload fails.
+        MedscaleError: when the result is not complete, ``to`` holds other files, the folder would
+            contain identifiers of patients or machines, or the upload fails.
     """
-    require("folders for the Hugging Face Hub", "exchange", "huggingface_hub")
     record = bundle.read(result)
     summary = read_summary(evaluated_result(result))
     _check(to, upload)
