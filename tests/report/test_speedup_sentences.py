@@ -65,6 +65,48 @@ def test_a_loss_of_accuracy_is_claimed_as_far_as_it_is_established(changes, word
     assert words in conclusion(LOSS | changes)
 
 
+PART = {"label": "DDP, 2 GPU", "mean": -1.0, "low": -3.0, "high": 1.0, "factors": ["the strategy"]}
+TWO = ["the strategy", "the precision"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "0.020, adjusted). The choice of test images does not explain this loss."),
+        ({"established": False, "high": 0.0}, "is not established: the interval includes zero."),
+        ({"established": False, "within": True}, r"is less than the margin of $\pm$2 points."),
+        ({"established": False, "rejected": False}, "the exact test does not reject equality."),
+        ({"established": False}, "does not exceed twice its standard error over seeds."),
+        ({}, "over the two seeds of a run is up to 2.5 points. The run has the baseline's seeds"),
+        ({"seed_sd": None}, "the spread over seeds is not known and may be as large."),
+        ({"same_seeds": False}, "Apart from the seeds, the run differs from the baseline in the"),
+        ({"other_device": True}, "differs from it in the precision and the kind of device."),
+        ({}, "Further seeds of serial + AMP, 1 GPU and of serial, 1 GPU would show whether"),
+        ({"factors": []}, "differs from the baseline in nothing but the device."),
+        (
+            {"wider": [PART], "points_to_chance": True},
+            "is part of DDP, 2 GPU (-1.0 points, -3.0 to +1.0), which loses less: this points to "
+            "the chance of single trainings rather than to the precision as such.",
+        ),
+        ({"wider": [PART, PART], "points_to_chance": True}, "+1.0), which lose less: this"),
+        ({"factors": TWO, "parts": [PART]}, "Of these, DDP, 2 GPU changes only the strategy; its"),
+        (
+            {"factors": TWO, "lacking": [{"factor": "the precision", "run": "serial_amp_1gpu"}]},
+            "No run separates the precision; the run \\texttt{serial_amp_1gpu} would.",
+        ),
+        ({"factors": TWO}, "No run of this study separates these causes."),
+        (
+            {"others": [LOSS | {"label": "DDP, 2 GPU", "title": "Skin", "replicates": 1}]},
+            r"The loss of DDP, 2 GPU in \emph{Skin} is established for the test images alone: 14.2",
+        ),
+    ],
+)
+def test_the_largest_loss_is_explained_as_far_as_runs_separate_its_causes(changes, words):
+    counts = {"tested": 3, "tested_parallel": 3, "verdicts": [], "loss": LOSS | changes}
+    text = results(NO_EFFECT | counts).replace("~", " ").replace(r"\_\allowbreak{}", "_")
+    assert words in re.sub(r"\\ensuremath\{(.)\}", r"\1", text)
+
+
 def test_runs_without_a_loss_are_said_to_have_none():
     assert r"\emph{Why:} no run has a lower accuracy than its baseline." in conclusion(None)
     assert "Why" not in section("conclusion", synthesis=NO_EFFECT)

@@ -1,5 +1,6 @@
 """The graph as a person meets it: targets, scales, profiles, and one message for each mistake."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -368,3 +369,25 @@ def test_the_outlook_has_at_most_15_lines_and_counts_the_causes_that_it_leaves_o
     assert "about 119.9 minutes" in outlook_lines[2]
     assert "  first  1 job makes outputs that were never made" in outlook_lines
     assert "         - and 1 more cause" in outlook_lines
+    assert outlook_lines[-1].startswith("  more   snakemake -np")
+    del explanation.causes["cause 6"]
+    assert "more cause" not in "".join(lines(Graph({"scale": "demo"}), explanation))
+
+
+def test_the_outlook_says_which_images_are_generated(tmp_path):
+    def data_of(**source):
+        graph = Graph({"scale": "demo", "studies": {"pneumonia": {"source": source}}})
+        (line,) = (x for x in lines(graph, Explanation("all")) if x.startswith("  data"))
+        return line.removeprefix("  data   ")
+
+    assert data_of() == "synthetic images are generated"
+    real = data_of(synthetic=False, path=str(tmp_path))
+    assert real == "synthetic images are generated, real ones are present"
+
+
+def test_dask_has_the_configured_workers_or_those_of_the_machine_or_node():
+    cores = len(os.sched_getaffinity(0))
+    assert Graph({}).dask_workers() == cores
+    assert Graph({"dask": {"workers": cores + 3}}).dask_workers() == cores + 3
+    on_cluster = {"cluster": {}, "node": {"cpus": cores + 5}}
+    assert Graph(on_cluster).dask_workers() == cores + 5
