@@ -169,7 +169,12 @@ class FakeGraphs:
         self.calls.append("capture")
         if self.fails:
             raise NotCaptured("operation not permitted")
-        return lambda: work()
+
+        def replay() -> Any:
+            self.calls.append("replay")
+            return work()
+
+        return replay
 
 
 def equal(tensors_a: list[Tensor], tensors_b: list[Tensor]) -> bool:

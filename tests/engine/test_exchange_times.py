@@ -203,7 +203,7 @@ def test_units_of_fsdp_hold_every_large_block_once():
 def test_a_container_of_small_blocks_is_no_unit_of_fsdp(kind):
     """A list is never called, and timm's networks can call the blocks of a sequence one by one."""
     blocks = kind(nn.Conv2d(64, 64, 3) for _ in range(5))  # of 36,928 parameters each
-    inner = nn.Sequential(nn.ModuleList([nn.ReLU(), nn.Linear(400, 400), nn.ModuleList()]))
+    inner = nn.Sequential(nn.ModuleList([nn.ReLU(), nn.Linear(400, 400), nn.Linear(3, 3)]))
     nested = kind([nn.ReLU(), kind([nn.Linear(250, 250), kind([])]), nn.Linear(250, 250)])
     network = nn.ModuleDict({"blocks": blocks, "inner": inner, "nested": nested})
     assert [list(map(type, unit)) for unit in _units(network)] == [

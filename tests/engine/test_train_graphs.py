@@ -111,6 +111,10 @@ def test_a_captured_training_has_the_bits_of_another(shards, monkeypatch, settin
     assert recorder.calls[:4] == ["check", "check", "capture", "capture"]
     assert plain.train(9) == captured.train(9)
     assert equal(plain.state(), captured.state())
+    assert recorder.calls[4:].count("replay") == 9
+    with captured.optimize.eager():
+        assert plain.train(2) == captured.train(2)
+    assert recorder.calls.count("replay") == 9
     graphs.release(captured)
     assert captured.recorder is None
     assert not captured.optimize._slots
