@@ -157,6 +157,14 @@ def test_a_step_of_fsdp_leaves_nothing_to_wait_for(sharded, number_format):
         assert not pending
 
 
+def test_the_last_unit_of_fsdp_and_the_rest_are_whole_between_forward_and_backward(sharded):
+    model, _, batches = sharded("fp32")
+    model._forward(batches[0].inputs)
+    rest, *units = (not group.is_sharded for group in _groups(model.network))
+    assert rest
+    assert units == [False] * 4 + [True]
+
+
 @pytest.mark.parametrize("number_format", ["fp32", "bf16"])
 def test_each_exchange_of_fsdp_is_timed_once(sharded, monkeypatch, number_format):
     """A unit of several modules, as that of the normalization layers, has one group."""

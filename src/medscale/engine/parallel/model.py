@@ -84,7 +84,7 @@ class ParallelModel(ABC):
     def train(self, mode: bool) -> None:
         """Switch between training and evaluation mode; frozen parts stay in evaluation mode."""
         self.network.train(mode)
-        for part in self.network.modules() if mode else ():
+        for part in self.network.modules():
             parameters = list(part.parameters())
             if parameters and not any(parameter.requires_grad for parameter in parameters):
                 part.eval()
