@@ -17,7 +17,8 @@ def read_png(path: str) -> np.ndarray:
         parts += data[place + 8 : place + 8 + size] * (data[place + 4 : place + 8] == b"IDAT")
         place += 12 + size
     width, height = (int.from_bytes(data[at : at + 4]) for at in (16, 20))
-    step = {b"\x08\x00\x00\x00\x00": 1, b"\x08\x02\x00\x00\x00": 3}[data[24:29]]  # channels
+    step = {b"\x08\x00\x00\x00\x00": 1, b"\x08\x02\x00\x00\x00": 3}.get(data[24:29])  # channels
+    step = step or sys.exit(f"{path} is no PNG of 8 bits, grey or RGB, without interlacing")
     rows, above = [], [0] * (step + step * width)  # zeros to the left of each row and above
     for row in np.frombuffer(zlib.decompress(parts), np.uint8).reshape(height, -1).tolist():
         line = [0] * step

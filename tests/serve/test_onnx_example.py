@@ -52,6 +52,17 @@ def test_the_example_is_short() -> None:
     assert len([line for line in lines if line.strip()]) <= 30
 
 
+@pytest.mark.parametrize(("name", "mode"), [("x.jpg", "RGB"), ("x.png", "P"), ("y.png", "RGBA")])
+def test_the_example_says_which_images_it_reads(name: str, mode: str, tmp_path: Path) -> None:
+    exported(tmp_path, STEPS["all"])
+    Image.new(mode, (30, 20)).save(tmp_path / name)
+    command = [sys.executable, EXAMPLE, tmp_path / "network.onnx", tmp_path / name]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.startswith(f"{tmp_path / name} is no PNG of 8 bits, grey or RGB, with")
+    assert len(process.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("steps", STEPS)
 def test_the_example_predicts_what_medscale_predicts(steps: str, tmp_path: Path) -> None:
     predictor = exported(tmp_path, STEPS[steps])

@@ -60,7 +60,9 @@ def _selection(claims: Sequence[Planned], names: Sequence[str]) -> list[Planned]
 
     by_name = {claim.name: claim for claim in claims}
     if not by_name:
-        raise MedscaleError("no claim is about the active studies; docs/claims.md says how to add")
+        raise MedscaleError(
+            "no claim is about the active studies; docs/claims.md says how to add a claim"
+        )
     for name in names:
         if name not in by_name:
             raise MedscaleError(f"claims: {unknown(name, by_name)}")

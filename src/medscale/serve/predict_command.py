@@ -68,7 +68,9 @@ def lines(
     for prediction in predictions[:TABLE_ROWS]:
         table.add_row(plain(prediction.source), _in_words(predictor, prediction))
     if len(predictions) > TABLE_ROWS:
-        table.add_row(f"and {len(predictions) - TABLE_ROWS} more", "--csv FILE writes all")
+        table.add_row(
+            f"and {len(predictions) - TABLE_ROWS} more", "" if csv else "--csv FILE writes all"
+        )
     yield table
     if (calibration := _calibration(predictions)) is not None:
         yield SENTENCES[calibration]
