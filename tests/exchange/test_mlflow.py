@@ -57,8 +57,10 @@ def test_a_replicate_is_a_run_and_a_second_call_adds_none(result: Path, tmp_path
     assert values["test/accuracy_high"] == accuracy["high"]
     folder = result.parents[2] / "runs" / "glaucoma" / "serial_1cpu" / "seed2"
     history = exchange._client(store).get_metric_history(run.info.run_id, "loss/train")
-    expected = pd.read_csv(folder / "history.csv")["train_loss"].tolist()
-    assert [(m.step, m.value) for m in history] == list(enumerate(expected, start=1))
+    expected = pd.read_csv(folder / "history.csv")
+    assert [(m.step, m.value) for m in history] == list(enumerate(expected["train_loss"], start=1))
+    ends = [m.timestamp - run.info.start_time for m in history]
+    assert ends == pytest.approx(1000 * expected["seconds"].cumsum(), abs=1)
     plan = read_json(folder / "spec.json")
     assert run.data.params["seed"] == "2"
     assert run.data.params["recipe.lr"] == json.dumps(plan["recipe"]["lr"])
