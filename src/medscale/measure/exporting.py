@@ -166,7 +166,7 @@ def _compare(
         largest = float(np.abs(probabilities - reference).max())
         if device == "cpu" and name != "eager":
             by_name(name).check(largest, f"{run}.{name}.onnx")
-        elif not np.isfinite(largest):  # the class of such outputs would be the first
+        elif device != "cpu" and not np.isfinite(largest):  # their class would be the first
             raise MedscaleError(
                 f"outputs of {run}.{name}.onnx on {device} are not finite for some image; remove "
                 f"{device} from benchmarks.export.devices"
