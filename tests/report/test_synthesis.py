@@ -19,7 +19,6 @@ from medscale.report.names import BLUE
 from medscale.report.synthesis.buying import what_to_buy
 from medscale.report.synthesis.effects import (
     IMAGES,
-    published_changes,
     published_pairs,
     split_effects,
 )
@@ -55,6 +54,8 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
     (parallel,) = (row for row in rows if row[0].strip().startswith("DDP"))
     assert serial[2:4] == ["1", "--"]
     assert parallel[2:4] == ["1.80 (1.70--1.90)", "0.90"]
+    assert "(1 seed)" not in verdicts_table(all_runs([two]))
+    assert "baseline (1 seed)" not in text
     two.tables["timing"].loc[1, ["speedup_ci_low", "speedup_ci_high"]] = np.nan  # one replicate
     assert " & 1.80 & 0.90 & " in verdicts_table(all_runs([two]))
     effects = split_effects([member], pd.DataFrame(), [])
@@ -62,55 +63,6 @@ def test_the_table_says_why_a_speedup_is_missing_and_which_verdicts_rest_on_one_
     assert [row["label"] for row in counted["not_comparable"]] == ["DDP + AMP, 2 GPU"]
     assert [(v["short"], v["runs"], v["once"]) for v in counted["verdicts"]] == [("lower", 1, 1)]
     assert counted["tested_once"] == 1
-
-
-def test_published_speedups_are_counted_by_the_interval_of_ours():
-    member = study(["serial_1gpu"])
-    pairs = pd.DataFrame(
-        {
-            "title": "Glaucoma",
-            "speedup_reported": [1.9, 1.5, 1.0, 1.7, 1.9, 1.5],
-            "speedup": [1.4, 1.4, 1.4, 1.1, 1.4, 1.4],
-            "speedup_low": [1.2, 1.2, 1.2, np.nan, 1.2, 1.2],
-            "speedup_high": [1.6, 1.6, 1.6, np.nan, 1.6, 1.6],
-            "stand_in": [False, False, False, False, True, True],
-        }
-    )
-    counted = facts(
-        [member], all_runs([member]), split_effects([member], pd.DataFrame(), []), pairs
-    )
-    assert counted["published"] == {
-        "pairs": 4, "inside": 1, "above": 1, "below": 1, "without": 1, "stand_ins": 2,
-        "studies": ["glaucoma"],
-    }  # fmt: skip
-
-
-def test_a_published_speedup_is_paired_with_ours_of_the_same_run():
-    member = study(["serial_1gpu", "ddp_2gpu"])
-    member.tables["reported"] = pd.DataFrame(
-        [
-            ("ddp_2gpu", "ddp_8gpu", 6.0),  # compared with the nearest run, not with the same
-            ("ddp_2gpu", "ddp_2gpu", 1.8),
-            ("ddp_2gpu", "ddp_2gpu", 1.7),  # a second figure of the same run
-            ("ddp_16gpu", "ddp_16gpu", 9.0),  # not carried out here
-        ],
-        columns=["run", "meant", "speedup_reported"],
-    )
-
-    def pairs(*, stand_in: bool) -> pd.DataFrame:
-        times = {1: (8.0, 8.2), 2: (5.0, 5.1), 4: (3.0, 3.1)}
-        points = [
-            Point(f"{'serial' if n == 1 else 'ddp'}_{n}gpu", t, 1.0, 2, "", stand_in=stand_in)
-            for n, t in times.items()
-        ]
-        return published_pairs([member], all_runs([member]), {"glaucoma": gather(points)})
-
-    assert published_pairs([member], pd.DataFrame(), {"glaucoma": []}).empty  # nothing measured
-    (row,) = pairs(stand_in=True).to_dict("records")
-    assert (row["run"], row["speedup_reported"], row["stand_in"]) == ("ddp_2gpu", 1.8, True)
-    assert row["speedup"] == pytest.approx(8.1 / 5.05, rel=0.01)
-    assert row["speedup_low"] < row["speedup"] < row["speedup_high"]
-    assert pairs(stand_in=False)["stand_in"].tolist() == [False]
 
 
 def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
@@ -146,6 +98,9 @@ def test_a_split_is_larger_than_parallel_training_only_beyond_its_interval():
     counted = facts([member], all_runs([member]), effects, pairs)
     assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (True, False)
     effects.loc[1, ["change", "change_low", "change_high"]] = [-30.0, -40.0, -20.0]
+    counted = facts([member], all_runs([member]), effects, pairs)
+    assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (False, False)
+    effects.loc[1, ["change", "change_low", "change_high"]] = [-12.0, -30.0, 5.0]
     counted = facts([member], all_runs([member]), effects, pairs)
     assert (counted["leakage_is_larger"], counted["effects_overlap"]) == (False, False)
     effects.loc[0, ["change", "change_low", "change_high"]] = [-24.0, -40.0, -12.0]
@@ -328,26 +283,6 @@ def test_the_activity_that_exceeds_its_share_of_the_serial_time_by_most_is_count
     assert lost_time([member], all_runs([member])) == {"runs": 0, "activities": []}
 
 
-def test_the_largest_published_change_of_accuracy_is_from_one_device_of_the_same_kind():
-    member = study(["serial_1gpu"])
-    member.tables["reported"] = pd.DataFrame(
-        [
-            ("accuracy", "serial_1cpu", 87.0),
-            ("accuracy", "ddp_2cpu", 76.0),
-            ("accuracy", "ddp_4cpu", 77.0),
-            ("accuracy", "ddp_2gpu", 60.0),
-            ("accuracy", "ddp_amp_2cpu", 50.0),
-            ("accuracy", "", 10.0),
-            ("whole training", "ddp_8cpu", 1.0),
-        ],
-        columns=["quantity", "meant", "reported"],
-    )
-    assert published_changes([member]) == [
-        {"study": "glaucoma", "label": "DDP, 2 CPU", "change": -11.0}
-    ]
-    assert published_changes([study(["serial_1gpu"])]) == []
-
-
 def test_each_run_has_a_row_of_what_to_buy_filled_where_no_other_is_faster_and_cheaper():
     runs = ["serial_1gpu", "ddp_2gpu", "ddp_amp_2gpu", "serial_amp_1gpu", "ddp_2cpu"]
     member, unknown = study(runs), np.nan
@@ -366,6 +301,8 @@ def test_each_run_has_a_row_of_what_to_buy_filled_where_no_other_is_faster_and_c
         figure = what_to_buy([member], "USD")
         assert figure_texts.faults(figure) == []
     time, money = figure.axes
+    assert [time.get_xscale(), money.get_xscale()] == ["log", "log"]
+    assert time.get_xlim()[0] < 5.0 < 11.0 < time.get_xlim()[1]  # every replicate's time
     assert [text.get_text() for text in time.get_yticklabels()] == [
         "serial, 1 GPU", "DDP, 2 GPU", "DDP + AMP, 2 GPU", "serial + AMP, 1 GPU", "DDP, 2 CPU",
     ]  # fmt: skip
