@@ -142,3 +142,9 @@ def test_another_users_folder_is_refused_with_its_owner(
     with pytest.raises(MedscaleError, match=f"write to {tmp_path}, which belongs to") as caught:
         refuse_unwritable(tmp_path / "work" / "demo")
     assert tmp_path.owner() in str(caught.value)
+
+
+def test_a_file_in_the_place_of_the_workdir_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("dear")
+    with pytest.raises(MedscaleError, match=f"{tmp_path}/notes.txt is a file; name a folder by"):
+        refuse_unwritable(tmp_path / "notes.txt" / "demo")

@@ -60,6 +60,12 @@ def test_a_dry_run_needs_no_image_and_says_that_jobs_will(tmp_path, monkeypatch,
         containers.image(ROOT)
 
 
+def test_a_workdir_that_no_one_can_make_is_named(capsys):
+    with pytest.raises(SystemExit):
+        Graph({"workdir": "/proc/study"}).equip_jobs()
+    assert "/proc/study cannot be made (No such file or directory)" in capsys.readouterr().err
+
+
 def test_a_dry_run_needs_no_apptainer_and_jobs_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(containers, "link", lambda root: tmp_path)
     monkeypatch.setattr(containers, "image", lambda root: tmp_path)

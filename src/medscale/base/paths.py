@@ -30,11 +30,13 @@ def refuse_unwritable(folder: Path) -> None:
     """Check that this user may write to a folder, or may create it.
 
     Raises:
-        MedscaleError: otherwise; the message names the owner.
+        MedscaleError: otherwise; the message names the owner, or the file in its place.
     """
     place = folder
     while not os.path.exists(place):  # false, too, below a folder that this user may not enter
         place = place.parent
+    if os.path.isfile(place):
+        raise MedscaleError(f"{place} is a file; name a folder by `workdir`")
     if os.access(place, os.W_OK | os.X_OK):
         return
     try:

@@ -87,10 +87,21 @@ class Graph:
             or_end(partial(refuse_unknown, self.config, rules, program[1:], self.options))
 
     def _check_writable(self) -> None:
-        """End Snakemake with one message where this user may not write."""
+        """End Snakemake with one message where this user cannot write."""
         or_end(partial(refuse_unwritable, self.workdir / ".snakemake" / "locks"))
+        or_end(self._make_workdir)
         if self.config.cluster is not None and not self._is_dry_run:
             or_end(partial(refuse_unwritable, ROOT / LOGS))  # SLURM ends jobs without their log
+
+    def _make_workdir(self) -> None:
+        """Make the workdir, as Snakemake does, whose error would be a traceback."""
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # a file system that has no folders of users, such as /proc
+            raise MedscaleError(
+                f"{self.workdir} cannot be made ({error.strerror}); name another folder by "
+                "`workdir`"
+            ) from None
 
     @property
     def rule_files(self) -> list[str]:
