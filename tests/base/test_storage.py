@@ -170,3 +170,11 @@ def test_a_folder_of_temporary_files_that_cannot_be_written_is_one_message(tmp_p
     message = "no temporary folder can be created in .*set TMPDIR"
     with pytest.raises(MedscaleError, match=message), scratch("x", tmp_path / "file"):
         pass
+
+
+def test_errors_that_name_each_other_end_the_search():
+    first, second = ValueError("first"), ValueError("second")
+    first.__cause__, second.__context__ = second, first
+    assert storage_fault(first) is None
+    second.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "no space left on device" in (storage_fault(first) or "")

@@ -114,11 +114,14 @@ def storage_fault(error: BaseException) -> str | None:
     that of the system. Others, such as Matplotlib, stumble once more while they close the file on a
     full disk.
     """
-    fault, cause = _storage_fault(error), error.__cause__ or error.__context__
-    while fault is None and cause is not None:
+    fault = _storage_fault(error)
+    earlier = [error]  # the error, and those that it followed; two can name each other
+    while fault is None and (cause := earlier[-1].__cause__ or earlier[-1].__context__):
+        if cause in earlier:
+            break
         text = _storage_fault(cause)
         fault = text if text is not None and _SPACE in text else None
-        cause = cause.__cause__ or cause.__context__
+        earlier.append(cause)
     return fault
 
 
