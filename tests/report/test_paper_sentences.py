@@ -319,6 +319,10 @@ def test_the_abstract_says_that_nothing_was_learned_and_how_external_images_fare
     assert text.count("Clinic B") == 1
     assert words in text
     assert "serial, 1 CPU gave every test image the same class: the accuracy shows no" in text
+    text = abstract(collapsed=["serial, 1 CPU", *(f"DDP, {n} CPU" for n in (2, 4, 8))])
+    words = r"Four runs gave every test image the same class (in \emph{Chest}): their accuracy"
+    assert words in text
+    assert "DDP, 4 CPU" not in text
     text = abstract(external={"sets": [sets[0] | {"overlap": 20}]})
     assert "another origin, 20 of which, or their patients, are in the study too), its" in text
 

@@ -258,3 +258,20 @@ def test_the_time_that_parallel_runs_lose_is_that_of_runs_with_a_serial_one():
         "One parallel run that has a serial run to compare with needs more. Most of the excess is "
         "slower computing."
     )
+
+
+def test_runs_with_the_same_fact_are_named_in_one_sentence():
+    def lacking(title: str, label: str, device: str) -> dict[str, str]:
+        return {"title": title, "label": label, "lacking": device}
+
+    absent = [lacking("Skin", "DDP, 2 GPU", "1 GPU"), lacking("Eyes", "DDP, 4 CPU", "1 CPU")]
+    absent += [lacking("Skin", f"DDP, {n} GPU", "1 GPU") for n in (3, 4)]
+    equal = [{"title": "Skin", "label": f"{n} GPU", "of": "1 CPU"} for n in (2, 3, 4)]
+    facts = {"parallel_stand_ins": 1, "tested": 1, "tested_parallel": 1, "verdicts": []}
+    facts |= {"not_comparable": absent, "same_scores": equal}
+    scaling = {"target": None, "best": []}
+    text = results(NO_EFFECT | facts, scaling)
+    assert text.count("no speedup is given") == 2
+    assert r"For DDP, 2 GPU; DDP, 3 GPU; and DDP, 4 GPU in \emph{Skin} no speedup" in text
+    assert "the study has no serial run on 1 CPU in full precision that did the same work." in text
+    assert r"In \emph{Skin}, 2 GPU, 3 GPU and 4 GPU have the accuracy and the AUROC of" in text
