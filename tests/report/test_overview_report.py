@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from medscale.data.patients import NOT_KNOWN
+from medscale.report.overview.figures import curves
 from medscale.report.overview.linear import Linear, rows
 from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.overview.parity import parity
 from medscale.report.overview.tables import data, reported
+from medscale.report.result.figures import draw_curves
 
 
 def test_runs_are_better_than_the_linear_reference_or_not_by_the_interval_of_the_difference():
@@ -121,3 +124,19 @@ def test_the_table_of_images_adds_up():
         ["groups", "6", "3", "5", "13"],
     ]
     assert "patients or groups" in data(counts, {"train": 6, "val": 3, "test": 5, "all": 13}, "x")
+
+
+@pytest.mark.parametrize(("epochs", "markers"), [(1, True), (2, False)])
+def test_a_training_of_one_epoch_is_seen_in_the_curves(epochs: int, markers: bool):
+    quantities = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+    points = [(name, epoch + 1) for name in quantities for epoch in range(epochs)]
+    table = pd.DataFrame(points, columns=["quantity", "epoch"]).assign(mean=0.5, low=0.4, high=0.6)
+    run: Any = SimpleNamespace(name="serial_1cpu", curves=table)
+    axes = Figure().subplots()
+    draw_curves(axes, table, "loss")
+    for panel in [*curves([run]).axes, axes]:
+        assert [bool(line.get_marker()) for line in panel.lines] == [markers] * len(panel.lines)
+        assert panel.lines
+        low, high = panel.get_xlim()
+        ticks = [tick for tick in panel.get_xticks() if low <= tick <= high]
+        assert all(tick == round(tick) for tick in ticks)

@@ -150,6 +150,11 @@ def of_look(look: Look, **options: Any) -> dict[str, Any]:
     return {"color": look.colour, "marker": look.marker, "linestyle": look.line} | options
 
 
+def marker_of(points: int, marker: str = "o") -> str:
+    """Return the marker of a line without markers; a line of one point is seen by it alone."""
+    return marker if points == 1 else ""
+
+
 def column_ends(table: Any, column: str) -> list[np.ndarray]:
     """Return a column of a table and the ends of its range (columns ``_low`` and ``_high``)."""
     return [table[f"{column}{end}"].to_numpy(float) for end in ("", "_low", "_high")]

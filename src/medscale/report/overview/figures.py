@@ -113,14 +113,16 @@ def curves(results: Sequence[Result]) -> Figure:
         for number, group in enumerate(groups):
             part = group[0].curves[group[0].curves["quantity"] == quantity].sort_values("epoch")
             drawn = LOOKS[number % len(LOOKS)]
-            options = style.of_look(drawn, marker="", label="; ".join(label(r.name) for r in group))
+            names = "; ".join(label(r.name) for r in group)
+            marker = style.marker_of(len(part), drawn.marker)
+            options = style.of_look(drawn, marker=marker, label=names)
             axes.plot(part["epoch"], part["mean"], **options)
             ends = part["low"], part["high"]
             axes.fill_between(part["epoch"], *ends, color=drawn.colour, alpha=0.15, linewidth=0)
             highest = max(highest, float(part["high"].max()))
         is_loss = quantity.endswith("_loss")
         axes.set(xlabel="epoch", title=words, ylim=(0, top if is_loss else 1.02))
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
         if is_loss and highest > top:
             place: dict[str, Any] = {"transform": axes.transAxes, "ha": "right", "va": "top"}
             axes.text(0.97, 0.97, f"up to {highest:.2g}", size=6.5, **place)

@@ -92,12 +92,19 @@ def draw_curves(axes: Axes, table: pd.DataFrame, quantity: str) -> None:
     """Draw training and validation ``quantity`` (loss or accuracy) of curves.csv."""
     for split, words, colour, line in SPLITS:
         part = table[table["quantity"] == f"{split}_{quantity}"].sort_values("epoch")
-        axes.plot(part["epoch"], part["mean"], color=colour, linestyle=line, label=words)
+        axes.plot(
+            part["epoch"],
+            part["mean"],
+            color=colour,
+            linestyle=line,
+            marker=style.marker_of(len(part)),
+            label=words,
+        )
         ends = part["low"], part["high"]
         axes.fill_between(part["epoch"], *ends, color=colour, alpha=0.2, linewidth=0)
     if quantity == "accuracy":
         axes.set_ylim(0, 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
 
 
 def draw_confusion(
