@@ -141,6 +141,7 @@ def test_weights_from_the_hub_need_it(
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # no answer
     monkeypatch.setattr("time.sleep", lambda _: None)  # the client waits between its attempts
     monkeypatch.setattr(logging.getLogger("medscale"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("medscale"), "handlers", [])  # of an earlier test
     with (
         caplog.at_level(logging.INFO),
         pytest.raises(
