@@ -48,7 +48,7 @@ class Stopped(MedscaleError):
 
 
 class LogFile(logging.FileHandler):
-    """A log file. That its disk is full is said once, and is no traceback for each line."""
+    """A log file that reports a full disk once, instead of by a traceback for each line."""
 
     is_incomplete = False  # whether a line could not be written
 
@@ -97,7 +97,7 @@ def print_error(message: object) -> None:
 
 
 def _log_file(text: str, error: BaseException | None = None) -> bool:
-    """Append a text, and an error's traceback, to the log file; return whether one has them."""
+    """Append a text and an error's traceback to the log file; return whether it was written."""
     logger = logging.getLogger("medscale")
     files = [h for h in logger.handlers if isinstance(h, LogFile)]
     details = None if error is None else (type(error), error, error.__traceback__)
@@ -111,11 +111,11 @@ def storage_fault(error: BaseException) -> str | None:
     """Return one sentence on a full or read-only disk or a long name; None for another error.
 
     Libraries in other languages raise their own classes of errors, so their text is searched for
-    that of the system. Others, such as Matplotlib, stumble once more while they close the file on a
-    full disk.
+    that of the system. On a full disk, some (Matplotlib) raise a second error while they close the
+    file; therefore the causes of an error are searched, too.
     """
     fault = _storage_fault(error)
-    earlier = [error]  # the error, and those that it followed; two can name each other
+    earlier = [error]  # the error and its causes so far; two errors can be causes of each other
     while fault is None and (cause := earlier[-1].__cause__ or earlier[-1].__context__):
         if cause in earlier:
             break
@@ -126,7 +126,7 @@ def storage_fault(error: BaseException) -> str | None:
 
 
 def _storage_fault(error: BaseException) -> str | None:
-    """Return the sentence on an error alone, without those that it follows."""
+    """Return the sentence on an error itself; its causes are not searched."""
     if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)):
         return f"no space left on device; {_SPACE}, and start again: {_RESUMPTION}"
     number = getattr(error, "errno", None)

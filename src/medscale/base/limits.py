@@ -35,7 +35,10 @@ def usable_cores() -> int:
 
 
 def memory_limit() -> int | None:
-    """Return the memory (bytes) that this process may use at most; None: no limit is set."""
+    """Return the memory (bytes) that this process may use at most; None: no limit is set.
+
+    Version 1 of the interface states a number above any machine's memory where no limit is set.
+    """
     folders = list(_control_groups("memory"))
     names = ("memory.max", "memory.limit_in_bytes")  # version 2, version 1
     limits = [limit for folder in folders for name in names for limit in _numbers(folder / name)]
@@ -45,8 +48,8 @@ def memory_limit() -> int | None:
 def _control_groups(controller: str) -> Iterator[Path]:
     """Yield the folders of the control groups of this process, and of those above them.
 
-    In a container the kernel shows the container's own group as the first of all, and the path of
-    a process may then not exist.
+    In a container, the root of the folders is the container's own group. The path of a process can
+    then name a folder that does not exist.
     """
     with suppress(OSError):
         for line in MEMBERSHIP.read_text().splitlines():

@@ -93,9 +93,9 @@ class Listing:
         return tuple(path.removeprefix(start).split("/")) if path.startswith(start) else ()
 
     def take_file(self, *names: str) -> Path | None:
-        """Return the first of several names that is a file of the raw folder or of ``base``.
+        """Return the path of the first of ``names`` that exists in the raw folder or in ``base``.
 
-        ``excluded`` then lists it as a table that is read. None if there is no such file.
+        ``excluded`` then lists this file as a table that is read. None if no such file exists.
         """
         folders = (self.root, self.root / self.base)
         files = (folder / name for folder in folders for name in names)

@@ -151,7 +151,7 @@ def of_look(look: Look, **options: Any) -> dict[str, Any]:
 
 
 def marker_of(points: int, marker: str = "o") -> str:
-    """Return the marker of a line without markers; a line of one point is seen by it alone."""
+    """Return the marker of a line: none, but for a line of one point, which has no length."""
     return marker if points == 1 else ""
 
 

@@ -94,7 +94,7 @@ class Graph:
             or_end(partial(refuse_unwritable, ROOT / LOGS))  # SLURM ends jobs without their log
 
     def _make_workdir(self) -> None:
-        """Make the workdir, as Snakemake does, whose error would be a traceback."""
+        """Make the workdir before Snakemake does: its error would be a traceback."""
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
         except OSError as error:  # a file system that has no folders of users, such as /proc

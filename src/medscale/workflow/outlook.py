@@ -18,7 +18,7 @@ from medscale.data.settings import Source
 from medscale.resources.jobs import stage_of
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
-from medscale.workflow.why import Explanation, counted, explanation_of
+from medscale.workflow.why import Explanation, counted, explanation_of, jobs_in_words
 
 MOST_CAUSES = 6  # that are shown; the others are counted
 MINUTES_OF_HOURS = 120  # from which a duration is given in hours
@@ -44,7 +44,7 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     again = dict(explanation.causes)
     first, total = again.pop(FIRST_TIME, Counter()).total(), explanation.stages.total()
     if total:
-        yield f"{_jobs(total)} would run; nothing was run"
+        yield f"{jobs_in_words(total)} would run; nothing was run"
         yield f"  jobs   {counted(_stages(explanation.stages))}"
         yield f"  cost   {_cost(explanation)}, by the cost model (medscale size)"
     else:
@@ -52,7 +52,7 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     yield f"  data   {_data(graph, explanation)}"
     if first:
         verb = "makes" if first == 1 else "make"
-        yield f"  first  {_jobs(first)} {verb} outputs that were never made"
+        yield f"  first  {jobs_in_words(first)} {verb} outputs that were never made"
     if again:
         yield "  again  outputs are made again, with all that depends on them, because"
         for cause, stages in list(again.items())[:MOST_CAUSES]:
@@ -62,10 +62,6 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
             yield f"         - and {rest} more cause{'s' * (rest != 1)}"
     if total:
         yield "  more   snakemake -np prints each job; medscale why TARGET names all causes"
-
-
-def _jobs(number: int) -> str:
-    return f"{number} job{'s' * (number != 1)}"
 
 
 def _print(graph: Graph, workflow: Any) -> None:

@@ -137,7 +137,12 @@ def counted(stages: Mapping[str, int], most: int | None = None) -> str:
     first = dict(list(stages.items())[:most])
     words = ", ".join(f"{name} {count}" for name, count in first.items())
     rest = sum(stages.values()) - sum(first.values())
-    return f"{words} and {rest} job{'s' * (rest != 1)} of other stages" if rest else words
+    return f"{words} and {jobs_in_words(rest)} of other stages" if rest else words
+
+
+def jobs_in_words(number: int) -> str:
+    """Return a number of jobs in words, such as "1 job"."""
+    return f"{number} job{'s' * (number != 1)}"
 
 
 def _folder(output: str) -> str:

@@ -258,7 +258,7 @@ def _build_timm(model: Model, num_classes: int, in_channels: int, hub: bool) -> 
 
 
 def _announce(model: Model) -> None:
-    """Log that weights are fetched, and silence the hub's client: it prints each attempt."""
+    """Log that weights are fetched; silence the hub's client, which would print each attempt."""
     from huggingface_hub.utils import disable_progress_bars, logging
 
     log.info("fetching the weights of %s from the hub, or from its cache here", model.name)

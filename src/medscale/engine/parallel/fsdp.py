@@ -153,7 +153,7 @@ def shard(network: nn.Module, world: World, precision: Precision) -> FSDP:
 
 
 def _shared(network: nn.Module) -> list[nn.Module]:
-    """Return the modules that belong to several blocks: no unit of blocks could hold them alone."""
+    """Return the modules that several blocks share; in FSDP2 a module belongs to one unit only."""
     counts = Counter(part for block in _blocks(network) for part in block.modules())
     repeated = [part for part, count in counts.items() if count > 1]
     shared = [part for part in repeated if _is_unsharded(part) and not _is_container(part)]

@@ -126,7 +126,7 @@ def _lacking(
 
 
 def _device(row: dict[str, Any]) -> str:
-    """Return the kind of device that a run computed on, which is not that of a stand-in's name."""
+    """Return the kind of device that computed a run: "cpu" for a stand-in for a GPU, too."""
     return "cpu" if row["stand_in"] else str(row["device"])
 
 

@@ -184,9 +184,10 @@ def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _published(studies: Sequence[StudyRuns], pairs: pd.DataFrame) -> dict[str, Any]:
-    """Return where the published speedups lie relative to the intervals of the measured ones.
+    """Count the published speedups above, below and within the intervals of the measured ones.
 
-    Those of CPU processes in place of GPUs are counted apart.
+    ``stand_ins`` counts those whose measured run used CPU processes in place of GPUs. They are in
+    no other count.
     """
     of_stand_ins = pairs["stand_in"].astype(bool)
     stand_ins, pairs = _count(of_stand_ins), pairs[~of_stand_ins]

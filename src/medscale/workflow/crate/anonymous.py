@@ -39,7 +39,7 @@ def is_index_without_names(file: Path) -> bool:
 
 
 def refuse_copy(folder: Path) -> None:
-    """Raise MedscaleError when the index of a study's data folder is such a copy."""
+    """Raise MedscaleError when the index of a data folder is a crate's copy without names."""
     if is_index_without_names(folder / paths.INDEX):
         raise MedscaleError(
             f"{folder} comes from a crate, without names of patients and files and without sizes "

@@ -58,7 +58,7 @@ class Description:
         self.results = [read_json(path) for path in sorted(folder.glob("results/*/*/summary.json"))]
         self.agent = agent and self._add("#agent", "Person", name=agent)
         studies = dict.fromkeys(summary["study"] for summary in self.results)
-        # The points of a sweep are studies that have the images of the study that is swept.
+        # Each point of a sweep is an entry of `studies`. It uses the images of the sweep's study.
         self.data_of = {study: config.data_of(study) for study in studies}
         self.datasets = {
             name: self._dataset_of(name) for name in dict.fromkeys(self.data_of.values())

@@ -142,7 +142,7 @@ def headline(state: State, now: float) -> str:
 
 
 def left_text(state: State, jobs: list[Job], now: float) -> str:
-    """Return the time that a stage's jobs will still take, or took where none is to come."""
+    """Return the time that a stage will still take; if no job is to come, the time it took."""
     numbers = {job.number for job in jobs}
     if any(job.number in numbers for job in state.to_come()):
         return f"{duration(state.left_s(now, jobs))} left"

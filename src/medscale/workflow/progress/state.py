@@ -111,7 +111,7 @@ class State:
         return job
 
     def stop(self, number: int) -> None:
-        """Record that a job ended since a user stopped the study, which is no failure."""
+        """Record that a job was ended because a user stopped the study; this is no failure."""
         job = self.jobs.get(number)
         if job is not None:
             job.started = job.waits = None
@@ -132,7 +132,7 @@ class State:
         return [job for job in self.jobs.values() if job.failure is not None]
 
     def to_come(self) -> list[Job]:
-        """Return the jobs that have not ended and still can: those that run, and will start.
+        """Return the unfinished jobs that run now or can still start.
 
         After a failure Snakemake awaits the running jobs and starts no others. With
         ``--keep-going`` it starts those that do not need a job that failed.
@@ -251,11 +251,13 @@ def _is_alive(state: State, host: str, process: int) -> bool | None:
         return False
     if host != socket.gethostname():
         return None
-    import psutil  # not at the top: the live display imports this module and needs no psutil
+    # Imported here: the live display uses this module, and starts faster without psutil.
+    import psutil
 
     try:
         writer = psutil.Process(process)
-        # A killed process stays as a zombie until its parent, in a container maybe none, asks.
+        # A killed process remains as a zombie until its parent reads its exit status. In a
+        # container there may be no parent that does.
         start_time = writer.create_time()
         is_zombie = writer.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
