@@ -39,7 +39,7 @@ def configured(**settings) -> Config:
     )
 
 
-def make_index(folder: Path, train: int = 24, val: int = 8, test: int = 10) -> pd.DataFrame:
+def make_index(folder: Path, train: int = 23, val: int = 7, test: int = 10) -> pd.DataFrame:
     """Write PNG files of noise with up to two bright rectangles each; return their index."""
     rng, rows = np.random.default_rng(0), []
     (folder / "raw").mkdir()

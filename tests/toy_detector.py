@@ -1,9 +1,12 @@
 """Small stand-ins for the network and the loss of ultralytics, to test the rest of detection.
 
-They have no batch normalization, and the loss is a sum over images, so all strategies must agree.
+They have no batch normalization, and the loss is divided by the number of boxes of all replicas, as
+that of ultralytics is by the sum of their scores. So all strategies must agree.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +43,11 @@ class ToyLoss:
 
     judges = ranks = False
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(
+        self, network: nn.Module, size: int, sum_over_replicas: Callable[..., None]
+    ) -> None:
         self._cells = size // STRIDE
+        self._sum_over_replicas = sum_over_replicas
         rows, columns = torch.meshgrid(
             torch.arange(self._cells), torch.arange(self._cells), indexing="ij"
         )
@@ -60,10 +66,19 @@ class ToyLoss:
         loss += functional.l1_loss(
             cell_outputs[:, :2], (centre - self._centres[cell]) * self._cells, reduction="sum"
         )
-        return loss + functional.l1_loss(cell_outputs[:, 2:4], sides.log(), reduction="sum")
+        loss += functional.l1_loss(cell_outputs[:, 2:4], sides.log(), reduction="sum")
+        return loss * self._images_a_box(len(raw), len(sides))
+
+    def _images_a_box(self, images: int, boxes: int) -> Tensor:
+        totals = torch.tensor([float(images), float(boxes)])
+        self._sum_over_replicas([totals])
+        return totals[0] / totals[1].clamp(min=1)
 
     def correct(self, raw: Tensor, boxes: Tensor) -> Tensor:
         return torch.zeros((), dtype=torch.int64)
+
+    def join(self) -> None:
+        self._images_a_box(0, 0)
 
     def decode(self, raw: Tensor) -> tuple[Tensor, Tensor]:
         centre = self._centres + raw[:, :2].permute(0, 2, 1) / self._cells

@@ -95,19 +95,28 @@ def test_images_without_boxes_are_left_out_of_training_and_never_of_the_test(det
 
 @pytest.fixture(scope="module")
 def toy(detection_study) -> dict[str, Path]:
-    """Serial and two-process runs of the small stand-in network with one global batch."""
+    """Serial and two-process runs of the small stand-in network with one global batch.
+
+    The last steps of an epoch have one image, so that one of the two processes has none.
+    """
     return {
-        run: train(detection_study, run, run) for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")
+        run: train(detection_study, run, run, batch_size=2)
+        for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n")
     }
 
 
-def test_two_processes_train_and_predict_as_one(toy):
+def test_two_processes_train_and_predict_as_one(detection_study, toy):
+    used = with_boxes(detection_study.shards)
+    assert all(len(used.positions(split)) % 2 for split in ("train", "val"))
     serial, ddp = (toy[run] for run in ("serial_1cpu_yolov8n", "ddp_2cpu_yolov8n"))
     weights = [load_file(folder / "model.safetensors") for folder in (serial, ddp)]
     assert max(float(np.abs(weights[0][k] - weights[1][k]).max()) for k in weights[0]) < 1e-5
     history = [pd.read_csv(folder / "history.csv") for folder in (serial, ddp)]
     assert history[0]["train_loss"].tolist() == pytest.approx(
         history[1]["train_loss"].tolist(), rel=1e-5
+    )
+    assert history[0]["val_loss"].tolist() == pytest.approx(
+        history[1]["val_loss"].tolist(), rel=1e-5
     )
     predictions = [pd.read_parquet(folder / "predictions.parquet") for folder in (serial, ddp)]
     assert predictions[0][["id", "split"]].equals(predictions[1][["id", "split"]])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
+from threading import Barrier, get_ident
 
 import pytest
 import torch
@@ -103,6 +105,45 @@ def test_the_loss_of_fixed_sizes_is_that_of_ultralytics(most, largest, size):
         torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-6)
     empty = torch.zeros(6, most, 4)
     torch.testing.assert_close(criterion(raw, empty), listed(raw, empty))
+
+
+class Replicas:
+    """Losses of replicas that are threads; ``add`` gives each of them the sum of all."""
+
+    def __init__(self, count: int) -> None:
+        self._barrier, self._values = Barrier(count), {}
+
+    def add(self, tensors) -> None:
+        self._values[get_ident()] = [tensor.clone() for tensor in tensors]
+        self._barrier.wait(timeout=60)
+        for tensor, parts in zip(tensors, zip(*self._values.values(), strict=True), strict=True):
+            tensor.copy_(sum(parts))
+
+
+@ULTRALYTICS
+@pytest.mark.parametrize("images", [4, 6])  # of the first of two replicas, of six
+@pytest.mark.parametrize("shift", [-4, 4])  # of outputs: the sum of scores is 0.6 and 1.2
+def test_the_loss_of_a_global_batch_does_not_depend_on_the_number_of_replicas(images, shift):
+    from medscale.engine.detect.yolo import BoxLoss
+
+    torch.manual_seed(0)
+    network = build(Model(name="yolov8n"))
+    raw, targets = (torch.randn(6, 65, 84) + shift).requires_grad_(), torch.zeros(6, 2, 4)
+    targets[:, 0] = torch.tensor([0.2, 0.3, 0.4, 0.4])
+    targets[1, 1] = torch.tensor([0.5, 0.1, 0.3, 0.2])
+    serial = BoxLoss(network, SIZE)(raw, targets)
+    replicas = Replicas(2)
+    criteria = [BoxLoss(network, SIZE, replicas.add) for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(criteria[0], raw[:images], targets[:images])
+        if images < 6:
+            second = threads.submit(criteria[1], raw[images:], targets[images:])
+        else:
+            second = threads.submit(criteria[1].join)
+        losses = [future.result() for future in (first, second)]
+    total = sum(loss for loss in losses if loss is not None)
+    torch.testing.assert_close(total, serial)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, raw)[0] for loss in (total, serial)))
 
 
 class Operators(TorchDispatchMode):

@@ -67,7 +67,7 @@ def test_boxes_equal_those_of_the_evaluation_in_pixels_of_the_image(tmp_path: Pa
     with torch.no_grad():
         for parameter in net.parameters():  # as it begins it says the same everywhere
             parameter.add_(0.1 * torch.randn_like(parameter))
-    criterion = task.criterion(net, torch.device("cpu"))
+    criterion = task.criterion(net, SimpleNamespace(sum_over_replicas=None))
     steps = task.loader("test", SimpleNamespace(replica=0, device=torch.device("cpu"))).epoch(0)
     with torch.no_grad():
         parts = [

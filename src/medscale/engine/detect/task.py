@@ -16,7 +16,7 @@ from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.engine.detect import yolo
 from medscale.engine.detect.loader import BoxLoader, with_boxes
-from medscale.engine.parallel.model import Criterion
+from medscale.engine.parallel.model import Criterion, ParallelModel
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.train.records import check_ids
@@ -61,9 +61,9 @@ class Detection:
         """See ``Task``."""
         return yolo.build(self._plan.model)
 
-    def criterion(self, network: nn.Module, device: torch.device) -> BoxCriterion:
+    def criterion(self, network: nn.Module, model: ParallelModel) -> BoxCriterion:
         """See ``Task``."""
-        return yolo.BoxLoss(network, self._size)
+        return yolo.BoxLoss(network, self._size, model.sum_over_replicas)
 
     def loader(self, split: str, world: World) -> Loader:
         """See ``Task``."""

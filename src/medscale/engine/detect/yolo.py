@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -64,10 +65,11 @@ class BoxLoss:
     """Ultralytics' v8DetectionLoss: box (CIoU), class (BCE) and distribution focal loss.
 
     The loss of a batch of n images is n times the sum of these three terms. Each term is divided by
-    the batch's sum of target scores (task-aligned assignment, Feng et al., ICCV 2021). A replica
-    divides by the sum of its own share, so that the loss over a global batch is not exactly that of
-    a serial run, even without batch normalization. Ultralytics' data-parallel training does the
-    same.
+    the batch's sum of target scores (task-aligned assignment, Feng et al., ICCV 2021), but at least
+    by 1. Images and scores are summed over replicas, so that the loss of a global batch does not
+    depend on their number. (Ultralytics' data-parallel training divides by the sum of a replica's
+    own share: a network that still finds little, with sums below 1, then has the smaller losses
+    the more replicas there are.) With ``recipe.accumulate``, each micro-batch is a batch.
 
     All anchors are computed, with weight 0 where no box is assigned, instead of a list of those
     with a box. The value is that of ultralytics except for rounding, but no tensor has a size that
@@ -80,11 +82,17 @@ class BoxLoss:
     Args:
         network: the network, on the device.
         size: pixels per side of the images.
+        sum_over_replicas: replaces tensors by their sums over replicas; None where there is one.
     """
 
     judges = ranks = False
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        size: int,
+        sum_over_replicas: Callable[[Sequence[Tensor]], None] | None = None,
+    ) -> None:
         _prepare()
         from ultralytics.utils.loss import v8DetectionLoss
         from ultralytics.utils.tal import make_anchors
@@ -97,6 +105,7 @@ class BoxLoss:
         sides = [size // int(stride) for stride in strides.tolist()]
         levels = [torch.empty(1, 1, side, side, device=self._loss.device) for side in sides]
         self._anchors, self._strides = make_anchors(levels, strides, 0.5)
+        self._sum_over_replicas = sum_over_replicas
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
         """Return the sum of losses, float32 scalar.
@@ -122,12 +131,23 @@ class BoxLoss:
         )
         # An anchor without a box gets its predicted one as truth, which keeps its terms finite.
         truth = torch.where(positive[..., None], truth / self._strides, corners.detach())
-        total = targets.sum().clamp(min=1)
+        images, total = self._over_replicas(len(raw), targets.sum())
         overlap, focal = self._box_terms(distances, corners, truth, targets)
         classes = self._loss.bce(scores, targets.to(scores.dtype)).sum()
         gains = self._loss.hyp
         terms = gains.box * overlap + gains.cls * classes + gains.dfl * focal
-        return len(raw) * terms / total
+        return images * terms / total
+
+    def join(self) -> None:
+        """See ``Criterion``."""
+        self._over_replicas(0, self._anchors.new_zeros(()))
+
+    def _over_replicas(self, images: int, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the sums of images and of target scores, the latter at least 1, over replicas."""
+        sums = torch.stack([scores.new_full((), images), scores])
+        if self._sum_over_replicas is not None:
+            self._sum_over_replicas([sums])
+        return sums[0], sums[1].clamp(min=1)
 
     def _box_terms(
         self, distances: Tensor, corners: Tensor, truth: Tensor, targets: Tensor

@@ -39,6 +39,9 @@ class Criterion(Protocol):
     def correct(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
         """Return the number of correct images, int64 scalar; 0 if images are not judged."""
 
+    def join(self) -> None:
+        """Exchange what other replicas wait for, where this one has no image of a micro-batch."""
+
 
 class ParallelModel(ABC):
     """A network on this rank and its peers.
@@ -127,6 +130,8 @@ class ParallelModel(ABC):
 
     def sum_over_replicas(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over replicas, in one collective."""
+        if self.world.replicas == 1:
+            return
         start = self.waits.mark()
         flat = torch.cat([t.flatten() for t in tensors])
         dist.all_reduce(flat, group=self.world.replica_group)
@@ -164,8 +169,8 @@ class WholeModel(ParallelModel):
         for number, (inputs, labels) in enumerate(micros):
             with self.exchange(number == len(micros) - 1):
                 if len(labels) == 0:
-                    # The step has fewer images than replicas: join the exchange with weight 0.
-                    self.warm_up(blank(inputs, 2))
+                    # The step has fewer images than replicas: join the exchanges with weight 0.
+                    self._pass_with_weight_0(blank(inputs, 2), criterion.join)
                     continue
                 logits = self._forward(inputs)
                 loss = criterion(logits, labels)
@@ -179,10 +184,20 @@ class WholeModel(ParallelModel):
         return nullcontext()
 
     def warm_up(self, inputs: Inputs) -> None:
-        """See ``ParallelModel.warm_up``: a pass that adds 0 to gradients and keeps statistics."""
+        """See ``ParallelModel.warm_up``."""
+        self._pass_with_weight_0(inputs, lambda: None)
+
+    def _pass_with_weight_0(self, inputs: Inputs, join: Callable[[], None]) -> None:
+        """Do a pass that adds 0 to gradients and keeps statistics.
+
+        ``join`` is called between forward and backward, where other replicas compute their losses,
+        since a process group needs the same order of collectives on all ranks.
+        """
         self.train(False)
         with self.uncompiled():
-            (self._forward(inputs).sum() * 0).backward()
+            outputs = self._forward(inputs)
+            join()
+            (outputs.sum() * 0).backward()
         self._after_backward()
         self.train(True)
 

@@ -162,30 +162,35 @@ class Trainer:
         """
         sums = torch.zeros(SUMS + 1, dtype=torch.int64, device=self.world.device)
         for logits, labels, _ in self.outputs(self.validation):
+            if logits is None:
+                self.criterion.join()
+                continue
             correct = self.criterion.correct(logits, labels)
             sums[:SUMS] += loss_sums(self.criterion(logits, labels), correct)
             sums[SUMS] += len(labels)
         return sums
 
-    def outputs(self, loader: Loader) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    def outputs(self, loader: Loader) -> Iterator[tuple[Tensor | None, Tensor, np.ndarray]]:
         """Yield logits (n,K), labels (n) and ids (n) of this rank's share of a split.
 
-        Ranks that do not compute the output yield nothing. Logits are yielded after the next ones
-        are requested, so that a GPU works while the host reads them.
+        Of a batch without images on this rank, the logits are None. Ranks that do not compute the
+        output yield nothing else. Logits are yielded after the next ones are requested, so that a
+        GPU works while the host reads them.
         """
         self.model.train(False)
-        pending: list[tuple[Tensor, Tensor, np.ndarray]] = []
+        pending: list[tuple[Tensor | None, Tensor, np.ndarray]] = []
         for step in loader.epoch(0):
             self.watchdog.pet()
-            batch = step.batches[0]
-            if len(batch.labels) == 0 and self.model.shares_forward:
-                self.model.logits(blank(batch.inputs, 1))
-            elif len(batch.labels) > 0:
+            batch, logits = step.batches[0], None
+            if len(batch.labels) > 0:
                 logits = self.logits(step)
-                yield from pending
-                pending = []
-                if logits is not None:
-                    pending = [(logits.clone(), batch.labels, batch.ids.numpy())]
+            elif self.model.shares_forward:
+                self.model.logits(blank(batch.inputs, 1))
+            yield from pending
+            pending = []
+            if logits is not None or len(batch.labels) == 0:
+                kept = None if logits is None else logits.clone()
+                pending = [(kept, batch.labels, batch.ids.numpy())]
         yield from pending
 
     def _close_epoch(self, clock: Clock, val_loss: float, val_accuracy: float) -> None:

@@ -132,6 +132,9 @@ class CrossEntropy:
         """Return the number of images whose class has the largest logit, int64 scalar."""
         return (logits.detach().argmax(1) == labels).sum()
 
+    def join(self) -> None:
+        """See ``Criterion``: nothing is exchanged, as the loss of an image needs no other image."""
+
 
 def plateau(validation_losses: list[float]) -> float:
     """Return the factor on the learning rate after epochs with these validation losses.

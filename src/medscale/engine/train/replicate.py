@@ -166,7 +166,7 @@ def assemble(
         precision=precision,
         optimizer=optimizer,
         average=average,
-        criterion=task.criterion(network, world.device),
+        criterion=task.criterion(network, model),
         training=training,
         validation=validation,
         tensors=Tensors(model, optimizer, average),
@@ -246,6 +246,7 @@ def _predict(trainer: Trainer, shards: Shards, task: Task, split: str) -> pd.Dat
     parts = [
         task.part(trainer.criterion, logits, labels, ids)
         for logits, labels, ids in trainer.outputs(split_loader)
+        if logits is not None
     ]
     gathered = trainer.world.gather(parts)
     if gathered is None:

@@ -13,7 +13,7 @@ from medscale.data.loader import Loader
 from medscale.data.metadata import encode
 from medscale.data.shards import Shards
 from medscale.engine.models.registry import build
-from medscale.engine.parallel.model import Criterion
+from medscale.engine.parallel.model import Criterion, ParallelModel
 from medscale.engine.parallel.world import World
 from medscale.engine.plan import RunPlan
 from medscale.engine.train import records
@@ -30,8 +30,8 @@ class Task(Protocol):
     def network(self) -> nn.Module:
         """Return the network with its initial weights, random (torch's generator) or read."""
 
-    def criterion(self, network: nn.Module, device: torch.device) -> Criterion:
-        """Return the loss of the network's outputs on a device."""
+    def criterion(self, network: nn.Module, model: ParallelModel) -> Criterion:
+        """Return the loss of the outputs of a network, which ``model`` spreads over replicas."""
 
     def loader(self, split: str, world: World) -> Loader:
         """Return this rank's share of the images for training (train) or validation loss (val)."""
@@ -58,11 +58,11 @@ class Classification:
         channels, classes = self._shards.shape[2], len(self._shards.classes)
         return build(self._plan.model, classes, channels, features, side)
 
-    def criterion(self, network: nn.Module, device: torch.device) -> CrossEntropy:
+    def criterion(self, network: nn.Module, model: ParallelModel) -> CrossEntropy:
         """See ``Task``: cross-entropy."""
         labels = self._shards.labels[self._shards.positions("train")]
         counts = np.bincount(labels, minlength=len(self._shards.classes))
-        return CrossEntropy(self._plan.recipe, counts, device)
+        return CrossEntropy(self._plan.recipe, counts, model.world.device)
 
     def loader(self, split: str, world: World) -> Loader:
         """See ``Task``."""
