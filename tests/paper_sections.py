@@ -10,8 +10,9 @@ from synthetic_runs import ROOT
 
 LOSS: dict[str, Any] = {
     "mean": -14.2, "label": "serial + AMP, 1 GPU", "title": "Glaucoma", "replicates": 2,
-    "established": True, "factors": ["the precision"], "parts": [], "points_to_chance": False,
-    "others": [], "within": False, "other_device": False, "baseline": "serial, 1 GPU",
+    "established": True, "factors": ["the precision"], "changes": ["the precision"],
+    "parts": [], "points_to_chance": False, "others": [], "within": False,
+    "baseline": "serial, 1 GPU",
     "low": -20.0, "high": -8.4, "p": 0.02, "rejected": True, "same_seeds": True, "seed_sd": 2.5,
     "wider": [], "lacking": [], "margin": 2.0,
 }  # fmt: skip

@@ -12,6 +12,8 @@ import pytest
 from medscale.report.scaling.facts import above_devices
 from paper_sections import LOSS, NO_EFFECT, conclusion, results, section
 
+TWO = ["the strategy", "the precision"]
+
 
 def test_speedups_above_the_number_of_devices_are_named_ours_and_published():
     def series(*speedups):
@@ -44,12 +46,15 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
             "is not established; it comes with a change of the precision, but runs with the "
             "same change lose less.",
         ),
-        ({"factors": []}, "is established."),
+        ({"factors": [], "changes": []}, "is established."),
         ({"established": False, "within": True}, "is less than the margin; it comes with"),
-        ({"other_device": True}, "with a change of the precision and the kind of device."),
         (
-            {"factors": ["the precision", "the strategy"]},
-            "a change of the precision and the strategy, which no other run separates.",
+            {"changes": ["the precision", "the kind of device"]},
+            "with a change of the precision and the kind of device.",
+        ),
+        (
+            {"factors": TWO, "changes": TWO},
+            "a change of the strategy and the precision, which no other run separates.",
         ),
         (
             {
@@ -66,7 +71,6 @@ def test_a_loss_of_accuracy_is_claimed_as_far_as_it_is_established(changes, word
 
 
 PART = {"label": "DDP, 2 GPU", "mean": -1.0, "low": -3.0, "high": 1.0, "factors": ["the strategy"]}
-TWO = ["the strategy", "the precision"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,10 @@ TWO = ["the strategy", "the precision"]
         ({}, "over the two seeds of a run is up to 2.5 points. The run has the baseline's seeds"),
         ({"seed_sd": None}, "the spread over seeds is not known and may be as large."),
         ({"same_seeds": False}, "Apart from the seeds, the run differs from the baseline in the"),
-        ({"other_device": True}, "differs from it in the precision and the kind of device."),
+        (
+            {"changes": ["the precision", "the kind of device"]},
+            "differs from it in the precision and the kind of device.",
+        ),
         ({}, "Further seeds of serial + AMP, 1 GPU and of serial, 1 GPU would show whether"),
         ({"factors": []}, "differs from the baseline in nothing but the device."),
         (

@@ -153,15 +153,15 @@ def test_a_loss_within_the_margin_or_on_another_device_is_said_to_be_one():
     loss = largest_loss([member], all_runs([member]))
     assert loss is not None
     assert (loss["within"], loss["established"], loss["margin"]) == (True, False, 2.0)
-    assert not loss["other_device"]
+    assert loss["changes"] == loss["factors"]
     member.tables["timing"].loc[1, "device"] = "cpu"
     loss = largest_loss([member], all_runs([member]))
     assert loss is not None
-    assert loss["other_device"]
+    assert loss["changes"] == [*loss["factors"], "the kind of device"]
     member.tables["timing"]["stand_in"] = [True, False]  # both computed on CPUs
     loss = largest_loss([member], all_runs([member]))
     assert loss is not None
-    assert not loss["other_device"]
+    assert loss["changes"] == loss["factors"]
 
 
 def test_a_loss_that_runs_with_the_same_change_do_not_have_points_to_chance():

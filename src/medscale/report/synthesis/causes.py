@@ -26,6 +26,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     (``runs.changed``) separate causes; for a factor that no run changes alone, the facts name a run
     that would do so. Runs that change all of the factors and more should lose as much: where each
     of them lies above the interval of the loss, the loss points to the chance of a training.
+    ``changes`` are the factors and, where it differs, the kind of device, in words.
     """
     baselines = {row["study"]: row for row in records(runs[runs["verdict"] == BASELINE])}
     runs = compared(runs)
@@ -38,6 +39,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
     factors = changed(study, row["run"])
     other_runs = runs[(runs["study"] == study.name) & (runs["run"] != row["run"])]
     established = runs[(runs["verdict"] == WORSE) & (runs.index != losses["change"].idxmin())]
+    device = [] if _device(row) == _device(baselines[study.name]) else ["the kind of device"]
     return {
         **_facts(row),
         "title": study.title,
@@ -55,7 +57,7 @@ def largest_loss(studies: Sequence[StudyRuns], runs: pd.DataFrame) -> dict[str, 
         ],
         "rejected": bool(row["p"] < ALPHA),
         "factors": list(factors.values()),
-        "other_device": _device(row) != _device(baselines[study.name]),
+        "changes": [*factors.values(), *device],
         "same_seeds": _have_same_seeds(study, row["run"]),
         "seed_sd": _seed_sd(study, row["run"]),
         "parts": _parts(study, other_runs, set(factors)),
