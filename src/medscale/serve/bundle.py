@@ -49,12 +49,12 @@ class Weights(Strict):
     seed: Seed  # of the replicate
     # fold whose images the network was not trained on; None without folds
     fold: int | None = Field(None, ge=1, le=1000, exclude_if=lambda fold: fold is None)
-    # its weights
+    # name of the file of weights, below the result folder
     file: str = Field(
         pattern=r"^[A-Za-z0-9_-]{1,200}\.safetensors$", description="below the result folder"
     )
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="digest of the file")
-    # its value on the validation split of the metric ``Inference.judged_by``
+    # value of the metric ``Inference.judged_by`` on the validation split
     validation: float | None
     # of a detector, the confidence from which a box counts, chosen on the validation split
     threshold: float | None = None

@@ -229,11 +229,10 @@ def check_facts(facts: Facts, encodings: Sequence[Encoding]) -> None:
 
 def unknown(facts: Facts, encodings: Sequence[Encoding]) -> list[str]:
     """Return the columns that a network takes and that are unknown of a patient."""
-    values = {encoding.column: facts.get(encoding.column) for encoding in encodings}
     return [
         encoding.column
         for encoding in encodings
-        if (value := values[encoding.column]) is None
+        if (value := facts.get(encoding.column)) is None
         or (encoding.words is not None and word(value) not in encoding.words)
     ]
 

@@ -70,8 +70,10 @@ def _too_large(data: bytes, kind: str | None) -> RefusedImage | None:
 
 
 def _too_many(pixels: str) -> RefusedImage:
+    from medscale.data.images import TOO_LARGE
+
     return RefusedImage(
-        413, "too large", f"{pixels}; at most {bounds.max_pixels / 1e6:g} megapixels are taken"
+        413, TOO_LARGE, f"{pixels}; at most {bounds.max_pixels / 1e6:g} megapixels are taken"
     )
 
 

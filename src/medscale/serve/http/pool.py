@@ -85,7 +85,7 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """Their process ids."""
+        """Process ids of the processes that can receive work."""
         return [process.pid for process in self._processes.values()]
 
     async def do(
@@ -234,7 +234,7 @@ class Pool:
 
 
 async def together(works: Iterable[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """Return the results of all; when one fails, cancel the others and raise its error."""
+    """Return the results of coroutines; when one fails, cancel the others and raise its error."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
         return await asyncio.gather(*tasks)
