@@ -31,7 +31,6 @@ BALANCED = "balanced away"
 ODD_HEADER = "odd header"
 
 HEADER_TYPES = {"age": "float64", "sex": "str", "view": "str", "remark": "str"}
-NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient
 
 
 def inspect_safely(
@@ -124,8 +123,8 @@ def fill_groups(rows: pd.DataFrame) -> pd.DataFrame:
     a common image become one group, which has the first of their names. An image without a known
     patient forms a group with its copies and similar images, named by a digest of one of them.
     """
-    digests = NO_PATIENT + rows["sha256"].str[:16]
-    names = rows["group"].astype(object).where(rows["group"].notna(), digests)
+    unnamed = patients.group_without_patient(rows["sha256"])
+    names = rows["group"].astype(object).where(rows["group"].notna(), unnamed)
     group_codes, group_names = pd.factorize(names, sort=True)
     # Link each group to the first group that has an image in common; parts are connected groups.
     first = np.full(rows["alike"].max() + 1 if len(rows) else 0, len(group_names), np.int64)
@@ -134,7 +133,9 @@ def fill_groups(rows: pd.DataFrame) -> pd.DataFrame:
     parts = lookalike.components(len(group_names), links)
     # The first name of each part, patients before digests.
     labels = [str(name) for name in group_names]
-    order = sorted(range(len(labels)), key=lambda c: (labels[c].startswith(NO_PATIENT), labels[c]))
+    order = sorted(
+        range(len(labels)), key=lambda c: (labels[c].startswith(patients.NO_PATIENT), labels[c])
+    )
     name_of_part = {parts[code]: labels[code] for code in reversed(order)}
     return rows.assign(group=[name_of_part[part] for part in parts[group_codes]])
 

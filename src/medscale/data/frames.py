@@ -69,7 +69,10 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         without a known patient share a group. Second, one row for each file with several frames:
         ``path`` (of the file) and ``detail``.
     """
-    import pandas as pd  # the import takes 0.3 s, and decoding processes do not need it
+    # These imports take 0.3 s, and decoding processes do not need them.
+    import pandas as pd
+
+    from medscale.data.patients import group_without_patient
 
     several = rows["_frames"] > 1
     has_all = rows.duplicated("path", keep=False)
@@ -92,7 +95,7 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     is_named = has_all | (rows["_frame"] > 0)
     number = (rows["_frame"] + 1).astype(int).astype(str)
     rows = rows.assign(
-        group=rows["group"].where(~is_unknown, "image:" + file_digest.astype(str).str[:16]),
+        group=rows["group"].where(~is_unknown, group_without_patient(file_digest)),
         path=rows["path"].where(~is_named, rows["path"] + "[" + number + "]"),
     )
     return rows.drop(columns=["_frame", "_frames"]), notes

@@ -40,6 +40,8 @@ ANONYMOUS = re.compile(_ANONYMOUS, re.IGNORECASE)
 PLACEHOLDER = re.compile(rf"{_ANONYMOUS}|patient|test|x+|0+", re.IGNORECASE)
 HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients' names
 
+NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient
+
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
 _PREFIX = r"(?:anon|anonymi[sz]ed|deidentified|deid|pseudo|study|the|id|dicom)?"
 _PERSON = r"(?:patient|patients|patienten|subject|subjects|person|participant|individual|proband)"
@@ -164,6 +166,11 @@ def from_headers(identifiers: Sequence[str | None]) -> list[str | None]:
         return [None] * len(names)
     names, _ = unified(names)
     return [name and hashlib.sha256(name.encode()).hexdigest()[:16] for name in names]
+
+
+def group_without_patient(digests: pd.Series) -> pd.Series:
+    """Return the names of the groups of images without a known patient, by their SHA-256."""
+    return NO_PATIENT + digests.astype(str).str[:16]
 
 
 def _value(match: re.Match[str] | None, setting: str) -> str | None:

@@ -18,8 +18,8 @@ from medscale.base.code import PACKAGE, ROOT, sources
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.base.paths import INDEX
-from medscale.data.audit import NO_PATIENT
 from medscale.data.inventory import HIDDEN, NO_IMAGE_NAME, READ
+from medscale.data.patients import NO_PATIENT
 from medscale.workflow.crate.contents import files_in, texts
 
 PREAMBLE, DICOM = 128, b"DICM"  # bytes before the mark of a DICOM file, and the mark
