@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from medscale.base.errors import MedscaleError
 from medscale.data.audit_notes import _note_on_unknown_sources
-from medscale.data.settings import Split
-from medscale.data.split import SPLITS, assign, balanced_rows, check_listed
+from medscale.data.settings import SPLITS, Split
+from medscale.data.split import assign, balanced_rows, check_listed
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.6, 0.2, 0.2), (0.34, 0.33, 0.33), (0.8, 0.1, 0.1)])
 

@@ -14,14 +14,14 @@ from medscale.data.frames import SEVERAL
 from medscale.data.inventory import CONFLICT, Inventory
 from medscale.data.leaks import shared_with_training
 from medscale.data.prepare import NO_CONTRAST
-from medscale.data.settings import Split
+from medscale.data.settings import SPLITS, Split
 
 ONE_IMAGE_EACH = (
     "No patient has two images. If this is wrong, the patients' names ({}) are those of exams or "
     "images, and images of one patient can stand on both sides of the split."
 )
 TOLERATED = 0.1  # difference of a split's share from the configured one that needs no note
-FEW_IMAGES = 10  # a class with fewer images after the audit left some out gets a note
+FEW_IMAGES = 10  # a class with fewer images gets a note: a split can leave none for the test
 
 
 def notes(
@@ -219,7 +219,7 @@ def _note_on_shares(index: pd.DataFrame, division: Split) -> list[str]:
     shares = index["split"].value_counts(normalize=True)
     texts = [
         f"{name} has {shares.get(name, 0):.0%} of the images instead of {share:.0%}"
-        for name in split.SPLITS
+        for name in SPLITS
         if abs(shares.get(name, 0) - (share := getattr(division, name))) > TOLERATED
     ]
     if not texts:

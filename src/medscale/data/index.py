@@ -24,7 +24,7 @@ from medscale.data.external import external_inventory
 from medscale.data.inspection import inspect
 from medscale.data.inventory import COLUMNS, Inventory
 from medscale.data.kind import scan
-from medscale.data.settings import Dask, Source, Split
+from medscale.data.settings import SPLITS, Dask, Source, Split
 
 AUDIT_CSV, AUDIT_JSON = "audit.csv", "audit.json"
 # An image's boxes, each x, y, width, height in pixels of its frame.
@@ -240,4 +240,4 @@ def _check_classes(rows: pd.DataFrame, classes: list[str], left_out: pd.DataFram
 
 def _cross_table(rows: pd.DataFrame, column: str, classes: list[str]) -> dict[str, dict[str, int]]:
     pairs = Counter(zip(rows["label"], rows[column], strict=True))
-    return {name: {part: pairs[name, part] for part in split.SPLITS} for name in classes}
+    return {name: {part: pairs[name, part] for part in SPLITS} for name in classes}

@@ -14,7 +14,7 @@ from medscale.data import patients
 
 # Columns of Inventory.rows; any further column is the dataset's own metadata.
 COLUMNS = ("path", "label", "split_published", "group", "source")
-SPLITS = {  # the package's name of each split by the name of its folder
+SPLIT_OF_FOLDER = {  # the package's name of each split by the name of its folder
     "train": "train",
     "training": "train",
     "val": "val",
@@ -25,7 +25,7 @@ SPLITS = {  # the package's name of each split by the name of its folder
 }
 # Names of splits as folders and tables of public datasets write them, such as ``test_set``.
 SPLIT_NAME = re.compile(
-    rf"({'|'.join(SPLITS)})(?:[ _-]?(?:set|data|images|imgs|split))?", re.IGNORECASE
+    rf"({'|'.join(SPLIT_OF_FOLDER)})(?:[ _-]?(?:set|data|images|imgs|split))?", re.IGNORECASE
 )
 
 # Reasons in audit.csv for which a file is left out before any image is opened.
@@ -101,7 +101,7 @@ class Inventory:
 def split_of(name: str) -> str | None:
     """Return the split that the name of a folder or a cell of a table means; None for others."""
     match = SPLIT_NAME.fullmatch(name.strip())
-    return SPLITS[match[1].lower()] if match else None
+    return SPLIT_OF_FOLDER[match[1].lower()] if match else None
 
 
 def is_dicom(path: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from medscale.data.inventory import SPLITS
+from medscale.data.inventory import SPLIT_OF_FOLDER
 from medscale.data.patients import plain_name
 
 # The part of a file's name up to its first number, and a separator.
@@ -155,7 +155,7 @@ def _without_classes(names: Iterable[tuple[str, str]]) -> Counter[str]:
 def _is_class(name: str, label: str) -> bool:
     """Return whether a plain name is a split, the beginning of a class, or both in either order."""
     rests = [name]
-    for split in SPLITS:
+    for split in SPLIT_OF_FOLDER:
         rests += [name.removeprefix(split), name.removesuffix(split)]
     return bool(name) and any(label.startswith(rest) for rest in rests)
 

@@ -99,6 +99,7 @@ class Source(Strict):
         return self
 
 
+SPLITS = ("train", "val", "test")  # in the order of tables
 FOLD_VALIDATION = 0.1  # default share of the validation images if folds are set
 
 
@@ -155,8 +156,7 @@ class Split(Strict):
         """Fill in missing shares and those that are null; with k folds the test share is 1/k."""
         if not isinstance(values, dict):
             return values
-        names = ("train", "val", "test")
-        shares = {name: values[name] for name in names if values.get(name) is not None}
+        shares = {name: values[name] for name in SPLITS if values.get(name) is not None}
         folds = values.get("folds")
         if isinstance(folds, int) and folds >= 2:
             shares.setdefault("test", 1 / folds)
@@ -165,7 +165,7 @@ class Split(Strict):
             for name in {"train", "val"} - shares.keys():  # one of them at most
                 if all(isinstance(share, int | float) for share in shares.values()):
                     shares[name] = 1 - sum(shares.values())
-        return {key: value for key, value in values.items() if key not in names} | shares
+        return {key: value for key, value in values.items() if key not in SPLITS} | shares
 
     @model_validator(mode="after")
     def _folds_are_grouped(self) -> Self:

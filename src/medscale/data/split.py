@@ -8,9 +8,7 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.data import folds
 from medscale.data.metadata import word
-from medscale.data.settings import Split
-
-SPLITS = ("train", "val", "test")
+from medscale.data.settings import SPLITS, Split
 
 
 def assign(rows: pd.DataFrame, settings: Split) -> pd.Series:

@@ -17,7 +17,14 @@ from medscale.evaluate import bootstrap, boxes
 from medscale.evaluate.assessment import RESAMPLES, SEED, score_rows
 from medscale.evaluate.boxes import BoxMatches
 from medscale.evaluate.evaluation import learning_curves
-from medscale.evaluate.replicates import SPLITS, Replicate, digests, group_codes, read, same_run
+from medscale.evaluate.replicates import (
+    PREDICTED_SPLITS,
+    Replicate,
+    digests,
+    group_codes,
+    read,
+    same_run,
+)
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ def localize(
     same_run(replicates)
     table = read_index(index)
     true = relative(table, index)
-    parts = {split: _split(replicates, table, true, split, index) for split in SPLITS}
+    parts = {split: _split(replicates, table, true, split, index) for split in PREDICTED_SPLITS}
     seeds = [replicate.plan.seed for replicate in replicates]
     thresholds = [boxes.best_threshold(matches) for matches in parts["val"].matches]
     values = {split: _metric_values(part, thresholds, resamples) for split, part in parts.items()}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medscale.data.split import SPLITS
+from medscale.data.settings import SPLITS
 from medscale.evaluate import bootstrap
 from medscale.evaluate.assessment import Assessment, ValidationFit
 from medscale.evaluate.operating import LIMIT

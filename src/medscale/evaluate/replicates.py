@@ -24,7 +24,7 @@ from medscale.engine.resolve import recorded
 from medscale.engine.unused import keeping
 from medscale.evaluate import bootstrap
 
-SPLITS = ("val", "test")
+PREDICTED_SPLITS = ("val", "test")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from medscale.data.index_file import read_index
 from medscale.data.limits import SMALLEST_CHUNK
 from medscale.data.prepare import read_image
 from medscale.data.preprocess import preprocess
-from medscale.data.settings import LIMITS, Dask, Preprocess
-from medscale.data.split import SPLITS
+from medscale.data.settings import LIMITS, SPLITS, Dask, Preprocess
 from medscale.measure.record import cores, in_turns, warm
 
 # Tasks for each worker at the largest number of workers. With fewer tasks, the other workers would

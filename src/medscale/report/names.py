@@ -48,7 +48,6 @@ GROUPS = {
 
 TOO_FEW = f"the test images have fewer than {FEWEST_GROUPS} patients or groups of them"
 
-SPLITS = ("train", "val", "test")
 SPLITS_IN_WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 
 LOOKS = tuple(map(Look, COLOURS, MARKERS, LINES))

@@ -27,6 +27,7 @@ from medscale.config.sections import Study
 from medscale.config.sweep import trainings
 from medscale.data.limits import RESIDENT_SHARE
 from medscale.data.listing import list_folder
+from medscale.data.settings import SPLITS
 from medscale.engine.formats import in_format
 from medscale.engine.parallel.strategies.registry import STRATEGIES
 from medscale.engine.plan import KEPT_CHECKPOINTS, RunPlan
@@ -117,7 +118,7 @@ def images(config: Config, study: str) -> dict[str, int]:
         return counts
     split = config.study(study).split
     total = _unexpected_files(config, study) or expected_images(config, study).images
-    return {name: max(1, round(total * getattr(split, name))) for name in ("train", "val", "test")}
+    return {name: max(1, round(total * getattr(split, name))) for name in SPLITS}
 
 
 def expected_images(config: Config, study: str) -> Expected:
@@ -316,10 +317,7 @@ def _image_counts(config: Config, study: str) -> dict[str, int] | None:
         counts = json.loads(path.read_text(encoding="utf-8"))["counts"]
     except (OSError, ValueError, KeyError):
         return None
-    return {
-        split: sum(by_split[split] for by_split in counts.values())
-        for split in ("train", "val", "test")
-    }
+    return {split: sum(by_split[split] for by_split in counts.values()) for split in SPLITS}
 
 
 def _notes(config: Config, plan: RunPlan) -> list[str]:

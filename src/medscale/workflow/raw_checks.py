@@ -13,6 +13,7 @@ from medscale.base.text import has_codes
 from medscale.config.sections import Study
 from medscale.data import split
 from medscale.data.audit import HEADER_TYPES
+from medscale.data.audit_notes import FEW_IMAGES
 from medscale.data.check import left_out_sentences
 from medscale.data.demo.generate import parse_options
 from medscale.data.external import external_inventory
@@ -20,15 +21,13 @@ from medscale.data.inventory import COLUMNS, Inventory, is_dicom
 from medscale.data.kind import scan
 from medscale.data.leaks import shared_with_training
 from medscale.data.patients import KNOWN, state
-from medscale.data.settings import Source, Split
+from medscale.data.settings import SPLITS, Source, Split
 from medscale.evaluate.bootstrap import smallest_share
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
-PARTS = ("train", "val", "test")  # that each class has images in
 # Settings of a study that decide what is found in its raw folder.
 CHECKED = ("source", "classes", "split", "model", "models", "evaluate", "class_titles")
-FEW_IMAGES = 10  # of a class: below it a split can leave none for the test
 # A test split is small if the 95 % interval of a perfect accuracy is wider than this.
 UNCERTAIN = 0.1
 
@@ -172,7 +171,7 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
     # A random split divides single images, also those of one patient.
     is_grouped = rows["group"].notna() & (settings.mode != "random")
     apart = rows["group"].where(is_grouped, rows["path"]).groupby(rows["label"]).nunique()
-    if settings.mode in ("grouped", "random") and apart.min() < len(PARTS):
+    if settings.mode in ("grouped", "random") and apart.min() < len(SPLITS):
         label = str(apart.idxmin())
         text = (
             f"class {label} has {counts[label]} images of {apart.min()} patients "

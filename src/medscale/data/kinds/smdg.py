@@ -21,7 +21,7 @@ from medscale.data.inventory import (
     NO_LABEL,
     NOT_LISTED,
     OTHER_CLASS,
-    SPLITS,
+    SPLIT_OF_FOLDER,
     Excluded,
     Inventory,
     Row,
@@ -30,7 +30,7 @@ from medscale.data.inventory import (
 )
 from medscale.data.kind import ALL, DatasetKind, Edition
 from medscale.data.listing import Listing, list_folder, normalized_path, read_table
-from medscale.data.settings import Datasheet, Source
+from medscale.data.settings import SPLITS, Datasheet, Source
 
 NAME = "SMDG-19"
 DOWNLOAD = Kaggle("sabari50312/fundus-pytorch")
@@ -66,7 +66,7 @@ def scan(source: Source, classes: Sequence[str] | None) -> Inventory:
         )
     listing = list_folder(source.path, EXPECTED)
     table = _read_parent_table(listing)
-    if any(name in SPLITS for name in listing.folders):
+    if any(name in SPLIT_OF_FOLDER for name in listing.folders):
         rows, left_out = _fundus_pytorch(listing, table)
     elif table is not None:
         rows, left_out = _parent_set(listing, table)
@@ -151,7 +151,7 @@ def _fundus_pytorch(
     left_out: list[Excluded] = []
     for path in listing.images:
         parts = listing.parts(path)
-        split = SPLITS.get(parts[0]) if len(parts) == 3 else None
+        split = SPLIT_OF_FOLDER.get(parts[0]) if len(parts) == 3 else None
         if split is None:
             left_out.append((path, NO_FOLDER, "not in train|val|test/0|1"))
         elif parts[1] not in LABELS:
@@ -163,7 +163,7 @@ def _fundus_pytorch(
     folders = {(row["split_published"], row["label"]) for row in rows}
     missing = [
         f"{split}/{number}"
-        for split in ("train", "val", "test")
+        for split in SPLITS
         for number, label in LABELS.items()
         if (split, label) not in folders
     ]

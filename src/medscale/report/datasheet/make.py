@@ -12,10 +12,10 @@ from medscale.data.folds import is_of_folds
 from medscale.data.index_file import index_digest, read_index
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
-from medscale.data.settings import Datasheet
+from medscale.data.settings import SPLITS, Datasheet
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.markdown import fill
-from medscale.report.names import GROUPS, SPLITS, SPLITS_IN_WORDS
+from medscale.report.names import GROUPS, SPLITS_IN_WORDS
 from medscale.report.sources import PERSONAL
 from medscale.report.writer import Pages
 

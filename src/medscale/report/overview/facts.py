@@ -9,7 +9,7 @@ from medscale.config.sections import Study
 from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.leaks import shared_with_training
-from medscale.data.split import SPLITS
+from medscale.data.settings import SPLITS
 from medscale.engine.resolve import AUTO
 from medscale.engine.run import RunSpec
 from medscale.report.marks import formats, marks_of

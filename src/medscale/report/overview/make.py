@@ -10,9 +10,9 @@ from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
 from medscale.config.sections import Study
 from medscale.data.index_file import read_index
+from medscale.data.settings import SPLITS
 from medscale.measure.scaling.speedup import speedups
 from medscale.report.marks import marks_of
-from medscale.report.names import SPLITS
 from medscale.report.overview import figures, tables
 from medscale.report.overview.facts import facts
 from medscale.report.overview.linear import read_linear

@@ -7,8 +7,9 @@ import pandas as pd
 
 from medscale.base.text import latex
 from medscale.data.patients import NOT_KNOWN
+from medscale.data.settings import SPLITS
 from medscale.report.latex import number, significant, tabular
-from medscale.report.names import SPLITS, SPLITS_IN_WORDS, label
+from medscale.report.names import SPLITS_IN_WORDS, label
 from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import rows as reference_rows
 from medscale.report.reported import in_words
