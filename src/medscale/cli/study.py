@@ -266,5 +266,8 @@ def size(
 
     machines = [sizing.Machine.parse(text) for text in machine or ("a100:4", "h200:1")]
     arguments = (config, machines, ROOT / "docs" / "scale.csv", images, gpus)
-    text = (plain(make(*arguments).rstrip("\n"), lines=True) for make in [sizing.text])
-    print_facts(sizing.facts(*arguments), text, as_json)
+
+    def text() -> Iterator[str]:
+        yield plain(sizing.text(*arguments).rstrip("\n"), lines=True)
+
+    print_facts(sizing.facts(*arguments), text(), as_json)

@@ -107,7 +107,7 @@ def assess(
     calibrated = _at_temperatures(test, validation_fit.temperatures)
     if has_validation := bool(np.isfinite(validation_fit.temperatures).all()):
         scores.append(_calibrated_scores(calibrated, draw_counts, seeds))
-    limits = validation_fit.thresholds
+    limits, confusion = validation_fit.thresholds, _confusion(test)
     return Assessment(
         settings=settings,
         classes=classes,
@@ -116,7 +116,7 @@ def assess(
         not_averaged=[classes[code] for code in np.flatnonzero(~class_mask)],
         scores=pd.concat(scores, ignore_index=True),
         per_class=_per_class(test, resample_values, seeds, classes),
-        confusion=_confusion(test),
+        confusion=confusion,
         roc=_curves(test, seeds, classes, metrics.roc_points, ROC_AXES),
         precision_recall=_curves(test, seeds, classes, metrics.precision_recall_points, PR_AXES),
         temperatures=validation_fit.temperatures,
@@ -124,7 +124,7 @@ def assess(
         distribution=score_distribution(test, classes),
         operating=operating_points(test, limits, classes, settings, draw_counts),
         decision=decision_curve(calibrated, classes, settings, draw_counts),
-        confusions=_confusions(_confusion(test), classes, len(seeds)),
+        confusions=_confusions(confusion, classes, len(seeds)),
         subgroups=subgroups(test, rows, settings, draw_counts, resample_values),
         gaps=gaps(test, rows, limits, classes, settings, draw_counts),
         resamples=_paired_metrics(resample_values),

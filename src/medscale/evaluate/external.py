@@ -9,7 +9,7 @@ import pandas as pd
 from medscale.data.settings import SPLITS
 from medscale.evaluate import bootstrap
 from medscale.evaluate.assessment import Assessment, ValidationFit
-from medscale.evaluate.operating import LIMIT
+from medscale.evaluate.operating import limit_columns
 from medscale.evaluate.verdicts import independent_difference
 
 # Beginnings of the names of metrics that are averages over classes with equal weights.
@@ -25,10 +25,9 @@ def validation_fit(summary: Mapping[str, Any], operating: pd.DataFrame) -> Valid
         operating: operating.csv.
     """
     temperatures = summary["calibration"]["temperatures"]
-    columns = [str(name) for name in operating if str(name).startswith(LIMIT)]
     return ValidationFit(
         [np.nan if value is None else float(value) for value in temperatures],
-        operating[["class", "wanted", "threshold", *columns]],
+        operating[["class", "wanted", "threshold", *limit_columns(operating)]],
     )
 
 

@@ -66,6 +66,11 @@ def positive_classes(classes: Sequence[str]) -> list[int]:
     return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
 
 
+def limit_columns(table: pd.DataFrame) -> list[str]:
+    """Return the columns of the replicates' thresholds in a result of ``thresholds``."""
+    return [str(name) for name in table if str(name).startswith(LIMIT)]
+
+
 def operating_points(
     test: Predictions,
     limits: pd.DataFrame,
@@ -134,7 +139,7 @@ def calls(
     This is the share of the replicates that call an image positive, float64, shape N. It is NaN if
     a threshold is undefined.
     """
-    columns = [str(name) for name in limits if str(name).startswith(LIMIT)]
+    columns = limit_columns(limits)
     for number in range(len(limits)):
         row = limits.iloc[number]
         code = list(classes).index(row["class"])

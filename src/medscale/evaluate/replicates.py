@@ -248,7 +248,7 @@ def _fold_list(folds: Sequence[int | None]) -> str:
 def same_run(replicates: Sequence[Replicate]) -> None:
     """Check that folders are replicates of one run, each with another seed or fold.
 
-    Settings without effect on a complete replicate may differ (``RunPlan.keeping``).
+    Settings without effect on a complete replicate may differ (``engine.unused.keeping``).
 
     Raises:
         MedscaleError: otherwise; the message names the folder that differs.

@@ -91,8 +91,9 @@ class Datasets:
     def title(self, wildcards: Any) -> str:
         """Return the study's name in words; of a variant, after the title of its study."""
         settings = self._config.study(wildcards.study)
-        of = settings.variant_of
-        return f"{self._config.study(of).title}, {settings.title}" if of else settings.title
+        if settings.variant_of is None:
+            return settings.title
+        return f"{self._config.study(settings.variant_of).title}, {settings.title}"
 
     def layout_code(self, wildcards: Any) -> str:
         """Return the digest of the code that lists the kind's raw folders.
