@@ -100,7 +100,7 @@ def on_one_core() -> None:
     cv2.setNumThreads(1)
 
 
-def alone() -> ProcessPoolExecutor:
+def one_core_process() -> ProcessPoolExecutor:
     """Return a process on one core; it persists, so that its imports are not timed."""
     return ProcessPoolExecutor(1, start_method("medscale.measure.loading"), on_one_core)
 
@@ -140,7 +140,7 @@ def judge(subject: str, interval: tuple[float, float, float], reached: bool) -> 
     Console().print(f"{subject}: {middle:.3f} ({low:.3f} to {high:.3f})  {verdict}")
 
 
-def listed(table: pd.DataFrame) -> None:
+def print_table(table: pd.DataFrame) -> None:
     """Print a table."""
     output = Table(*table.columns, box=None)
     for row in table.itertuples(index=False):

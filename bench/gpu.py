@@ -8,7 +8,7 @@ turns.
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,7 @@ import typer
 
 from bench.gpu_loops import WAYS
 from bench.gpu_page import page
-from bench.inputs import make_shards, write_plan
+from bench.inputs import arguments, environment, make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_text
@@ -221,13 +221,8 @@ def _engine(network: str, batch: int, name: str, way: str, folder: Path) -> Row:
     spec = write_plan(folder / "spec.json", planned(study, network, batch, name, way))
     script = "train_detector.py" if is_detector(network) else "train.py"
     options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
-    line = [
-        sys.executable,
-        f"scripts/{script}",
-        *(str(p) for pair in options.items() for p in pair),
-    ]
-    _run(["rm", "-rf", str(out)])
-    process = _run(line)
+    shutil.rmtree(out, ignore_errors=True)
+    process = _run([sys.executable, f"scripts/{script}", *arguments(options)])
     if process.returncode:
         print(process.stderr[-SHOWN:], flush=True)
         return {"note": (process.stderr.strip().splitlines() or ["failed"])[-1][:200]}
@@ -260,9 +255,9 @@ def _gap(spec: Path, shards: Path, out: Path) -> Row:
         return {}
     options = {"--plan": spec.read_text(), "--settings": Profile(memory=False).model_dump_json()}
     paths = {"--shards": shards, "--out": out, "--log": out.with_suffix(".txt")}
-    parts = [str(part) for pair in (options | paths).items() for part in pair]
     try:
-        process = _run([sys.executable, "scripts/profile_run.py", *parts])
+        line = [sys.executable, "scripts/profile_run.py", *arguments(options), *arguments(paths)]
+        process = _run(line)
     except subprocess.TimeoutExpired:
         return {"note": f"gaps: not profiled within {LIMIT_S:g} s"}
     if process.returncode:
@@ -293,14 +288,8 @@ def planned(study: str, network: str, batch: int, name: str, way: str) -> Any:
 
 
 def _run(line: list[str]) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        line,
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
+        line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=LIMIT_S
     )
 
 

@@ -32,7 +32,7 @@ RATES = {
 CARDS = {"H200": 1.0, "H100": 0.75}  # share of these rates that a card has to reach
 # Ways of the engine, and the plain loop of the same kind in the same run.
 LOOPS = {"engine": "graph", "engine_compiled": "compiled_graph"}
-OF_LOOP, OF_DDP, OF_TF32 = 0.95, 0.9, 1.0  # least shares of another rate
+SHARE_OF_LOOP, SHARE_OF_DDP, SHARE_OF_TF32 = 0.95, 0.9, 1.0  # least shares of another rate
 WAIT = 0.01  # largest share of training in which the engine waits for batches
 PUBLISHED_S = 45.0  # glaucoma's fastest run as published, from the command to the predictions
 DONE = "done"  # status of a step without a fault
@@ -90,12 +90,13 @@ def text(table: pd.DataFrame, steps: Sequence[Mapping[str, Any]]) -> str:
     cards = {*map(str, table["card"]), *([session_card] if session_card else [])}
     parts = []
     for card in sorted(cards) or ["no card"]:
-        of_card = table[table["card"] == card]
+        card_rows = table[table["card"] == card]
         factor = next((share for name, share in CARDS.items() if name in card), None)
         rows = [
-            goal.row() for goal in goals(of_card, published if card == session_card else {}, factor)
+            goal.row()
+            for goal in goals(card_rows, published if card == session_card else {}, factor)
         ]
-        days = ", ".join(sorted(of_card["date"].dropna().unique()))
+        days = ", ".join(sorted(card_rows["date"].dropna().unique()))
         title = f"{card}, rates of {days}" if days else f"{card}, no rates"
         parts.append(f"## {title}\n\n{_markdown(GOAL_COLUMNS, rows)}\n")
     rows = [{name: str(step.get(name, "")) for name in STEP_COLUMNS} for step in steps]
@@ -121,8 +122,8 @@ def goals(table: pd.DataFrame, published: Mapping[str, Any], factor: float | Non
             result.append(Goal(f"{name}: images/s", least * factor, rate))
         loop = rates.get((network, batch, "bf16", LOOPS[way]))
         share = rate / loop if rate and loop else None
-        result.append(Goal(f"{name}: of the plain loop's graph", OF_LOOP, share, "{:.2f}"))
-    result += [*_of_ddp(rates), *_of_tf32(rates)]
+        result.append(Goal(f"{name}: of the plain loop's graph", SHARE_OF_LOOP, share, "{:.2f}"))
+    result += [*_fsdp_goals(rates), *_amp_goals(rates)]
     waits = [
         *table["data"].dropna(),
         *([published["data_share"]] if "data_share" in published else []),
@@ -134,24 +135,24 @@ def goals(table: pd.DataFrame, published: Mapping[str, Any], factor: float | Non
     return result
 
 
-def _of_ddp(rates: Rates) -> list[Goal]:
-    """Return how fast FSDP has to be on one card, for each measured cell."""
+def _fsdp_goals(rates: Rates) -> list[Goal]:
+    """Return the goals of FSDP's rate as a share of DDP's on one card, for each measured cell."""
     cells = [
         key[:3] for key in rates if key[3] == "engine_fsdp" and (*key[:3], "engine_ddp") in rates
     ]
     return [
         Goal(
             "FSDP of DDP, {}, {} a step, {}".format(*cell),
-            OF_DDP,
+            SHARE_OF_DDP,
             rates[(*cell, "engine_fsdp")] / rates[(*cell, "engine_ddp")],
             "{:.2f}",
         )
         for cell in cells
-    ] or [Goal("FSDP of DDP", OF_DDP, None, "{:.2f}")]
+    ] or [Goal("FSDP of DDP", SHARE_OF_DDP, None, "{:.2f}")]
 
 
-def _of_tf32(rates: Rates) -> list[Goal]:
-    """Return how fast bf16 has to be compared with tf32, for each measured cell."""
+def _amp_goals(rates: Rates) -> list[Goal]:
+    """Return the goals of the rate in bf16 as a share of that in tf32, for each measured cell."""
     cells = [
         (*key[:2], key[3])
         for key in rates
@@ -160,12 +161,12 @@ def _of_tf32(rates: Rates) -> list[Goal]:
     return [
         Goal(
             f"AMP of tf32, {network}, {batch} a step, {way}",
-            OF_TF32,
+            SHARE_OF_TF32,
             rates[network, batch, "bf16", way] / rates[network, batch, "tf32", way],
             "{:.2f}",
         )
         for network, batch, way in cells
-    ] or [Goal("AMP of tf32", OF_TF32, None, "{:.2f}")]
+    ] or [Goal("AMP of tf32", SHARE_OF_TF32, None, "{:.2f}")]
 
 
 def _printed(steps: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from medscale.engine.plan import Model
 from medscale.engine.run import is_detector
 from medscale.engine.train.clock import Meter
 from medscale.measure.profiling import ceilings
+from medscale.measure.profiling.spans import length, union
 from medscale.measure.profiling.work import Work, count_work
 from medscale.serve.batches import capture
 
@@ -251,21 +253,13 @@ def gap(step: Step) -> float:
             step()
         torch.cuda.synchronize()
         seconds = perf_counter() - start
-    spans = sorted(
+    kernels = [
         (event.time_range.start, event.time_range.end)
         for event in profile.events() or ()
         if event.device_type == torch.autograd.DeviceType.CUDA and not event.is_user_annotation
-    )
-    return 1 - min(1.0, covered(spans) / 1e6 / seconds)
-
-
-def covered(spans: list[tuple[float, float]]) -> float:
-    """Return the length of the union of intervals, which ascend by their starts."""
-    total, until = 0.0, float("-inf")
-    for start, end in spans:
-        total += max(0.0, end - max(start, until))
-        until = max(until, end)
-    return total
+    ]
+    busy = length(union(np.array(kernels, np.float64).reshape(-1, 2)))  # microseconds
+    return 1 - min(1.0, busy / 1e6 / seconds)
 
 
 if __name__ == "__main__":

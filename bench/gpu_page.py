@@ -43,9 +43,9 @@ def page(table: pd.DataFrame, titles: Mapping[str, str]) -> str:
     if table.empty:
         return HEAD + "\nNo card has been measured yet.\n"
     parts = [HEAD]
-    for card, of_card in table.groupby("card", sort=True):
-        parts.append(f"\n## {card}\n\n{_origin(of_card)}\n")
-        for (network, size), rows in of_card.groupby(["network", "size"], sort=True):
+    for card, card_rows in table.groupby("card", sort=True):
+        parts.append(f"\n## {card}\n\n{_origin(card_rows)}\n")
+        for (network, size), rows in card_rows.groupby(["network", "size"], sort=True):
             parts.append(f"\n### {network}, {size} px\n\n{_table(rows, titles)}\n")
     return "".join(parts)
 

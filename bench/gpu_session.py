@@ -30,7 +30,7 @@ import typer
 from bench import gpu_goals
 from bench.gpu import PAGE
 from bench.gpu_goals import DONE
-from bench.inputs import make_shards, write_plan
+from bench.inputs import arguments, environment, make_shards, write_plan
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_json, write_text
@@ -182,21 +182,20 @@ def keep(results: list[dict[str, object]], out: Path) -> None:
     write_text(out / "goals.md", gpu_goals.text(*gpu_goals.collect([out])))
 
 
-def run(arguments: tuple[str, ...], limit_s: float, log: Path, name: str) -> tuple[str, str]:
-    """Run Python with arguments; return its status in words, and its output.
+def run(command: tuple[str, ...], limit_s: float, log: Path, name: str) -> tuple[str, str]:
+    """Run Python with the arguments ``command``; return its status in words, and its output.
 
     The output is appended to the file ``log`` while the process runs, below a line with ``name``.
     At the limit, all processes that it has started are ended.
     """
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
     with open(log, "a+", encoding="utf-8", errors="replace") as output:
         output.write(f"===== {name}\n")
         output.flush()
         begin = output.tell()
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [sys.executable, *command],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env=environment(PYTHONUNBUFFERED="1"),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -250,9 +249,9 @@ def train_published() -> dict[str, object]:
         shards = make_shards(folder / "shards", 8621, 224, val=862, test=1724)
         spec, out = write_plan(folder / "spec.json", run_plan), folder / "run"
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": folder / "log.txt"}
-        line = [str(part) for pair in options.items() for part in pair]
+        line = ("scripts/train.py", *arguments(options))
         begin = time.monotonic()
-        status, text = run(("scripts/train.py", *line), 140, folder / OUTPUT, "train.py")
+        status, text = run(line, 140, folder / OUTPUT, "train.py")
         wall = time.monotonic() - begin
         if status != DONE:
             raise MedscaleError(f"{text}\nthe published run: {status}")

@@ -1,7 +1,12 @@
-"""Plans and shards for benchmarks of training; images are random, as only times are compared."""
+"""Plans, shards and processes for benchmarks of training.
+
+Images are random, as only times are compared.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +79,14 @@ def write_plan(path: Path, plan: RunPlan) -> Path:
     """Write a plan as spec.json."""
     write_json(path, plan.model_dump(mode="json"))
     return path
+
+
+def arguments(options: Mapping[str, object]) -> list[str]:
+    """Return the words of a command line for options and their values."""
+    return [str(part) for option in options.items() for part in option]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return this process's environment, in which Python finds package and benchmarks."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path, **variables}

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import typer
 
-from bench.contest import alone, judge, ratio, show, take_turns
+from bench.contest import judge, one_core_process, ratio, show, take_turns
 from bench.inputs import make_shards, training_loader
-from bench.others import BATCH, OTHERS, Epoch, PreprocessedImages, torchvision_augmenter
+from bench.packages import BATCH, PACKAGES, Epoch, PreprocessedImages, torchvision_augmenter
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.data.settings import Preprocess
 from medscale.data.shards import Shards
@@ -29,7 +29,7 @@ RECIPES = {
     "glaucoma": (224, Augment(rotate=15, hflip=0.5, vflip=0.5, brightness=0.2, contrast=0.2)),
     "skin": (256, Augment(hflip=0.5, crop=Crop(size=224))),
 }
-OURS, FILES, SHARDS = "medscale", "PIL + torchvision on JPEG files", "torchvision on shards"
+MEDSCALE, FILES, SHARDS = "medscale", "PIL + torchvision on JPEG files", "torchvision on shards"
 RAW = 512  # pixels a side of the JPEG files, as in a download
 FASTER = 10.0  # aim: times as fast as from files
 
@@ -65,16 +65,16 @@ def _shuffled(batches: Callable[[np.ndarray], Iterator[Batch]], images: np.ndarr
 
 
 KINDS: dict[str, Callable[[Path, Augment], Epoch]] = {
-    OURS: by_medscale,
+    MEDSCALE: by_medscale,
     FILES: by_files,
     SHARDS: by_torchvision,
-    **{name: make for name, (_, make) in OTHERS.items()},
+    **{name: make for name, (_, make) in PACKAGES.items()},
 }
 
 
 def label(kind: str) -> str:
     """Return a loader's name in the table, with its package's version."""
-    return f"{kind} {version(OTHERS[kind][0])}" if kind in OTHERS else kind
+    return f"{kind} {version(PACKAGES[kind][0])}" if kind in PACKAGES else kind
 
 
 @cache
@@ -116,7 +116,7 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     """Compare the loaders on the same images, each in a separate process, and print ratios."""
     make_inputs(folder, images)
     with ExitStack() as stack:
-        own = {kind: stack.enter_context(alone()) for kind in KINDS}
+        own = {kind: stack.enter_context(one_core_process()) for kind in KINDS}
         for recipe, (size, augment) in RECIPES.items():
             ways = {label(kind): partial(_once, own[kind], kind, recipe, folder) for kind in KINDS}
             for way in ways.values():  # imports, storage, first touch of memory
@@ -126,10 +126,15 @@ def contest(folder: Path, rounds: int, images: int) -> None:
                 f"{key} {value}" for key, value in augment.model_dump(exclude_defaults=True).items()
             )
             show(
-                table, OURS, f"{recipe}: {images} images of {size} px; {changes}; one core", images
+                table,
+                MEDSCALE,
+                f"{recipe}: {images} images of {size} px; {changes}; one core",
+                images,
             )
-            advantage = ratio(table, FILES, OURS)
-            judge(f"{FILES} / {OURS} (aim: at least {FASTER})", advantage, advantage[0] >= FASTER)
+            advantage = ratio(table, FILES, MEDSCALE)
+            judge(
+                f"{FILES} / {MEDSCALE} (aim: at least {FASTER})", advantage, advantage[0] >= FASTER
+            )
 
 
 def _once(process: ProcessPoolExecutor, kind: str, recipe: str, folder: Path, number: int) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import typer
 
-from bench.contest import listed
+from bench.contest import print_table
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import write_csv
@@ -103,7 +103,7 @@ def main(
         tables.append(measure(folder.name, [read_rgb(path) for path in paths]))
     table = pd.concat(tables, ignore_index=True)
     write_csv(to, table)
-    listed(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

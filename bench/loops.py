@@ -136,7 +136,7 @@ KINDS: dict[str, Callable[[nn.Module, torch.optim.Optimizer, Epochs, RunPlan], l
 }
 
 
-def at_once(spec: Path, shards: Path, out: Path) -> None:
+def train_two(spec: Path, shards: Path, out: Path) -> None:
     """Run two independent plain loops, one a core, and write the seconds of the slower one.
 
     This is the speedup that the machine itself allows.
@@ -159,7 +159,7 @@ def at_once(spec: Path, shards: Path, out: Path) -> None:
 def main(kind: str, spec: Path, shards: Path, out: Path, core: int = 0) -> None:
     """Train a plan in another loop on one core, and write the seconds of each epoch."""
     if kind == "two-at-once":
-        at_once(spec, shards, out)
+        train_two(spec, shards, out)
         return
     warnings.simplefilter("ignore")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[core : core + 1])

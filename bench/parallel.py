@@ -20,7 +20,7 @@ from medscale.base.files import read_json
 from medscale.engine.parallel.launch import KEEP_MEMORY
 
 LOOPS = ("bare", "lightning", "accelerate", "two-at-once")
-AS_IT_COMES = "bare as it comes"  # without ``KEEP_MEMORY``, which the engine sets
+DEFAULT_MEMORY = "bare, default memory"  # without ``KEEP_MEMORY``, which the engine sets
 JUDGED = ("engine", "bare", "two-at-once", "ddp_2cpu")
 SETTLE = 3  # epochs of one or two steps until each process has all its memory
 CHECKPOINTED_S = 240  # seconds of training over which the share of checkpoints is measured
@@ -48,7 +48,7 @@ def main(
         ]
         contestants += [
             Contestant(name, partial(_loop, name, serial, shards), partial(_read, "seconds.json"))
-            for name in (*LOOPS, AS_IT_COMES)
+            for name in (*LOOPS, DEFAULT_MEMORY)
         ]
         if not competitors:
             contestants = [contestant for contestant in contestants if contestant.name in JUDGED]
@@ -88,7 +88,7 @@ def _engine(spec: Path, shards: Path, out: Path) -> list[str]:
 
 
 def _loop(name: str, spec: Path, shards: Path, out: Path) -> list[str]:
-    kind, memory = ("bare", {}) if name == AS_IT_COMES else (name, KEEP_MEMORY)
+    kind, memory = ("bare", {}) if name == DEFAULT_MEMORY else (name, KEEP_MEMORY)
     variables = [f"{key}={value}" for key, value in memory.items()]
     loop = [sys.executable, "-m", "bench.loops", kind]
     return ["env", *variables, *loop, *map(str, (spec, shards, out))]

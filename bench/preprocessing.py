@@ -17,7 +17,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from bench.contest import alone, ratio, take_turns
+from bench.contest import one_core_process, ratio, take_turns
 from medscale.data.demo.retina import photograph
 from medscale.data.prepare import read_image
 from medscale.data.settings import Clahe, Preprocess
@@ -32,7 +32,7 @@ FILES = {
     "JPEG 1024": ("jpg", 1024),
     "JPEG 2048": ("jpg", 2048),
 }
-OURS, SAME = "medscale", "OpenCV loop, same steps"
+MEDSCALE, SAME_STEPS = "medscale", "OpenCV loop, same steps"
 LINEAR, PIL = "OpenCV loop, linear resize", "PIL loop"
 QUALITY = 92  # of the JPEG files
 FASTER = 2.0  # aim: times as fast as the same steps in a plain loop
@@ -65,13 +65,15 @@ def by_medscale(folder: str, file: File, settings: Preprocess) -> np.ndarray:
 
 
 def by_opencv(
-    folder: str, file: File, settings: Preprocess, how: int = cv2.INTER_AREA
+    folder: str, file: File, settings: Preprocess, interpolation: int = cv2.INTER_AREA
 ) -> np.ndarray:
     """Decode the whole image by OpenCV, then do the same steps."""
     image = cv2.imread(os.path.join(folder, file[0]), cv2.IMREAD_COLOR)
     assert image is not None
     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return enhanced(cv2.resize(image, (settings.size, settings.size), interpolation=how), settings)
+    return enhanced(
+        cv2.resize(image, (settings.size, settings.size), interpolation=interpolation), settings
+    )
 
 
 def by_pil(folder: str, file: File, settings: Preprocess) -> np.ndarray:
@@ -98,9 +100,9 @@ def enhanced(image: np.ndarray, settings: Preprocess) -> np.ndarray:
 
 
 WAYS: dict[str, Callable[[str, File, Preprocess], np.ndarray]] = {
-    OURS: by_medscale,
-    SAME: by_opencv,
-    LINEAR: partial(by_opencv, how=cv2.INTER_LINEAR),
+    MEDSCALE: by_medscale,
+    SAME_STEPS: by_opencv,
+    LINEAR: partial(by_opencv, interpolation=cv2.INTER_LINEAR),
     PIL: by_pil,
 }
 
@@ -113,12 +115,12 @@ def seconds(way: str, folder: str, files: list[File], recipe: str) -> float:
     return perf_counter() - start
 
 
-def apart(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
+def differences(folder: str, files: list[File], recipe: str) -> tuple[float, int]:
     """Return mean and largest difference in grey levels from the plain loop with OpenCV."""
     steps = RECIPES[recipe]
     pairs = [(by_medscale(folder, file, steps), by_opencv(folder, file, steps)) for file in files]
-    differences = np.abs(np.stack([first.astype(int) - second for first, second in pairs]))
-    return float(differences.mean()), int(differences.max())
+    levels = np.abs(np.stack([first.astype(int) - second for first, second in pairs]))
+    return float(levels.mean()), int(levels.max())
 
 
 def contest(folder: Path, rounds: int, images: int) -> None:
@@ -126,23 +128,23 @@ def contest(folder: Path, rounds: int, images: int) -> None:
     files = make_files(folder, images)
     heads = [
         "ms an image",
-        *(f"{way} / {OURS}" for way in (SAME, LINEAR, PIL)),
-        "apart: mean, largest",
+        *(f"{way} / {MEDSCALE}" for way in (SAME_STEPS, LINEAR, PIL)),
+        "difference: mean, largest",
         "",
     ]
     title = f"Preprocessing to 224 px, one core, {images} images, medians over {rounds} rounds"
     output = Table("file", "recipe", *heads, title=title, box=None, title_justify="left")
-    with alone() as process:
+    with one_core_process() as process:
         for kind, inputs in files.items():
             for recipe in RECIPES:
                 process.submit(
-                    apart, str(folder), inputs, recipe
+                    differences, str(folder), inputs, recipe
                 ).result()  # warms files and code up
                 ways = {
                     way: partial(_once, process, way, str(folder), inputs, recipe) for way in WAYS
                 }
                 table = take_turns(ways, rounds, quiet=True)
-                mean, largest = process.submit(apart, str(folder), inputs, recipe).result()
+                mean, largest = process.submit(differences, str(folder), inputs, recipe).result()
                 output.add_row(
                     kind, recipe, *_cells(table, images), *_verdict(table, mean, largest)
                 )
@@ -156,8 +158,8 @@ def _once(
 
 
 def _cells(table: pd.DataFrame, images: int) -> list[str]:
-    own = table.loc[table["name"] == OURS, "seconds"].median() * 1000 / images
-    ratios = (ratio(table, way, OURS) for way in (SAME, LINEAR, PIL))
+    own = table.loc[table["name"] == MEDSCALE, "seconds"].median() * 1000 / images
+    ratios = (ratio(table, way, MEDSCALE) for way in (SAME_STEPS, LINEAR, PIL))
     return [
         f"{own:.2f}",
         *(f"{middle:.2f} ({low:.2f} to {high:.2f})" for middle, low, high in ratios),
@@ -165,6 +167,6 @@ def _cells(table: pd.DataFrame, images: int) -> list[str]:
 
 
 def _verdict(table: pd.DataFrame, mean: float, largest: int) -> list[str]:
-    reached = ratio(table, SAME, OURS)[0] >= FASTER
+    reached = ratio(table, SAME_STEPS, MEDSCALE)[0] >= FASTER
     difference = "identical" if largest == 0 else f"{mean:.2f}, {largest}"
     return [difference, f"[green]{FASTER}x reached" if reached else f"[red]{FASTER}x missed"]

@@ -22,7 +22,8 @@ from distributed import Client, LocalCluster, Security
 from matplotlib.figure import Figure
 from threadpoolctl import threadpool_limits
 
-from bench.contest import listed
+from bench.contest import print_table
+from bench.inputs import arguments
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
 from medscale.base.files import read_json, write_csv, write_json
@@ -42,7 +43,7 @@ from medscale.report.names import LOOKS
 
 SIZE = 48  # pixels a side of the files: small, so that decoding does not hide the rest
 SHARD = 32  # pixels a side in the shards
-CLASSES, EACH = 8, 500  # classes, and images a folder
+CLASSES, FOLDER_IMAGES = 8, 500  # classes, and images a folder
 COPY = 10  # one image in ten is another one, mirrored and encoded again
 BATCH = 256
 AUGMENT = Augment(hflip=0.5, brightness=0.2)
@@ -65,11 +66,11 @@ def pictures(count: int, size: int) -> Iterator[np.ndarray]:
 
 
 def make_files(folder: Path, count: int) -> None:
-    """Write ``count`` pictures as JPEG below ``folder/<class>``, ``EACH`` in a folder."""
+    """Write ``count`` pictures as JPEG below ``folder/<class>``, ``FOLDER_IMAGES`` in a folder."""
     for number, picture in enumerate(pictures(count, SIZE)):
-        block = number // EACH
+        block = number // FOLDER_IMAGES
         path = folder / f"class{block % CLASSES}" / f"{block:05d}" / f"{number}.jpg"
-        if number % EACH == 0:
+        if number % FOLDER_IMAGES == 0:
             path.parent.mkdir(parents=True)
         cv2.imwrite(str(path), picture)
 
@@ -97,7 +98,7 @@ def preprocessing(folder: Path, dask: Dask) -> dict[str, float]:
 def loading(folder: Path, dask: Dask) -> dict[str, float]:
     """Return the seconds to gather and augment all images on one thread.
 
-    Extrapolated from an epoch of the training images.
+    They are extrapolated from an epoch of the training images.
     """
     import torch
 
@@ -186,9 +187,9 @@ def draw(table: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2)
     for look, stage in zip(LOOKS, ORDER, strict=False):
         rows = table[table["stage"] == stage]
-        how = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "label": stage}
-        left.plot(rows["images"], rows["us_per_image"], **how)
-        right.plot(rows["images"], rows["parent_mb"], **how)
+        line = {"color": look.colour, "marker": look.marker, "linestyle": look.line, "label": stage}
+        left.plot(rows["images"], rows["us_per_image"], **line)
+        right.plot(rows["images"], rows["parent_mb"], **line)
     workers = table[table["worker_mb"] > 0].groupby("images")["worker_mb"].max()
     right.plot(workers.index, workers, color="black", linestyle=":", label="largest Dask worker")
     for axes, unit in ((left, "µs an image"), (right, "peak resident memory (MB)")):
@@ -225,7 +226,7 @@ def main(
     write_csv(to / "scale.csv", table)
     with style.house():
         style.save(draw(table), to / "scale.png")
-    listed(table)
+    print_table(table)
 
 
 def _place(column: pd.Series) -> pd.Series:
@@ -235,8 +236,7 @@ def _place(column: pd.Series) -> pd.Series:
 def _run(stage: str, folder: Path, workers: int, count: int) -> list[dict[str, object]]:
     out = folder / f"{stage}.json"
     options = {"--stage": stage, "--folder": folder, "--to": out, "--workers": workers}
-    command = [sys.executable, "-m", "bench.scale"]
-    command += [str(part) for option in options.items() for part in option]
+    command = [sys.executable, "-m", "bench.scale", *arguments(options)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise MedscaleError(f"{stage} of {count} images failed:\n{process.stderr[-2000:]}")

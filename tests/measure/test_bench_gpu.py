@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import gpu, gpu_goals
-from bench.gpu_loops import WAYS, covered
+from bench.gpu_loops import WAYS
 from bench.gpu_page import page
 from medscale.base.errors import MedscaleError
 from medscale.base.files import write_json
@@ -212,11 +212,6 @@ def test_waiting_for_batches_is_measured_after_the_first_epoch():
     history = pd.DataFrame({"seconds": [3.0, 1.0, 1.0], "data_s": [2.0, 0.01, 0.03]})
     assert gpu.waiting(history) == pytest.approx(0.02)
     assert gpu.waiting(history.head(1)) == pytest.approx(2 / 3)
-
-
-def test_kernels_that_overlap_are_counted_once():
-    assert covered([(0, 2), (1, 3), (5, 6)]) == 4
-    assert covered([]) == 0
 
 
 @pytest.fixture

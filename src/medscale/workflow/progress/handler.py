@@ -34,8 +34,8 @@ REPEATED = (
     "No account was given",
     "Unable to guess SLURM account",
 )
-# Messages of Snakemake that are no warnings and answer a signal or a failure, and the words in their
-# place. Its executor for SLURM ends after its next query of the jobs, at most 3 minutes later.
+# Messages of Snakemake that are no warnings and answer a signal or a failure, and what is shown in
+# their place. Its executor for SLURM ends after the next query of the jobs, within 3 minutes.
 ENDING, AWAITING = "Terminating processes on user request", "Will exit after finishing"
 SHOWN = {
     ENDING: "ending the running jobs (in SLURM up to 3 minutes)",

@@ -258,7 +258,8 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
     return batches
 
 
-OTHERS: dict[str, tuple[str, Callable[[Path, Augment], Epoch]]] = {
+# by name in the table: the distribution, and the function that returns its loader
+PACKAGES: dict[str, tuple[str, Callable[[Path, Augment], Epoch]]] = {
     "webdataset": ("webdataset", with_webdataset),
     "datasets": ("datasets", with_datasets),
     "grain": ("grain", with_grain),
