@@ -354,7 +354,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
     claims = {
         "slow": CLAIM,
         "fast": CLAIM | {"expected": 1},
-        "theirs": CLAIM | {"whose": "published"},
+        "theirs": CLAIM | {"origin": "published"},
         "later": CLAIM | {"run": "ddp_4cpu"},
     }
     file, settings = tmp_path / "claims.yaml", tmp_path / "mine.yaml"
@@ -389,7 +389,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
 def test_only_claims_of_the_paper_fail_and_values_have_words():
     row = claim().model_dump() | {"verdict": FAILS, "value": 1.234, "low": 1.0, "high": 1.5}
     assert failed(row)
-    assert not failed(row | {"whose": "published"})
+    assert not failed(row | {"origin": "published"})
     assert words_of_value(row) == "1.23 (1.00 to 1.50)"
     assert words_of_value(row | {"low": math.nan}) == "1.23"
     assert words_of_value(row | {"value": math.nan}) == ""

@@ -98,8 +98,8 @@ def _text(rows: Sequence[dict[str, Any]], scale: str) -> Iterator[RenderableType
         lines += filter(None, [row["note"], row["cost"]])
         table.add_row(f"[{style}]{row['verdict']}[/]", plain("\n".join(lines), lines=True))
     yield table
-    for whose, words in (("ours", "of this paper"), ("published", "of the published projects")):
-        of_kind = [row["verdict"] for row in rows if row["whose"] == whose]
-        counts = ", ".join(f"{of_kind.count(v)} {v}" for v in ORDER if v in of_kind)
+    for origin, words in (("paper", "of this paper"), ("published", "of the published projects")):
+        verdicts = [row["verdict"] for row in rows if row["origin"] == origin]
+        counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts)
         if counts:
-            yield f"{scale} scale, {len(of_kind)} claim(s) {words}: {counts}"
+            yield f"{scale} scale, {len(verdicts)} claim(s) {words}: {counts}"

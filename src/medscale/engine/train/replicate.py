@@ -132,15 +132,9 @@ def assemble(
 ) -> Trainer:
     """Build all parts of a replicate on this rank; ``start`` is when it began (monotonic)."""
     recipe = plan.recipe
-    torch.use_deterministic_algorithms(recipe.deterministic, warn_only=True)
-    # Filling new tensors with NaN helps to find bugs only, and costs time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not recipe.deterministic
+    _choose_algorithms(deterministic=recipe.deterministic)
     watchdog = Watchdog(world.rank, plan.parallel.timeout_s)
-    torch.manual_seed(plan.seed)  # every rank draws the same initial weights
-    network = task.network().to(world.device)
-    if recipe.channels_last:
-        network = network.to(memory_format=torch.channels_last)
+    network = _network(plan, task, world)
     precision = Precision(format_of(plan, world.device), world.device)
     use(precision.format)
     training, validation = task.loader("train", world), task.loader("val", world)
@@ -176,6 +170,23 @@ def assemble(
         watchdog=watchdog,
         started=start,
     )
+
+
+def _choose_algorithms(*, deterministic: bool) -> None:
+    """Let PyTorch choose deterministic algorithms, or those that are fastest here."""
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    # Filling new tensors with NaN helps to find bugs only, and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not deterministic
+
+
+def _network(plan: RunPlan, task: Task, world: World) -> nn.Module:
+    """Return the network with its initial weights, which are the same on every rank."""
+    torch.manual_seed(plan.seed)
+    network = task.network().to(world.device)
+    if plan.recipe.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    return network
 
 
 def _check_shares(plan: RunPlan, training: Loader) -> None:

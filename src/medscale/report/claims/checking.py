@@ -9,7 +9,7 @@ from typing import Any
 from medscale.report.claims.measures import MEASURES
 from medscale.report.claims.planned import Planned
 from medscale.report.claims.quantities import Files, measure
-from medscale.report.claims.statements import OURS
+from medscale.report.claims.statements import PAPER
 from medscale.report.claims.verdicts import FAILS, Measured, judge
 
 
@@ -45,7 +45,7 @@ def checked(claims: Iterable[Planned], files: Files) -> list[dict[str, Any]]:
 
 def failed(row: dict[str, Any]) -> bool:
     """Tell whether a claim of the paper does not hold; published ones are not the paper's."""
-    return bool(row["whose"] == OURS and row["verdict"] == FAILS)
+    return bool(row["origin"] == PAPER and row["verdict"] == FAILS)
 
 
 def words_of_bounds(row: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from medscale.report.claims.checking import checked, words_of_bounds, words_of_v
 from medscale.report.claims.measures import MEASURES
 from medscale.report.claims.planned import Planned, shown_by
 from medscale.report.claims.quantities import Files
-from medscale.report.claims.statements import OURS, PUBLISHED
+from medscale.report.claims.statements import PAPER, PUBLISHED
 from medscale.report.claims.verdicts import MISSING, ORDER
 from medscale.report.latex import longtable, prose, significant
 from medscale.report.tables import Column
@@ -24,8 +24,8 @@ from medscale.report.units import time_unit
 from medscale.report.writer import Pages
 
 NOWHERE = Path("not-an-input")  # of no file that exists
-WHOSE = {OURS: "Statements of this document", PUBLISHED: "Conclusions of the published projects"}
-COLUMNS = ["name", "statement", "whose", "study", "measure", "value", "low", "high"]
+ORIGINS = {PAPER: "Statements of this document", PUBLISHED: "Conclusions of the published projects"}
+COLUMNS = ["name", "statement", "origin", "study", "measure", "value", "low", "high"]
 COLUMNS += ["lowest", "highest", "verdict", "note", "reason", "shown", "target"]
 COLUMNS += ["minutes", "measured_minutes", "hardware", "measured_hardware"]
 
@@ -78,18 +78,18 @@ def _origin(claim: Planned, row: Mapping[str, Any], files: Files) -> dict[str, A
 def _facts(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the number of claims by verdict, and each claim with its verdict."""
     counts = {
-        whose: {verdict: _count(rows, whose, verdict) for verdict in ORDER} for whose in WHOSE
+        origin: {verdict: _count(rows, origin, verdict) for verdict in ORDER} for origin in ORIGINS
     }
-    keys = ("name", "statement", "whose", "verdict", "value", "low", "high", "note")
+    keys = ("name", "statement", "origin", "verdict", "value", "low", "high", "note")
     return {
         "claims": [{key: row[key] for key in keys} for row in rows],
         "counts": counts,
-        "all": {whose: sum(of.values()) for whose, of in counts.items()},
+        "all": {origin: sum(numbers.values()) for origin, numbers in counts.items()},
     }
 
 
-def _count(rows: Sequence[dict[str, Any]], whose: str, verdict: str) -> int:
-    return sum(row["whose"] == whose and row["verdict"] == verdict for row in rows)
+def _count(rows: Sequence[dict[str, Any]], origin: str, verdict: str) -> int:
+    return sum(row["origin"] == origin and row["verdict"] == verdict for row in rows)
 
 
 def _claims(rows: Sequence[dict[str, Any]]) -> str:
@@ -117,9 +117,12 @@ def _artefact(rows: Sequence[dict[str, Any]]) -> str:
 
 def _long(columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> str:
     groups = [
-        (heading, [[column.cell(row) for column in columns] for row in rows if row["whose"] == key])
-        for key, heading in WHOSE.items()
-        if any(row["whose"] == key for row in rows)
+        (
+            heading,
+            [[column.cell(row) for column in columns] for row in rows if row["origin"] == key],
+        )
+        for key, heading in ORIGINS.items()
+        if any(row["origin"] == key for row in rows)
     ]
     heads = [(rf">{{\raggedright\arraybackslash}}{c.align}", c.heading) for c in columns]
     return longtable(heads, groups)

@@ -26,6 +26,9 @@ from medscale.report.claims.statements import (
 )
 
 PROJECT = Path("claims.yaml")  # claims about the studies of config.yaml
+# Fields of a claim that a planned claim takes as they are, and those that are empty where null.
+FIELDS = {*("statement", "origin", "measure", "metric", "compare", "reason", "minutes", "hardware")}
+OPTIONAL = ("figure", "table", "study", "run", "variant", "test")
 
 
 class Planned(Strict):
@@ -33,7 +36,7 @@ class Planned(Strict):
 
     name: str
     statement: str
-    whose: str
+    origin: str
     figure: str  # name of the figure that shows it; empty for a table
     table: str
     study: str
@@ -146,45 +149,37 @@ def _check_names(studies: Collection[str], claim: Claim) -> None:
             RunSpec.parse(run)
 
 
+def _at_scale(config: Config, claim: Claim) -> tuple[Claim, str]:
+    """Return the claim at the configuration's scale, and why this scale cannot measure it.
+
+    The reason is empty if it can.
+    """
+    if config.scale != "demo":
+        return claim, ""
+    if isinstance(claim.demo, str):
+        return claim, f"not at demo scale: {claim.demo}"
+    return claim.model_copy(update=claim.demo.model_dump(exclude_none=True)), ""
+
+
 def _planned(config: Config, name: str, claim: Claim, reported: Mapping[str, Any]) -> Planned:
-    absent, measurable = "", True
-    if config.scale == "demo":
-        if isinstance(claim.demo, str):
-            absent, measurable = f"not at demo scale: {claim.demo}", False
-        else:
-            changes = claim.demo.model_dump(exclude_none=True)
-            claim = claim.model_copy(update=changes)
+    claim, obstacle = _at_scale(config, claim)
     study, measure = claim.study or "", MEASURES[claim.measure]
     baseline = claim.baseline or (config.study(study).baseline if study else "")
-    measurable = measurable and claim.variant in (None, *config.studies)
-    absent = absent or _not_configured(config, claim, baseline)
     expected, tolerance = _bounds(config, claim, reported)
     low, high = accepted(claim.compare, expected, tolerance)
     series = _series(config, study, claim.run or "") if measure.series else []
     studies = [member for member in (study, claim.variant) if member and member in config.studies]
     return Planned(
+        **claim.model_dump(include=FIELDS),
+        **{field: getattr(claim, field) or "" for field in OPTIONAL},
         name=name,
-        statement=claim.statement,
-        whose=claim.whose,
-        figure=claim.figure or "",
-        table=claim.table or "",
-        study=study,
-        measure=claim.measure,
-        run=claim.run or "",
         baseline=baseline if measure.baseline else "",
-        variant=claim.variant or "",
-        metric=claim.metric,
-        test=claim.test or "",
-        compare=claim.compare,
         expected=expected,
         tolerance=tolerance,
         lowest=low,
         highest=high,
-        reason=claim.reason,
-        minutes=claim.minutes,
-        hardware=claim.hardware,
-        absent=absent,
-        measurable=measurable,
+        absent=obstacle or _not_configured(config, claim, baseline),
+        measurable=not obstacle and claim.variant in (None, *config.studies),
         targets=_targets(claim, baseline, series),
         family=_family(config, study) if measure.paired else [],
         series=series,

@@ -14,7 +14,7 @@ from medscale.base.suggest import suggestion
 from medscale.config.yaml_file import read_section
 from medscale.report.claims.measures import MEASURES
 
-OURS, PUBLISHED = "ours", "published"
+PAPER, PUBLISHED = "paper", "published"
 SEPARATOR = " / "  # between the keys that lead to a figure in reported.yaml
 Comparison = Literal["equivalent", "near", "at_least", "at_most"]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -60,8 +60,8 @@ class Claim(Strict):
     """A statement with its test."""
 
     statement: str = Field(min_length=1, description="the sentence, without its value")
-    whose: Literal["ours", "published"] = Field(
-        "ours", description="published: a conclusion of the project that `study` repeats"
+    origin: Literal["paper", "published"] = Field(
+        "paper", description="published: a conclusion of the project that `study` repeats"
     )
     figure: str | None = Field(None, description="name of the figure that shows it")
     table: str | None = Field(None, description="name of the table that shows it")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
@@ -15,7 +16,7 @@ from medscale.measure.scaling.speedup import speedups
 from medscale.report.marks import marks_of
 from medscale.report.overview import figures, tables
 from medscale.report.overview.facts import facts
-from medscale.report.overview.linear import read_linear
+from medscale.report.overview.linear import Linear, read_linear
 from medscale.report.overview.parity import parity
 from medscale.report.reported import compare, read_reported
 from medscale.report.result.reading import Result, in_format, read_result, records
@@ -45,19 +46,14 @@ def make(
     reported_values = read_reported(reported, study)
     published = compare(reported_values, runs)
     marks = [marks_of(result.summary) for result in runs]
-    of_data = [result.summary["marks"] | {"stand_in": False} for result in runs]
+    data_marks = [result.summary["marks"] | {"stand_in": False} for result in runs]
     baseline = next(result for result in runs if result.name == settings.baseline)
     linear = read_linear(reference)
     return Pages(
         marks=marks,
         figures={
-            "audit": (figures.audit(_fates(files, reasons), by_class), of_data),
-            "curves": figures.curves(runs),
-            "accuracy": figures.accuracy(runs, baseline.name),
-            "roc": figures.roc(runs),
-            "confusion": figures.confusion(runs),
-            "speedup": figures.speedup(times),
-            "time": figures.time(runs),
+            "audit": (figures.audit(_fates(files, reasons), by_class), data_marks),
+            **_run_figures(runs, baseline.name, times),
         },
         tables={
             "data": (
@@ -65,10 +61,7 @@ def make(
                 by_class.reset_index().rename(columns={"label": "class"}),
             ),
             "audit": (tables.audit(reasons), reasons),
-            "results": tables.results(runs, baseline.name, linear),
-            "parity": parity(runs, baseline.name),
-            "per_class": (tables.per_class(baseline), in_format(baseline, baseline.per_class)),
-            "timing": times,
+            **_run_tables(runs, baseline, linear, times),
             "reported": (tables.reported(published), published),
         },
         facts=facts(
@@ -80,6 +73,30 @@ def make(
             "published": {key: reported_values.get(key) for key in ("hardware", "format")},
         },
     )
+
+
+def _run_figures(runs: Sequence[Result], baseline: str, times: pd.DataFrame) -> dict[str, Figure]:
+    """Return the figures of the runs; ``times`` is the result of ``speedups``."""
+    return {
+        "curves": figures.curves(runs),
+        "accuracy": figures.accuracy(runs, baseline),
+        "roc": figures.roc(runs),
+        "confusion": figures.confusion(runs),
+        "speedup": figures.speedup(times),
+        "time": figures.time(runs),
+    }
+
+
+def _run_tables(
+    runs: Sequence[Result], baseline: Result, linear: Linear, times: pd.DataFrame
+) -> dict[str, Any]:
+    """Return the tables of the runs; ``times`` is the result of ``speedups``."""
+    return {
+        "results": tables.results(runs, baseline.name, linear),
+        "parity": parity(runs, baseline.name),
+        "per_class": (tables.per_class(baseline), in_format(baseline, baseline.per_class)),
+        "timing": times,
+    }
 
 
 def _check_classes(runs: Sequence[Result], index: str, classes: list[str]) -> None:

@@ -49,25 +49,12 @@ def facts(
         effects: of ``effects.split_effects``.
         pairs: of ``effects.published_pairs``.
     """
-    with_speedup = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
-    # A speedup of CPU processes in place of GPUs says nothing about GPUs, so it is not counted.
-    parallel = with_speedup[~with_speedup["stand_in"].astype(bool)]
     margins = sorted({study.margin for study in studies})
-    splits = effects[effects["kind"] == "split"]
-    leakage = _largest(splits)
-    of_same_study = effects["title"] == (leakage["title"] if leakage else "")
-    parallel_effect = _largest(effects[(effects["kind"] == "parallel") & of_same_study])
     return {
         "margins": margins,
         "fewest_patients": fewest_patients(margins[0]),
         "too_few_patients": _too_few_patients(studies),
-        "fastest": _fastest(parallel),
-        "fastest_above_one": _fastest(parallel[parallel["speedup_low"] > 1]),
-        "parallel": len(parallel),
-        "parallel_stand_ins": len(with_speedup) - len(parallel),
-        "faster": _count(parallel["speedup_low"] > 1),
-        "slower": _count(parallel["speedup_high"] < 1),
-        "unrepeated": _count(parallel["speedup_low"].isna()),
+        **_speedups(runs),
         "repeated_stand_ins": _count(runs["same_as"] != ""),
         "another_network": _count(runs["verdict"] == NETWORK),
         "same_scores": [
@@ -86,13 +73,45 @@ def facts(
         "reaching": {study.name: _reaching(study.tables["cost"]) for study in studies},
         **_tested(compared(runs)),
         "loss": largest_loss(studies, runs),
+        **_leakage(effects),
+        "published": _published(studies, pairs),
+        "published_changes": published_changes(studies),
+    }
+
+
+def _speedups(runs: pd.DataFrame) -> dict[str, Any]:
+    """Return the fastest parallel run, and the numbers of faster, slower and unrepeated ones.
+
+    A speedup of CPU processes in place of GPUs says nothing about GPUs, so it is not counted.
+    """
+    with_speedup = runs[(runs["devices"] > 1) & runs["speedup"].notna()]
+    parallel = with_speedup[~with_speedup["stand_in"].astype(bool)]
+    return {
+        "fastest": _fastest(parallel),
+        "fastest_above_one": _fastest(parallel[parallel["speedup_low"] > 1]),
+        "parallel": len(parallel),
+        "parallel_stand_ins": len(with_speedup) - len(parallel),
+        "faster": _count(parallel["speedup_low"] > 1),
+        "slower": _count(parallel["speedup_high"] < 1),
+        "unrepeated": _count(parallel["speedup_low"].isna()),
+    }
+
+
+def _leakage(effects: pd.DataFrame) -> dict[str, Any]:
+    """Return the largest change of accuracy by another split, and that by parallel training.
+
+    The change by parallel training is that in the study of the other one.
+    """
+    splits = effects[effects["kind"] == "split"]
+    leakage = _largest(splits)
+    is_same_study = effects["title"] == (leakage["title"] if leakage else "")
+    parallel_effect = _largest(effects[(effects["kind"] == "parallel") & is_same_study])
+    return {
         "leakage": leakage,
         "other_splits": _but_largest(splits),
         "parallel_effect": parallel_effect,
         "leakage_is_larger": _is_larger(leakage, parallel_effect),
         "effects_overlap": _overlap(leakage, parallel_effect),
-        "published": _published(studies, pairs),
-        "published_changes": published_changes(studies),
     }
 
 
