@@ -160,7 +160,7 @@ def study_graph(
     return Graph(changes, arguments, files=files_of(configfile, cluster))
 
 
-def of_demo(command: str, scale: str, configfile: Path | None) -> str:
+def demo_hint(command: str, scale: str, configfile: Path | None) -> str:
     """Return the command for the demo's outputs, if only these exist; otherwise an empty text.
 
     Args:

@@ -15,7 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.cli.options import ConfigFile, Only, of_demo, study_graph
+from medscale.cli.options import ConfigFile, Only, demo_hint, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def status(
             "`medscale summary`"
         )
     if recorded is None and not queued:
-        hint = of_demo("status", scale or "full", configfile)
+        hint = demo_hint("status", scale or "full", configfile)
         if not hint:
             own = f" --configfile {configfile}" if configfile else ""
             hint = f"; `medscale study{own}` starts {'it' if own else 'the demo'}"

@@ -21,9 +21,9 @@ from medscale.cli.options import (
     Only,
     Scale,
     changes_of,
+    demo_hint,
     files_of,
     layers_of,
-    of_demo,
     run_snakemake,
     study_graph,
 )
@@ -242,7 +242,7 @@ def summary(
 
     facts = summary.facts(graph)
     is_empty = not any(study["results"] for study in facts["studies"])
-    hint = of_demo("summary", scale, configfile) if is_empty and not as_json else ""
+    hint = demo_hint("summary", scale, configfile) if is_empty and not as_json else ""
     hints = ["\n" + hint.removeprefix("; ")] if hint else []
     print_facts(facts, chain(summary.lines(graph), hints), as_json)
 

@@ -69,7 +69,7 @@ def inspect_all(
     """
     arguments = [(source.limits, str(root), path, source.frames, near_duplicates) for path in paths]
     facts = run_all(connection, inspect_safely, arguments, "reading images", workers, LARGEST)
-    table = pd.DataFrame((fact for of_file in facts for fact in of_file), columns=FACTS)
+    table = pd.DataFrame((fact for file_facts in facts for fact in file_facts), columns=FACTS)
     return table.sort_values(["path", "_frame"], ignore_index=True)
 
 

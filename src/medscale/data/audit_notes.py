@@ -182,8 +182,8 @@ def _notes_on_published_split(
     if len(similar):
         sentences.append(f"{len(similar)} images look like one in another published split.")
     leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
-    if of_patients := int((~leaked.isin(similar)).sum()):
-        sentences.append(f"{of_patients} images are of patients in two published splits.")
+    if patient_leaks := int((~leaked.isin(similar)).sum()):
+        sentences.append(f"{patient_leaks} images are of patients in two published splits.")
     return sentences
 
 

@@ -58,8 +58,8 @@ def find(entries: pd.DataFrame, classes: Collection[str] | None) -> list[str]:
     """
     columns = [str(name) for name in entries if {*entries[name]} <= YES | NO]
     is_exclusive = len(columns) > 1 and entries[columns].isin(YES).sum(axis=1).max() <= 1
-    of_study = [*(classes or ())] if has_all(entries, classes) else []
-    return columns if is_exclusive and {*of_study} <= {*columns} else of_study
+    study_columns = [*(classes or ())] if has_all(entries, classes) else []
+    return columns if is_exclusive and {*study_columns} <= {*columns} else study_columns
 
 
 def remedy(entries: pd.DataFrame, classes: Collection[str] | None = None) -> str:

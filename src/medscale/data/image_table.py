@@ -211,8 +211,8 @@ def rows_by_table(
     unclear: dict[str, list[str]] = {}  # images by the column whose values differ
     # An image without a label has that of its folder only where folders have names of classes.
     are_classes = not labels or any(row["label"] in labels for row in by_folder.values())
-    for path, of_image in by_image.items():
-        merged, differing = _merge(of_image)
+    for path, lines in by_image.items():
+        merged, differing = _merge(lines)
         for name in table.metadata:
             if name in differing:
                 unclear.setdefault(name, []).append(path)

@@ -243,15 +243,15 @@ def _label_column(
     folders = pd.Series([row["label"] if row else None for row in rows], table.index, dtype=object)
     columns = table.drop(columns=column)
     cells = columns.map(lambda cell: None if cell is None else normalize("NFC", cell))
-    of_classes = [name for name in columns if classes and {*classes} <= {*cells[name]}]
+    class_names = [name for name in columns if classes and {*classes} <= {*cells[name]}]
     has_folders = folders.notna().any()
-    of_folders = [
+    folder_names = [
         name
         for name in columns
         if has_folders and (cells[name] == folders)[folders.notna()].mean() > SHARE
     ]
     by_name = [name for name in columns if LABELS.fullmatch(str(name))]
-    return next((str(name) for name in (*of_classes, *of_folders, *by_name)), None)
+    return next((str(name) for name in (*class_names, *folder_names, *by_name)), None)
 
 
 def _other_labels(table: pd.DataFrame, column: str, classes: Sequence[str] | None) -> str:

@@ -37,9 +37,9 @@ def nearest(
     if queries is not None:
         is_query[:] = False
         is_query[queries] = True
-    everything = [np.arange(len(points))]
+    all_points = [np.arange(len(points))]
     for _ in range(TREES if len(points) > EXACT else 1):
-        for leaf in _leaves(points, rng) if len(points) > EXACT else everything:
+        for leaf in _leaves(points, rng) if len(points) > EXACT else all_points:
             rows = np.flatnonzero(is_query[leaf])
             if count and len(rows):
                 near = _within(points[leaf], rows, count)

@@ -131,15 +131,15 @@ def compare_folds(
     for name, run in zip(names, predictions, strict=True):
         _same_folds(name, run, names[baseline], base)
     class_mask = base.class_mask
-    of_base = [_mean_scores(part, class_mask) for part in _parts(base)]
+    base_scores = [_mean_scores(part, class_mask) for part in _parts(base)]
     rows = []
     for number, (name, run) in enumerate(zip(names, predictions, strict=True)):
         if number == baseline:
             continue
-        of_run = [_mean_scores(part, class_mask) for part in _parts(run)]
+        run_scores = [_mean_scores(part, class_mask) for part in _parts(run)]
         for metric in TESTED_METRICS:
             scale = 100 if metric == "accuracy" else 1
-            pairs = zip(of_run, of_base, strict=True)
+            pairs = zip(run_scores, base_scores, strict=True)
             changes = np.array([scale * (r[metric] - b[metric]) for r, b in pairs])
             row = {"run": name, "metric": metric, "folds": len(changes)}
             rows.append(row | corrected_t_test(changes, test_to_train))

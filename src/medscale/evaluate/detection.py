@@ -188,8 +188,8 @@ def _metric_values(
 def _scores(
     values: list[dict[str, np.ndarray]], seeds: list[int], split: str, part: _Split
 ) -> pd.DataFrame:
-    points = [{name: float(v[0]) for name, v in of_seed.items()} for of_seed in values]
-    resample_values = [{name: v[1:] for name, v in of_seed.items()} for of_seed in values]
+    points = [{name: float(v[0]) for name, v in seed_values.items()} for seed_values in values]
+    resample_values = [{name: v[1:] for name, v in seed_values.items()} for seed_values in values]
     names = {name: name for name in boxes.NAMES}
     patients = len(np.unique(part.groups[part.matches[0].truth > 0]))
     return score_rows(

@@ -45,10 +45,10 @@ def ensembles(runs: Sequence[Member], draw_counts: np.ndarray) -> pd.DataFrame:
         ]
     sets.append(("all", "", list(runs)))
     rows = []
-    for kind, of, members in sets:
+    for kind, subject, members in sets:
         probabilities = np.concatenate([run.predicted.probabilities for run in members])
         if len(probabilities) > 1 and (kind == "replicates" or len(members) > 1):
-            head = {"kind": kind, "of": of, "members": len(probabilities)}
+            head = {"kind": kind, "of": subject, "members": len(probabilities)}
             rows.append(head | _row(members, probabilities.mean(axis=0), draw_counts))
     return pd.DataFrame(rows)
 

@@ -121,8 +121,8 @@ def operating_points(
         row |= {"prevalence": prevalence, "stated": stated is not None}
         fewest = min(patients.values())
         for name, value in points.items():
-            of_value = ends.get(name) or spread_interval(resample_values[name], fewest)
-            line = with_interval(name, value, of_value)
+            value_ends = ends.get(name) or spread_interval(resample_values[name], fewest)
+            line = with_interval(name, value, value_ends)
             if name in ODDS:
                 line = {column: float(odds(end)) for column, end in line.items()}
             row |= line

@@ -158,9 +158,9 @@ def _sample(positions: np.ndarray, labels: np.ndarray) -> np.ndarray:
     share = min(1.0, MAX_TRAINING_IMAGES / len(positions))
     parts = []
     for code in np.unique(labels):
-        of_class = positions[labels == code]
-        count = max(1, round(share * len(of_class)))
-        parts.append(of_class[np.linspace(0, len(of_class) - 1, count).astype(int)])
+        members = positions[labels == code]
+        count = max(1, round(share * len(members)))
+        parts.append(members[np.linspace(0, len(members) - 1, count).astype(int)])
     return np.sort(np.concatenate(parts))
 
 

@@ -21,7 +21,7 @@ SENTENCES: dict[Calibration, str] = {
     " but not their mean, which is shown. Of images that are given 80 %, more or fewer than 80 %"
     " may belong to the class.",
 }
-OF_BOXES = "Confidences of boxes are not calibrated."
+BOX_SENTENCE = "Confidences of boxes are not calibrated."
 
 
 def calibration_by(temperatures: Sequence[float | None]) -> Calibration:

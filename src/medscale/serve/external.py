@@ -162,7 +162,7 @@ def _facts(inference: Inference, rows: pd.DataFrame) -> list[Facts]:
 def _unknown(inference: Inference, facts: Sequence[Facts]) -> list[str]:
     """Return a sentence on the metadata that are unknown to the network, if there are any."""
     sentence = inputs.unknown_sentence(
-        [inputs.unknown(of_image, inference.metadata) for of_image in facts]
+        [inputs.unknown(image_facts, inference.metadata) for image_facts in facts]
     )
     return [f"{sentence}."] if sentence else []
 

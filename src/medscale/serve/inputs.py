@@ -144,14 +144,16 @@ def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.D
     Raises MedscaleError for a column that the network does not take.
     """
     columns = [encoding.column for encoding in encodings]
-    unknown = sorted({column for of_image in facts for column in of_image if column not in columns})
+    unknown = sorted(
+        {column for image_facts in facts for column in image_facts if column not in columns}
+    )
     if unknown:
         expected = ", ".join(columns) if columns else "images alone"
         raise MedscaleError(
             f"metadata: {', '.join(unknown)} is not known; this network takes {expected}"
         )
     return pd.DataFrame(
-        [[of_image.get(column) for column in columns] for of_image in facts],
+        [[image_facts.get(column) for column in columns] for image_facts in facts],
         columns=columns,
         dtype=object,
     )
@@ -207,7 +209,7 @@ def check_words(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> None:
         encodings: of the columns that the network takes.
     """
     for encoding in encodings:
-        values = [of_image.get(encoding.column) for of_image in facts]
+        values = [image_facts.get(encoding.column) for image_facts in facts]
         words = {word(value) for value in values if value is not None}
         if encoding.words is None or not (foreign := sorted(words - set(encoding.words))):
             continue
@@ -243,7 +245,7 @@ def unknown_sentence(columns: Sequence[Sequence[str]]) -> str:
     Args:
         columns: the unknown columns of each image, as ``unknown`` returns them.
     """
-    counts = Counter(column for of_image in columns for column in of_image)
+    counts = Counter(column for unknown_columns in columns for column in unknown_columns)
     parts = [f"{column} (of {count} of {len(columns)} images)" for column, count in counts.items()]
     sentence = f"metadata that the network takes and that are unknown: {', '.join(parts)}"
     return sentence if parts else ""

@@ -356,10 +356,10 @@ class Predictor:
             metadata = [self.accepted(header, facts[n]) for n, (_, header) in readable.items()]
             prepared = [item for item, _ in readable.values()]
             results = self._results(prepared, metadata, calibrated)
-            for n, item, of_image, result in zip(
+            for n, item, image_facts, result in zip(
                 readable, prepared, metadata, results, strict=True
             ):
-                unknown = inputs.unknown(of_image, self.inference.metadata)
+                unknown = inputs.unknown(image_facts, self.inference.metadata)
                 predictions[n] = Prediction(names[n], unknown=unknown, note=item.note, **result)
         return [predictions[number] for number in range(len(names))]
 

@@ -93,9 +93,9 @@ def examine_variant(graph: Graph, name: str, data: RawData) -> list[Finding]:
     study = graph.config.study(settings.variant_of or name)
     if data.inventory is None or all(getattr(settings, n) == getattr(study, n) for n in CHECKED):
         return []
-    of_study = {finding.text for finding in data.findings}
+    study_texts = {finding.text for finding in data.findings}
     findings = examine_data(graph, name).findings
-    return [line for line in findings if line.level == "error" and line.text not in of_study]
+    return [line for line in findings if line.level == "error" and line.text not in study_texts]
 
 
 def _external(source: Source, classes: list[str] | None) -> Inventory:
@@ -109,15 +109,15 @@ def _external(source: Source, classes: list[str] | None) -> Inventory:
 def _shared_patients(inventory: Inventory, owner: Inventory, study: str, name: str) -> Finding:
     """Return whether patients of an external set have names of patients of its study."""
     subject, names = f"patients of {name}", inventory.patient_names
-    of_study = set(owner.patient_names.dropna())
-    if names.isna().all() or not of_study:
-        unnamed = name if of_study else study
+    study_patients = set(owner.patient_names.dropna())
+    if names.isna().all() or not study_patients:
+        unnamed = name if study_patients else study
         text = (
             f"whether the set shares patients with {study} is not known: neither a table nor an "
             f"expression names the patients of {unnamed}"
         )
         return Finding("note", subject, text)
-    shared = names[names.isin(of_study)]
+    shared = names[names.isin(study_patients)]
     if shared.empty:
         return Finding("ok", subject, f"{names.nunique()}, none with a name that {study} has too")
     text = (

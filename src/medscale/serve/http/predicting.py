@@ -18,7 +18,7 @@ from medscale.engine.run import RunSpec
 from medscale.report import names
 from medscale.report.marks import mark
 from medscale.serve import bundle
-from medscale.serve.calibration import OF_BOXES, SENTENCES, calibration_by
+from medscale.serve.calibration import BOX_SENTENCE, SENTENCES, calibration_by
 from medscale.serve.calibration import Calibration as Method
 from medscale.serve.http import summary
 from medscale.serve.http.answers import (
@@ -85,8 +85,8 @@ def predict(task: Task, images: list[DecodedImage]) -> list[ModelOutput]:
     if first.task == "detection":
         boxes = members[0].boxes(pixels[0], [(image.width, image.height) for image in images])
         return [
-            ModelOutput(None, [Finding(**vars(box)) for box in of_image], region, None)
-            for of_image, region in zip(boxes, regions, strict=True)
+            ModelOutput(None, [Finding(**vars(box)) for box in image_boxes], region, None)
+            for image_boxes, region in zip(boxes, regions, strict=True)
         ]
     features = [m.features([m.accepted(image.facts) for image in images]) for m in members]
     calibrated = task.calibrated and _method(members) != "none"
@@ -206,7 +206,7 @@ def _method(members: Sequence[Predictor]) -> Method:
 
 def _calibration(members: Sequence[Predictor]) -> Calibration:
     if members[0].inference.task == "detection":
-        return Calibration(method="none", meaning=OF_BOXES)
+        return Calibration(method="none", meaning=BOX_SENTENCE)
     method = _method(members)
     temperature = members[0].weights[0].temperature if method == "temperature" else None
     return Calibration(method=method, meaning=SENTENCES[method], temperature=temperature)
