@@ -18,6 +18,7 @@ from rich.console import Console
 from bench.contest import judge, ratio, show, take_turns
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError, tell_user
+from medscale.base.text import amount
 from medscale.data.shards import Shards
 from medscale.measure.exporting import accuracy_difference, write
 from medscale.measure.record import cores
@@ -90,7 +91,7 @@ def _hold(ways: dict[str, Run], pixels: np.ndarray, threads: int, rounds: int) -
     times = take_turns(
         {n: partial(_seconds, run, pixels, calls[n]) for n, run in ways.items()}, rounds, quiet=True
     )
-    show(times, EAGER, f"\nbatch {len(pixels)}, {threads} thread{'s' * (threads > 1)}", len(pixels))
+    show(times, EAGER, f"\nbatch {len(pixels)}, {amount(threads, 'thread')}", len(pixels))
     for name in ways:
         if name.startswith("ONNX"):
             middle, low, high = ratio(times, EAGER, name)

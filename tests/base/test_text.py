@@ -151,3 +151,7 @@ def test_tables_come_back_as_they_were(tmp_path):
     cells = pd.read_csv(raw, dtype=str, keep_default_na=False)["'=class"]
     assert "'=1+1" in set(cells)
     assert "=1+1" not in set(cells)
+
+
+def test_a_number_has_its_noun_in_the_singular_or_the_plural():
+    assert [text.amount(number, "job") for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]

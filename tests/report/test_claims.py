@@ -373,7 +373,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
 
     code, text = verify()
     assert code == 1
-    assert "3 claim(s) of this paper: 1 holds, 1 does not hold, 1 not measured" in text
+    assert "3 claims of this paper: 1 holds, 1 does not hold, 1 not measured" in text
     assert "snakemake results/glaucoma/ddp_4cpu results/glaucoma/serial_1cpu" in text
     assert "min by the cost model" in " ".join(text.split())
     code, text = verify("--json", "fast", "theirs")

@@ -1,4 +1,4 @@
-"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals; short lists.
+"""Escapes of text: one function for each of LaTeX, Markdown, CSV and terminals; lists, amounts.
 
 Names of classes, titles, file names, metadata and error messages come from users' files. Code that
 writes such text to a document must pass it through the function of the document's format. HTML is
@@ -178,6 +178,11 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first names and the number of the others, for a message."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def amount(number: int, noun: str) -> str:
+    """Return a number with a noun whose plural ends in s, such as "1 job" and "2 jobs"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _line(text: str) -> str:

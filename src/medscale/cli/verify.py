@@ -11,6 +11,7 @@ from rich.table import Table
 
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
+from medscale.base.text import amount
 from medscale.cli.options import ConfigFile, Only, Scale, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
@@ -102,4 +103,4 @@ def _text(rows: Sequence[dict[str, Any]], scale: str) -> Iterator[RenderableType
         verdicts = [row["verdict"] for row in rows if row["origin"] == origin]
         counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ORDER if v in verdicts)
         if counts:
-            yield f"{scale} scale, {len(verdicts)} claim(s) {words}: {counts}"
+            yield f"{scale} scale, {amount(len(verdicts), 'claim')} {words}: {counts}"

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
+from medscale.base.text import amount
 from medscale.config.wording import in_words
 
 T = TypeVar("T", bound=Strict)
@@ -32,7 +33,7 @@ def read_section(path: Path, schema: type[T]) -> T:
     try:
         return schema.model_validate(read_yaml(path))
     except ValidationError as error:
-        lines = [f"{path} has {error.error_count()} mistake(s):"]
+        lines = [f"{path} has {amount(error.error_count(), 'mistake')}:"]
         for item in error.errors():
             lines.append(f"  {'.'.join(map(str, item['loc']))}: {in_words(item)}")
         raise MedscaleError("\n".join(lines)) from None

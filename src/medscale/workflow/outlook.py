@@ -12,13 +12,13 @@ from typing import Any
 
 from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError, print_error
-from medscale.base.text import terminal
+from medscale.base.text import amount, terminal
 from medscale.data.kind import load_kind
 from medscale.data.settings import Source
 from medscale.resources.jobs import stage_of
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.graph import Graph
-from medscale.workflow.why import Explanation, counted, explanation_of, jobs_in_words
+from medscale.workflow.why import Explanation, counted, explanation_of
 
 MOST_CAUSES = 6  # that are shown; the others are counted
 MINUTES_OF_HOURS = 120  # from which a duration is given in hours
@@ -44,7 +44,7 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     again = dict(explanation.causes)
     first, total = again.pop(FIRST_TIME, Counter()).total(), explanation.stages.total()
     if total:
-        yield f"{jobs_in_words(total)} would run; nothing was run"
+        yield f"{amount(total, 'job')} would run; nothing was run"
         yield f"  jobs   {counted(_stages(explanation.stages))}"
         yield f"  cost   {_cost(explanation)}, by the cost model (medscale size)"
     else:
@@ -52,14 +52,14 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
     yield f"  data   {_data(graph, explanation)}"
     if first:
         verb = "makes" if first == 1 else "make"
-        yield f"  first  {jobs_in_words(first)} {verb} outputs that were never made"
+        yield f"  first  {amount(first, 'job')} {verb} outputs that were never made"
     if again:
         yield "  again  outputs are made again, with all that depends on them, because"
         for cause, stages in list(again.items())[:MOST_CAUSES]:
             yield f"         - {cause} ({counted(_stages(stages))})"
         if len(again) > MOST_CAUSES:
             rest = len(again) - MOST_CAUSES
-            yield f"         - and {rest} more cause{'s' * (rest != 1)}"
+            yield f"         - and {amount(rest, 'more cause')}"
     if total:
         yield "  more   snakemake -np prints each job; medscale why TARGET names all causes"
 

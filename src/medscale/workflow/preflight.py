@@ -15,6 +15,7 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.limits import memory_limit, usable_cores
 from medscale.base.paths import refuse_unwritable
+from medscale.base.text import amount
 from medscale.config.configuration import Config
 from medscale.config.planning import check_profiled
 from medscale.config.sweep import trainings
@@ -166,7 +167,7 @@ def _dask(graph: Graph) -> Iterator[Finding]:
     scheduler = graph.config.dask.scheduler
     if scheduler == "local":
         workers = graph.dask_workers()
-        yield Finding("ok", "Dask", f"{workers} local worker{'s' if workers != 1 else ''}")
+        yield Finding("ok", "Dask", amount(workers, "local worker"))
     elif scheduler == "slurm":
         if shutil.which("sbatch") is None:
             yield Finding("error", "Dask", "dask.scheduler is slurm, but no sbatch")
@@ -240,7 +241,8 @@ def _nodes(plans: list[RunPlan]) -> Finding:
     """State the largest requests for nodes and GPUs, also of runs in which CPUs stand in."""
     nodes = max((plan.nodes for plan in plans), default=0)
     most = max((p.procs_per_node for p in plans if p.run.device == "gpu"), default=0)
-    return Finding("ok", "devices", f"runs request up to {nodes} node(s), {most} GPUs of each")
+    text = f"runs request up to {amount(nodes, 'node')}, {amount(most, 'GPU')} of each"
+    return Finding("ok", "devices", text)
 
 
 def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:

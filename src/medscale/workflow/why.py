@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.errors import MedscaleError
-from medscale.base.text import listed
+from medscale.base.text import amount, listed
 from medscale.report.chapters import chapters_of
 from medscale.resources import compute, cost, jobs
 from medscale.workflow.causes import causes
@@ -137,12 +137,7 @@ def counted(stages: Mapping[str, int], most: int | None = None) -> str:
     first = dict(list(stages.items())[:most])
     words = ", ".join(f"{name} {count}" for name, count in first.items())
     rest = sum(stages.values()) - sum(first.values())
-    return f"{words} and {jobs_in_words(rest)} of other stages" if rest else words
-
-
-def jobs_in_words(number: int) -> str:
-    """Return a number of jobs in words, such as "1 job"."""
-    return f"{number} job{'s' * (number != 1)}"
+    return f"{words} and {amount(rest, 'job')} of other stages" if rest else words
 
 
 def _folder(output: str) -> str:

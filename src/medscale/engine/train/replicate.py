@@ -19,6 +19,7 @@ from medscale.base.files import digest, read_json, write_json
 from medscale.base.log import log
 from medscale.base.memory import peak_memory_mb
 from medscale.base.provenance import conditions, environment, hardware
+from medscale.base.text import amount
 from medscale.data.loader import Loader
 from medscale.data.shards import Shards
 from medscale.engine.formats import format_of, use
@@ -194,9 +195,9 @@ def _check_shares(plan: RunPlan, training: Loader) -> None:
     recipe, smallest = plan.recipe, training.smallest_share
     if recipe.sync_batchnorm and plan.replicas > 1 and smallest < recipe.accumulate:
         raise MedscaleError(
-            f"{plan.run.name}: the smallest share of a step is {smallest} image(s) a replica, "
-            f"which recipe.accumulate {recipe.accumulate} cannot divide, as recipe.sync_batchnorm "
-            "needs; lower recipe.accumulate or raise recipe.batch_size"
+            f"{plan.run.name}: the smallest share of a step is {amount(smallest, 'image')} a "
+            f"replica, which recipe.accumulate {recipe.accumulate} cannot divide, as "
+            "recipe.sync_batchnorm needs; lower recipe.accumulate or raise recipe.batch_size"
         )
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import stats
 
 from medscale.base.errors import MedscaleError
+from medscale.base.text import amount
 from medscale.measure.scaling.target import METRICS, Target, best, seconds_of
 
 FEWEST = 5  # seeds that a verdict needs, as in MLPerf's image classification
@@ -140,8 +141,7 @@ def compare(run: Times, reference: Times, margin: float) -> Comparison:
     difference = float(run.epochs.mean()) / mean - 1
     fewest = min(len(run.epochs), len(reference.epochs))
     if fewest < FEWEST:
-        seeds = f"{fewest} seed" + ("s" if fewest > 1 else "")
-        return untested_comparison(f"none ({seeds})", difference)
+        return untested_comparison(f"none ({amount(fewest, 'seed')})", difference)
     slower_p, faster_p = (
         float(
             stats.mannwhitneyu(

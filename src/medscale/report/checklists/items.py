@@ -12,6 +12,7 @@ from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.section import Strict
 from medscale.base.suggest import suggestion
+from medscale.base.text import amount
 from medscale.config.configuration import Config
 from medscale.config.yaml_file import read_section
 from medscale.report import sources
@@ -125,7 +126,8 @@ def remedy(items: Mapping[str, Sequence[str]]) -> str:
     listed = ", ".join(f"{item} ({', '.join(studies)})" for item, studies in items.items())
     study = next(iter(items.values()))[0]
     return (
-        f"{len(items)} item(s) of the checklists have no answer: {listed}. Answer them in "
-        f"studies.{study}.checklist.answers, such as {{{next(iter(items))}: 'not done, because …'}}"
-        ", or print them as not answered by checklist.unanswered: print (docs/claims.md)"
+        f"{amount(len(items), 'item')} of the checklists without an answer: {listed}. Answer them "
+        f"in studies.{study}.checklist.answers, such as "
+        f"{{{next(iter(items))}: 'not done, because …'}}, or print them as not answered "
+        "by checklist.unanswered: print (docs/claims.md)"
     )

@@ -20,6 +20,7 @@ import pandas as pd
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, read_table
+from medscale.base.text import amount
 from medscale.data.index_file import read_index
 from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import RESAMPLES, draws
@@ -105,7 +106,7 @@ def _accuracy_difference(claim: Planned, files: Files) -> Measured:
     by_seed = dict(zip(seeds, run, strict=True)), dict(zip(seeds, base, strict=True))
     high, p = float(row["accuracy_high"]), float(row["accuracy_p_holm"])
     words = verdict(str(row["reading"]), high, p, beyond=beyond_seeds(*by_seed))
-    note = f"p = {p:.3g} (exact test, adjusted for {len(table)} run{'s' * (len(table) > 1)})"
+    note = f"p = {p:.3g} (exact test, adjusted for {amount(len(table), 'run')})"
     measured = Measured(float(row["accuracy"]), float(row["accuracy_low"]), high, words, note)
     return _of_few_patients(measured, predicted)
 

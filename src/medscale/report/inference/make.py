@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medscale.base.text import amount
 from medscale.measure.scaling.benchmarks import by_inference
 from medscale.report import measured as benchmark
 from medscale.report import style
@@ -56,7 +57,7 @@ def _figure(table: pd.DataFrame, labels: dict[str, str], published: float | None
         for panel, count in zip(row[1:], threads, strict=True):
             batches = (of_run["kind"] == "throughput") & (of_run["threads"] == count)
             _draw_throughput(panel, of_run[batches], ways, published)
-            panel.set_title(f"{count} thread{'s' * (count > 1)}" if count else "GPU")
+            panel.set_title(amount(count, "thread") if count else "GPU")
         row[0].set_title(label(run) if len(runs) > 1 else "one image at a time")
     first = axes[0][0]
     for way in ways:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medscale.base.text import amount
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -81,7 +83,7 @@ class Strategy:
     def refusal(self, devices: int) -> str | None:
         """Return why a run cannot have this many devices; None if it can."""
         if self.least == self.most != devices:
-            return f"a {self.name} run has exactly {self.least} device{'s' * (self.least > 1)}"
+            return f"a {self.name} run has exactly {amount(self.least, 'device')}"
         if devices < self.least:
             return f"a {self.name} run needs at least {self.least} devices"
         if self.most is not None and devices > self.most:
