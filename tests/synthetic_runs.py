@@ -31,7 +31,6 @@ from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
 
 ROOT = Path(__file__).parent.parent
-SEEDS = (1, 2)
 CPU = "Made CPU @ 2 GHz"
 
 
