@@ -212,38 +212,7 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
         images, labels = fn.external_source(
             read, num_outputs=2, layout=["HWC", ""], dtype=[types.UINT8, types.INT64]
         )
-        if augment.rotate:
-            angle = fn.random.uniform(range=[-augment.rotate, augment.rotate])
-            images = fn.rotate(images, angle=angle, keep_size=True, fill_value=0)
-        if augment.brightness or augment.contrast:
-            factors = {
-                name: fn.random.uniform(range=[1 - value, 1 + value])
-                for name, value in (
-                    ("brightness", augment.brightness),
-                    ("contrast", augment.contrast),
-                )
-            }
-            images = fn.brightness_contrast(images, **factors)
-        if augment.vflip:
-            images = fn.flip(
-                images, horizontal=0, vertical=fn.random.coin_flip(probability=augment.vflip)
-            )
-        place = (
-            {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"}
-            if augment.crop
-            else {}
-        )
-        scaled = {"mean": [255 * value for value in MEAN], "std": [255 * value for value in STD]}
-        images = fn.crop_mirror_normalize(
-            images,
-            dtype=types.FLOAT,
-            output_layout="CHW",
-            crop=[augment.crop.size] * 2 if augment.crop else None,
-            mirror=fn.random.coin_flip(probability=augment.hflip),
-            **place,
-            **scaled,
-        )
-        return images, labels
+        return _dali_augmented(images, augment), labels
 
     pipeline = changed()
     pipeline.build()
@@ -256,6 +225,35 @@ def with_dali(folder: Path, augment: Augment) -> Epoch:
             yield images, labels[:, 0]
 
     return batches
+
+
+def _dali_augmented(images: Any, augment: Augment) -> Any:
+    """Return DALI's node of augmented, cropped and normalized images (float32, C,H,W)."""
+    from nvidia.dali import fn, types
+
+    if augment.rotate:
+        angle = fn.random.uniform(range=[-augment.rotate, augment.rotate])
+        images = fn.rotate(images, angle=angle, keep_size=True, fill_value=0)
+    if augment.brightness or augment.contrast:
+        strengths = {"brightness": augment.brightness, "contrast": augment.contrast}
+        factors = {n: fn.random.uniform(range=[1 - s, 1 + s]) for n, s in strengths.items()}
+        images = fn.brightness_contrast(images, **factors)
+    if augment.vflip:
+        vertical = fn.random.coin_flip(probability=augment.vflip)
+        images = fn.flip(images, horizontal=0, vertical=vertical)
+    place = {}
+    if augment.crop:
+        place = {f"crop_pos_{axis}": fn.random.uniform(range=[0.0, 1.0]) for axis in "xy"}
+    return fn.crop_mirror_normalize(
+        images,
+        dtype=types.FLOAT,
+        output_layout="CHW",
+        crop=[augment.crop.size] * 2 if augment.crop else None,
+        mirror=fn.random.coin_flip(probability=augment.hflip),
+        mean=[255 * value for value in MEAN],
+        std=[255 * value for value in STD],
+        **place,
+    )
 
 
 # by name in the table: the distribution, and the function that returns its loader

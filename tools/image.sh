@@ -30,7 +30,7 @@ own_repository() { # whether git's top level is this checkout, and not a reposit
   [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$(pwd -P)" ]
 }
 
-what_it_is() { # of this checkout, as NAME=VALUE
+checkout_facts() { # version, commit and lock file of this checkout, as NAME=VALUE
   printf 'VERSION=%s\n' "$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)"
   printf 'COMMIT=%s\n' "$(own_repository && git rev-parse HEAD 2>/dev/null || echo unknown)"
   printf 'DIRTY=%s\n' "$(own_repository && git diff --quiet HEAD -- . ':(exclude)profiles/slurm/site.yaml' 2>/dev/null && echo false || echo true)"
@@ -49,7 +49,7 @@ gather_secrets() { # this machine's certificates and package index, for the step
 
 build_docker() { # $1: base or nothing
   local arguments=() part name
-  for part in $(what_it_is) ${1:+BASE=$1}; do arguments+=(--build-arg "$part"); done
+  for part in $(checkout_facts) ${1:+BASE=$1}; do arguments+=(--build-arg "$part"); done
   for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
     [ -z "${!name:-}" ] || arguments+=(--build-arg "$name=${!name}")
   done
@@ -79,7 +79,7 @@ build_apptainer() { # $1: base or nothing; a folder is a system's files
   local arguments=() part bootstrap=docker
   need_disk 16000
   if [ -e "${1:-}" ]; then bootstrap=localimage; fi
-  for part in $(what_it_is) ${1:+BASE=$1}; do arguments+=(--build-arg "$part"); done
+  for part in $(checkout_facts) ${1:+BASE=$1}; do arguments+=(--build-arg "$part"); done
   "$apptainer" build --force --disable-cache --mksquashfs-args "$squash" --build-arg "BOOTSTRAP=$bootstrap" "${arguments[@]}" \
     --bind "$work/secrets:/run/secrets" "$work/image.sif" containers/apptainer.def >"$work/log" 2>&1 \
     || { tail -n 5 "$work/log" >&2; keep_log; die "apptainer build failed; all it said is in containers/build.log"; }
@@ -93,7 +93,7 @@ put() { # $1: base; gives the finished file its name, its .json, and the link
   local sum name
   sum=$(sha256sum "$work/image.sif" | cut -d' ' -f1)
   name=medscale-${sum:0:12}
-  env $(what_it_is) BASE="$1" SUM="$sum" BYTES="$(stat -c %s "$work/image.sif")" IMAGE="$(cat "$work/id" 2>/dev/null)" \
+  env $(checkout_facts) BASE="$1" SUM="$sum" BYTES="$(stat -c %s "$work/image.sif")" IMAGE="$(cat "$work/id" 2>/dev/null)" \
     APPTAINER="$("$apptainer" --version)" python3 - >"$work/image.json" <<'PYTHON'
 import json, os
 keys = {"sha256": "SUM", "image": "IMAGE", "base": "BASE", "version": "VERSION", "commit": "COMMIT", "lock": "LOCK", "apptainer": "APPTAINER"}

@@ -141,7 +141,9 @@ def predict(
     """Predict classes and probabilities, or boxes, of new images by a trained run."""
     _check_files(result, images, csv, metadata)
     if code and sr is None:
-        raise MedscaleError("--code is for the reports that --sr writes")
+        raise MedscaleError(
+            "--code is for the reports of --sr; add --sr FOLDER, or leave --code out"
+        )
     values = _metadata_values(result, metadata)
     from medscale.base.files import write_csv
     from medscale.base.log import set_up, track

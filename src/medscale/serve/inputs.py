@@ -178,7 +178,8 @@ def metadata_by_image(names: Sequence[str], metadata: Metadata) -> list[Facts]:
         keyed = [normalized_path(str(path)) for path in paths]
         if paths.isna().any() or len(set(keyed)) < len(keyed):
             raise MedscaleError(
-                "a table of metadata has a column `path`, with each image once, and others"
+                "a table of metadata needs a column `path`, with each image once, and a column for "
+                "each fact"
             )
         by_path = metadata.drop(columns="path").set_axis(keyed).to_dict("index")
         keys = [key if (key := normalized_path(name)) in by_path else "" for name in names]

@@ -126,21 +126,22 @@ def _facts(text: str, model: Model) -> dict[str, Any]:
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):
-        raise Problem(400, f"{METADATA!r} is a JSON object", "form")
+        detail = f'{METADATA!r} must be a JSON object, such as {{"age": 61}}'
+        raise Problem(400, detail, "form")
     if not _is_text(facts):
         raise Problem(422, f"{METADATA!r} has characters that are no text (surrogates)", "metadata")
     columns = {column.name: column for column in model.metadata}
     if set(facts) - set(columns):
         columns_text = f"{model.id} takes {', '.join(columns) or 'images alone'}"
-        raise Problem(422, f"{METADATA!r} has something unknown: {columns_text}", "metadata")
+        raise Problem(422, f"{METADATA!r} has a column that is unknown: {columns_text}", "metadata")
     facts = {name: value for name, value in facts.items() if value is not None}
     for name, value in facts.items():
         words = columns[name].words
         if words is None and not _is_number(value):
-            raise Problem(422, f"{name} is a number", "metadata")
+            raise Problem(422, f"{name} must be a number", "metadata")
         if words is not None and str(value) not in words:  # words can be numbers, such as grades
             listed = ", ".join(words)
-            detail = f"{name} is one of {listed}; leave it out if it is none of them"
+            detail = f"{name} must be one of {listed}; leave it out if it is none of them"
             raise Problem(422, detail, "metadata")
     return facts
 
