@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
+from medscale.cli import results
 from medscale.serve.http import server, start
 from medscale.serve.http.settings import Settings
 from medscale.serve.http.start import serve
@@ -45,6 +47,18 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
             serve(options | {"port": listener.getsockname()[1]}, print)
     # A limit of the service on messages that repeat would leave out messages of later tests.
     assert not any(handler.filters for handler in (logging.lastResort, *log.handlers))
+
+
+def test_options_of_the_command_have_the_defaults_of_the_settings() -> None:
+    """The command lists them itself; to import the settings would make its start longer."""
+    options = inspect.signature(results.serve).parameters
+    shared = {
+        name: field.default
+        for name, field in Settings.model_fields.items()
+        if name in options and not field.is_required()
+    }
+    assert {"port", "device", "workers", "megapixels", "rate"} <= set(shared)
+    assert {name: options[name].default for name in shared} == shared
 
 
 def test_sigterm_ends_the_service_also_while_models_are_loaded(
