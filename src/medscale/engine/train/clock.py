@@ -83,7 +83,7 @@ class Clock:
 
 
 def device_memory_mb(device: torch.device) -> float | None:
-    """Return the largest memory that this process allocated on the GPU, MB; None on a CPU."""
+    """Return the largest memory that this process allocated on the GPU, MiB; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
 
 
