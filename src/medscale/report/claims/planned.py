@@ -27,7 +27,7 @@ from medscale.report.claims.statements import (
 
 PROJECT = Path("claims.yaml")  # claims about the studies of config.yaml
 # Fields of a claim that a planned claim takes as they are, and those that are empty where null.
-FIELDS = {*("statement", "origin", "measure", "metric", "compare", "reason", "minutes", "hardware")}
+FIELDS = {"statement", "origin", "measure", "metric", "compare", "reason", "minutes", "hardware"}
 OPTIONAL = ("figure", "table", "study", "run", "variant", "test")
 
 

@@ -98,9 +98,9 @@ def _speedups(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _leakage(effects: pd.DataFrame) -> dict[str, Any]:
-    """Return the largest change of accuracy by another split, and that by parallel training.
+    """Return the largest change of accuracy by another split.
 
-    The change by parallel training is that in the study of the other one.
+    Beside it stands the largest change by parallel training in the same study.
     """
     splits = effects[effects["kind"] == "split"]
     leakage = _largest(splits)
