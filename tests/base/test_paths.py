@@ -21,6 +21,7 @@ from medscale.base.paths import (
     usable_result,
     workdir_of,
 )
+from medscale.cli.completion import results_like
 
 COMMANDS = {
     "predict nowhere a.jpg": "nowhere does not exist; name a result folder",
@@ -111,6 +112,16 @@ def test_a_folder_of_results_is_answered_with_their_names(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MedscaleError, match="is not a result; similar names among 1 result: res"):
         evaluated_result("results/skin")
+
+
+def test_what_a_killed_evaluation_left_is_no_result(tmp_path, monkeypatch):
+    for run in ("ddp_2gpu", ".ddp_2gpu.4711", ".serial_1gpu.4711.earlier"):
+        write_json(tmp_path / "results/skin" / run / SUMMARY, {})
+    assert evaluated_results(tmp_path) == [tmp_path / "results/skin/ddp_2gpu"]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MedscaleError, match="similar names among 1 result: results/skin/ddp_2gpu"):
+        evaluated_result("results/skin")
+    assert results_like("results/skin/") == ["results/skin/ddp_2gpu"]
 
 
 def test_an_evaluation_on_external_images_is_no_result(tmp_path):

@@ -28,7 +28,7 @@ from medscale.report.datasheet.make import make as make_datasheet
 from medscale.workflow.crate import export
 from medscale.workflow.crate.describe import Description
 from medscale.workflow.crate.kinds import FILE_NAMES, IMAGES, WEIGHTS
-from medscale.workflow.crate.pack import _write_settings
+from medscale.workflow.crate.pack import _code, _write_settings
 from medscale.workflow.crate.scan import hosts, names_of_studies, scan
 from medscale.workflow.graph import Graph
 from medscale.workflow.restored import read_config
@@ -413,6 +413,15 @@ def test_results_are_packed_with_their_own_replicates(crate_study, tmp_path):
     folders = (tmp_path / "crate" / "runs" / "glaucoma").glob("*/*")
     packed = {(path.parent.name, path.name) for path in folders}
     assert packed == {(run, f"seed{seed}") for run in RUNS for seed in (1, 2)}
+    assert not [path for path in paths(tmp_path / "crate") if "/." in f"/{path}"]
+
+
+def test_what_an_editor_left_beside_the_code_is_not_packed(monkeypatch, tmp_path):
+    for name in ("scripts/train.py", "scripts/.#train.py", "src/medscale/.old/a.py", SITE):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr("medscale.workflow.crate.pack.ROOT", tmp_path)
+    assert [file.name for file in _code()] == ["train.py"]
 
 
 def test_missing_parts_are_named_and_nothing_half_written_stays(crate_study, tmp_path):

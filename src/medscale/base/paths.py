@@ -226,7 +226,11 @@ def _below(folder: Path, file: str) -> list[Path]:
     if _is_result(folder, file):
         return [folder]
     folders = sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
-    return [below for below in folders if _is_result(below, file)]
+    return [
+        below
+        for below in folders
+        if "/." not in f"/{below.relative_to(folder)}" and _is_result(below, file)
+    ]
 
 
 def _nearest(path: Path, file: str) -> str:
@@ -238,7 +242,7 @@ def _nearest(path: Path, file: str) -> str:
     by_name = {
         str(folder.relative_to(work)): folder
         for work in sorted(WORK.glob("*"))
-        for result in work.glob(f"results/*/*/{file}")
+        for result in work.glob(f"results/*/[!.]*/{file}")
         for folder in (result.parent, result.parent.parent)
     }
     if exact := by_name.get(str(path)):
@@ -249,7 +253,7 @@ def _nearest(path: Path, file: str) -> str:
     if corrected is not None and (corrected.name == path.name or not _is_result(corrected, file)):
         return f"did you mean {corrected}?"
     above = next((parent for parent in (path, *path.parents) if parent.is_dir()), Path())
-    results = [result.parent for end in ("*", "*/*") for result in above.glob(f"{end}/{file}")]
+    results = [result.parent for end in ("", "*/") for result in above.glob(f"{end}[!.]*/{file}")]
     names = sorted(str(result) for result in results if _is_result(result, file))
     if not names:
         close = get_close_matches(str(path), by_name, 1)

@@ -41,7 +41,7 @@ def results_like(incomplete: str) -> list[str]:
     """Return the result folders that begin with a text, and folders that may hold some."""
     places = [folder for place in PLACES for folder in sorted(Path().glob(place))]
     results = [
-        str(file.parent) for place in places for file in sorted(place.glob(f"*/*/{SUMMARY}"))
+        str(file.parent) for place in places for file in sorted(place.glob(f"*/[!.]*/{SUMMARY}"))
     ]
     matches = [result for result in results if result.startswith(incomplete)]
     return matches or [f"{folder}/" for folder in _folders(incomplete)]

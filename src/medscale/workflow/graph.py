@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from medscale.base.code import ROOT, code_digest, shown_path
+from medscale.base.code import ROOT, code_digest, shown_path, sources
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.limits import usable_cores
 from medscale.base.paths import refuse_unwritable
@@ -195,8 +195,7 @@ class Graph:
 
     def own(self, *patterns: str) -> list[str]:
         """Return the project's own files, such as the paper's text, as jobs name them."""
-        files = sorted(file for pattern in patterns for file in ROOT.glob(pattern))
-        return [self.relative(file) for file in files]
+        return [self.relative(file) for file in sources(ROOT, *patterns)]
 
     def plan(self, study: str, run: str, seed: int = 0, fold: int | None = None) -> RunPlan:
         """Return the plan of a replicate; without a seed, for settings that all of them share."""

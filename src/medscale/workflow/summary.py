@@ -99,7 +99,7 @@ def _study(graph: Graph, name: str) -> dict[str, Any]:
         "results_folder": shown_path(results),
         "results": [
             {"run": file.parent.name, "folder": shown_path(file.parent)}
-            for file in sorted(results.glob(f"*/{SUMMARY}"))
+            for file in sorted(results.glob(f"[!.]*/{SUMMARY}"))
         ],
         "figures_folder": shown_path(figures),
         "figures": [shown_path(file) for file in sorted(figures.glob("*.pdf"))],

@@ -68,8 +68,13 @@ PATTERNS: tuple[tuple[str, str], ...] = (
 
 
 def kind_of(path: str) -> str | None:
-    """Return the kind of a file by its path in the workdir; None where it is not published."""
+    """Return the kind of a file by its path in the workdir; None where it is not published.
+
+    A hidden file is not, nor are those of a hidden folder, which a killed evaluation left.
+    """
     parts = path.split("/")
+    if any(part.startswith(".") for part in parts):
+        return None
     for pattern, kind in PATTERNS:
         names = pattern.split("/")
         if len(names) == len(parts) and all(map(fnmatchcase, parts, names)):
@@ -79,6 +84,8 @@ def kind_of(path: str) -> str | None:
 
 def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, str | None]]:
     """Yield path and kind of each file in the folders of the workdir that a crate is made from.
+
+    Hidden files and those of hidden folders are left out.
 
     Args:
         workdir: of the study.
@@ -90,6 +97,6 @@ def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, 
     # Chapters about all studies have no folder of a study.
     files += [file for place in places for file in sorted((workdir / place).glob("*.*"))]
     for file in files:
-        if file.is_file() and not file.name.startswith("."):
-            path = file.relative_to(workdir).as_posix()
+        path = file.relative_to(workdir).as_posix()
+        if file.is_file() and "/." not in path:
             yield path, kind_of(path)

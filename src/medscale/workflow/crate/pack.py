@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from medscale.base import code
 from medscale.base.code import ROOT
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
@@ -130,10 +131,10 @@ def check_disclosure(graph: Graph, folder: Path, request: Collection[str]) -> No
         graph.workdir / "runs" / study / run / name / "environment.json"
         for study, run, name in replicates(graph)
     ]
-    code = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
+    source = {f.relative_to(ROOT).as_posix() for f in _code() if f.name not in SETTINGS}
     file_names = FILE_NAMES in request
     names = [*scan.names_of_studies(data, file_names=file_names), scan.hosts(environments)]
-    scan.refuse(scan.scan(folder, names, code), "the crate")
+    scan.refuse(scan.scan(folder, names, source), "the crate")
 
 
 def replicates(graph: Graph) -> Iterator[tuple[str, str, str]]:
@@ -162,8 +163,7 @@ def _further_histories(graph: Graph) -> Iterator[tuple[str, str]]:
 
 def _code() -> list[Path]:
     """Return the files of the program and its settings, without those of the user's cluster."""
-    files = [file for pattern in CODE for file in sorted(ROOT.glob(pattern))]
-    return [file for file in files if file != ROOT / SITE]
+    return [file for file in code.sources(ROOT, *CODE) if file != ROOT / SITE]
 
 
 def _missing(path: Path) -> MedscaleError:
