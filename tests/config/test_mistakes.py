@@ -288,6 +288,29 @@ def test_a_file_from_windows_is_read(tmp_path):
             ["studies.dermatology.benchmarks.inference.ways: int8 is not exported: add it to"],
         ),
         ('only: "skin, melanoma,"', []),
+        (
+            "studies: {v: {variant_of: skin, split: {held_out: [A+, A-]}}}",
+            ["studies.v: two of its values make the same entry, v_a: give each a study"],
+        ),
+        (
+            "studies: {v: {variant_of: skin, split: {held_out: [no, a]}}}",
+            ["studies.v.split.held_out: must be text or a number (found False); yes, no, on"],
+        ),
+        (
+            "{defaults: {recipe: {lr: x}}, studies: {m: {source: {kind: folder, path: a}, "
+            "runs: [serial_1cpu]}}}",
+            ["defaults.recipe.lr: must be a number (found 'x')"],
+        ),
+        (
+            "{defaults: {recipe: {lr: x}}, studies: {m: {like: skin, source: {kind: folder, "
+            "path: a}}}}",
+            ["defaults.recipe.lr: must be a number (found 'x')"],
+        ),
+        (
+            "{defaults: {recipe: {lr: x}}, studies: {m: {like: skin, source: {kind: folder, "
+            "path: a}}, v: {variant_of: m}, w: {variant_of: v}}}",
+            ["defaults.recipe.lr: must be a number (found 'x')"],
+        ),
     ],
 )
 def test_a_mistake_has_its_place_and_no_consequences(tmp_path, text, lines):

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from medscale.base.errors import MedscaleError
 from medscale.cli.main import main
 from medscale.config.configuration import load
 from medscale.config.layers import Layer
-from medscale.config.origins import in_force
+from medscale.config.origins import Setting, in_force
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "config.yaml"
@@ -75,6 +76,13 @@ def origins(study: str | None = None) -> dict[str, tuple[object, str]]:
 )
 def test_the_origin_of_a_setting_is_the_highest_layer_that_has_it(name, value, origin):
     assert origins()[name] == (value, origin)
+
+
+@pytest.mark.parametrize("text", ["2024", "yes", "a: b", "a # b", "{a", "2024-13-01", "", "a b"])
+def test_a_value_is_printed_as_yaml_reads_it(text):
+    printed = Setting(("title",), text, "").text
+    assert yaml.safe_load(printed) == text
+    assert (printed == text) == (text == "a b")
 
 
 def test_the_values_are_those_of_the_configuration():

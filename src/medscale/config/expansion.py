@@ -41,7 +41,12 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
                 text = "a variant has no section in the paper that could show it; "
                 text += f"give {setting} to {owner}"
                 raise SettingFault(("studies", name, setting), text)
+        own: set[str] = set()
         for key, entry in _entries(name, study):
+            if key in own:
+                text = f"two of its values make the same entry, {key}: give each a study of its own"
+                raise SettingFault(("studies", name), text)
+            own.add(key)
             if key in entries or (key in studies and key != name):
                 text = f"its entry {key} has the name of another study; rename one of them"
                 raise SettingFault(("studies", name), text)
@@ -70,6 +75,12 @@ def _held_out(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
             ("studies", name, "split", "held_out"),
             "a list of values makes a variant of each; "
             "give the study variant_of and at least one value, or name one value",
+        )
+    if wrong := [v for v in values if isinstance(v, bool) or not isinstance(v, str | int | float)]:
+        raise SettingFault(
+            ("studies", name, "split", "held_out"),
+            f"must be text or a number (found {wrong[0]!r}); yes, no, on, off, true and false "
+            "stand in quotes where they are text",
         )
     column = split.get("column", "source")
     entries = []

@@ -113,11 +113,12 @@ class Layers:
                 complete[name] = self.study(name)
             except SettingFault as fault:
                 self._add(fault)
-        try:
-            complete = expand(complete)
-        except SettingFault as fault:
-            self._add(fault)
-        return {**self.tree, "studies": complete}
+        while True:
+            try:
+                return {**self.tree, "studies": expand(complete)}
+            except SettingFault as fault:
+                self._add(fault)
+                del complete[fault.path[1]]
 
     def _add(self, fault: SettingFault) -> None:
         if str(fault) not in map(str, self.faults):

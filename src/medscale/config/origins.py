@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from medscale.config.configuration import accept_network, validate
 from medscale.config.expansion import makers
 from medscale.config.layers import Layer, Layers, has
 from medscale.config.mistakes import NetworkCheck
+from medscale.config.yaml_file import LOADER
 
 DEFAULT = "default"  # origin of values that no file and no command line gives
 
@@ -31,7 +34,8 @@ class Setting(NamedTuple):
     def text(self) -> str:
         """The value in one line, as YAML reads it."""
         is_plain = isinstance(self.value, str) and self.value.isprintable()
-        return self.value if is_plain else json.dumps(self.value, ensure_ascii=False)
+        is_read_back = is_plain and _content(self.value) == self.value
+        return self.value if is_read_back else json.dumps(self.value, ensure_ascii=False)
 
 
 def in_force(
@@ -59,6 +63,14 @@ def in_force(
         for path, value in _leaves(config.model_dump(mode="json"))
         if study is None or path[:2] == ("studies", study)
     ]
+
+
+def _content(text: str) -> Any:
+    """Return what YAML reads in a text; None where it is not YAML."""
+    try:
+        return yaml.load(text, Loader=LOADER)  # noqa: S506 (a safe loader)
+    except (yaml.YAMLError, ValueError):  # also a date that does not exist
+        return None
 
 
 def _leaves(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from medscale.base.code import shown_path
-from medscale.config.layers import Keys, Layers, has, names_of
+from medscale.config.layers import LIKE, OWN, Keys, Layers, has, names_of
 from medscale.config.yaml_file import LOADER
 
 
@@ -58,8 +58,11 @@ class Places:
                         return _place(files, above, own_path, tree, origin), (*own_path, *rest)
         return Place(shown_path(self._layers.base), 0), path
 
-    def _inherited(self, path: Keys) -> Iterator[Keys]:
-        """Yield the paths by which a setting of a study can be written: its own first."""
+    def _inherited(self, path: Keys, passed: tuple[str, ...] = ()) -> Iterator[Keys]:
+        """Yield the paths by which a setting of a study can be written: its own first.
+
+        They are those of ``Layers.of_study``. ``passed``: studies that inherit from this one.
+        """
         yield path
         if len(path) < 2 or path[0] != "studies":
             return
@@ -68,12 +71,18 @@ class Places:
         if study is None:
             for other in self._layers.studies:
                 if name.startswith(f"{other}_"):  # an entry that ``expand`` made
-                    yield from self._inherited(("studies", other, *rest))
+                    yield from self._inherited(("studies", other, *rest), passed)
             return
-        for key in ("variant_of", "like"):
-            other = study.get(key)
-            if isinstance(other, str) and other != name and rest:
-                yield from (("studies", other, *rest), ("defaults", *rest))
+        if not rest or name in passed:
+            return
+        like, variant_of = study.get("like"), study.get("variant_of")
+        for other, takes in ((variant_of, rest[0] not in OWN), (like, rest[0] in LIKE)):
+            if isinstance(other, str) and takes:
+                yield from self._inherited(("studies", other, *rest), (*passed, name))
+        source = study.get("source")
+        is_folder = isinstance(source, dict) and source.get("kind") == "folder"
+        if variant_of is None and (like is not None or is_folder):
+            yield "defaults", *rest
 
 
 def _place(files: list[Path], above: Keys, path: Keys, tree: Any, origin: str) -> Place:
