@@ -10,6 +10,8 @@ import shutil
 import warnings
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,7 +33,23 @@ from medscale.data.settings import Preprocess
 from medscale.report.names import class_name
 from medscale.serve import bundle, inputs
 from medscale.serve.calibration import SENTENCES
+from medscale.serve.predict import Box, Prediction
+from medscale.serve.predict_command import _in_words
 from raw_study import CLASSES, FP32, values
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "no boxes"),
+        (1, "1 box: 0.90 at 1,2 (3x4)"),
+        (4, "4 boxes: 0.90 at 1,2 (3x4); 0.90 at 1,2 (3x4); 0.90 at 1,2 (3x4) and 1 more"),
+    ],
+)
+def test_boxes_are_counted_in_words(number: int, words: str) -> None:
+    boxes = [Box("ill", 1, 2, 3, 4, 0.9)] * number
+    predictor: Any = SimpleNamespace(inference=SimpleNamespace(class_titles={}))
+    assert _in_words(predictor, Prediction("a.png", boxes=boxes)) == words
 
 
 def test_predictions_of_raw_files_equal_those_of_the_evaluation(study_result) -> None:

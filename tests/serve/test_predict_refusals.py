@@ -51,6 +51,15 @@ def test_nothing_is_unpickled(study_result, monkeypatch: pytest.MonkeyPatch) -> 
     }
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_image_is_refused(study_result, size: int) -> None:
+    image = study_result.raw / study_result.index["path"][0]
+    predictor = medscale.load(study_result.result)
+    for images in (image, [image, image]):
+        with pytest.raises(MedscaleError, match=f"batch_size is {size}: a batch has at least one"):
+            predictor.predict(images, batch_size=size)
+
+
 def test_damaged_or_hostile_folders_are_refused_in_words(study_result, tmp_path: Path) -> None:
     def change_record(**record: object) -> Path:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

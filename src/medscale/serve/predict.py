@@ -145,7 +145,7 @@ class Predictor:
         Raises:
             Unreadable: when the one image cannot be read.
             MedscaleError: for an object that is no image, or metadata that the network does not
-                take.
+                take, or a ``batch_size`` below 1.
         """
         items, is_single = inputs.name_images(images), inputs.is_single(images)
         predictions = list(
@@ -184,16 +184,17 @@ class Predictor:
     ) -> Iterator[list[tuple[PreparedImage, Facts] | Unreadable]]:
         """Yield batches of prepared images, with the facts in their headers, in order.
 
-        The next batch is decoded meanwhile. An image that cannot be read is its error.
+        The next batch is decoded meanwhile. An image that cannot be read is its error. Raises
+        MedscaleError for a ``batch_size`` below 1.
         """
+        if batch_size < 1:
+            raise MedscaleError(f"batch_size is {batch_size}: a batch has at least one image")
         with ThreadPoolExecutor(usable_cores(), "decode") as threads:
-            following = [threads.submit(self._read, image) for image in images[:batch_size]]
+            following = threads.map(self._read, images[:batch_size])
             for end in range(batch_size, len(images) + batch_size, batch_size):
                 reading = following
-                following = [
-                    threads.submit(self._read, image) for image in images[end : end + batch_size]
-                ]
-                yield [future.result() for future in reading]
+                following = threads.map(self._read, images[end : end + batch_size])
+                yield list(reading)
 
     def prepare(self, image: inputs.ImageInput) -> tuple[PreparedImage, Facts]:
         """Read one image: pixels preprocessed as for training, and the facts in its headers.

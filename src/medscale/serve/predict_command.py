@@ -124,7 +124,8 @@ def _in_words(predictor: Predictor, prediction: Prediction) -> str:
             for b in boxes[:MOST_RESULTS]
         ]
         more = f" and {len(boxes) - MOST_RESULTS} more" if len(boxes) > MOST_RESULTS else ""
-        return f"{len(boxes)} boxes: {'; '.join(places)}{more}" if boxes else "no boxes"
+        number = f"{len(boxes)} boxes" if len(boxes) > 1 else "1 box"
+        return f"{number}: {'; '.join(places)}{more}" if boxes else "no boxes"
     titles = predictor.inference.class_titles
     ranking = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
     best, *further = [
