@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from medscale.data.patients import NOT_KNOWN
+from medscale.report.overview.facts import _baseline, _notes
 from medscale.report.overview.figures import curves
 from medscale.report.overview.linear import Linear, rows
 from medscale.report.overview.linear import facts as linear_facts
@@ -111,6 +112,40 @@ def test_published_figures_stand_beside_ours_in_units_that_can_be_read():
     ]
     alone = reported(table[2:])  # nothing has a counterpart: all are shown
     assert "study & confused images (images) & 12" in alone
+
+
+def test_the_recall_of_the_positive_class_is_the_sensitivity_of_the_baseline():
+    names = ["healthy", "ill"]
+    per_class = pd.DataFrame(
+        {
+            "class": [*names, *names],
+            "metric": ["recall", "recall", "precision", "precision"],
+            "mean": [0.9, 0.7, 0.5, 0.4],
+            "low": [0.8, 0.6, 0.3, 0.2],
+            "high": [0.95, 0.75, 0.6, 0.5],
+        }
+    )
+    summary = {"format": "tf32", "metrics": {"test": {"accuracy": {"mean": 0.8}}}}
+    runs: list[Any] = [
+        SimpleNamespace(name=run, summary=summary | {"run": run}, classes=names, per_class=table)
+        for run, table in (("ddp_2gpu", per_class[:0]), ("serial_1gpu", per_class))
+    ]
+    of_baseline = _baseline(runs, "serial_1gpu")
+    assert of_baseline["label"] == "serial, 1 GPU, tf32"
+    assert of_baseline["scores"] == {"accuracy": {"mean": 0.8}}
+    assert of_baseline["specificity"] == {"mean": 0.9, "low": 0.8, "high": 0.95}
+    assert of_baseline["sensitivity"] == {"mean": 0.7, "low": 0.6, "high": 0.75}
+    runs[1].classes = [*names, "other"]
+    assert _baseline(runs, "serial_1gpu").keys() == {"label", "scores"}
+
+
+def test_a_remark_on_times_is_made_once_for_all_its_runs():
+    runs = ["serial_1gpu", "ddp_2gpu", "ddp_4gpu", "ddp_8gpu"]
+    times = pd.DataFrame({"run": runs, "note": ["", "other card", "moved", "other card"]})
+    assert _notes(times) == [
+        {"note": "other card", "runs": ["DDP, 2 GPU", "DDP, 8 GPU"]},
+        {"note": "moved", "runs": ["DDP, 4 GPU"]},
+    ]
 
 
 def test_the_table_of_images_adds_up():
