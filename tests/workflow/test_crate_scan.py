@@ -6,7 +6,9 @@ import gzip
 import html
 import io
 import json
+import unicodedata
 import zipfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +144,15 @@ def test_a_patient_is_found_in_any_encoding(tmp_path, name):
     assert {finding.kind for finding in findings} == {"a patient id"}
     if name == "archive.zip":
         assert findings == [Finding(name, "inner.zip/a/note.csv, line 1", "a patient id")]
+
+
+@pytest.mark.parametrize("name", [PATIENT, "Müller, Zoë"])
+def test_a_name_is_found_however_its_accents_are_written(tmp_path, name):
+    forms = [unicodedata.normalize(form, name) for form in ("NFC", "NFD")]
+    assert forms[0] != forms[1]
+    for written, known in product(forms, forms):
+        (tmp_path / "card.md").write_text(f"a scan of {written}.", encoding="utf-8")
+        assert len(list(scan(tmp_path, [Names("a name", [known])]))) == 1
 
 
 @pytest.mark.parametrize("word", ["office_flow-7", "Łódź-7", "a(b)\\c-77", "first fish-7"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class Names:
             kind: their kind, for messages.
             names: such as the patients' ids.
         """
-        distinct = {name.strip() for name in names if not IS_ANONYMOUS.fullmatch(name)}
+        distinct = {_composed(name.strip()) for name in names if not IS_ANONYMOUS.fullmatch(name)}
         distinctive = {name for name in distinct if _is_distinctive(name)}
         self.kind, self.too_short = kind, len(distinct) - len(distinctive)
         self._words = {name for name in distinctive if TOKEN.fullmatch(name)}
@@ -202,12 +203,18 @@ def _patterns(text: str, home: str, is_code: bool) -> list[str]:
 
 def _names(text: str, names: Collection[Names]) -> list[str]:
     """Return the kinds of the names that a text holds as whole words."""
+    text = _composed(text)
     words: set[str] = set()
     for token in set(TOKEN.findall(text)):
         words.add(token)
         if not NUMBER.fullmatch(token):  # parts of a number are no words
             words.update(_parts(token))
     return [group.kind for group in names if group.are_in(text, words)]
+
+
+def _composed(text: str) -> str:
+    """Return a text whose letters with accents are single characters, unlike names on macOS."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _parts(token: str) -> Iterator[str]:
