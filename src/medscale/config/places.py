@@ -76,8 +76,8 @@ class Places:
         if not rest or name in passed:
             return
         like, variant_of = study.get("like"), study.get("variant_of")
-        for other, takes in ((variant_of, rest[0] not in OWN), (like, rest[0] in LIKE)):
-            if isinstance(other, str) and takes:
+        for other, is_inherited in ((variant_of, rest[0] not in OWN), (like, rest[0] in LIKE)):
+            if isinstance(other, str) and is_inherited:
                 yield from self._inherited(("studies", other, *rest), (*passed, name))
         source = study.get("source")
         is_folder = isinstance(source, dict) and source.get("kind") == "folder"
