@@ -65,13 +65,22 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
         measure(blocks, images, Precision("fp32", CPU), 5)
 
 
-def test_a_slow_block_decides_the_cut():
-    class Slow(nn.Linear):
-        def forward(self, images):
-            time.sleep(0.02)
-            return super().forward(images)
+class SlowForward(nn.Linear):
+    def forward(self, images):
+        time.sleep(0.02)
+        return super().forward(images)
 
-    kinds = (nn.Linear, Slow, nn.Linear, nn.Linear)
+
+class SlowBackward(nn.Linear):
+    def forward(self, images):
+        output = super().forward(images)
+        output.register_hook(lambda _: time.sleep(0.02))
+        return output
+
+
+@pytest.mark.parametrize("slow", [SlowForward, SlowBackward])
+def test_a_slow_block_decides_the_cut(slow):
+    kinds = (nn.Linear, slow, nn.Linear, nn.Linear)
     blocks = [(str(number), kind(4, 4)) for number, kind in enumerate(kinds)]
     cut = measure(blocks, torch.randn(2, 4), Precision("fp32", CPU), 2)
     assert cut.bounds == [0, 2, 4]
