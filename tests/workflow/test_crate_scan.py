@@ -24,7 +24,7 @@ from medscale.base.files import write_csv
 from medscale.base.text import latex, markdown
 from medscale.report import style
 from medscale.workflow.crate.anonymous import copy
-from medscale.workflow.crate.scan import Finding, Names, names_of_studies, scan
+from medscale.workflow.crate.scan import Finding, Names, names_of_studies, refuse, scan
 
 PATIENT = "Jörg_4711"
 HEADER = "a DICOM header of the patient"
@@ -67,6 +67,29 @@ def test_the_stem_of_a_file_that_is_no_image_is_a_word(tmp_path):
 def test_a_dicom_file_under_any_name_is_found(tmp_path):
     (tmp_path / "x.txt").write_bytes(hostile.dicom(8, 8, bytes(64)))
     assert list(scan(tmp_path)) == [Finding("x.txt", "whole file", "a DICOM file")]
+
+
+def test_a_dicom_file_in_an_archive_is_named(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b/scan.png", bytes(128) + b"DICM")
+    (finding,) = scan(tmp_path)
+    assert finding == Finding("a.zip", "b/scan.png", "a DICOM file")
+
+
+def test_a_refusal_names_a_kind_once_for_each_file_and_counts_its_other_places():
+    findings = [Finding("a.csv", f"line {number}", "a home folder") for number in (3, 5, 9)]
+    findings += [Finding("a.csv", "line 7", "a host"), Finding("b.csv", "line 1", "a host")]
+    with pytest.raises(MedscaleError) as error:
+        refuse(findings, "the crate")
+    assert str(error.value).splitlines()[1:] == [
+        "  a.csv, line 3: a home folder (and 2 more)",
+        "  a.csv, line 7: a host",
+        "  b.csv, line 1: a host",
+    ]
+    many = [Finding(f"{number}.csv", "line 1", "a host") for number in range(102)]
+    with pytest.raises(MedscaleError, match=r"99\.csv, line 1: a host\n  and 2 more$"):
+        refuse(many, "the crate")
+    refuse([], "the crate")
 
 
 def test_predictions_of_external_images_keep_all_but_names(tmp_path: Path) -> None:
