@@ -189,8 +189,8 @@ class Trainer:
             yield from pending
             pending = []
             if logits is not None or len(batch.labels) == 0:
-                kept = None if logits is None else logits.clone()
-                pending = [(kept, batch.labels, batch.ids.numpy())]
+                copy = None if logits is None else logits.clone()
+                pending = [(copy, batch.labels, batch.ids.numpy())]
         yield from pending
 
     def _close_epoch(self, clock: Clock, val_loss: float, val_accuracy: float) -> None:
