@@ -1,11 +1,13 @@
 """Make one chapter of a report: its figures, tables, documents and facts."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.report.writer import write_chapter
 
@@ -22,4 +24,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

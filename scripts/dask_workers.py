@@ -1,10 +1,12 @@
 """Start Dask workers as SLURM jobs, run the command after `--` with them, and end them."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import subprocess
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.log import set_up
 from medscale.data.cluster import workers_by_slurm
 from medscale.data.settings import Dask
@@ -23,4 +25,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

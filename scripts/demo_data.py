@@ -1,12 +1,14 @@
 """Write synthetic raw images in the layout of a dataset kind; demo.json is written last."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.data.demo.generate import generate
 
 
@@ -21,4 +23,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

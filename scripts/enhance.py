@@ -1,11 +1,13 @@
 """Measure preprocessing under Dask by number of workers: enhance.csv and enhance.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.config.benchmarks import Enhance
 from medscale.data.settings import Preprocess
 from medscale.measure.enhance import measure_enhance
@@ -30,4 +32,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,12 +1,14 @@
 """Evaluate a run's replicates into its result folder: metrics, figures, model card, weights."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from functools import partial
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.config.sections import Evaluate
 from medscale.data.shards import Shards
@@ -53,4 +55,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Export a study's results to ONNX, and compare them with PyTorch: export.csv and export.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.config.benchmarks import Export
 from medscale.measure.exporting import WAYS, measure_export
 from medscale.measure.record import Marks, write
@@ -28,4 +30,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Evaluate a trained run on images of another origin: metrics, shift, figures, predictions."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.files import read_json
 from medscale.base.log import log, set_up
 from medscale.config.sections import Evaluate
@@ -33,4 +35,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

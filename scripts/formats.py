@@ -1,11 +1,14 @@
 """Train a run in each number format: formats.csv and formats.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import shutil
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import MedscaleError, Stopped, tell_user
+from medscale.base.errors import MedscaleError, Stopped
 from medscale.base.log import set_up
 from medscale.config.benchmarks import Formats
 from medscale.data.shards import Shards
@@ -48,4 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

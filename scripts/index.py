@@ -1,12 +1,14 @@
 """Make a study's index from its raw images: index.parquet, audit.csv and audit.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.base.files import read_json
 from medscale.data.index import build_index
 from medscale.data.settings import Dask, Source, Split
@@ -36,4 +38,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Measure the speed of a study's exported results: inference.csv and inference.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.config.benchmarks import Latency
 from medscale.measure.inference import WAYS, measure_inference
 from medscale.measure.record import Marks, write
@@ -29,4 +31,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Measure ways to load a study's training batches: loading.csv and loading.json."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.config.benchmarks import Loading
 from medscale.data.settings import Preprocess
 from medscale.engine.plan import Augment
@@ -38,4 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

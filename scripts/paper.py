@@ -1,10 +1,12 @@
 """Build the paper from its templates and the studies' facts."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.log import log, set_up
 from medscale.report.paper.build import build
 
@@ -22,4 +24,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

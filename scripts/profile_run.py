@@ -1,12 +1,15 @@
 """Profile one run: time and trace some of its training steps."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import os
 import shutil
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import MedscaleError, Stopped, tell_user
+from medscale.base.errors import MedscaleError, Stopped
 from medscale.base.files import write_json
 from medscale.base.log import set_up
 from medscale.engine.detect.extra import require
@@ -43,4 +46,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Fit the linear reference of a study: reference.json and reference.csv."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.base.files import write_csv, write_json
 from medscale.data.index_file import read_index
 from medscale.data.shards import Shards
@@ -33,4 +35,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,11 +1,13 @@
 """Preprocess a study's images into shards under Dask; finished chunks are kept."""
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 from pathlib import Path
 
 import typer
 
 from medscale.base import log
-from medscale.base.errors import tell_user
 from medscale.data.build import build_shards
 from medscale.data.settings import Dask, Limits, Preprocess
 
@@ -38,4 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,10 +1,10 @@
 """Train one replicate of a classification run."""
 
-import typer
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
 
-from medscale.base.errors import tell_user
+# isort: split
 from medscale.engine.train.launcher import command
 from medscale.resources import cards
 
 if __name__ == "__main__":
-    tell_user(typer.run)(command("medscale.engine.train.worker", cards.reserve))
+    run_script(command("medscale.engine.train.worker", cards.reserve))

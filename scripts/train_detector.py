@@ -1,17 +1,23 @@
 """Train one replicate of a detection run (YOLOv8)."""
 
-import typer
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
 
-from medscale.base.errors import tell_user
+# isort: split
+from functools import wraps
+from typing import Any
+
 from medscale.engine.detect.extra import require
 from medscale.engine.train.launcher import command
 from medscale.resources import cards
 
+train = command("medscale.engine.detect.worker", cards.reserve)
 
-def main() -> None:
+
+@wraps(train)
+def main(*values: Any, **options: Any) -> None:
     require()
-    typer.run(command("medscale.engine.detect.worker", cards.reserve))
+    train(*values, **options)
 
 
 if __name__ == "__main__":
-    tell_user(main)()
+    run_script(main)

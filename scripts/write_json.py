@@ -4,12 +4,14 @@ The text comes complete from the rule, where its schema was checked. So this scr
 schema, and a change of a section of the configuration does not make all plans outdated.
 """
 
+from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+
+# isort: split
 import json
 from pathlib import Path
 
 import typer
 
-from medscale.base.errors import tell_user
 from medscale.base.files import write_json
 
 
@@ -18,4 +20,4 @@ def main(text: str, out: Path = typer.Option(...)) -> None:
 
 
 if __name__ == "__main__":
-    tell_user(typer.run)(main)
+    run_script(main)

@@ -1,0 +1,39 @@
+"""The start of a script of a job. A script imports this module first.
+
+The other imports of a script take seconds. Ctrl-C, which reaches all jobs of a study, would end
+them with a traceback of Python, or with a wrong one, as C code takes it for a failed import.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+# In the background of a shell SIGINT is ignored, and stays so.
+_LISTENS = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if _LISTENS:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def run_script(main: Callable[..., object]) -> None:
+    """Call a function with the command line of this process, and exit.
+
+    An error of the user is one message and status 2 (``tell_user``), Ctrl-C is status 130 without a
+    message, since the program that started the job says that it was stopped.
+    """
+    import typer
+
+    from medscale.base.errors import EXIT_INTERRUPTED, tell_user
+
+    @wraps(main)
+    def command(*args: Any, **options: Any) -> None:
+        try:
+            main(*args, **options)
+        except KeyboardInterrupt:
+            raise SystemExit(EXIT_INTERRUPTED) from None
+
+    if _LISTENS:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    tell_user(typer.run)(command)
