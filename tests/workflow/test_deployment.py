@@ -66,6 +66,19 @@ def test_a_workdir_that_no_one_can_make_is_named(capsys):
     assert "/proc/study cannot be made (No such file or directory)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("folder", ["work", "a [b]/work"])  # the second needs a link in it
+def test_a_mistyped_target_leaves_no_empty_workdir(tmp_path, folder):
+    process = snakemake("resluts", "--config", f"workdir={tmp_path / folder}")
+    assert process.returncode == 2
+    assert "did you mean 'results'?" in process.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_workdir_of_the_user_stays(tmp_path):
+    assert snakemake("resluts", "--config", f"workdir={tmp_path}").returncode == 2
+    assert tmp_path.is_dir()
+
+
 def test_a_dry_run_needs_no_apptainer_and_jobs_do(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(containers, "link", lambda root: tmp_path)
     monkeypatch.setattr(containers, "image", lambda root: tmp_path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -95,6 +97,8 @@ class Graph:
 
     def _make_workdir(self) -> None:
         """Make the workdir before Snakemake does: its error would be a traceback."""
+        folders = (self._full_workdir, *self._full_workdir.parents)
+        new = [folder for folder in folders if not folder.exists()]
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
         except OSError as error:  # a file system that has no folders of users, such as /proc
@@ -102,6 +106,8 @@ class Graph:
                 f"{self.workdir} cannot be made ({error.strerror}); name another folder by "
                 "`workdir`"
             ) from None
+        if new:
+            atexit.register(_remove_unused, new)
 
     @property
     def rule_files(self) -> list[str]:
@@ -271,6 +277,20 @@ class Graph:
             return path
         _set_link(workdir / CHECKOUT_LINK, ROOT)
         return str(CHECKOUT_LINK / file.relative_to(ROOT))
+
+
+def _remove_unused(folders: Sequence[Path]) -> None:
+    """Remove a workdir that has nothing but links of this process, as after a mistyped target.
+
+    ``folders``: the workdir and the folders above it that were made with it, the innermost first.
+    """
+    with suppress(OSError):  # a folder that is not empty
+        entries = list(folders[0].iterdir())
+        if all(entry.is_symlink() for entry in entries):
+            for entry in entries:
+                entry.unlink()
+        for folder in folders:
+            folder.rmdir()
 
 
 def _set_link(link: Path, target: Path) -> None:
