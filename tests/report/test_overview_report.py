@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from medscale.data.patients import NOT_KNOWN
 from medscale.report.overview.facts import _baseline, _notes
-from medscale.report.overview.figures import curves
+from medscale.report.overview.figures import curves, speedup
 from medscale.report.overview.linear import Linear, rows
 from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.overview.parity import parity
@@ -175,3 +175,14 @@ def test_a_training_of_one_epoch_is_seen_in_the_curves(epochs: int, markers: boo
         low, high = panel.get_xlim()
         ticks = [tick for tick in panel.get_xticks() if low <= tick <= high]
         assert all(tick == round(tick) for tick in ticks)
+
+
+@pytest.mark.parametrize("runs", [["serial_1cpu"], ["serial_1cpu", "ddp_2cpu", "fsdp_2cpu"]])
+def test_the_runs_of_a_speedup_figure_stand_at_their_devices(runs):
+    devices = [int(name.split("_")[1][0]) for name in runs]
+    values = {"speedup": 1.5, "speedup_low": np.nan, "speedup_high": np.nan, "device": "cpu"}
+    values |= {"amp": False, "stand_in": False, "baseline": "serial_1cpu"}
+    figure = speedup(pd.DataFrame({"run": runs, "devices": devices, **values}))
+    serial = figure.axes[0].containers[0][0]
+    shift = 0.03 if len(runs) > 1 else 0  # of an octave, so that no line hides another
+    assert serial.get_xdata()[0] == pytest.approx(2**-shift)

@@ -181,6 +181,11 @@ def devices(axes: Axes, counts: Any, title: str) -> None:
     axes.set(xlim=(counts[0] * 0.85, max(counts[-1], 2) * 1.18), xlabel=title)
 
 
+def shifts(lines: int) -> np.ndarray:
+    """Return the factors of the numbers of devices of each line, so that none hides another."""
+    return 2.0 ** np.linspace(-0.03, 0.03, lines) if lines > 1 else np.ones(lines)
+
+
 def logarithmic(axis: Axis) -> None:
     """Label 1, 2 and 5 of each power of ten as plain numbers; the caller sets the scale."""
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))

@@ -312,14 +312,14 @@ def _families(axes: Axes, part: pd.DataFrame) -> None:
     A family without a run on one device begins at the serial run of its precision.
     """
     names = part["run"].map(family)
-    shifts = np.linspace(-0.03, 0.03, max(names.nunique(), 2))  # so that none hides another
-    for shift, (words, rows) in zip(shifts, part.groupby(names, sort=False), strict=False):
+    factors = style.shifts(names.nunique())
+    for factor, (words, rows) in zip(factors, part.groupby(names, sort=False), strict=True):
         drawn, first = look(rows["run"].iloc[0]), rows.iloc[0]
         if rows["devices"].min() > 1 and "," not in str(words):
             serial = f"serial{'_amp' if first['amp'] else ''}_1{first['device']}"
             rows = pd.concat([part[part["run"] == serial], rows])
         rows = rows.sort_values("devices")
-        x, bars = rows["devices"] * 2**shift, style.errors(*style.column_ends(rows, "speedup"))
+        x, bars = rows["devices"] * factor, style.errors(*style.column_ends(rows, "speedup"))
         axes.errorbar(x, rows["speedup"], bars, **style.of_look(drawn, label=words, capsize=2))
 
 

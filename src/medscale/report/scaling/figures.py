@@ -91,13 +91,12 @@ def draw_series(axes: Axes, lines: Sequence[Series], look_of: Callable[[str], Lo
         look_of: gives the look of a series by the name of its run.
     """
     most = max(line.spec.devices for line in lines)
-    shifts = np.linspace(-0.03, 0.03, len(lines)) if len(lines) > 1 else np.zeros(1)
-    for shift, line in zip(shifts, lines, strict=True):
+    for factor, line in zip(style.shifts(len(lines)), lines, strict=True):
         table, drawn, fit = line.table(), look_of(line.spec.name), line.law()
         if fit is not None and is_undecided(fit):
             fit = None
         words = family(line.spec.name) + (f" ({LAWS[fit.law]})" if fit is not None else "")
-        points = table["devices"] * 2**shift, table["speedup"]  # shifted, so that none is hidden
+        points = table["devices"] * factor, table["speedup"]
         bars = style.errors(*style.column_ends(table, "speedup"))
         options = style.of_look(drawn, linestyle="", capsize=2, label=words)
         axes.errorbar(*points, yerr=bars, **options)
