@@ -1,6 +1,7 @@
 """The graph as a person meets it: targets, scales, profiles, and one message for each mistake."""
 
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +206,27 @@ def test_rules_of_many_files_and_the_report_are_answered_in_words():
     assert "make report" in str(unknown_target(config, "report.html", rules))
     answer = unknown_target(config, "glaucoma", rules, "--profile demo")
     assert "snakemake results --profile demo --config only=glaucoma;" in str(answer)
+
+
+@pytest.mark.parametrize("end", ["", "/", "/seed1", "/seed1/"])
+def test_a_folder_of_trainings_is_answered_by_what_to_type(end):
+    config, rules = Graph({"scale": "demo"}).config, [Rule("train", ["timing.json"])]
+    answer = str(unknown_target(config, f"runs/skin/ddp_2gpu{end}", rules))
+    assert "one training: runs/skin/ddp_2gpu/seed1/timing.json;" in answer
+    assert answer.endswith("and their evaluation: results/skin/ddp_2gpu")
+
+
+def test_the_targets_of_the_page_of_runs_are_targets():
+    page = (ROOT / "docs" / "reference" / "runs.md").read_text(encoding="utf-8")
+    table = page.split("## Targets")[1].split("```")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    text = " ".join(re.findall("`([^`]+)`", " ".join(row.split("|")[1] for row in rows)))
+    names = {"study": "glaucoma", "run": "ddp_2gpu", "name": "formats", "k": "1"}
+    names["set"] = "glaucoma_external1"
+    targets = re.sub("<([a-z]+)>", lambda part: names[part[1]], text).split()
+    assert len(targets) == 9
+    process = snakemake("-n", *targets, "--config", "scale=demo")
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medscale.base.errors import MedscaleError
+from medscale.base.paths import TIMING
 from medscale.base.suggest import suggestion
 from medscale.config import planning
 from medscale.config.benchmarks import Benchmarks
@@ -25,7 +26,7 @@ from medscale.workflow import plans
 
 RUN_TARGET = re.compile(r"(?:\./)?(results|runs|profiled)/([^/]+)/([^/]+)(/.*)?")
 EXTERNAL_TARGET = re.compile(r"(?:\./)?external/([^/]+)/([^/]+)(/.*)?")
-FOLDERS_OF_RUNS = ("results", "runs", "profiled")
+FOLDERS_OF_RUNS = ("results", "profiled")  # whose folders of a run are targets
 # The rule that makes all files of a folder of a study.
 FOLDERS_OF_STUDIES = {
     "results": "results",
@@ -187,6 +188,8 @@ def unknown_target(
         return f"{target}: no rule makes it; {advice}"
     if Path(path).stem == "report":
         return f"{target}: no rule makes it; type snakemake --report report.html, or make report"
+    if advice := _trainings(config, path):
+        return f"{target} is a folder of trainings; {advice}"
     if os.path.exists(target):
         return None
     if target in (rule.name for rule in rules):
@@ -218,6 +221,17 @@ def _whole_study(config: Config, path: str, options: str) -> str | None:
     rule = "figures" if is_drawn else FOLDERS_OF_STUDIES.get(folder, "results")
     command = " ".join(filter(None, ("snakemake", rule, options, f"--config only={study}")))
     return f"all {rule} of {study}: {command}; one result: {first}"
+
+
+def _trainings(config: Config, path: str) -> str | None:
+    """Return the targets to name, if a path is the folder of a run's trainings, or of one."""
+    match = RUN_TARGET.fullmatch(path)
+    if match is None or match[1] != "runs" or (match[4] or "").count("/") > 1:
+        return None
+    study, run, replicate = match[2], match[3], match[4]
+    name = replicate or f"/{replicate_name(*config.replicates_of(study)[0])}"
+    one = f"runs/{study}/{run}{name}/{TIMING}"
+    return f"one training: {one}; all of the run, and their evaluation: results/{study}/{run}"
 
 
 def _result(config: Config, path: str) -> str:
