@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -153,6 +154,15 @@ def test_another_users_folder_is_refused_with_its_owner(
     with pytest.raises(MedscaleError, match=f"write to {tmp_path}, which belongs to") as caught:
         refuse_unwritable(tmp_path / "work" / "demo")
     assert tmp_path.owner() in str(caught.value)
+
+
+def test_a_read_only_file_system_is_named_and_no_owner(tmp_path, monkeypatch):
+    state = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    read_only = SimpleNamespace(f_flag=state.f_flag | os.ST_RDONLY)
+    monkeypatch.setattr(os, "statvfs", lambda _: read_only)
+    with pytest.raises(MedscaleError, match=f"^{tmp_path} is on a read-only file system: name"):
+        refuse_unwritable(tmp_path / "work")
 
 
 def test_a_file_in_the_place_of_the_workdir_is_named(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ def test_images_that_a_split_leaks_are_counted(tmp_path, copies, shared, words):
     text = " ".join(fill(tmp_path, name, {"split": split}).split())
     assert text.startswith(words)
     assert text.endswith("40 training images instead of 30.")
+    text = " ".join(fill(tmp_path, name, {"split": split | {"train_other": 30}}).split())
+    assert text.endswith("has as many training images (30).")
 
 
 def test_no_recommendation_is_derived_from_stand_ins():
@@ -226,6 +228,10 @@ def test_a_chosen_learning_rate_is_stated_with_the_range_and_the_images_it_rests
         "(32 images a step) two of the three have the best value; of these, the smallest "
         "validation loss is that of 0.002, the largest tried; the configured value is 0.001"
     ) in section("convergence", studies=[study | {"sweep": sweep | {"chosen": [tied]}}])
+    both, every = tied | {"tried": 2}, tied | {"tied": 3}
+    text = section("convergence", studies=[study | {"sweep": sweep | {"chosen": [both, every]}}])
+    assert "(32 images a step) both have the best value; of these" in text
+    assert "(32 images a step) all three have the best value; of these" in text
     choice |= {"learning_rate": 0.001, "edge": ""}
     text = section("convergence", studies=[study])
     assert "the best of the three is 0.001, the configured value (target" in text

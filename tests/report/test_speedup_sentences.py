@@ -35,6 +35,8 @@ def test_the_conclusion_says_where_the_time_goes_and_what_loses_accuracy():
         r"largest loss of accuracy (14.2 points, serial + AMP, 1 GPU, \emph{Glaucoma}) is "
         "established; it comes with a change of the precision."
     ) in text
+    alone = conclusion(LOSS, ("communication", 1))
+    assert "what keeps the parallel run from the ideal is mostly communication. The" in alone
 
 
 @pytest.mark.parametrize(

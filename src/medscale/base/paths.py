@@ -30,7 +30,8 @@ def refuse_unwritable(folder: Path) -> None:
     """Check that this user may write to a folder, or may create it.
 
     Raises:
-        MedscaleError: otherwise; the message names the owner, or the file in its place.
+        MedscaleError: otherwise; the message names the owner, the read-only file system, or the
+            file in its place.
     """
     place = folder
     while not os.path.exists(place):  # false, too, below a folder that this user may not enter
@@ -39,6 +40,11 @@ def refuse_unwritable(folder: Path) -> None:
         raise MedscaleError(f"{place} is a file; name a folder by `workdir`")
     if os.access(place, os.W_OK | os.X_OK):
         return
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        raise MedscaleError(
+            f"{place} is on a read-only file system: name another folder by `workdir`; raw images "
+            "(source.path) may be on one"
+        )
     try:
         owner = place.owner()
     except KeyError:  # a user whom this system does not know
