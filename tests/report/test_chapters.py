@@ -57,6 +57,14 @@ def test_the_writer_writes_all_that_is_declared(monkeypatch, tmp_path):
     assert written_files == {"figures/s/dots.pdf"} | tables
 
 
+def test_the_caption_of_a_table_says_whether_the_paper_prints_it():
+    captions = {
+        path: caption for chapter in CHAPTERS for path, _, _, caption in chapter.report_files()
+    }
+    assert captions["tables/{study}/results.csv"].endswith("the paper prints it rounded.")
+    assert captions["tables/{study}/timing.csv"].endswith("the paper does not print it.")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

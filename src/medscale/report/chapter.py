@@ -13,6 +13,7 @@ from medscale.config.configuration import Config
 
 Inputs = Mapping[str, str | Path | list[str] | list[Path]]
 TABLE = "A table of the study *{study}* with every digit; the paper prints it rounded."
+UNPRINTED = "A table of the study *{study}* with every digit; the paper does not print it."
 
 FIGURES = "Figures"  # kind of output
 
@@ -121,7 +122,8 @@ class Chapter:
         for name, caption in self.figures.items():
             yield self.figure_path(name), in_words(name), FIGURES, caption
         for name, caption in self.tables.items():
-            yield self.table_path(name, "csv"), in_words(name), "Tables", caption
+            own = UNPRINTED if caption == TABLE and name in self.unprinted else caption
+            yield self.table_path(name, "csv"), in_words(name), "Tables", own
         for path, caption in self.documents.items():
             yield path, in_words(Path(path).stem), "Documents", caption
 

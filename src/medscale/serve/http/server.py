@@ -134,8 +134,9 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; a second SIGINT stops at once."""
         if not self._service.stopping:
-            log.info(
-                "stopping: %d accepted images are answered first", self._service.admission.images
-            )
+            images = self._service.admission.images
+            answered = {0: "", 1: ": an accepted image is answered first"}
+            words = answered.get(images, f": {images} accepted images are answered first")
+            log.info("stopping%s", words)
         self._service.stopping = True
         super().handle_exit(sig, frame)
