@@ -43,8 +43,10 @@ def conclusion(loss: dict[str, Any] | None, *activities: tuple[str, int]) -> str
     return section("conclusion", synthesis=synthesis)
 
 
-def results(synthesis: dict[str, Any], *scalings: dict[str, Any], compared: bool = False) -> str:
-    """Return the section of results for studies with these facts of scaling."""
+def results(
+    synthesis: dict[str, Any], *scalings: dict[str, Any], compared: bool = False, runs: int = 0
+) -> str:
+    """Return the section of results for studies with these facts of scaling and so many runs."""
     usual = {
         "not_comparable": [], "fitted": False, "cores": None, "same_scores": [], "tested_once": 0,
         "shares": {"data": None}, "published": {"pairs": 0}, "repeated_stand_ins": 0,
@@ -55,7 +57,8 @@ def results(synthesis: dict[str, Any], *scalings: dict[str, Any], compared: bool
     scores = {key: {"mean": 0.9, "low": 0.8, "high": 1.0} for key in ("auroc", "accuracy")}
     studies = [
         {"title": f"S{number}", "name": f"s{number}", "reported": False, "scaling": scaling}
-        | {"communication_measured": True, "runs": [], "replicates": 1}
+        | {"communication_measured": True, "replicates": 1}
+        | {"runs": runs * [{"label": "FSDP", "stand_in": False}]}
         | {"baseline": {"label": "serial", "scores": scores, "linear": "better"}}
         | {"linear": {"scores": scores}}
         for number, scaling in enumerate(scalings)

@@ -11,6 +11,7 @@ import pytest
 
 from medscale.config.yaml_file import read_yaml
 from medscale.report.paper.build import fill
+from medscale.report.paper.filters import share
 from medscale.report.scaling.facts import is_first_apart
 from medscale.report.sources import REPORTED
 from paper_sections import NO_EFFECT, results, section
@@ -27,6 +28,8 @@ def test_the_runs_that_alone_reach_the_target_stand_in_one_sentence():
         r"In two studies, only one run reaches it: DDP in \emph{S0} and serial in \emph{S1}. "
         r"In \emph{S2}, FSDP has the shortest time and serial the lowest cost."
     ) in text
+    partly = "A run that does not reach the target does not count here."
+    assert [partly in results(facts, *scalings, compared=True, runs=n) for n in (3, 4)] == [0, 1]
     three = [best | {"best": [name]} for name in ("DDP", "serial", "FSDP")]
     facts |= {"reaching": dict.fromkeys(("s0", "s1", "s2"), 1)}
     text = results(facts, *three, compared=True)
@@ -183,10 +186,12 @@ def test_an_order_of_times_is_stated_only_beyond_the_ranges_of_replicates():
 
 
 def test_no_text_leaves_the_number_of_things_open():
-    files = [*(ROOT / "paper").rglob("*.j2"), *(ROOT / "checklists").glob("*.yaml")]
+    folders = (ROOT / "paper", ROOT / "src")
+    files = [file for folder in folders for file in folder.rglob("*.j2")]
+    files += (ROOT / "checklists").glob("*.yaml")
     assert len(files) > 20
     assert [
-        path.name for path in files if re.search(r"\w\(s\)", path.read_text(encoding="utf-8"))
+        path.name for path in files if re.search(r"\w\((s|es)\)", path.read_text(encoding="utf-8"))
     ] == []
 
 
@@ -345,4 +350,12 @@ def test_a_small_test_set_is_a_threat_of_any_study(images: list[int], is_small: 
         facts: dict[str, Any] = {"studies": studies, "provenance": {"mixed": []}, "scope": scope}
         text = section("threats", **facts, mark=mark)
         assert ("so that intervals are wide" in text) == is_small
+        own = section("threats", **facts, mark=mark, demo=True)
+        assert "images are reduced" not in own  # the demo scale changes no setting of one's own
         assert ("(3 images)" in text) == (images == [3])
+
+
+def test_the_shares_of_folds_have_two_decimals():
+    assert [str(share(part)) for part in (1 / 3, 0.7, 0.125, 0.5)] == [
+        *("33.33", "70", "12.5", "50")
+    ]

@@ -89,7 +89,7 @@ def test_a_caller_s_style_changes_nothing(study, tmp_path):
     [
         (True, True, "demo", "demo: synthetic images; CPU processes in place of GPUs"),
         (False, True, "demo", "demo: CPU processes in place of GPUs"),
-        (False, False, "demo", "demo: reduced network and images"),
+        (False, False, "demo", "demo: not at full scale"),
         (True, False, "full", "synthetic images"),
         (False, False, "full", ""),
     ],

@@ -5,7 +5,7 @@ from typing import Any
 
 SYNTHETIC = "synthetic images"
 STAND_IN = "CPU processes in place of GPUs"
-REDUCED = "reduced network and images"
+NOT_FULL = "not at full scale"
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 # `synthetic, stand_in, scale` of summary.json; the result of ``marks_of`` has further keys
 Marks = Mapping[str, Any]
@@ -29,7 +29,7 @@ def mark(marks: Iterable[Marks]) -> str:
         if any(of_result[key] for of_result in marks)
     ]
     if any(of_result["scale"] == "demo" for of_result in marks):
-        return "demo: " + "; ".join(parts or [REDUCED])
+        return "demo: " + "; ".join(parts or [NOT_FULL])
     return "; ".join(parts)
 
 

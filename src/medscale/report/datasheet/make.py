@@ -64,7 +64,7 @@ def _content(
     if (mode, state) == UNKNOWN_GROUPED:
         mode = "grouped, patients not known"
     download = load_kind(settings.source.kind).download
-    shares = [f"{100 * getattr(split, name):g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
+    shares = [f"{100 * getattr(split, name):.4g} % {SPLITS_IN_WORDS[name]}" for name in SPLITS]
     described = dataset.model_dump()
     metadata = metadata_columns(index, audit)
     return {

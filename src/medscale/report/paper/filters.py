@@ -95,8 +95,8 @@ def setting(value: Any) -> Latex:
 
 
 def share(value: float) -> Latex:
-    """Format a configured fraction as a percentage with as many digits as it has."""
-    return setting(100 * value)
+    """Format a configured fraction as a percentage, with at most two decimals."""
+    return setting(round(100.0 * value, 2))
 
 
 def interval(value: Score, form: str) -> Latex:
