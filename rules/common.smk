@@ -4,7 +4,8 @@ wildcard_constraints:
     replicate=r"seed\d+(_fold\d+)?",
 
 
-# The configuration after overlay and changes, as a file for readers of the results.
+# The configuration after overlay and changes, as a file for readers of the results. The report shows
+# studies and variants in its order.
 rule config:
     output:
         "config.resolved.json",
@@ -17,4 +18,4 @@ rule config:
     params:
         text=GRAPH.resolved,
     shell:
-        "python {resources.script:q} {params.text:q} --out {output:q} 2> {log:q}"
+        "python {resources.script:q} {params.text:q} --keep-order --out {output:q} 2> {log:q}"

@@ -15,8 +15,12 @@ import typer
 from medscale.base.files import write_json
 
 
-def main(text: str, out: Path = typer.Option(...)) -> None:
-    write_json(out, json.loads(text))
+def main(
+    text: str,
+    out: Path = typer.Option(...),
+    keep_order: bool = typer.Option(False, "--keep-order", help="do not sort the keys"),
+) -> None:
+    write_json(out, json.loads(text), keep_order=keep_order)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import json
 import re
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from medscale.base.code import SCRIPTS
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, sha256, write_json
 from medscale.cli.main import main
@@ -21,14 +24,14 @@ from medscale.cli.results import leaks
 from medscale.config.configuration import Config
 from medscale.exchange import croissant, hugging_face
 from medscale.report import style
-from medscale.workflow.crate import archive, export
+from medscale.workflow.crate import archive, clean, export
 from medscale.workflow.crate.kinds import WEIGHTS
 from medscale.workflow.crate.manifest import MANIFEST, METADATA
 from medscale.workflow.crate.restore import _notice, compare, restore
 from medscale.workflow.graph import Graph
-from medscale.workflow.restored import MARKER, Restored, absent_rules
+from medscale.workflow.restored import MARKER, Restored, absent_rules, read_config
 from medscale.workflow.why import explain
-from snakemake_command import snakemake
+from snakemake_command import ROOT, snakemake
 from synthetic_runs import changes, configuration, make_chapter, make_study, report
 
 RUNS = ["serial_1cpu", "ddp_2gpu"]
@@ -52,6 +55,22 @@ def crate_study(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     crate = folder.parent / "study.zip"
     export(study, crate)
     return SimpleNamespace(folder=folder, crate=crate, study=study)
+
+
+def test_a_restored_study_has_its_variants_in_the_order_of_the_configuration(tmp_path):
+    own = {"source": {"kind": "folder", "path": str(Path.home() / "images")}, "title": "Mine"}
+    random = {"variant_of": "mine", "split": {"mode": "random"}}
+    variants = {f"mine_{name}": random | {"title": name} for name in ("z", "a")}
+    graph = Graph({"studies": {"mine": own | {"classes": ["no", "yes"]}, **variants}})
+    packed, copied = (tmp_path / name / "config.resolved.json" for name in ("study", "crate"))
+    packed.parent.mkdir()
+    command = [sys.executable, SCRIPTS / "write_json.py", graph.resolved(None), "--keep-order"]
+    subprocess.run([*command, "--out", packed], check=True)
+    clean.copy(packed, copied)
+    assert "~/images" in copied.read_text(encoding="utf-8")
+    restored = read_config(copied.parent)
+    assert restored.variants("mine") == graph.config.variants("mine") == ["mine_z", "mine_a"]
+    assert "--keep-order" in (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
 
 
 def jobs(output: str) -> set[str]:

@@ -93,12 +93,15 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: str | Path, value: Any) -> None:
-    """Write ``value`` atomically as indented JSON with sorted keys."""
-    write_text(
-        path,
-        json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+def write_json(path: str | Path, value: Any, *, keep_order: bool = False) -> None:
+    """Write ``value`` atomically as indented JSON.
+
+    Keys are sorted, unless ``keep_order``: where their order has a meaning.
+    """
+    text = json.dumps(
+        value, indent=2, sort_keys=not keep_order, ensure_ascii=False, allow_nan=False
     )
+    write_text(path, f"{text}\n")
 
 
 def write_csv(path: str | Path, table: pd.DataFrame) -> None:

@@ -216,7 +216,7 @@ class Graph:
         """Return the whole configuration as JSON.
 
         A function and not a text, in which Snakemake would take a title's ``{word}`` for a
-        wildcard. It names the active studies in their order, which the file of sorted keys loses.
+        wildcard. It names the active studies also where the configuration says all.
         """
         return self.config.model_copy(update={"only": self.config.active}).model_dump_json()
 

@@ -20,7 +20,7 @@ def copy(file: Path, to: Path) -> None:
     if file.suffix == ".json":
         content = read_json(file)
         if (cleaned := _cleaned(content)) != content:
-            text = json.dumps(cleaned, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            text = json.dumps(cleaned, indent=2, ensure_ascii=False) + "\n"
             _write(to, text, file)
             return
     elif file.name in SETTINGS:
