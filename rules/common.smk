@@ -4,8 +4,8 @@ wildcard_constraints:
     replicate=r"seed\d+(_fold\d+)?",
 
 
-# The configuration after overlay and changes, as a file for readers of the results. The report shows
-# studies and variants in its order.
+# The configuration after overlay and changes, as a file for readers of the results. The report
+# shows studies and variants in its order.
 rule config:
     output:
         "config.resolved.json",
