@@ -187,3 +187,15 @@ def test_a_remaining_lock_is_named_with_the_command_that_removes_it(
     (tmp_path / ".snakemake/locks/0.input.lock").touch()
     with pytest.raises(MedscaleError, match=rf"snakemake --unlock --configfile {file}"):
         study.study(None, None, file)
+
+
+def test_kill_ends_the_jobs_as_ctrl_c_does():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
+    job = "import time; print('runs', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", code.format(job=job)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        options._interrupt(process)
+        process.stdout.read()  # the end of the pipe: the job has ended as well
+        assert process.wait(30) != 0

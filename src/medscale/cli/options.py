@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import reduce
 from pathlib import Path
 from types import FrameType
@@ -104,7 +106,7 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
     """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        process.send_signal(signal.SIGINT)
+        _interrupt(process)
         signal.default_int_handler(number, frame)
 
     # dask_jobqueue, once imported, would end this process at Ctrl-C.
@@ -130,6 +132,23 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
         print(f"medscale: {text}", file=sys.stderr)
         raise typer.Exit(EXIT_INTERRUPTED)
     return status
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGINT to Snakemake and to its jobs, as a terminal does after Ctrl-C.
+
+    Snakemake passes no signal on, and would wait until its jobs are finished.
+    """
+    import psutil
+
+    jobs = []
+    with suppress(psutil.Error):
+        jobs = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    for job in jobs:
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(job.pid) == os.getpgrp():
+                job.send_signal(signal.SIGINT)
 
 
 def changes_of(
