@@ -241,7 +241,7 @@ def test_synchronized_statistics_refuse_micro_batches_without_images(smallest, r
     run = recipe_plan("ddp_2gpu", sync_batchnorm=True, accumulate=4)
     training = SimpleNamespace(smallest_share=smallest)
     if refused:
-        with pytest.raises(MedscaleError, match="smallest share of the images of a step is 3"):
+        with pytest.raises(MedscaleError, match="smallest share of a step is 3"):
             _check_shares(run, training)
     else:
         _check_shares(run, training)
