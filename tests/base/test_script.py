@@ -6,6 +6,7 @@ import ast
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -33,8 +34,14 @@ run_script(main)
     ("code", "status"), [(IMPORTING, -signal.SIGINT), (RUNNING, 130)], ids=["imports", "runs"]
 )
 def test_ctrl_c_ends_a_script_without_a_message(code, status):
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # As in a terminal, also where these tests run in the background of a shell.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout is not None
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)

@@ -230,8 +230,8 @@ def _trainings(config: Config, path: str) -> str | None:
         return None
     study, run, replicate = match[2], match[3], match[4]
     name = replicate or f"/{replicate_name(*config.replicates_of(study)[0])}"
-    one = f"runs/{study}/{run}{name}/{TIMING}"
-    return f"one training: {one}; all of the run, and their evaluation: results/{study}/{run}"
+    training = f"runs/{study}/{run}{name}/{TIMING}"
+    return f"one training: {training}; all of the run, and their evaluation: results/{study}/{run}"
 
 
 def _result(config: Config, path: str) -> str:
