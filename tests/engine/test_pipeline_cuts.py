@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from itertools import combinations, pairwise
 
 import pytest
@@ -65,23 +65,42 @@ def test_every_stage_of_a_cut_has_parameters_and_too_many_stages_are_refused():
         measure(blocks, images, Precision("fp32", CPU), 5)
 
 
-class SlowForward(nn.Linear):
-    def forward(self, images):
-        time.sleep(0.02)
-        return super().forward(images)
+class Clock:
+    """A simulated clock: real seconds of small blocks are those of the machine's other work."""
+
+    seconds = 0.0
+
+    def pass_by(self, seconds: float) -> None:
+        self.seconds += seconds
 
 
-class SlowBackward(nn.Linear):
+class TimedBlock(nn.Linear):
+    """A layer whose passes take given seconds of a clock."""
+
+    def __init__(self, clock: Clock, forward_s: float, backward_s: float) -> None:
+        super().__init__(4, 4)
+        self.seconds = partial(clock.pass_by, forward_s), partial(clock.pass_by, backward_s)
+
+    def __deepcopy__(self, memo):  # ``measure`` times copies, which share the clock
+        return self
+
     def forward(self, images):
+        forward, backward = self.seconds
+        forward()
         output = super().forward(images)
-        output.register_hook(lambda _: time.sleep(0.02))
+        output.register_hook(lambda _: backward())
         return output
 
 
-@pytest.mark.parametrize("slow", [SlowForward, SlowBackward])
-def test_a_slow_block_decides_the_cut(slow):
-    kinds = (nn.Linear, slow, nn.Linear, nn.Linear)
-    blocks = [(str(number), kind(4, 4)) for number, kind in enumerate(kinds)]
+@pytest.mark.parametrize(("forward_s", "backward_s"), [(0.02, 0.001), (0.001, 0.02)])
+def test_a_slow_block_decides_the_cut(forward_s, backward_s, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("medscale.engine.parallel.cut.perf_counter", lambda: clock.seconds)
+    fast, slow = (0.001, 0.001), (forward_s, backward_s)
+    blocks = [
+        (str(number), TimedBlock(clock, *passes))
+        for number, passes in enumerate((fast, slow, fast, fast))
+    ]
     cut = measure(blocks, torch.randn(2, 4), Precision("fp32", CPU), 2)
     assert cut.bounds == [0, 2, 4]
     assert max(cut.seconds) == cut.seconds[1] >= 0.02
