@@ -1,6 +1,6 @@
 """Make one chapter of a report: its figures, tables, documents and facts."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import json

@@ -1,6 +1,6 @@
 """Start Dask workers as SLURM jobs, run the command after `--` with them, and end them."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import subprocess

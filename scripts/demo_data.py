@@ -1,6 +1,6 @@
 """Write synthetic raw images in the layout of a dataset kind; demo.json is written last."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import json

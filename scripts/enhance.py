@@ -1,6 +1,6 @@
 """Measure preprocessing under Dask by number of workers: enhance.csv and enhance.json."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Evaluate a run's replicates into its result folder: metrics, figures, model card, weights."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import json

@@ -1,6 +1,6 @@
 """Export a study's results to ONNX, and compare them with PyTorch: export.csv and export.json."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

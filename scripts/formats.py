@@ -1,6 +1,6 @@
 """Train a run in each number format: formats.csv and formats.json."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import shutil

@@ -1,6 +1,6 @@
 """Make a study's index from its raw images: index.parquet, audit.csv and audit.json."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import json

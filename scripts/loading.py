@@ -1,6 +1,6 @@
 """Measure ways to load a study's training batches: loading.csv and loading.json."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

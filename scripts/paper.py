@@ -1,6 +1,6 @@
 """Build the paper from its templates and the studies' facts."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

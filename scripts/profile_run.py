@@ -1,6 +1,6 @@
 """Profile one run: time and trace some of its training steps."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import os

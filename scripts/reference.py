@@ -1,6 +1,6 @@
 """Fit the linear reference of a study: reference.json and reference.csv."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

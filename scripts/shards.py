@@ -1,6 +1,6 @@
 """Preprocess a study's images into shards under Dask; finished chunks are kept."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from pathlib import Path

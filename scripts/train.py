@@ -1,6 +1,6 @@
 """Train one replicate of a classification run."""
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 from medscale.engine.train.launcher import command

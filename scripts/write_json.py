@@ -4,7 +4,7 @@ The text comes complete from the rule, where its schema was checked. So this scr
 schema, and a change of a section of the configuration does not make all plans outdated.
 """
 
-from medscale.base.script import run_script  # first: from here on Ctrl-C is silent
+from medscale.base.script import run_script  # first: Ctrl-C during imports prints no traceback
 
 # isort: split
 import json

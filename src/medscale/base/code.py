@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import digest, sha256
+from medscale.base.files import digest, has_hidden_part, sha256
 
 PACKAGE = Path(__file__).parents[1]
 ROOT = PACKAGE.parent.parent
@@ -107,7 +107,7 @@ def sources(folder: Path, *patterns: str) -> list[Path]:
     module. Emacs' lock of an unsaved file is a link to nothing.
     """
     files = (file for pattern in patterns for file in folder.glob(pattern))
-    return sorted(file for file in files if "/." not in f"/{file.relative_to(folder)}")
+    return sorted(file for file in files if not has_hidden_part(file.relative_to(folder)))
 
 
 def module_digests(

@@ -11,7 +11,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.errors import MedscaleError, storage_fault
@@ -93,10 +93,15 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def has_hidden_part(path: PurePath) -> bool:
+    """Return whether a relative path is that of a hidden file, or leads through a hidden folder."""
+    return any(part.startswith(".") for part in path.parts)
+
+
 def write_json(path: str | Path, value: Any, *, keep_order: bool = False) -> None:
     """Write ``value`` atomically as indented JSON.
 
-    Keys are sorted, unless ``keep_order``: where their order has a meaning.
+    Keys are sorted unless ``keep_order`` is set, for files in which their order has a meaning.
     """
     text = json.dumps(
         value, indent=2, sort_keys=not keep_order, ensure_ascii=False, allow_nan=False

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from medscale.base.errors import MedscaleError
-from medscale.base.files import expand_home
+from medscale.base.files import expand_home, has_hidden_part
 from medscale.base.suggest import LIKENESS
 
 INFERENCE = "inference.json"  # of a result folder: settings that a prediction needs
@@ -235,7 +235,7 @@ def _below(folder: Path, file: str) -> list[Path]:
     return [
         below
         for below in folders
-        if "/." not in f"/{below.relative_to(folder)}" and _is_result(below, file)
+        if not has_hidden_part(below.relative_to(folder)) and _is_result(below, file)
     ]
 
 

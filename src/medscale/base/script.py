@@ -1,7 +1,7 @@
-"""The start of a script of a job. A script imports this module first.
+"""Start of the scripts that Snakemake's jobs run; each script imports this module first.
 
-The other imports of a script take seconds. Ctrl-C, which reaches all jobs of a study, would end
-them with a traceback of Python, or with a wrong one, as C code takes it for a failed import.
+The other imports of a script take seconds. Ctrl-C reaches all jobs of a study. During an import,
+Python would answer it with a traceback, and some extension modules with a misleading ImportError.
 """
 
 from __future__ import annotations

@@ -41,12 +41,12 @@ def expand(studies: dict[str, Any]) -> dict[str, Any]:
                 text = "a variant has no section in the paper that could show it; "
                 text += f"give {setting} to {owner}"
                 raise SettingFault(("studies", name, setting), text)
-        own: set[str] = set()
+        keys: set[str] = set()
         for key, entry in _entries(name, study):
-            if key in own:
+            if key in keys:
                 text = f"two of its values make the same entry, {key}: give each a study of its own"
                 raise SettingFault(("studies", name), text)
-            own.add(key)
+            keys.add(key)
             if key in entries or (key in studies and key != name):
                 text = f"its entry {key} has the name of another study; rename one of them"
                 raise SettingFault(("studies", name), text)

@@ -131,11 +131,10 @@ class Layers:
     def of_study(self, name: str, chain: tuple[str, ...] = ()) -> list[Layer]:
         """Return the layers of a study; the highest, with an empty origin, are its own settings.
 
-        ``variant_of: other`` takes all settings but those of ``OWN``, and no folds where its split
-        has another mode. ``like: other`` takes those
-        of ``LIKE``. A study that is like another, or whose images are a folder, takes all others
-        from ``defaults``. Raises SettingFault if the other study is missing or leads back to this
-        one.
+        ``variant_of: other`` and ``like: other`` take settings of another study
+        (``is_inherited``), a variant no folds where its split has another mode. Others come from
+        ``defaults`` (``takes_defaults``). Raises SettingFault if the other study is missing or
+        leads back to this one.
         """
         study = {"title": str(name), **self.studies[name]}
         like, variant_of = study.pop("like", None), study.get("variant_of")
@@ -153,7 +152,7 @@ class Layers:
             parent = {
                 setting: value
                 for setting, value in reduce(merge, layers).items()
-                if (setting not in OWN if key == "variant_of" else setting in LIKE)
+                if is_inherited(key, setting)
             }
             if key == "like" and isinstance(parent.get("evaluate"), dict):
                 # Prevalences are those of the other study's classes.
@@ -162,9 +161,7 @@ class Layers:
             if key == "variant_of" and isinstance(parent.get("split"), dict):
                 parent["split"] = _fitting_split(parent["split"], study.get("split"))
             inherited.append(Layer(f"{key}: {other}", parent))
-        source = study.get("source")
-        is_folder = isinstance(source, dict) and source.get("kind") == "folder"
-        if variant_of is None and (like is not None or is_folder):
+        if takes_defaults(self.studies[name]):
             inherited.insert(0, Layer("defaults", self._defaults))
         return [*inherited, Layer("", study)]
 
@@ -195,6 +192,27 @@ class Layers:
         text = f"{setting} must be a mapping of settings, not {value!r}"
         self.faults.append(SettingFault(tuple(setting.split(".", 1)), text))
         return False
+
+
+def is_inherited(key: str, setting: object) -> bool:
+    """Return whether a study takes a setting from the study that ``variant_of`` or ``like`` names.
+
+    Args:
+        key: ``variant_of``, which takes all settings but those of ``OWN``, or ``like``, which takes
+            those of ``LIKE``.
+        setting: name of the setting.
+    """
+    return setting not in OWN if key == "variant_of" else setting in LIKE
+
+
+def takes_defaults(study: dict[str, Any]) -> bool:
+    """Return whether a study takes what it lacks from ``defaults``.
+
+    Studies like another and studies on a folder of images do, but no variants.
+    """
+    source = study.get("source")
+    is_folder = isinstance(source, dict) and source.get("kind") == "folder"
+    return study.get("variant_of") is None and (study.get("like") is not None or is_folder)
 
 
 def names_of(only: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from medscale.base.code import shown_path
-from medscale.config.layers import LIKE, OWN, Keys, Layers, has, names_of
+from medscale.config.layers import Keys, Layers, has, is_inherited, names_of, takes_defaults
 from medscale.config.yaml_file import LOADER
 
 
@@ -61,7 +61,7 @@ class Places:
     def _inherited(self, path: Keys, passed: tuple[str, ...] = ()) -> Iterator[Keys]:
         """Yield the paths by which a setting of a study can be written: its own first.
 
-        They are those of ``Layers.of_study``. ``passed``: studies that inherit from this one.
+        They follow ``Layers.of_study``. ``passed``: studies that inherit from this one.
         """
         yield path
         if len(path) < 2 or path[0] != "studies":
@@ -75,13 +75,11 @@ class Places:
             return
         if not rest or name in passed:
             return
-        like, variant_of = study.get("like"), study.get("variant_of")
-        for other, is_inherited in ((variant_of, rest[0] not in OWN), (like, rest[0] in LIKE)):
-            if isinstance(other, str) and is_inherited:
+        for key in ("variant_of", "like"):
+            other = study.get(key)
+            if isinstance(other, str) and is_inherited(key, rest[0]):
                 yield from self._inherited(("studies", other, *rest), (*passed, name))
-        source = study.get("source")
-        is_folder = isinstance(source, dict) and source.get("kind") == "folder"
-        if variant_of is None and (like is not None or is_folder):
+        if takes_defaults(study):
             yield "defaults", *rest
 
 

@@ -21,7 +21,7 @@ ONE_IMAGE_EACH = (
     "images, and images of one patient can stand on both sides of the split."
 )
 TOLERATED = 0.1  # difference of a split's share from the configured one that needs no note
-FEW_IMAGES = 10  # a class with fewer images gets a note: a split can leave none for the test
+FEW_IMAGES = 10  # a class with fewer images gets a note: the test split can have none of them
 
 
 def notes(

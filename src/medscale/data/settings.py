@@ -99,7 +99,7 @@ class Source(Strict):
         return self
 
 
-SPLITS = ("train", "val", "test")  # in the order of tables
+SPLITS = ("train", "val", "test")  # in the order in which tables list them
 FOLD_VALIDATION = 0.1  # default share of the validation images if folds are set
 
 

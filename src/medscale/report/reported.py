@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.text import amount
 from medscale.config.yaml_file import read_yaml
 from medscale.engine.run import RunSpec
 from medscale.measure.scaling.series import Point, gather, point_of
@@ -130,8 +131,7 @@ def in_words(item: str) -> str:
     """Return an item in words, without the quantity, which has its column: "serial P100"."""
     parts = [part for part in item.split(" / ") if part not in UNITS]
     words = [
-        f"{part} device{'s' * (part != '1')}" if part.isdigit() else part.replace("_", " ")
-        for part in parts
+        amount(int(part), "device") if part.isdigit() else part.replace("_", " ") for part in parts
     ]
     return re.sub(r"\b([a-z]{1,2}\d+|amp)\b", lambda name: name[0].upper(), ", ".join(words))
 

@@ -182,7 +182,7 @@ def devices(axes: Axes, counts: Any, title: str) -> None:
 
 
 def shifts(lines: int) -> np.ndarray:
-    """Return the factors of the numbers of devices of each line, so that none hides another."""
+    """Return a factor for each line on its numbers of devices, so that no marker hides another."""
     return 2.0 ** np.linspace(-0.03, 0.03, lines) if lines > 1 else np.ones(lines)
 
 

@@ -134,7 +134,7 @@ def _measured_card(config: Config, plan: RunPlan) -> str | None:
 
 
 def _cell(config: Config, plan: RunPlan) -> tuple[str, str, int]:
-    """Return network, number format and batch size of a plan, as rows of docs/gpu.csv have them."""
+    """Return a plan's values in the columns network, format and batch of docs/gpu.csv."""
     return plan.model.name, number_format(config, plan), plan.images_at_a_time
 
 

@@ -280,7 +280,9 @@ class Graph:
 
 
 def _remove_unused(folders: Sequence[Path]) -> None:
-    """Remove a workdir that has nothing but links of this process, as after a mistyped target.
+    """Remove a new workdir in which this process made nothing but links to the checkout.
+
+    A mistyped target leaves such a folder.
 
     ``folders``: the workdir and the folders above it that were made with it, the innermost first.
     """

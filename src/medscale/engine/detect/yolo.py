@@ -67,9 +67,9 @@ class BoxLoss:
     The loss of a batch of n images is n times the sum of these three terms. Each term is divided by
     the batch's sum of target scores (task-aligned assignment, Feng et al., ICCV 2021), but at least
     by 1. Images and scores are summed over replicas, so that the loss of a global batch does not
-    depend on their number. (Ultralytics' data-parallel training divides by the sum of a replica's
-    own share: a network that still finds little, with sums below 1, then has the smaller losses
-    the more replicas there are.) With ``recipe.accumulate``, each micro-batch is a batch.
+    depend on their number. In ultralytics' data-parallel training, each replica divides by the sum
+    of its own share. While a network finds little, these sums are below 1, so that more replicas
+    have a smaller loss. With ``recipe.accumulate``, each micro-batch is a batch.
 
     All anchors are computed, with weight 0 where no box is assigned, instead of a list of those
     with a box. The value is that of ultralytics except for rounding, but no tensor has a size that

@@ -40,7 +40,7 @@ class Criterion(Protocol):
         """Return the number of correct images, int64 scalar; 0 if images are not judged."""
 
     def join(self) -> None:
-        """Exchange what other replicas wait for, where this one has no image of a micro-batch."""
+        """Take part in the loss's collectives for a micro-batch without images on this replica."""
 
 
 class ParallelModel(ABC):
@@ -169,7 +169,7 @@ class WholeModel(ParallelModel):
         for number, (inputs, labels) in enumerate(micros):
             with self.exchange(number == len(micros) - 1):
                 if len(labels) == 0:
-                    # The step has fewer images than replicas: join the exchanges with weight 0.
+                    # The step has fewer images than replicas: join the collectives with weight 0.
                     self._pass_with_weight_0(blank(inputs, 2), criterion.join)
                     continue
                 logits = self._forward(inputs)

@@ -21,12 +21,15 @@ from medscale.engine.train.fewer import plan_here
 SCRATCH = "medscale-plan-"
 
 
-def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, str, int], None]:
+def command(
+    worker: str, reserve: Reserve, check: Callable[[], None] | None = None
+) -> Callable[[Path, Path, Path, Path, str, int], None]:
     """Return the command line of a script that trains replicates.
 
     Args:
         worker: module of the process of one rank.
         reserve: hold GPUs of this machine for a run.
+        check: called first; raises MedscaleError where the worker lacks a package. None: no check.
     """
 
     def main(
@@ -39,6 +42,8 @@ def command(worker: str, reserve: Reserve) -> Callable[[Path, Path, Path, Path, 
         ),
         node: int = typer.Option(None, help="number of this node of several, from 0"),
     ) -> None:
+        if check is not None:
+            check()
         set_up(log_file)
         plan = RunPlan.model_validate(read_json(spec))
         options = {"--spec": spec, "--shards": shards, "--out": out, "--log": log_file}

@@ -174,7 +174,7 @@ def assemble(
 
 
 def _choose_algorithms(*, deterministic: bool) -> None:
-    """Let PyTorch choose deterministic algorithms, or those that are fastest here."""
+    """Let PyTorch use deterministic algorithms, or those that cuDNN measures to be fastest."""
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     # Filling new tensors with NaN helps to find bugs only, and costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -76,7 +76,13 @@ def make(
 
 
 def _run_figures(runs: Sequence[Result], baseline: str, times: pd.DataFrame) -> dict[str, Figure]:
-    """Return the figures of the runs; ``times`` is the result of ``speedups``."""
+    """Return the figures of the runs, by name.
+
+    Args:
+        runs: all runs of the study.
+        baseline: name of the run that the others are compared with.
+        times: seconds an epoch and speedup of each run, from ``measure.scaling.speedup.speedups``.
+    """
     return {
         "curves": figures.curves(runs),
         "accuracy": figures.accuracy(runs, baseline),
@@ -90,7 +96,7 @@ def _run_figures(runs: Sequence[Result], baseline: str, times: pd.DataFrame) -> 
 def _run_tables(
     runs: Sequence[Result], baseline: Result, linear: Linear, times: pd.DataFrame
 ) -> dict[str, Any]:
-    """Return the tables of the runs; ``times`` is the result of ``speedups``."""
+    """Return the tables of the runs, by name; ``times`` as in ``_run_figures``."""
     return {
         "results": tables.results(runs, baseline.name, linear),
         "parity": parity(runs, baseline.name),

@@ -203,10 +203,11 @@ def _but_largest(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _published(studies: Sequence[StudyRuns], pairs: pd.DataFrame) -> dict[str, Any]:
-    """Count the published speedups above, below and within the intervals of the measured ones.
+    """Return the numbers of published speedups by their position relative to ours.
 
-    ``stand_ins`` counts those whose measured run used CPU processes in place of GPUs. They are in
-    no other count.
+    A published speedup lies above, below or inside the 95 % interval of the speedup that this study
+    measured with the same configuration. ``stand_ins`` is the number of those that were measured on
+    CPU processes in place of GPUs, which no other number contains.
     """
     of_stand_ins = pairs["stand_in"].astype(bool)
     stand_ins, pairs = _count(of_stand_ins), pairs[~of_stand_ins]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from medscale.base.files import has_hidden_part
 from medscale.report.chapters import CHAPTERS
 from medscale.report.profiling.reading import TABLES
 from medscale.workflow.restored import RESOLVED
@@ -70,11 +71,12 @@ PATTERNS: tuple[tuple[str, str], ...] = (
 def kind_of(path: str) -> str | None:
     """Return the kind of a file by its path in the workdir; None where it is not published.
 
-    A hidden file is not, nor are those of a hidden folder, which a killed evaluation left.
+    Hidden files and the files of hidden folders are not published. A killed evaluation leaves such
+    folders.
     """
-    parts = path.split("/")
-    if any(part.startswith(".") for part in parts):
+    if has_hidden_part(PurePosixPath(path)):
         return None
+    parts = path.split("/")
     for pattern, kind in PATTERNS:
         names = pattern.split("/")
         if len(names) == len(parts) and all(map(fnmatchcase, parts, names)):
@@ -97,6 +99,6 @@ def publishable(workdir: Path, studies: Collection[str]) -> Iterator[tuple[str, 
     # Chapters about all studies have no folder of a study.
     files += [file for place in places for file in sorted((workdir / place).glob("*.*"))]
     for file in files:
-        path = file.relative_to(workdir).as_posix()
-        if file.is_file() and "/." not in path:
-            yield path, kind_of(path)
+        relative = file.relative_to(workdir)
+        if file.is_file() and not has_hidden_part(relative):
+            yield relative.as_posix(), kind_of(relative.as_posix())

@@ -256,8 +256,8 @@ def _is_alive(state: State, host: str, process: int) -> bool | None:
 
     try:
         writer = psutil.Process(process)
-        # A killed process remains as a zombie until its parent reads its exit status. In a
-        # container there may be no parent that does.
+        # A killed process remains as a zombie until its parent reads its exit status; in a
+        # container, the parent may never read it.
         start_time = writer.create_time()
         is_zombie = writer.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
