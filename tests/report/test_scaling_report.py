@@ -10,7 +10,8 @@ import pytest
 
 from medscale.measure.scaling.series import Point, Series, gather
 from medscale.measure.scaling.target import Target
-from medscale.report.scaling import tables
+from medscale.report import style
+from medscale.report.scaling import figures, tables
 from medscale.report.scaling.analysis import Analysis
 from medscale.report.scaling.facts import facts
 
@@ -109,6 +110,24 @@ def test_costs_have_units_that_suit_the_largest():
     small = tables.cost(COST.assign(money=[2e-5, 1e-5, np.nan]), [], "USD", timings)
     assert r"USD\\ for 1,000 trainings" in small
     assert " & 0.020 & 2.03" in small
+
+
+def test_the_figure_of_costs_draws_runs_of_which_all_replicates_reach_the_target():
+    with style.house():
+        time, used, money = figures.cost(COST, ["ddp_2gpu"], "USD").axes
+        assert [text.get_text() for text in time.texts] == [
+            "reached by 1 of 2",
+            "reached by 0 of 2",
+        ]
+        drawn = [[line.get_xdata()[0] for line in axes.lines][-1:] for axes in (time, used, money)]
+        assert drawn == [[90.0], [pytest.approx(3.0)], [0.1]]
+        assert [axes.get_xlabel() for axes in (time, used, money)] == [
+            *("seconds to the target", "device-minutes", "USD")
+        ]
+        assert time.get_xlim() == (0, pytest.approx(1.12 * 99))  # the longest drawn time
+        none = figures.cost(COST[2:], [], "USD").axes
+        assert [axes.get_xlim() for axes in none] == [(0, 1)] * 3
+        assert none[2].get_xlabel() == "USD"
 
 
 def test_the_law_of_each_series_is_listed_and_series_of_one_batch_stand_together():

@@ -251,7 +251,7 @@ def test_units_are_those_that_a_person_would_say():
     assert time_unit(90) == (1.0, "seconds")
     assert time_unit(600)[1] == "minutes"
     assert time_unit(30_000)[1] == "hours"
-    assert money_unit(3.0, "USD") == (1.0, "USD")
+    assert money_unit(3.0, "USD") == money_unit(0.0, "USD") == (1.0, "USD")
     assert money_unit(2e-5, "USD") == (1000.0, "USD for 1,000 trainings")
     assert money_unit(2e-6, "USD") == (1e6, "USD for 1,000,000 trainings")
 

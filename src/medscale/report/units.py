@@ -15,9 +15,9 @@ def time_unit(longest: float) -> tuple[float, str]:
 def money_unit(largest: float, currency: str) -> tuple[float, str]:
     """Return the factor from a sum of money to a readable unit, and the unit's name.
 
-    A sum that is small even for a thousand trainings is given for a million.
+    A sum that is small even for a thousand trainings is given for a million; 0 is 0 for one.
     """
-    if largest >= SMALLEST_SUM:
+    if largest >= SMALLEST_SUM or largest == 0:
         return 1.0, currency
     many = MANY[0] if largest * MANY[0] >= SMALLEST_SUM / 10 else MANY[1]
     return float(many), f"{currency} for {many:,} trainings"

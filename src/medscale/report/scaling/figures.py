@@ -1,5 +1,6 @@
 """Figures of the scaling analysis: speedups with fitted laws, and cost until the target."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,8 @@ from medscale.measure.scaling.advice import is_undecided
 from medscale.measure.scaling.series import Series
 from medscale.report import style
 from medscale.report.names import family, label, look
-from medscale.report.scaling.tables import LAWS
+from medscale.report.result.reading import records
+from medscale.report.scaling.tables import LAWS, largest
 from medscale.report.units import money_unit, time_unit
 
 
@@ -47,39 +49,56 @@ def speedups(measured: Sequence[Series], published: Sequence[Series]) -> Figure:
 def cost(costs: pd.DataFrame, best: Sequence[str], currency: str) -> Figure:
     """Draw time, device-hours and money until the target, a row for each run.
 
-    A marker is hollow where another run is better in both time and money.
+    A marker is hollow where another run is better in both time and money. A run whose times cannot
+    be compared says why in place of a marker (``without_time``).
     """
     if costs.empty:
         return style.only_text("no run tells a validation accuracy")
     figure = style.new(0.9 + 0.21 * len(costs))
-    time, time_name = time_unit(costs["seconds_high"].max())
-    used, used_name = time_unit(3600 * costs["device_hours"].max())
+    reasons = [without_time(row) for row in records(costs)]
+    drawn = costs[[not reason for reason in reasons]]
+    time, time_name = time_unit(largest(drawn, "seconds_high"))
+    used, used_name = time_unit(3600 * largest(drawn, "device_hours"))
     quantities = (
         ("seconds", time, f"{time_name} to the target"),
         ("device_hours", 3600 * used, f"device-{used_name}"),
-        ("money", *money_unit(costs["money"].max(), currency)),
+        ("money", *money_unit(largest(drawn, "money"), currency)),
     )
     panels = figure.subplots(1, 3, sharey=True)
     heights = style.rows(panels[0], [label(run) for run in costs["run"]])
     for axes, (column, scale, unit) in zip(panels, quantities, strict=True):
-        for height, (_, row) in zip(heights, costs.iterrows(), strict=True):
-            drawn, value = look(row["run"]), scale * row[column]
-            if value != value:
+        for height, row, reason in zip(heights, records(costs), reasons, strict=True):
+            if reason:
                 place: dict[str, Any] = {"va": "center", "transform": axes.get_yaxis_transform()}
-                words = "partly on fewer devices" if row["reached"] else "not reached"
-                axes.text(0.02, height, words, size=6.5, **place)
+                axes.text(0.02, height, reason, size=6.5, **place)
                 continue
+            of_run = look(row["run"])
             if column == "seconds":
                 ends = [scale * row[f"seconds{end}"] for end in ("", "_low", "_high")]
-                style.interval(axes, height, ends, drawn, marker="")
-            face = drawn.colour if row["run"] in best else "white"
-            axes.plot(value, height, drawn.marker, color=drawn.colour, markerfacecolor=face)
-        highest = costs["seconds_high" if column == "seconds" else column].max()
-        axes.set_xlim(0, 1.12 * scale * highest if highest > 0 else 1)
+                style.interval(axes, height, ends, of_run, marker="")
+            face = of_run.colour if row["run"] in best else "white"
+            options: dict[str, Any] = {"color": of_run.colour, "markerfacecolor": face}
+            axes.plot(scale * row[column], height, of_run.marker, **options)
+        highest = largest(drawn, "seconds_high" if column == "seconds" else column)
+        axes.set_xlim(0, 1.12 * scale * highest or 1)
         axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.set(xlabel=unit)
     return figure
+
+
+def without_time(row: dict[str, Any]) -> str:
+    """Return why a run's time to the target is not compared with others; empty where it is.
+
+    The mean over the replicates that reach the target would favour a run that others of its
+    replicates fail.
+
+    Args:
+        row: the run's row of ``scaling.target.costs``.
+    """
+    if row["reached"] < row["replicates"]:
+        return f"reached by {row['reached']} of {row['replicates']}"
+    return "partly on fewer devices" if math.isnan(row["seconds"]) else ""
 
 
 def draw_series(axes: Axes, lines: Sequence[Series], look_of: Callable[[str], Look] = look) -> None:

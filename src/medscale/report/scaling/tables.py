@@ -51,10 +51,10 @@ def cost(
 
     ``timings``: ``timing`` of summary.json by run.
     """
-    until, until_unit = time_unit(_largest(costs, "seconds"))
-    whole, whole_unit = time_unit(_largest(costs, "whole_seconds"))
-    used, used_unit = time_unit(3600 * _largest(costs, "device_hours"))
-    price, sum_unit = money_unit(_largest(costs, "money"), currency)
+    until, until_unit = time_unit(largest(costs, "seconds"))
+    whole, whole_unit = time_unit(largest(costs, "whole_seconds"))
+    used, used_unit = time_unit(3600 * largest(costs, "device_hours"))
+    price, sum_unit = money_unit(largest(costs, "money"), currency)
     money = latex(sum_unit).replace(" for ", r"\\ for ")
     run_cell = by_run()
 
@@ -81,7 +81,7 @@ def cost(
     return table(records(costs), columns)
 
 
-def _largest(costs: pd.DataFrame, *columns: str) -> float:
+def largest(costs: pd.DataFrame, *columns: str) -> float:
     """Return the largest finite value of some columns, 0 without any."""
     values = costs[list(columns)].to_numpy(float)
     return float(max(values[np.isfinite(values)], default=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from medscale.measure.scaling.target import frontier
 from medscale.report import style
 from medscale.report.names import BLUE, GREY, LOOKS, label
 from medscale.report.result.reading import records
+from medscale.report.scaling.figures import without_time
 from medscale.report.synthesis.runs import StudyRuns
 from medscale.report.units import money_unit, time_unit
 
@@ -77,14 +77,11 @@ def _row(
     is_best: bool,
 ) -> None:
     """Draw the time, with its range over replicates, and the money of a run."""
-    if row["reached"] < row["replicates"] or math.isnan(row["seconds"]):
-        words = f"reached by {row['reached']} of {row['replicates']}"
-        if row["reached"] == row["replicates"]:
-            words = "partly on fewer devices"
+    if reason := without_time(row):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the grid
         place: dict[str, Any] = {"va": "center", "size": 6, "color": GREY, "bbox": box}
         place["transform"] = panels[0].get_yaxis_transform()
-        panels[0].text(0.02, height, words, **place)
+        panels[0].text(0.02, height, reason, **place)
         return
     face = BLUE if is_best else "white"
     seconds, money = factors
@@ -107,4 +104,4 @@ def _scale(axes: Axes, values: pd.Series) -> None:
 
 
 def _reached(costs: pd.DataFrame) -> pd.Series:
-    return costs["seconds"].notna() & (costs["reached"] == costs["replicates"])
+    return pd.Series([not without_time(row) for row in records(costs)], costs.index, dtype=bool)
