@@ -101,17 +101,20 @@ def test_more_cards_than_there_are_is_reported_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("visible_devices", "expected_cards"),
     [
-        (None, ["GPU-a", "GPU-b", "GPU-c"]),
-        ("2, 0", ["GPU-c", "GPU-a"]),
+        (None, ["GPU-a", "GPU-b", "GPU-c1d2"]),
+        ("2, 0", ["GPU-c1d2", "GPU-a"]),
         ("GPU-b", ["GPU-b"]),
         ("MIG-x", ["MIG-x"]),
         ("1,7,0", ["GPU-b"]),
+        ("GPU-c1,GPU-", ["GPU-c1d2", "GPU-"]),  # the second could be any
+        ("0,1,0", []),
+        ("GPU-c1,2", []),
         ("", []),
         ("-1", []),
     ],
 )
 def test_only_cards_that_cuda_may_see_are_taken(visible_devices, expected_cards, monkeypatch):
-    monkeypatch.setattr(cards, "installed_cards", lambda: POOL[:3])
+    monkeypatch.setattr(cards, "installed_cards", lambda: ["GPU-a", "GPU-b", "GPU-c1d2"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible_devices is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible_devices)

@@ -63,8 +63,9 @@ def _parts(handle: Any) -> list[Any]:
 def visible() -> list[str]:
     """Return the GPUs that CUDA_VISIBLE_DEVICES names: by number in PCI order, or by (MIG) UUID.
 
-    Without that variable all GPUs are visible. SLURM sets it to a job's cards. If SLURM also hides
-    the other cards, NVML lists only those of the job.
+    A UUID may be shortened. Without that variable all GPUs are visible. As in CUDA, none is where
+    one is named twice. SLURM sets the variable to a job's cards. If SLURM also hides the other
+    cards, NVML lists only those of the job.
     """
     cards, visible_variable = installed_cards(), os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible_variable is None or not cards:
@@ -72,12 +73,13 @@ def visible() -> list[str]:
     names = []
     for name in filter(None, (part.strip() for part in visible_variable.split(","))):
         if name.startswith(("GPU-", "MIG-")):
-            names.append(name)
+            matches = [card for card in cards if card.startswith(name)]
+            names.append(matches[0] if len(matches) == 1 else name)
         elif name.isdigit() and int(name) < len(cards):
             names.append(cards[int(name)])
         else:  # as in CUDA, an invalid entry hides all entries after it
             break
-    return names
+    return names if len(set(names)) == len(names) else []
 
 
 @contextmanager
