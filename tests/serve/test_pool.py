@@ -15,7 +15,7 @@ import pytest
 from medscale.base.errors import MedscaleError
 from medscale.serve.http import pool as pool_module
 from medscale.serve.http.pool import Lost, OverBudget, Pool, Work
-from medscale.serve.http.queue import Budget, FairQueue, Job
+from medscale.serve.http.queue import FIRST_GUESS_S, Budget, FairQueue, Job
 from waiting import until_soon
 
 
@@ -261,6 +261,14 @@ def test_a_caller_saves_no_time_up() -> None:
         order.append(job.caller)
         queue.charge(job, seconds[job])
     assert 3 <= order.count("late") <= 5
+
+
+def test_a_job_that_no_process_received_counts_as_none() -> None:
+    queue, _ = queue_of(refused=[1.0] * 2, other=[1.0] * 2)
+    queue.refund(queue.take(1)[0])
+    jobs = [queue.take(1)[0] for _ in range(3)]
+    assert [job.caller for job in jobs] == ["other", "refused", "other"]
+    assert {job.advance for job in jobs} == {FIRST_GUESS_S}  # no job of 0 s was carried out
 
 
 def test_a_batch_is_filled_in_turn() -> None:

@@ -150,7 +150,7 @@ class Pool:
                     await self._arrival.wait()
                 beyond_budget = [job for job in batch if job.budget and job.budget.seconds <= 0]
                 for job in beyond_budget:
-                    self.waiting.charge(job, 0.0)
+                    self.waiting.refund(job)
                 self._settle(beyond_budget, [OverBudget()] * len(beyond_budget))
                 if within_budget := [job for job in batch if job not in beyond_budget]:
                     return within_budget

@@ -94,6 +94,10 @@ class FairQueue:
         if job.budget is not None:
             job.budget.seconds -= seconds
 
+    def refund(self, job: Job) -> None:
+        """Take back the time that was counted in advance for a job that no process received."""
+        self._count(job.caller, self._seconds(job.caller) - job.advance)
+
     def _seconds(self, caller: str) -> float:
         return self._used.get(caller, self._now)
 
