@@ -21,6 +21,7 @@ from medscale.report import style
 from medscale.report.chapters import chapters_of
 from medscale.report.convergence.figures import epochs_to_target
 from medscale.report.convergence.tables import convergence
+from medscale.report.names import LOOKS
 from medscale.report.sources import seed_of
 from medscale.report.sweep.make import _choice, chosen, sweep_table
 from medscale.report.sweep.make import sweep as sweep_figure
@@ -188,6 +189,10 @@ def test_the_learning_rate_of_each_batch_is_chosen_by_validation(tmp_path: Path)
     (legend,) = figure.legends
     labels = [text.get_text() for text in legend.get_texts()]
     assert labels == ["DDP, 2 CPU: 32 images a step", "serial, 1 CPU, batch 64: 64 images a step"]
+    many = pd.concat([table.assign(run=f"serial_1cpu_bs{n}") for n in range(1, len(LOOKS) + 2)])
+    with style.house():
+        (axes,) = sweep_figure(many, "val_accuracy").axes
+    assert len(axes.containers) == len(LOOKS) + 1  # a line for each run
 
 
 def test_equal_values_are_distinguished_by_the_validation_loss() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def roc(
     draw_roc(left, roc, areas[0])
     draw_curve(right, pr, ("recall", "precision"), areas[1])
     if len({row["class"] for row in operating}) == 1:
-        for marker, row in zip(MARKERS, operating, strict=False):
+        for marker, row in zip(cycle(MARKERS), operating, strict=False):
             words = f"validation specificity {100 * row['wanted']:g} %"
             point = 1 - row["specificity"], row["sensitivity"]
             left.plot(*point, marker, color=BLACK, markersize=4, fillstyle="none", label=words)

@@ -1,6 +1,7 @@
 """The chapter sweep: the learning rate of each batch size, chosen by validation images."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     scale, unit = (1, "") if metric in SMALLER_IS_BETTER else (100, " (%)")
     figure = style.new(2.4)
     axes = figure.subplots()
-    for drawn, (run, part) in zip(LOOKS, rows.groupby("run", sort=False), strict=False):
+    for drawn, (run, part) in zip(cycle(LOOKS), rows.groupby("run", sort=False), strict=False):
         ordered = part.sort_values("learning_rate")
         center, low, high = (scale * end for end in style.column_ends(ordered, "value"))
         bars = style.errors(center, low, high)
