@@ -64,6 +64,41 @@ def test_a_run_requests_the_resources_of_its_name(
     assert (needs.minutes, needs.memory_mb) == (estimate.minutes, estimate.memory_mb)
 
 
+def test_a_job_of_dask_or_a_benchmark_requests_cores_and_memory_of_its_processes(
+    config: Config,
+) -> None:
+    settings = {"dask": {"scheduler": "slurm"}}
+    settings["studies"] = {
+        "skin": {"benchmarks": {"enhance": {"workers": [1, 8, 2]}, "loading": {"processes": [4]}}}
+    }
+    changed = load(ROOT / "config.yaml", merge(COMPLETE, settings))
+
+    def requested(rule: str, config: Config = changed) -> tuple[int, int]:
+        needs = jobs.request(config, rule, {"study": "skin"}, 3)
+        assert (needs.nodes, needs.gpus) == (1, 0)
+        return needs.cpus, needs.memory_mb
+
+    one_mb, cpus = jobs.DASK_WORKER_MB, config.node.cpus
+    assert [requested(rule) for rule in ("index", "shards", "enhance", "loading")] == [
+        *((1, one_mb), (1, one_mb), (8, 8 * one_mb), (4, 4 * one_mb))
+    ]
+    assert requested("index", config) == (cpus, cpus * one_mb)
+    assert requested("evaluate") == requested("inference") == (3, 0)
+    assert jobs.request(config, "paper_pdf", {}) == Request(1, 0, 1, 0.0, 0)
+
+
+def test_the_benchmark_of_number_formats_requests_the_time_of_all_its_trainings(
+    config: Config,
+) -> None:
+    estimates = cost.of_formats(config, "glaucoma")
+    needs = jobs.request(config, "formats", {"study": "glaucoma"})
+    one = jobs.request(config, "train", {"study": "glaucoma", "run": "serial_1gpu"})
+    assert (needs.nodes, needs.gpus, needs.cpus) == (one.nodes, one.gpus, one.cpus)
+    assert needs.minutes == sum(estimate.minutes for estimate in estimates)
+    memories = {estimate.memory_mb for estimate in estimates}
+    assert needs.memory_mb == max(memories)
+
+
 def test_a_chapter_of_the_report_requests_the_time_of_the_report(config: Config) -> None:
     minutes = cost.preparation(config, "skin", 1)["report"]
     assert minutes > 1

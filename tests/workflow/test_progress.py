@@ -53,6 +53,26 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(QUIET_VARIABLE)
 
 
+def test_a_job_is_named_by_stage_study_run_and_seed() -> None:
+    run = {"run": "ddp_2gpu", "study": "skin"}
+    jobs = (
+        Job(1, "train", {"replicate": "seed2_fold1", **run}),
+        Job(2, "evaluate", run),
+        Job(3, "overview_report", {"study": "skin"}),
+        Job(4, "shards", {"shards": "shards", "study": "skin"}),
+        Job(5, "profile", {"z": "last", "b": "first", **run}),
+        Job(6, "paper_pdf"),
+    )
+    assert [job.name for job in jobs] == [
+        "skin ddp_2gpu seed 2 fold 1",
+        "evaluate skin ddp_2gpu",
+        "overview skin",
+        "shards skin",
+        "profile skin ddp_2gpu first last",
+        "paper pdf",
+    ]
+
+
 def test_time_left_is_the_cost_models_corrected_by_the_measured_times(tmp_path: Path) -> None:
     state = State(tmp_path, now=0.0)
     state.expect([finished(training(1), 0, 20), finished(training(2), 20, 20), training(3)])
