@@ -239,6 +239,36 @@ def test_a_long_setting_is_no_record_of_code(tmp_path):
     assert text.endswith("has changed; which one was not recorded")
 
 
+def test_each_new_setting_is_compared_with_the_old_one_that_resembles_it(tmp_path):
+    old = ["ab" * 32, "cd" * 32, "An old title", "folders", '{"a": 1, "b": 2}', '{"x": 1}']
+    params = {
+        "code": "0" * 64,
+        "state": "3" * 64,
+        "settings": '{"a": 1, "b": 3}',
+        "title": "New",
+        "kind": "folders",
+        "plan": '{"x": 2, "y": null}',
+        "option": '{"new": 1}',
+    }
+    job = SimpleNamespace(
+        params=params,
+        resources=SimpleNamespace(script="evaluate.py"),
+        rule=SimpleNamespace(name="evaluate"),
+        wildcards=SimpleNamespace(study="skin"),
+    )
+    code, *texts = _changed_params([*map(repr, old)], job, SimpleNamespace(workdir=tmp_path))
+    assert code == "scripts/evaluate.py or a module it imports has changed; which one was not " + (
+        "recorded"
+    )
+    assert texts == [
+        "files of images or tables of skin were added, removed or edited",
+        "settings.b: 2 -> 3",
+        'title: "An old title" -> "New"',  # and not a digest
+        "x: 1 -> 2",
+        'option: null -> {"new": 1}',
+    ]
+
+
 def test_long_settings_are_shortened_to_what_differs():
     old = [{"name": f"claim{number}", "text": "t" * 50} for number in range(20)]
     new = [{**old[0], "text": "u"}, *old[2:], {"name": "added", "text": ""}]

@@ -70,17 +70,19 @@ def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Itera
     """Yield the settings and modules that differ from those an output was made with.
 
     Snakemake records values of params without their names, so each new value is compared with
-    the old value that resembles it most.
+    the old value that resembles it most. Digests are compared with nothing: their names say what
+    has changed.
     """
     if recorded is None:
         return
     parameters = {name: value for name, value in job.params.items() if name}
     changed = {name: value for name, value in parameters.items() if repr(value) not in recorded}
     current = {repr(value) for value in job.params}
-    old = [_value(text) for text in recorded if text not in current]
+    values = [_value(text) for text in recorded if text not in current]
+    digests = [text for text in values if DIGEST.fullmatch(str(text))]
+    old = [value for value in values if value not in digests]
     for name, value in changed.items():
         if name == "code":
-            digests = [text for text in old if DIGEST.fullmatch(str(text))]
             recorded_code = [text for text in digests if _record(graph.workdir, text).is_file()]
             yield from _changed_modules(recorded_code, job, graph)
             continue
