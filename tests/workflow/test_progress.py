@@ -134,10 +134,25 @@ def test_the_list_of_jobs_says_which_jobs_need_which(caplog: pytest.LogCaptureFi
 
 def test_jobs_that_run_at_a_time_divide_the_time_left(tmp_path: Path) -> None:
     state = State(tmp_path, now=0.0)
-    state.expect([training(1), training(2), training(3)])
-    assert state.left_s(0.0) == 30  # before the first job
+    state.expect(map(training, range(1, 7)))
+    assert state.left_s(0.0) == 60  # before the first job
     state.expect([finished(training(1), 0, 10), finished(training(2), 0, 10)])
-    assert state.left_s(10.0) == pytest.approx(5)
+    assert state.left_s(10.0) == pytest.approx(20)
+    state.expect([finished(training(3), 10, 10), finished(training(4), 10, 10)])
+    state.expect([finished(training(5), 20, 10), finished(training(6), 20, 5)])
+    state.expect([training(7, expected=50.0), training(8)])
+    assert state.left_s(30.0) > 45  # the longest runs alone in the end
+
+
+def test_jobs_that_need_each_other_do_not_run_at_a_time(tmp_path: Path) -> None:
+    state = State(tmp_path, now=0.0)
+    state.expect(finished(training(number), 0, 10) for number in range(1, 5))
+    state.expect([training(5), training(6)])
+    state.expect(
+        [Job(7, "evaluate", {}, 4, needs=[1, 5]), Job(8, "paper_pdf", {}, 9, needs=[6, 7])]
+    )
+    assert state.left_s(10.0) == pytest.approx(10 + 4 + 9)
+    assert state.left_s(10.0, [state.jobs[8]]) == pytest.approx(9)
 
 
 def test_jobs_that_cannot_run_any_more_are_not_awaited(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,8 @@ class State:
         The expected seconds of each stage are corrected by the ratio of measured to expected time
         of its finished jobs. Another stage's ratio tells nothing: a short index says how many
         images there are, not how long a training takes. The sum is divided by the mean number of
-        jobs that ran at a time.
+        jobs that ran at a time. It takes at least as long as the longest chain of jobs that need
+        each other, which nothing shortens.
         """
         if not self.jobs:
             return None
@@ -167,14 +169,24 @@ class State:
         for job in self.finished():
             by_stage.setdefault(job.stage, []).append(job)
         ratios = {stage: _ratio(finished) for stage, finished in by_stage.items()}
-        seconds = 0.0
         numbers = self.jobs if jobs is None else {job.number for job in jobs}
+        left: dict[int, float] = {}
         for job in self.to_come():
             if job.number in numbers:
                 total = job.expected_s * ratios.get(job.stage, 1.0)
                 passed = now - job.started if job.started is not None else 0.0
-                seconds += max(total - passed, 0.1 * total)
-        return seconds / self._at_a_time(now)
+                left[job.number] = max(total - passed, 0.1 * total)
+        return max(sum(left.values()) / self._at_a_time(now), self._longest_chain(left))
+
+    def _longest_chain(self, left: Mapping[int, float]) -> float:
+        """Return the largest sum of seconds over jobs of which each needs the one before."""
+
+        @cache
+        def until_end(number: int) -> float:
+            before = [until_end(needed) for needed in self.jobs[number].needs if needed in left]
+            return left[number] + max(before, default=0.0)
+
+        return max(map(until_end, left), default=0.0)
 
     def _at_a_time(self, now: float) -> float:
         """Return the mean number of jobs that ran at a time, at least 1."""
