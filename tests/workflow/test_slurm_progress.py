@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from medscale.base.errors import MedscaleError
 from medscale.base.provenance import SITE
 from medscale.cli.main import main
 from medscale.resources.slurm import QueuedJob, seconds_of
+from medscale.workflow.progress import queue
 from medscale.workflow.progress.display import headline, running_lines
 from medscale.workflow.progress.logs import excerpt, reason
 from medscale.workflow.progress.queue import UNNOTICED_S, note
@@ -158,6 +161,35 @@ def test_jobs_in_slurms_queue_are_told_from_those_that_run(tmp_path: Path) -> No
     note(state, [QueuedJob("11", "RUNNING", "0:05", "n1", jobs[0].title)], now=2e6)
     assert [job.waits for job in jobs] == [None] * 4
     assert jobs[0].started == 2e6 - 5
+
+
+def test_the_watch_asks_again_after_a_failure_and_says_each_sentence_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "EVERY_S", 0.001)
+    state, job, said = State(tmp_path), training(1), list[str]()
+    job.title = "train skin/ddp_2gpu seed1 (.)"
+    state.expect([job])
+    state.start(job.number, job.rule, job.wildcards, None)
+    asked, enough = 0, threading.Event()
+
+    def ask() -> list[QueuedJob]:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise MedscaleError("SLURM does not answer")
+        if asked == 4:
+            enough.set()
+        return [QueuedJob("12", "PENDING", "0:00", "(PartitionTimeLimit)", job.title)]
+
+    watch = queue.Watch(state, ask, said.append)
+    assert enough.wait(30)
+    watch.close()
+    watch._thread.join(30)
+    assert not watch._thread.is_alive()
+    [sentence] = said
+    assert sentence.startswith("skin ddp_2gpu seed 1 waits in SLURM's queue")
+    assert read(tmp_path).state.jobs[1].waits == "PartitionTimeLimit"  # type: ignore[union-attr]
 
 
 def test_a_job_that_ended_unnoticed_is_reported(tmp_path: Path) -> None:
