@@ -297,15 +297,25 @@ def test_each_run_has_a_row_of_what_to_buy_filled_where_no_other_is_faster_and_c
             "money": [1.0, 1.2, 1.4, 0.3, unknown],
         }
     )
+    without, unreached = (study(runs, title=title) for title in ("Without", "Unreached"))
+    without.tables["cost"] = pd.DataFrame()  # of detectors alone
+    unreached.tables["cost"] = member.tables["cost"].assign(reached=1)
     with style.house():
-        figure = what_to_buy([member], "USD")
+        figure = what_to_buy([without, member, unreached], "USD")
         assert figure_texts.faults(figure) == []
+        nothing = what_to_buy([without, unreached], "USD")
+    assert nothing.get_label() == "no run reaches a target"
     time, money = figure.axes
     assert [time.get_xscale(), money.get_xscale()] == ["log", "log"]
     assert time.get_xlim()[0] < 5.0 < 11.0 < time.get_xlim()[1]  # every replicate's time
     assert [text.get_text() for text in time.get_yticklabels()] == [
         "serial, 1 GPU", "DDP, 2 GPU", "DDP + AMP, 2 GPU", "serial + AMP, 1 GPU", "DDP, 2 CPU",
     ]  # fmt: skip
+    assert time.get_yticks().tolist() == [-1, -2, -3, -4, -5]
+    heading, *_, last = time.texts
+    bottom, top = time.get_ylim()
+    assert (heading.get_text(), heading.get_position()[1]) == ("Glaucoma", 0)
+    assert bottom < -5 == last.get_position()[1] < 0 < top
     absent = [text.get_text() for text in time.texts][-2:]
     assert absent == ["reached by 1 of 2", "partly on fewer devices"]
     marks = [line for line in money.lines if line.get_marker() == "o"]

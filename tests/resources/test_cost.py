@@ -208,6 +208,26 @@ def test_the_bubble_of_a_pipeline_by_hand(full: Config) -> None:
     assert few / many == pytest.approx((5 / 2) / (9 / 6))
 
 
+def test_a_step_of_replicas_of_pipelines_by_hand(full: Config) -> None:
+    """Two replicas of two stages; DDP and pipeline each keep a part of the devices' speed."""
+    usual = full.cost.strategies
+    strategies = {
+        **usual,
+        "ddp": usual["ddp"].model_copy(update={"share": 0.5, "syncs": 2.0}),
+        "mp": usual["mp"].model_copy(update={"share": 0.8, "syncs": 3.0}),
+    }
+    changes = {"card": None, "step_ms": 0.0, "sync_ms": 10.0, "contention": 0.1}
+    config = with_cost(full, strategies=strategies, exposed=0.0, load_per_process=1e9, **changes)
+    run_plan = of(config, "skin/ddp_mp_4gpu")
+    images, parts = run_plan.global_batch / 2, run_plan.parallel.microbatches
+    compute_s = images * compute.image_seconds(config, run_plan) / 2 / 0.5 / 0.8
+    expected = 1.3 * compute_s * (parts + 1) / parts + (2 + 3) * 0.010
+    assert cost.step_seconds(config, run_plan) == pytest.approx(expected)
+    one = of(config, "skin/serial_1gpu")  # it exchanges nothing and keeps its speed
+    alone = one.global_batch * compute.image_seconds(config, one)
+    assert cost.step_seconds(config, one) == pytest.approx(alone)
+
+
 def test_kernels_are_launched_for_each_part_of_a_batch(full: Config) -> None:
     config = with_cost(full, step_ms=1e6, load_per_process=1e9)
     run_plan = of(config, "skin/serial_1gpu")

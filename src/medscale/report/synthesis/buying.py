@@ -30,7 +30,7 @@ def what_to_buy(studies: Sequence[StudyRuns], currency: str) -> Figure:
     on with fewer devices says so.
     """
     costs = {study.title: study.tables["cost"] for study in studies}
-    costs = {title: part for title, part in costs.items() if len(part) and _reached(part).any()}
+    costs = {title: part for title, part in costs.items() if _reached(part).any()}
     if not costs:
         return style.only_text("no run reaches a target")
     drawn = pd.concat([part[_reached(part)] for part in costs.values()])
