@@ -112,6 +112,27 @@ def test_costs_have_units_that_suit_the_largest():
     assert " & 0.020 & 2.03" in small
 
 
+def test_the_figure_of_speedups_has_a_panel_for_each_source_and_kind_of_device():
+    gpus = series({"serial_1gpu": (8.0, 8.1), "ddp_2gpu": (4.0, 4.1)}, stand_in=True)
+    cpus = series({"serial_1cpu": (9.0,), "ddp_2cpu": (3.0,)})
+    stand_in = " (CPU processes in place of GPUs)"
+    with style.house():
+        both = figures.speedups([*gpus, *cpus], cpus).axes
+        alone = figures.speedups(gpus, []).axes
+        published = figures.speedups([], gpus[:1]).axes
+        none = figures.speedups([], [])
+    titles = [[axes.get_title() for axes in panels] for panels in (both, alone, published)]
+    assert titles == [
+        ["ours: CPU", f"ours: GPU{stand_in}", "published: CPU"],
+        [f"GPU{stand_in}"],
+        [f"published: GPU{stand_in}"],
+    ]
+    assert none.get_label() == "no run on several devices has a counterpart on one"
+    points = [axes.containers[0].lines[0].get_ydata()[-1] for axes in (*both, *alone)]
+    assert points == pytest.approx([3.0, 16.1 / 8.1, 3.0, 16.1 / 8.1], rel=1e-3)
+    assert [label.get_text() for label in alone[0].get_legend().get_texts()] == ["ideal", "DDP"]
+
+
 def test_the_figure_of_costs_draws_runs_of_which_all_replicates_reach_the_target():
     with style.house():
         time, used, money = figures.cost(COST, ["ddp_2gpu"], "USD").axes

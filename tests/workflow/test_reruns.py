@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from snakemake.iocontainers import Params
 
 from medscale.base.code import ROOT
 from medscale.base.files import write_json
@@ -240,7 +241,7 @@ def test_a_long_setting_is_no_record_of_code(tmp_path):
 
 
 def test_each_new_setting_is_compared_with_the_old_one_that_resembles_it(tmp_path):
-    old = ["ab" * 32, "cd" * 32, "An old title", "folders", '{"a": 1, "b": 2}', '{"x": 1}']
+    old = ["ab" * 32, "cd" * 32, "folders", "An old title", '{"a": 1, "b": 2}', '{"x": 1}']
     params = {
         "code": "0" * 64,
         "state": "3" * 64,
@@ -251,12 +252,14 @@ def test_each_new_setting_is_compared_with_the_old_one_that_resembles_it(tmp_pat
         "option": '{"new": 1}',
     }
     job = SimpleNamespace(
-        params=params,
+        params=Params(fromdict=params),
         resources=SimpleNamespace(script="evaluate.py"),
         rule=SimpleNamespace(name="evaluate"),
         wildcards=SimpleNamespace(study="skin"),
     )
-    code, *texts = _changed_params([*map(repr, old)], job, SimpleNamespace(workdir=tmp_path))
+    graph = SimpleNamespace(workdir=tmp_path)
+    assert list(_changed_params(None, job, graph)) == []  # Snakemake recorded none
+    code, *texts = _changed_params([*map(repr, old)], job, graph)
     assert code == "scripts/evaluate.py or a module it imports has changed; which one was not " + (
         "recorded"
     )
