@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import cache
-from threading import Event
+from threading import Event, get_ident
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,7 +72,11 @@ def stream(monkeypatch):
     work = SimpleNamespace(query=lambda: True)  # the stream is idle
     user = SimpleNamespace(wait_event=waits.append, record_event=lambda: work)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: user)
-    return SimpleNamespace(record_event=lambda: "ready", waits=waits)
+    devices = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda gpu: devices.append((gpu, get_ident())))
+    return SimpleNamespace(
+        record_event=lambda: "ready", waits=waits, device=torch.device("cuda", 1), devices=devices
+    )
 
 
 def test_one_item_is_made_ahead_and_waited_for(stream):
@@ -93,6 +97,13 @@ def test_one_item_is_made_ahead_and_waited_for(stream):
     assert consumed_items == [0, 1, 2, 3]
     assert stream.waits == ["ready"] * 4
     assert len(waits) == 5, "the end is waited for, too"
+
+
+def test_the_thread_of_a_later_gpu_does_not_touch_the_first(stream):
+    """The current GPU of a new thread is the first; each rank has another one."""
+    threads = list(ahead((get_ident() for _ in range(2)), stream, lambda item: []))
+    assert stream.devices == [(torch.device("cuda", 1), threads[0])]
+    assert threads[0] == threads[1] != get_ident()
 
 
 def test_a_gpu_that_works_on_the_item_before_does_not_wait(stream, monkeypatch):

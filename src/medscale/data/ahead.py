@@ -48,7 +48,9 @@ def ahead(
         with torch.cuda.stream(stream):
             return list(islice(items, 1)), stream.record_event()
 
-    with ThreadPoolExecutor(1, "ahead") as thread:
+    # A new thread has the first GPU as its current one. ``torch.cuda.stream`` would go back to it
+    # after each item, which takes memory of that GPU in every process of a run.
+    with ThreadPoolExecutor(1, "ahead", torch.cuda.set_device, (stream.device,)) as thread:
         future = thread.submit(make)
         while True:
             waited(_wait(future, torch.cuda.current_stream()))
