@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from device_steps import STEPS, Crossings, network_of, step_of
+from device_steps import STEPS, Crossings, faked, step_of, world_of
 from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.plan import Recipe
 from medscale.engine.train.loop import Trainer
-from medscale.engine.train.recipe import CrossEntropy, optimizer, set_rate
-from small_training import Small, alone, equal, overflow
+from medscale.engine.train.recipe import optimizer, set_rate
+from small_training import Small, equal, overflow
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,17 +22,26 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 
 
+class Ticks:
+    """A pretended CUDA event."""
+
+    def __init__(self, **_):
+        pass
+
+    def record(self):
+        pass
+
+
 @STEPS
-def test_a_step_reads_no_tensor_from_the_host_or_into_it(
-    monkeypatch, number_format, settings, trained, features
-):
+def test_a_step_reads_no_tensor_from_the_host_or_into_it(monkeypatch, case):
     """Fake tensors have no values, so reading one raises an error."""
-    recipe = Recipe(**{"clip_norm": 1.0, **settings})
-    with FakeTensorMode():
-        network = network_of(trained, features)
-        precision = Precision(number_format, CPU)
-        model = WholeModel(network, alone(CPU), precision)
-        step, batches = step_of(model, optimizer(network, recipe, precision), recipe, features)
+    recipe = Recipe(**{"clip_norm": 1.0, **case.settings})
+    with FakeTensorMode(), world_of(CPU, case.replicas) as world:
+        network, criterion = faked(case, recipe, CPU)
+        precision = Precision(case.number_format, CPU)
+        model = WholeModel(network, world, precision)
+        rated = optimizer(network, recipe, precision)
+        step, batches = step_of(model, rated, recipe, case, criterion)
         monkeypatch.setattr(torch, "tensor", None)  # a copy from the host waits for a GPU
         for _ in range(2):
             step(batches, 8)
@@ -43,15 +51,13 @@ def test_a_step_reads_no_tensor_from_the_host_or_into_it(
 
 @STEPS
 @pytest.mark.filterwarnings("ignore:.*CUDA is not available")
-def test_a_step_copies_nothing_between_host_and_card(
-    monkeypatch, number_format, settings, trained, features
-):
+def test_a_step_copies_nothing_between_host_and_card(monkeypatch, case):
     """Fake tensors of a GPU need none; gradients are zeros, as the backward pass needs one."""
-    recipe, card = Recipe(**{"clip_norm": 1.0, **settings}), torch.device("cuda", 0)
-    with FakeTensorMode():
-        with card:
-            network = network_of(trained, features)
-        precision = Precision(number_format, card)
+    recipe, card = Recipe(**{"clip_norm": 1.0, **case.settings}), torch.device("cuda", 1)
+    monkeypatch.setattr(torch.cuda, "Event", Ticks)
+    with FakeTensorMode(), world_of(card, case.replicas) as world:
+        network, criterion = faked(case, recipe, card)
+        precision = Precision(case.number_format, card)
         rate = SimpleNamespace(device=card, new_zeros=lambda *_, **__: 1)
         readable = SimpleNamespace(
             scale=rate, scaling=precision.scaling, overflow=precision.overflow
@@ -59,11 +65,11 @@ def test_a_step_copies_nothing_between_host_and_card(
         rated = optimizer(network, recipe, readable)
         for group in rated.param_groups:  # its constructor reads the rate
             group["lr"] = torch.zeros((), device=card)
-        model = WholeModel(network, alone(card), precision)
-        step, batches = step_of(model, rated, recipe, features)
+        model = WholeModel(network, world, precision)
+        step, batches = step_of(model, rated, recipe, case, criterion)
         evaluated = SimpleNamespace(
             world=model.world,
-            criterion=CrossEntropy(recipe, np.array([1, 2]), card),
+            criterion=step._criterion,
             validation=None,
             outputs=lambda _: ((model.logits(b.inputs), b.labels, None) for b in batches),
         )
@@ -73,6 +79,9 @@ def test_a_step_copies_nothing_between_host_and_card(
                 parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
 
         monkeypatch.setattr(torch.Tensor, "backward", backward)
+        # As within a capture, which the optimizer and SyncBatchNorm ask for.
+        for name in ("is_available", "is_bf16_supported", "is_current_stream_capturing"):
+            monkeypatch.setattr(torch.cuda, name, lambda: True)
         with Crossings() as crossings:
             step(batches, 8)  # the optimizer makes its state
             crossings.names.clear()
