@@ -83,7 +83,10 @@ def tests(hang_s: int, *arguments: str) -> tuple[str, ...]:
 
 STEP_TESTS, RUN_TESTS = "tests/gpu/test_gpu_steps.py", "tests/gpu/test_gpu_runs.py"
 # What can fail by itself: prediction, networks, overflow, waits, recovery.
-SMOKE = "captured_network or changes_nothing or networks or overflow or no_step or after_a_capture"
+SMOKE = (
+    "captured_network or changes_nothing or networks or overflow or no_step or after_a_capture"
+    " or collectives or ranks_meet"
+)
 PARALLEL = ("-n", "4")  # start and imports of a run take longer than its training
 COMPILED = ("engine_compiled", "compiled_graph")
 # The first ten minutes show whether capture works, and all goals of speed except the compiled ones,

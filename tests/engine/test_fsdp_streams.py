@@ -132,11 +132,14 @@ def world(request):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("number_format", ["fp32", "bf16"])
-def test_a_step_of_fsdp_has_nothing_that_a_capture_forbids(captures, world, number_format):
+@pytest.mark.parametrize(
+    ("number_format", "kind"),
+    [("fp32", "adam"), ("bf16", "sgd"), ("fp16", "sgd"), ("fp16", "adamw")],
+)
+def test_a_step_of_fsdp_has_nothing_that_a_capture_forbids(captures, world, number_format, kind):
     network = build(Model(name="medical_cnn", options={"width": 16}), 2)
     model = shard(network, world, Precision(number_format, CPU))
-    recipe = Recipe(clip_norm=1.0, ema=0.9)
+    recipe = Recipe(clip_norm=1.0, ema=0.9, optimizer=kind)
     rated = optimizer(model.network, recipe, model.precision)
     step, batches = step_of(model, rated, recipe)  # two micro-batches
     step(batches, 8)

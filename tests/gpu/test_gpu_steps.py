@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from medscale.engine.formats import FORMATS
 from medscale.engine.models.registry import build
+from medscale.engine.parallel.apply import synchronized
+from medscale.engine.parallel.world import World
 from medscale.engine.plan import Model
 from medscale.engine.train import graphs
 from medscale.engine.train.capture import NotCaptured
@@ -198,7 +201,16 @@ def test_a_network_that_reads_the_device_is_named_and_goes_on(shards, device):
     assert small.train(5) == plain.train(5)
 
 
-def test_synchronized_batch_norm_is_captured(shards, device, monkeypatch):
+def network_with_activations() -> nn.Module:
+    """A network whose batch norms contain their activation, as those of EfficientNet in timm."""
+    from timm.layers import BatchNormAct2d
+
+    layers = list(small_network())
+    return nn.Sequential(layers[0], BatchNormAct2d(8, act_layer=nn.SiLU), *layers[3:])
+
+
+@pytest.mark.parametrize("plain", [small_network, network_with_activations])
+def test_synchronized_batch_norm_is_captured(shards, device, monkeypatch, plain):
     """Its statistics are gathered from a pretended second rank, which has the same."""
     if device.type != "cuda":
         pytest.skip("SyncBatchNorm refuses the CPU")
@@ -206,19 +218,76 @@ def test_synchronized_batch_norm_is_captured(shards, device, monkeypatch):
     def gather(output: torch.Tensor, own: torch.Tensor, *_: Any, **__: Any) -> None:
         output.view(2, -1).copy_(own)
 
-    def network() -> nn.Module:
-        return nn.SyncBatchNorm.convert_sync_batchnorm(small_network())
-
     for name in ("all_gather_into_tensor", "all_gather_single"):  # before and since PyTorch 2.14
         monkeypatch.setattr(dist, name, gather, raising=False)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
     try:
-        called, captured = pair(shards, device, network=network)
+        called, captured = pair(
+            shards, device, network=lambda: synchronized(plain(), dist.group.WORLD)
+        )
         assert called.train(5) == captured.train(5)
         assert equal(called.state(), captured.state())
         graphs.release(captured)
     finally:
         dist.destroy_process_group()
+
+
+@pytest.fixture
+def group(device: torch.device) -> Iterator[dist.ProcessGroup]:
+    """A group of one rank with the backends of a run, whose collectives are launched."""
+    cuda = device.type == "cuda"
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=dist.HashStore(),
+        rank=0,
+        world_size=1,
+        device_id=device if cuda else None,
+    )
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+class SharedLoss:
+    """A loss that takes part in a collective between forward and backward, as a detector's."""
+
+    judges = ranks = True
+
+    def __init__(self, small: Small) -> None:
+        self._own, self._sum = small.criterion, small.model.sum_over_replicas
+        self.correct = small.criterion.correct
+
+    def __call__(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        factor = logits.new_ones(1)
+        self._sum([factor])
+        return self._own(logits, labels) * factor[0]
+
+
+def test_collectives_within_a_step_are_captured(shards, device, group):
+    """The loss and the batch-norm statistics are summed over one rank, which changes nothing."""
+    plain, captured = Small(shards, device), Small(shards, device)
+    captured.model.world.replicas, captured.model.world.replica_group = 2, group
+    captured.update._criterion = SharedLoss(captured)
+    try:
+        captured.capture()
+        assert plain.train(STEPS) == captured.train(STEPS)
+        assert equal(plain.state(), captured.state())
+        captured.model.waits.spans = captured.optimize(next(captured.training.epoch(0)))
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+            assert len(captured.model.waits.spans) == 2
+        assert 0 < captured.model.waits.take(1) < 1
+    finally:
+        graphs.release(captured)  # NCCL's group would wait for the graphs forever
+
+
+def test_ranks_meet_and_share_values_beside_the_gpu(device, group):
+    """Groups for host tensors are bound to the GPU as well, but do not use it."""
+    patient = dist.new_group(backend="gloo")
+    world = World(0, 1, 0, device, None, patient, patient, 1)  # type: ignore[arg-type]
+    world.meet()
+    assert world.from_main({"gpus": ["a"]}) == {"gpus": ["a"]}
+    assert world.gather(3) == [3]
+    assert world.total(torch.tensor([2**60, 1], device=device)).tolist() == [2**60, 1]
 
 
 class Breaking(nn.Module):
