@@ -165,6 +165,16 @@ def test_plan_completes_a_run():
         planning.plan(full, "glaucoma", "ddp_5gpu", 1)
 
 
+def test_a_node_without_gpus_has_no_runs_on_gpus():
+    full = config.load(BASE, {"node": {"gpus": 0}})
+    with pytest.raises(MedscaleError, match=r"ddp_2gpu runs on GPUs, and node\.gpus is 0"):
+        planning.plan(full, "glaucoma", "ddp_2gpu", 1)
+    assert planning.plan(full, "glaucoma", "ddp_2cpu", 1).nodes == 1
+    cluster = {"scale": "demo", "cluster": {}, "node": {"gpus": 0, "cpus": 2}}
+    stand_in = planning.plan(config.load(BASE, cluster), "glaucoma", "ddp_4gpu", 1)
+    assert (stand_in.nodes, stand_in.procs_per_node) == (2, 2)
+
+
 def test_another_model_drops_the_options_of_the_studys_own():
     demo = config.load(BASE, {"scale": "demo"})
     assert planning.plan(demo, "glaucoma", "ddp_2gpu_densenet121", 1).model.options == {}

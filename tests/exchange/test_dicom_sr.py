@@ -159,6 +159,8 @@ def test_faults_are_named_and_nothing_is_written(result: Path, tmp_path: Path, m
     for code in ("other=SCT:1:x", "glaucoma=SCT:1", "glaucoma=SCT::x", long, several):
         with pytest.raises(MedscaleError, match="write CLASS=SCHEME:VALUE:MEANING"):
             dicom_sr.class_codes(["normal", "glaucoma"], [code])
+    with pytest.raises(MedscaleError, match="--code gives glaucoma more than once"):
+        dicom_sr.class_codes(["normal", "glaucoma"], ["glaucoma=SCT:1:a", "glaucoma=SCT:2:b"])
     with pytest.raises(MedscaleError, match="longer than the 64 characters"):
         dicom_sr.class_codes(["x" * 65])
     with pytest.raises(MedscaleError, match="has a backslash or a control character"):

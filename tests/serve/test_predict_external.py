@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import medscale
 from file_tables import read_tables
+from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
 from medscale.cli import main as cli
 from medscale.serve import external
@@ -95,6 +96,19 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result,
     count = summary["counts"]["test"]["images"]
     of = f"(of {count - len([*tmp_path.glob('clinic/rare/*.dcm')])} of {count} images)"
     assert f"metadata that the network takes and that are unknown: age {of}, sex {of}" in words
+
+
+@pytest.mark.parametrize(
+    ("option", "pairs"),
+    [("--label", ("rare=odd", "rare=dark")), ("--prevalence", ("odd=0.1", "odd = 0.2"))],
+)
+def test_a_name_with_two_values_is_refused(study_result, tmp_path, option, pairs):
+    command = ["evaluate", str(study_result.result), str(study_result.raw)]
+    command += [word for pair in pairs for word in (option, pair)]
+    answer = CliRunner().invoke(cli.main, [*command, "--out", str(tmp_path / "outside")])
+    assert isinstance(answer.exception, MedscaleError)
+    name = pairs[0].partition("=")[0]
+    assert str(answer.exception) == f"{option} gives {name} more than once; give one value"
 
 
 def test_metadata_are_those_of_the_index_and_foreign_words_are_reported(

@@ -86,6 +86,11 @@ def test_a_table_of_metadata_must_name_the_images(
     assert "names 1 of the 2 images; 1 of its 2 paths are of no image" in caplog.text
 
 
+def test_metadata_with_two_values_are_refused() -> None:
+    with pytest.raises(MedscaleError, match="--metadata gives age more than once"):
+        inputs.parse_metadata("age=61, sex=female, age =62")
+
+
 def test_a_table_of_metadata_is_read_as_a_table_of_images_is(tmp_path: Path) -> None:
     """Spreadsheets write a byte order mark, semicolons and decimal commas."""
     file = tmp_path / "facts.csv"

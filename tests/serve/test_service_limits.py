@@ -213,6 +213,7 @@ def test_a_lone_surrogate_and_a_giant_number_are_refused_in_words() -> None:
                 '{"age": 1' + "0" * 5000 + "}",
                 '{"age": NaN}',
                 '{"age": 1e999}',
+                '{"grade": 1, "grade": 2}',
             ):
                 answer = await caller.post(
                     "/v1/predict", files=upload(), data={"metadata": metadata.encode()}

@@ -6,8 +6,10 @@ import gzip
 import html
 import io
 import json
+import struct
 import unicodedata
 import zipfile
+import zlib
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pypdf import PdfWriter
+from safetensors.numpy import save_file
 
 import hostile
 from medscale.base.errors import MedscaleError
@@ -199,6 +202,33 @@ def test_the_properties_and_attachments_of_a_pdf_are_searched_and_its_pixels_are
         writer.write(tmp_path / "document.pdf")
     findings = list(scan(tmp_path, [Names("a name", [PATIENT]), Names("an id", ["123456"])]))
     assert [finding.kind for finding in findings] == ["a name", "an id"]
+
+
+def with_address(length: int) -> np.ndarray:
+    """Return bytes that are no text, with an address among them."""
+    text = b" write to a@b.de "
+    values = np.random.default_rng(0).integers(128, 256, length, np.uint8)
+    values[8 : 8 + len(text)] = np.frombuffer(text, np.uint8)
+    return values
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "model.safetensors", "image.png", "words.npy"])
+def test_numbers_that_look_like_an_address_are_no_finding(tmp_path, name):
+    values = with_address(640)
+    if name == "model.safetensors":
+        save_file({"weight": values.view(np.float32)}, tmp_path / name, {"of": PATIENT})
+    elif name == "image.png":
+        png(tmp_path / name)
+        content, chunk = (tmp_path / name).read_bytes(), b"IDAT" + values.tobytes()
+        pixels = struct.pack(">I", len(values)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        (tmp_path / name).write_bytes(content[:-12] + pixels + content[-12:])  # before IEND
+    else:
+        words = np.array(["a@b.de"])
+        np.save(tmp_path / name, words if name == "words.npy" else values)
+    assert (b"a@b.de" in (tmp_path / name).read_bytes()) == (name != "words.npy")
+    kinds = {finding.kind for finding in scan(tmp_path, [Names("a name", [PATIENT])])}
+    expected = {"pixels.npy": set(), "words.npy": {"an e-mail address"}}
+    assert kinds == expected.get(name, {"a name"})
 
 
 @pytest.mark.parametrize(

@@ -100,8 +100,14 @@ def _nodes(config: Config, spec: RunSpec, stand_in: bool) -> int:
     # CPU processes of one machine stand in for the GPUs of all nodes; a cluster has real nodes.
     if stand_in and config.cluster is None:
         return 1
-    per_node = config.node.gpus if spec.device == "gpu" else config.node.cpus
-    nodes = -(-spec.devices // max(per_node, 1))
+    on_gpus = spec.device == "gpu" and not (stand_in and config.node.gpus == 0)
+    per_node = config.node.gpus if on_gpus else config.node.cpus
+    if per_node == 0:
+        raise MedscaleError(
+            f"{spec.name} runs on GPUs, and node.gpus is 0: give the number of GPUs of a node, or "
+            "leave it out of `runs`"
+        )
+    nodes = -(-spec.devices // per_node)
     if spec.devices % nodes:
         raise MedscaleError(
             f"{spec.name}: {spec.devices} devices do not divide over {nodes} nodes of {per_node}; "

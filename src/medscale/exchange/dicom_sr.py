@@ -29,7 +29,7 @@ from medscale.data.decoding.formats import PREAMBLE, kind_of
 from medscale.data.decoding.silence import silence
 from medscale.data.frames import file_and_frame
 from medscale.report.marks import mark
-from medscale.serve.inputs import NamedImage
+from medscale.serve.inputs import NamedImage, mapping
 from medscale.serve.predict import Box, Prediction, Predictor
 
 if TYPE_CHECKING:
@@ -130,9 +130,10 @@ def class_codes(classes: Sequence[str], codes: Iterable[str] = ()) -> dict[str, 
     A private code depends only on the class's name, so that all studies have the same code.
 
     Raises:
-        MedscaleError: for a code that is not valid, and for a name that does not fit into a code.
+        MedscaleError: for a code that is not valid, a class with two codes, and a name that does
+            not fit into a code.
     """
-    given_codes = dict(_parse_code(text, classes) for text in codes)
+    given_codes = mapping("--code", (_parse_code(text, classes) for text in codes))
     return {name: given_codes.get(name) or _private(name) for name in classes}
 
 

@@ -23,6 +23,7 @@ from medscale.report.names import OVER
 from medscale.report.result.summary import read_summary
 from medscale.report.show import operating_point
 from medscale.serve.external import ExternalSet, classification, evaluate_external
+from medscale.serve.inputs import mapping
 
 SHOWN = 10  # operating points on the terminal
 
@@ -43,7 +44,7 @@ def evaluate(
     """Index a folder, predict its images, and write the evaluation; return folder and summary.
 
     Raises MedscaleError for a result or folder that cannot be read, classes that do not match,
-    and an option that is not of the form NAME=VALUE.
+    and an option that is not of the form NAME=VALUE or gives two values to a name.
 
     Args:
         result: result folder of a classification.
@@ -59,7 +60,7 @@ def evaluate(
     """
     inference, folder = classification(result), expand_home(folder)
     settings = _settings(result, prevalence)
-    source = Source(kind=kind, path=folder, patient=patient, labels=dict(_pairs("--label", labels)))
+    source = Source(kind=kind, path=folder, patient=patient, labels=_pairs("--label", labels))
     name = f"{inference.study}-{inference.run}-on-{folder.resolve().name}"
     out = paths.new_folder(out or Path(name), paths.SUMMARY)
     with tempfile.TemporaryDirectory(prefix="medscale-external-") as temporary:
@@ -140,16 +141,18 @@ def patients_note(same: dict[str, int] | None) -> list[str]:
 def _settings(result: Path, prevalence: Sequence[str]) -> Evaluate:
     """Return the settings that the result was evaluated with, and prevalences as CLASS=SHARE."""
     section = Evaluate.model_validate(read_summary(result).get("evaluate", {}))
-    shares = {name: _share(name, value) for name, value in _pairs("--prevalence", prevalence)}
+    shares = {
+        name: _share(name, value) for name, value in _pairs("--prevalence", prevalence).items()
+    }
     stated = section.prevalence | shares
     return Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
 
 
-def _pairs(option: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     pairs = [text.rpartition("=") for text in texts]
     if malformed := [text for text, pair in zip(texts, pairs, strict=True) if not pair[0]]:
         raise MedscaleError(f"{option} {malformed[0]!r}: write it as NAME=VALUE")
-    return [(name.strip(), value.strip()) for name, _, value in pairs]
+    return mapping(option, [(name.strip(), value.strip()) for name, _, value in pairs])
 
 
 def _share(name: str, text: str) -> float:

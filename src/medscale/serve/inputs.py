@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,6 +34,7 @@ Facts = Mapping[str, Any]  # a patient's metadata by column; a missing column is
 NAMED = 20  # files left out that a warning names
 DECIMAL_COMMA = r"^(-?\d+),(\d+)$"  # a number in tables whose values a comma does not separate
 Metadata = Facts | Sequence[Facts] | pd.DataFrame | None
+T = TypeVar("T")
 
 
 def is_single(images: Images) -> bool:
@@ -117,11 +118,20 @@ def pixels_of(image: ImageInput) -> np.ndarray:
     return _of_pil(image) if isinstance(image, Image.Image) else _rgb(image)
 
 
+def mapping(option: str, pairs: Iterable[tuple[str, T]]) -> dict[str, T]:
+    """Return pairs of name and value as a dict; MedscaleError for a name with two values."""
+    pairs = list(pairs)
+    counts = Counter(name for name, _ in pairs)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        raise MedscaleError(f"{option} gives {repeated[0]} more than once; give one value")
+    return dict(pairs)
+
+
 def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
     """Read the option ``--metadata``: ``age=61,sex=female``, or a CSV file with a column ``path``.
 
     The table is read as tables of images are: cells are text, since the network's encodings know
-    which columns are numbers. Raises MedscaleError when it is neither.
+    which columns are numbers. Raises MedscaleError when it is neither, and for a repeated column.
     """
     if text is None:
         return None
@@ -135,7 +145,8 @@ def parse_metadata(text: str | None) -> Facts | pd.DataFrame | None:
         raise MedscaleError(
             f"--metadata {text!r}: write it as age=61,sex=female, or name a CSV file"
         )
-    return {column.strip(): None if is_missing(value) else value.strip() for column, value in pairs}
+    cells = [(name.strip(), None if is_missing(value) else value.strip()) for name, value in pairs]
+    return mapping("--metadata", cells)
 
 
 def metadata_rows(facts: Sequence[Facts], encodings: Sequence[Encoding]) -> pd.DataFrame:

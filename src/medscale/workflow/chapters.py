@@ -182,11 +182,13 @@ class Report:
 
         if chapter.spans_studies:
             self._refuse_mistakes()
+        # A run that cannot be planned ends Snakemake with one sentence.
+        inputs = or_end(partial(chapter.inputs, self.config, _study(wildcards)))
         return {
             name: [from_workdir(path) for path in paths]
             if isinstance(paths, list)
             else from_workdir(paths)
-            for name, paths in chapter.inputs(self.config, _study(wildcards)).items()
+            for name, paths in inputs.items()
         }
 
     def _caption(self, path: str, caption: str) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -13,9 +14,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from medscale.base.errors import MedscaleError
 from medscale.serve.http.answers import Model
 from medscale.serve.http.problems import Problem
 from medscale.serve.http.settings import Settings
+from medscale.serve.inputs import mapping
 
 IMAGES, METADATA = "images", "metadata"  # fields of the form
 LONGEST_NAME = 255  # bytes, as file systems allow
@@ -122,7 +125,9 @@ def _check_name(name: str) -> None:
 def _facts(text: str, model: Model) -> dict[str, Any]:
     """Return the facts on the patient from JSON, after checking them against the model."""
     try:
-        facts = json.loads(text)
+        facts = json.loads(text, object_pairs_hook=partial(mapping, METADATA))
+    except MedscaleError:  # a name is not repeated in the answer
+        raise Problem(400, f"{METADATA!r} has a column with two values", "form") from None
     except (ValueError, RecursionError):
         facts = None
     if not isinstance(facts, dict):

@@ -1,6 +1,7 @@
 """The text in a file of any kind, as far as it can be read: lines, cells, headers, PDF text.
 
-Pixels are not read, so that text burned into images is missed; nor are numbers in Parquet files.
+Pixels are not read, so that text burned into images is missed; nor are numbers in Parquet files,
+in arrays of NumPy and in weights: some of their bytes look like an address.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medscale.base.errors import MedscaleError
 from medscale.base.text import from_latex
 
@@ -30,7 +33,8 @@ WIDE = re.compile(r"(?:[\x20-\x7e]\0?){4,}")  # in UTF-16; in UTF-32 with zeros 
 LETTERS = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{4,}")
 # Escapes of JSON and Markdown, such as \u00fc and \_.
 ESCAPE = re.compile(r"\\(?:u([\da-fA-F]{4})|(_|[^\w\s]))")
-PNG, ZIP = b"\x89PNG\r\n\x1a\n", b"PK\3\4"
+PNG, ZIP, NPY = b"\x89PNG\r\n\x1a\n", b"PK\3\4", b"\x93NUMPY"
+PIXELS = {b"IDAT", b"fdAT"}  # types of the chunks of a PNG with deflated pixels
 DECOMPRESSORS: dict[bytes, Callable[[bytes], bytes]] = {  # by the first bytes of a file
     b"\x1f\x8b": gzip.decompress,
     b"BZh": bz2.decompress,
@@ -88,7 +92,7 @@ def texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
     elif data.startswith(b"%PDF"):
         yield from _of_pdf(path, data)
     elif (text := _decoded(data)) is None:
-        yield "bytes", _printable(data)
+        yield "bytes", _printable(_without_numbers(data))
         if data.startswith(PNG):
             yield from _of_png(path, data)
     else:
@@ -170,6 +174,41 @@ def _of_png(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         raise _unreadable(path, error) from None
     for name, text in found_texts.items():
         yield f"text {name}", f"{name}\n{text}"
+
+
+def _without_numbers(data: bytes) -> bytes:
+    """Return a binary file without the pixels of a PNG and the numbers of an array or of weights.
+
+    A file whose header is damaged is returned as it is.
+    """
+    length = int.from_bytes(data[:8], "little")
+    if data[8:9] == b"{" and 8 + length <= len(data):  # safetensors: JSON, then numbers
+        return data[: 8 + length]
+    if data.startswith(NPY):
+        return _without_array(data)
+    return b"".join(_chunks(data)) if data.startswith(PNG) else data
+
+
+def _without_array(data: bytes) -> bytes:
+    """Return the header of an npy file of numbers; of another, as one of words, the whole file."""
+    file = io.BytesIO(data)
+    with suppress(ValueError, SyntaxError):
+        old = np.lib.format.read_magic(file) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        if read(file)[2].kind in "biufc":
+            return data[: file.tell()]
+    return data
+
+
+def _chunks(data: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG file but for its pixels, and the bytes after the last one."""
+    start = len(PNG)
+    while (kind := data[start + 4 : start + 8]) and kind != b"IEND":
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")  # length, type, checksum
+        if kind not in PIXELS:
+            yield data[start:end]
+        start = end
+    yield data[start:]
 
 
 def _printable(data: bytes) -> str:
