@@ -328,6 +328,7 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
     study["quality"] |= {
         "useful": useful | {"all": 49} | ends,
         "subgroups": ["view"],
+        "undefined_subgroups": True,
         "apart_subgroups": [gap, gap | {"other": None, "mean": -0.1, "low": -0.2, "high": -0.01}],
     }
     study["files"] = {"found": 1010, "used": 500, "missing": 1}
@@ -347,6 +348,7 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "510 are left out, 1 of them listed but missing (Table",
         "patients with images in two splits count once under ``all''.",
         "DDP, 2 GPU lies on DDP, 2 CPU.",
+        "dashed: all images. Undefined: the subgroup has one class only.}",
         "thresholds are means over replicates, each of which has its own, and rates are means over "
         "seeds.",
         "until the target (mean over the replicates that reach it)",

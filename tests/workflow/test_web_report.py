@@ -94,6 +94,20 @@ def test_a_report_of_one_run_has_a_title_of_its_own_and_no_empty_figures(tmp_pat
     assert "<details open><summary>1 figures" in html
 
 
+def test_a_table_with_a_header_alone_is_not_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--report", "report.html"])
+    (tmp_path / "tables" / "glaucoma").mkdir(parents=True)
+    for name, text in (("claims", "name,value\n"), ("runs", "run\nddp_2cpu\n")):
+        (tmp_path / "tables" / f"{name}.csv").write_text(text)
+    (tmp_path / "tables" / "glaucoma" / "reported.csv").write_text("run,value\n")
+    report = Report(Graph({"workdir": str(tmp_path), "only": ["glaucoma"]}))
+    outputs = [file for chapter in CHAPTERS for file in report.outputs(chapter)]
+    listed = {str(file) for file in outputs if getattr(file, "flags", {}).get("report")}
+    assert "tables/runs.csv" in listed
+    assert not {"tables/claims.csv", "tables/{study}/reported.csv"} & listed
+    assert {"tables/claims.csv", "tables/{study}/reported.csv"} <= {str(file) for file in outputs}
+
+
 def test_headings_are_titles_in_the_order_of_the_configuration():
     config = load(ROOT / "config.yaml", {"only": ["skin", "glaucoma"]})
     headings = Headings(config)

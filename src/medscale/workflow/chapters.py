@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medscale.base.code import code_digest
-from medscale.base.files import write_text
+from medscale.base.files import read_table, write_text
 from medscale.config.configuration import Config
 from medscale.engine.run import RunSpec
 from medscale.report.chapter import FIGURES, Chapter, in_words
@@ -98,7 +98,7 @@ class Report:
         # Figures are pictures on the report's first page.
         files = [
             path
-            if kind == FIGURES
+            if kind == FIGURES or self._is_empty(path)
             else report(
                 path,
                 caption=self._caption(path, caption),
@@ -109,6 +109,14 @@ class Report:
             for path, title, kind, caption in chapter.report_files()
         ]
         return [*files, *chapter.paper_files()]
+
+    def _is_empty(self, path: str) -> bool:
+        """Return whether a table has a header alone in each study; no report lists it then."""
+        if self._captions is None or not path.endswith(".csv"):
+            return False
+        tables = {path.format(study=study) for study in ["", *self.config.studies]}
+        made = [file for name in tables if (file := self.graph.workdir / name).is_file()]
+        return bool(made) and all(len(read_table(file)) == 0 for file in made)
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""

@@ -10,6 +10,7 @@ from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
 from medscale.data.index_file import index_digest, read_index
+from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
 from medscale.data.settings import SPLITS, Datasheet
@@ -76,6 +77,7 @@ def _content(
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
         "a": audit,
+        "no_file": NO_FILE,
         "groups": GROUPS[state],
         "patients": sentence(audit["patients"]),
         "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},

@@ -34,10 +34,20 @@ def facts(baseline: Result, tests: pd.DataFrame, ensembles: pd.DataFrame) -> dic
         "temperature": baseline.summary["calibration"]["temperature"],
         "tests": len(tests),
         "significant": [label(run) for run in tests.loc[accuracy | auroc, "run"]],
+        "undefined_subgroups": has_undefined_scores(baseline.subgroups),
         "subgroups": [by for by in dict.fromkeys(baseline.subgroups["by"]) if by != "all"],
         "ensembles": not ensembles.empty,
         "operating_classes": len(shown_classes(baseline.operating)),
     }
+
+
+def has_undefined_scores(subgroups: pd.DataFrame) -> bool:
+    """Return whether the figure of subgroups marks a score as undefined: that of a single class.
+
+    Args:
+        subgroups: subgroups.csv.
+    """
+    return bool(subgroups.loc[subgroups["metric"] == "auroc", "mean"].isna().any())
 
 
 def _score(result: Result, metric: str) -> dict[str, Any] | None:
