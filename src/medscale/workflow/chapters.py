@@ -115,8 +115,8 @@ class Report:
         if self._captions is None or not path.endswith(".csv"):
             return False
         tables = {path.format(study=study) for study in ["", *self.config.studies]}
-        made = [file for name in tables if (file := self.graph.workdir / name).is_file()]
-        return bool(made) and all(len(read_table(file)) == 0 for file in made)
+        files = [file for name in tables if (file := self.graph.workdir / name).is_file()]
+        return bool(files) and all(len(read_table(file)) == 0 for file in files)
 
     def code(self, chapter: Chapter) -> str:
         """Return the digest of the code that makes a chapter, without other chapters' code."""
