@@ -156,23 +156,10 @@ def test_code_in_the_metadata_of_a_checkpoint_does_not_run(checkpoints, tmp_path
 
 def test_code_in_a_value_of_a_checkpoint_does_not_run(checkpoints, tmp_path):
     """DCP reads a value that is no tensor by torch.load(weights_only=False)."""
-    assert checkpoints.save({"x": torch.zeros(2), "lr": 0.5}, Progress(step=4), 4)
-    tensors = {"x": torch.ones(2), "lr": 0.0}
-    checkpoints.read(checkpoints.latest()[0], tensors)
-    assert tensors["lr"] == 0.5
-
-    folder = checkpoints.latest()[0]
-    metadata = pickle.loads((folder / ".metadata").read_bytes())
-    content = io.BytesIO()
-    torch.save(Attack(tmp_path / "attacked"), content)
-    (info,) = (i for index, i in metadata.storage_data.items() if index.fqn == "lr")
-    with open(folder / info.relative_path, "ab") as file:
-        info.offset, info.length = file.tell(), len(content.getvalue())
-        file.write(content.getvalue())
-    (folder / ".metadata").write_bytes(pickle.dumps(metadata))
-    seal_again(folder)
-    with pytest.raises(CheckpointException, match=r"(?i)weights.only"):
-        checkpoints.read(folder, tensors)
+    attack = Attack(tmp_path / "attacked")
+    assert checkpoints.save({"x": attack}, Progress(step=4), 4)
+    with pytest.raises(CheckpointException, match="x is no tensor"):
+        checkpoints.read(checkpoints.latest()[0], {"x": torch.ones(2)})
     assert not (tmp_path / "attacked").exists()
 
 

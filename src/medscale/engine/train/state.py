@@ -35,12 +35,7 @@ class Tensors:
         self, model: ParallelModel, optimizer: torch.optim.Optimizer, average: Average
     ) -> None:
         self._network, self._optimizer, self._average = model.network, optimizer, average
-        # The tensor of the learning rate, and whether a graph can hold the optimizer, are those of
-        # this device, not of the one that wrote a checkpoint.
-        self._groups = [
-            {key: value for key, value in group.items() if key in ("lr", "capturable")}
-            for group in optimizer.param_groups
-        ]
+        self._rates = [group["lr"] for group in optimizer.param_groups]
         self.best: dict[str, Tensor] = {}
 
     def keep_best(self) -> None:
@@ -48,12 +43,17 @@ class Tensors:
         self.best = {name: value.detach().clone() for name, value in self._weights().items()}
 
     def collect(self, *, with_best: bool) -> dict[str, Any]:
-        """Return the tensors of a checkpoint, to be written or to be filled by reading one."""
+        """Return the tensors of a checkpoint, to be written or to be filled by reading one.
+
+        The optimizer's settings are those of the plan and are left out: PyTorch repeats them for
+        each parameter, and DCP writes them slowly, one by one.
+        """
         if with_best and not self.best:
             self.keep_best()
+        optimizer = self._optimizer_state()
         return {
             "model": get_model_state_dict(self._network),
-            "optimizer": get_optimizer_state_dict(self._network, self._optimizer, options=FLAT),
+            "optimizer": {key: optimizer[key] for key in optimizer if key.startswith("state.")},
             "average": self._average.weights,
             "best": self.best if with_best else {},
         }
@@ -61,11 +61,11 @@ class Tensors:
     def restore(self, collected: dict[str, Any]) -> None:
         """Load weights and optimizer state; averaged and best weights were filled in place."""
         set_model_state_dict(self._network, collected["model"])
-        set_optimizer_state_dict(
-            self._network, self._optimizer, collected["optimizer"], options=FLAT
-        )
-        for group, fixed in zip(self._optimizer.param_groups, self._groups, strict=True):
-            group.update(fixed)
+        state = self._optimizer_state() | collected["optimizer"]
+        set_optimizer_state_dict(self._network, self._optimizer, state, options=FLAT)
+        # PyTorch copied the tensor of the learning rate, but a captured step reads this one.
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate
 
     def use_best(self) -> None:
         """Load the best weights into the network."""
@@ -85,6 +85,10 @@ class Tensors:
         if parts is None:
             return None
         return {name: value for part in parts for name, value in part.items()}
+
+    def _optimizer_state(self) -> dict[str, Any]:
+        """Return the optimizer's tensors and settings, each by its place and parameter's name."""
+        return get_optimizer_state_dict(self._network, self._optimizer, options=FLAT)
 
     def _weights(self) -> dict[str, Tensor]:
         state = get_model_state_dict(self._network)
