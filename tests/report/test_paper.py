@@ -13,9 +13,11 @@ import pytest
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json
+from medscale.data.inventory import NO_FILE
 from medscale.report.paper.build import build, fill
 from medscale.report.paper.facts import read_facts
 from medscale.report.paper.filters import FILTERS, listed, listed_titles, printed, spelled
+from medscale.report.units import unit_of_files
 from medscale.report.writer import write_chapter
 from medscale.workflow.pictures import Figure, are_possible, pictures
 from paper_pages import pages_of_sections, wide_lines
@@ -341,7 +343,8 @@ def test_the_section_of_a_study_says_what_its_facts_support(two_studies):
         "undefined_subgroups": True,
         "apart_subgroups": [gap, gap | {"other": None, "mean": -0.1, "low": -0.2, "high": -0.01}],
     }
-    study["files"] = {"found": 1010, "used": 500, "missing": 1}
+    audit = {"found": 1010, "used": 500, "missing": 1}
+    study["files"] = audit | {"unit": unit_of_files({"by_reason": {NO_FILE: 1}})}
     study |= {"groups": "patients", "groups_in_two_splits": True, "repeated": True}
     study["coinciding"] = [{"visible": "DDP, 2 CPU", "hidden": ["DDP, 2 GPU"]}]
     study["recipe"] |= {"label_smoothing": 0.1, "ema": 0.99}

@@ -1,8 +1,18 @@
-"""Units of time and money in which a reader would give a quantity."""
+"""Units in which a reader would give a quantity."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medscale.data.inventory import NO_FILE
 
 SECONDS_LONGEST, MINUTES_LONGEST = 120, 7200  # seconds up to which a unit is used
 SMALLEST_SUM = 0.1  # of a currency: smaller sums are given for many trainings
 MANY = (1_000, 1_000_000)
+
+
+def unit_of_files(audit: Mapping[str, Any]) -> str:
+    """Return what ``found`` of audit.json counts, in words."""
+    return "files and entries of a table" if audit["by_reason"].get(NO_FILE) else "files"
 
 
 def time_unit(longest: float) -> tuple[float, str]:

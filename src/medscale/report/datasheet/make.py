@@ -10,7 +10,6 @@ from medscale.config.sections import Study
 from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
 from medscale.data.index_file import index_digest, read_index
-from medscale.data.inventory import NO_FILE
 from medscale.data.kind import load_kind
 from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
 from medscale.data.settings import SPLITS, Datasheet
@@ -18,6 +17,7 @@ from medscale.report.datasheet.chapter import PATH
 from medscale.report.markdown import fill
 from medscale.report.names import GROUPS, SPLITS_IN_WORDS
 from medscale.report.sources import PERSONAL
+from medscale.report.units import unit_of_files
 from medscale.report.writer import Pages
 
 UNKNOWN = "not known to this study"
@@ -77,7 +77,7 @@ def _content(
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
         "a": audit,
-        "no_file": NO_FILE,
+        "files": unit_of_files(audit),
         "groups": GROUPS[state],
         "patients": sentence(audit["patients"]),
         "splits": {name: SPLITS_IN_WORDS[name] for name in SPLITS},

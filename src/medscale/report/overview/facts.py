@@ -18,6 +18,7 @@ from medscale.report.overview.linear import Linear
 from medscale.report.overview.linear import facts as linear_facts
 from medscale.report.result.reading import Result, records
 from medscale.report.sources import PERSONAL
+from medscale.report.units import unit_of_files
 
 SECTIONS = ("split", "preprocess", "augment", "model", "recipe", "detect")
 SCORE = ("mean", "low", "high")
@@ -76,8 +77,12 @@ def _of_data(
     """Return numbers of files, images and groups; ``summary`` is that of any result."""
     patients = audit["patients"]["state"]
     return {
-        "files": {key: audit[key] for key in ("found", "used")}
-        | {"missing": audit["by_reason"].get(NO_FILE, 0)},
+        "files": {
+            "found": audit["found"],
+            "unit": unit_of_files(audit),
+            "used": audit["used"],
+            "missing": audit["by_reason"].get(NO_FILE, 0),
+        },
         "notes": [str(note) for note in audit.get("notes", [])],
         "test_in_training": shared_with_training(images, "group"),
         "images": {str(split): int(number) for split, number in counts.sum().items()},
