@@ -69,7 +69,14 @@ def test_a_job_of_dask_or_a_benchmark_requests_cores_and_memory_of_its_processes
 ) -> None:
     settings = {"dask": {"scheduler": "slurm"}}
     settings["studies"] = {
-        "skin": {"benchmarks": {"enhance": {"workers": [1, 8, 2]}, "loading": {"processes": [4]}}}
+        "skin": {
+            "benchmarks": {
+                "enhance": {"workers": [1, 8, 2]},
+                "loading": {"processes": [4]},
+                "export": {"runs": ["serial_1gpu"]},
+                "inference": {},
+            }
+        }
     }
     changed = load(ROOT / "config.yaml", merge(COMPLETE, settings))
 
@@ -83,8 +90,25 @@ def test_a_job_of_dask_or_a_benchmark_requests_cores_and_memory_of_its_processes
         *((1, one_mb), (1, one_mb), (8, 8 * one_mb), (4, 4 * one_mb))
     ]
     assert requested("index", config) == (cpus, cpus * one_mb)
-    assert requested("evaluate") == requested("inference") == (3, 0)
+    assert requested("evaluate") == (3, 0)
+    # Those of a whole node, not of the machine on which Snakemake runs.
+    assert requested("export") == requested("inference") == (cpus, 0)
+    external = {"study": "skin_external1", "run": "serial_1gpu"}
+    sets = {"skin": {"external": [{"title": "another", "source": {"kind": "folder", "path": "x"}}]}}
+    with_set = load(ROOT / "config.yaml", merge(COMPLETE, {"studies": sets}))
+    assert jobs.request(with_set, "external", external, 3).cpus == cpus
     assert jobs.request(config, "paper_pdf", {}) == Request(1, 0, 1, 0.0, 0)
+
+
+def test_more_processes_than_a_node_has_cores_share_them(config: Config) -> None:
+    """SLURM refuses a job that asks for more; the memory is still that of all processes."""
+    most = config.node.cpus + 8
+    benchmarks = {"enhance": {"workers": [1, most]}, "loading": {"processes": [most]}}
+    settings = {"dask": {"workers": most}, "studies": {"skin": {"benchmarks": benchmarks}}}
+    changed = load(ROOT / "config.yaml", merge(COMPLETE, settings))
+    for rule in ("index", "shards", "enhance", "loading"):
+        needs = jobs.request(changed, rule, {"study": "skin"})
+        assert (needs.cpus, needs.memory_mb) == (config.node.cpus, most * jobs.DASK_WORKER_MB)
 
 
 def test_the_benchmark_of_number_formats_requests_the_time_of_all_its_trainings(

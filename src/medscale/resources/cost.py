@@ -187,18 +187,19 @@ def preparation(config: Config, study: str, workers: int) -> dict[str, float]:
     predicted_images = total - images(config, study)["train"]
     if split.folds is not None:  # each image is tested, and some validate several folds
         predicted_images = round(total * (1 + split.folds * split.val))
-    classes = _classes(config, study)
+    one_seed = evaluation_seconds(config, study, predicted_images)
     seconds = {
         "index": total / cost.index_per_core / workers + reading,
         "shards": total / raw.per_core / workers,
-        "evaluate": 1e-6
-        * cost.evaluate_us
-        * predicted_images
-        * classes
-        * len(config.seeds_of(study)),
+        "evaluate": one_seed * len(config.seeds_of(study)),
         "report": 60 + 1e-6 * cost.report_us * total,
     }
     return {stage: (cost.start_s + work) / 60 for stage, work in seconds.items()}
+
+
+def evaluation_seconds(config: Config, study: str, images: int) -> float:
+    """Return the seconds to evaluate a network's predictions for a number of images."""
+    return 1e-6 * config.cost.evaluate_us * images * _classes(config, study)
 
 
 def storage(config: Config, study: str) -> dict[str, float]:

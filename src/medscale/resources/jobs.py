@@ -13,7 +13,7 @@ from typing import Any
 from medscale.config import planning
 from medscale.config.configuration import Config
 from medscale.engine.plan import RunPlan
-from medscale.resources import cost
+from medscale.resources import benchmarks, cost
 from medscale.resources.machines import Cluster, SbatchOption
 from medscale.resources.slurm import is_of
 
@@ -21,6 +21,8 @@ SNAKEMAKE_MB = 800  # measured memory of the Snakemake processes in a job, which
 DASK_WORKER_MB = 1500
 REPORT_RULE = "_report"  # ends the name of the rule of each chapter
 DASK_RULES = ("index", "shards", "enhance", "loading")
+# Rules whose jobs use all cores of the machine on which they run.
+ALL_CORES = ("demo_data", "external", "export", "inference")
 RESOURCES = (
     "slurm_account",
     "slurm_partition",
@@ -94,12 +96,21 @@ def request(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int =
         )
     if rule == "formats":
         return _formats(config, wildcards["study"])
-    cpus = _cpus(config, rule, wildcards) or cpus
-    minutes = cost.preparation(config, wildcards["study"], cpus) if "study" in wildcards else {}
-    memory = DASK_WORKER_MB * cpus if rule in DASK_RULES else 0
-    return Request(
-        nodes=1, gpus=0, cpus=cpus, minutes=minutes.get(stage_of(rule), 0.0), memory_mb=memory
-    )
+    processes = _processes(config, rule, wildcards) or cpus
+    # SLURM refuses a job that asks for more cores than a node has.
+    cpus = min(processes, config.node.cpus) if config.cluster else processes
+    memory = DASK_WORKER_MB * processes if rule in DASK_RULES else 0
+    minutes = _minutes(config, rule, wildcards, cpus)
+    return Request(nodes=1, gpus=0, cpus=cpus, minutes=minutes, memory_mb=memory)
+
+
+def _minutes(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int) -> float:
+    """Return the expected minutes of a job without a GPU; 0 if the cost model does not know it."""
+    minutes = benchmarks.minutes(config, rule, wildcards, cpus)
+    if minutes is None and "study" in wildcards:
+        stages = cost.preparation(config, wildcards["study"], cpus)
+        minutes = stages.get(stage_of(rule))
+    return minutes or 0.0
 
 
 def stage_of(rule: str) -> str:
@@ -120,13 +131,14 @@ def _formats(config: Config, study: str) -> Request:
     )
 
 
-def _cpus(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:
-    """Return the cores that the configuration gives to a rule's job, or None."""
+def _processes(config: Config, rule: str, wildcards: Mapping[str, str]) -> int | None:
+    """Return the processes or threads that the configuration gives to a rule's job, or None."""
+    # without a cluster the job has the cores of this machine, which `node` does not describe
+    node_cpus = config.node.cpus if config.cluster else None
     if rule in ("index", "shards"):
-        if config.dask.scheduler != "local":
-            return 1
-        # without a cluster the job has the cores of this machine, which `node` does not describe
-        return config.dask.workers or (config.node.cpus if config.cluster else None)
+        return config.dask.workers or node_cpus if config.dask.scheduler == "local" else 1
+    if rule in ALL_CORES:
+        return node_cpus
     counts = {"enhance": "workers", "loading": "processes"}.get(rule)
     measured = getattr(config.study(wildcards["study"]).benchmarks, rule) if counts else None
     return max(getattr(measured, str(counts))) if measured else None

@@ -18,12 +18,6 @@ SECONDS = {
     "plan": 0.1,
     "config": 0.1,
     "demo_data": 3,
-    "external": 5,
-    "reference": 1.5,
-    "enhance": 25,
-    "loading": 30,
-    "export": 7,
-    "inference": 6,
     "paper_pdf": 9,
 }
 SECONDS_OF_OTHERS = 2.0  # of a chapter of all studies
