@@ -146,6 +146,21 @@ def test_odd_series_stay_within_bounds():
     assert flat.serial.value == pytest.approx(1)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_devices_that_gain_nothing_have_a_best_number(noise):
+    """Without crosstalk and with nothing but serial work, one device is as fast as any number."""
+    errors = np.exp(np.random.default_rng(0).normal(0, noise, 8))
+    flat = fit("usl", np.repeat([1, 2, 4, 8], 2), 100 * errors)
+    assert flat.serial.high == 1
+    assert flat.crosstalk.low == 0
+    assert flat.best.low == 1
+    if noise:  # with less serial work and without crosstalk, no number is too large
+        assert flat.best.high == math.inf
+    else:
+        assert flat.best.value == 1
+
+
 def test_the_law_with_fewer_parameters_is_preferred_where_the_other_adds_nothing():
     noise = np.exp(np.random.default_rng(1).normal(0, 0.02, len(COUNTS)))
     assert preferred_law(fits(COUNTS, capacity("amdahl", COUNTS, 0.1, 0.0) * noise)).law == "amdahl"

@@ -198,10 +198,13 @@ def _finer(axis: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _best(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
+    """Return the number of devices with the highest throughput; 1 if more gain nothing at all."""
+    without_crosstalk = np.where(serial < 1, np.inf, 1.0)
     if law != "usl":
-        return np.where(serial < 1, np.inf, 1.0)
-    with np.errstate(divide="ignore"):
-        return np.maximum(1.0, np.sqrt((1 - serial) / crosstalk))
+        return without_crosstalk
+    with np.errstate(divide="ignore", invalid="ignore"):
+        peak = np.maximum(1.0, np.sqrt((1 - serial) / crosstalk))
+    return np.where(crosstalk > 0, peak, without_crosstalk)
 
 
 def _half(law: Name, serial: np.ndarray, crosstalk: np.ndarray) -> np.ndarray:
