@@ -58,6 +58,13 @@ def test_subgroups_are_in_the_order_of_their_names_with_the_unknown_last():
     assert found[-1][2].tolist() == [False, True, False, True, False, False]
 
 
+def test_whole_numbers_have_the_names_that_held_out_sources_have():
+    """A column of numbers with a missing one holds floats, such as 3.0 for a hospital's number."""
+    rows = pd.DataFrame({"centre": [3.0, np.nan, 12.0, 3.5], "kept": [True, False, True, True]})
+    found = list(parts(rows, Evaluate(subgroups=["centre", "kept"])))
+    assert [name for _, name, _ in found] == ["12", "3", "3.5", "unknown", "False", "True"]
+
+
 def test_without_validation_images_of_other_classes_rates_are_undefined():
     test = predicted(40, 2)
     val = test.part(test.labels == 1)

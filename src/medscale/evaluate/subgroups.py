@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.config.sections import Evaluate
+from medscale.data.metadata import word
 from medscale.evaluate import metrics
 from medscale.evaluate.bootstrap import ResampleMetrics
 from medscale.evaluate.replicates import Predictions
@@ -53,11 +54,12 @@ def subgroups(
 def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
 
-    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Columns that
-    the index lacks, or that have one value for all images, are left out.
+    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Whole numbers
+    have no decimal point, as in ``split.held_out``. Columns that the index lacks, or that have one
+    value for all images, are left out.
     """
     for by in (name for name in settings.subgroups if name in rows):
-        column = rows[by].astype("str")
+        column = rows[by].astype("object").map(word)
         names = sorted(set(column[rows[by].notna()]) - {UNKNOWN})
         if by == "age":
             ends = [-np.inf, *settings.age_bands, np.inf]
