@@ -359,6 +359,18 @@ def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("classes", [None, ["a", "b"]])
+def test_a_prevalence_of_the_class_of_the_well_is_refused(tmp_path: Path, classes: Any) -> None:
+    """Of two classes the last is the one to detect; the evaluation would refuse the other."""
+    class_tree(tmp_path / "raw", {"a": 40, "b": 12})
+    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
+    study |= {"classes": classes}
+    study["evaluate"]["prevalence"] = {"a": 0.9}
+    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
+    errors = [f.text for f in examine(Graph(changes)) if f.subject == "classes of mine"]
+    assert errors == ["evaluate.prevalence names 'a'; state the prevalence of: b"]
+
+
 def test_names_that_the_paper_prints_as_codes_are_noted(tmp_path: Path) -> None:
     class_tree(tmp_path / "raw", {"正常": 12, "肺炎": 12})
     study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")

@@ -54,9 +54,9 @@ def subgroups(
 def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
 
-    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Whole numbers
-    have no decimal point, as in ``split.held_out``. Columns that the index lacks, or that have one
-    value for all images, are left out.
+    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Whole
+    numbers have no decimal point, as in ``split.held_out``. Columns that the index lacks, or that
+    have one value for all images, are left out.
     """
     for by in (name for name in settings.subgroups if name in rows):
         column = rows[by].astype("object").map(word)

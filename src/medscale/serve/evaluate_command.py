@@ -18,6 +18,7 @@ from medscale.data.index import AUDIT_CSV, AUDIT_JSON, build_index
 from medscale.data.settings import Dask, Source, Split
 from medscale.evaluate.calibration import CALIBRATED
 from medscale.evaluate.metrics import NAMES, in_percent
+from medscale.evaluate.operating import check_prevalence
 from medscale.report.marks import mark
 from medscale.report.names import OVER
 from medscale.report.result.summary import read_summary
@@ -59,7 +60,7 @@ def evaluate(
         device: of the networks.
     """
     inference, folder = classification(result), expand_home(folder)
-    settings = _settings(result, prevalence)
+    settings = _settings(result, prevalence, inference.classes)
     source = Source(kind=kind, path=folder, patient=patient, labels=_pairs("--label", labels))
     name = f"{inference.study}-{inference.run}-on-{folder.resolve().name}"
     out = paths.new_folder(out or Path(name), paths.SUMMARY)
@@ -138,14 +139,16 @@ def patients_note(same: dict[str, int] | None) -> list[str]:
     ]
 
 
-def _settings(result: Path, prevalence: Sequence[str]) -> Evaluate:
+def _settings(result: Path, prevalence: Sequence[str], classes: Sequence[str]) -> Evaluate:
     """Return the settings that the result was evaluated with, and prevalences as CLASS=SHARE."""
     section = Evaluate.model_validate(read_summary(result).get("evaluate", {}))
     shares = {
         name: _share(name, value) for name, value in _pairs("--prevalence", prevalence).items()
     }
     stated = section.prevalence | shares
-    return Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
+    settings = Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
+    check_prevalence(settings, classes)  # before any image is read
+    return settings
 
 
 def _pairs(option: str, texts: Sequence[str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from medscale.data.leaks import shared_with_training
 from medscale.data.patients import KNOWN, state
 from medscale.data.settings import SPLITS, Source, Split
 from medscale.evaluate.bootstrap import smallest_share
+from medscale.evaluate.operating import check_prevalence
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
@@ -74,7 +75,7 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
             findings.append(_shared_patients(inventory, owner, settings.external_of, name))
         return RawData(len(rows), findings, inventory)
     findings += _metadata(settings, inventory, name)
-    findings += _class_names(settings, [str(label) for label in counts.index], name)
+    findings += _class_names(settings, inventory.classes, name)
     findings += _unprintable(settings, [str(label) for label in counts.index], name)
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += [*_split(inventory, settings.split, name), *_patients(inventory, name)]
@@ -140,9 +141,12 @@ def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Find
             yield Finding("error", f"metadata of {name}", text)
 
 
-def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
-    """Yield the settings that name a class which no image of a study has."""
-    classes = settings.classes or labels
+def _class_names(settings: Study, found: list[str], name: str) -> Iterator[Finding]:
+    """Yield the settings that name a class which no image of a study has, or not the ill one.
+
+    ``found``: classes of the listed images in the order of their codes.
+    """
+    classes = settings.classes or found
     for setting, by_class in (
         ("evaluate.prevalence", list(settings.evaluate.prevalence)),
         ("class_titles", list(settings.class_titles)),
@@ -151,6 +155,11 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
             text += f"there are: {', '.join(classes)}"
             yield Finding("error", f"classes of {name}", text)
+    if set(settings.evaluate.prevalence) <= set(classes):
+        try:
+            check_prevalence(settings.evaluate, classes)
+        except MedscaleError as error:  # of two classes the evaluation takes that of the last one
+            yield Finding("error", f"classes of {name}", str(error))
 
 
 def _unprintable(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
