@@ -58,6 +58,15 @@ def test_subgroups_are_in_the_order_of_their_names_with_the_unknown_last():
     assert found[-1][2].tolist() == [False, True, False, True, False, False]
 
 
+def test_ages_in_words_are_subgroups_of_their_own():
+    """A table of one's own with 61 and 90+ has a column of words."""
+    found = list(parts(pd.DataFrame({"age": ["61", "90+", None, "61"]}), Evaluate()))
+    assert [name for _, name, _ in found] == ["61", "90+", "unknown"]
+    assert found[0][2].tolist() == [True, False, False, True]
+    found = list(parts(pd.DataFrame({"age": [61, np.nan, 33]}), Evaluate(age_bands=[])))
+    assert [name for _, name, _ in found] == ["known", "unknown"]
+
+
 def test_whole_numbers_have_the_names_that_held_out_sources_have():
     """A column of numbers with a missing one holds floats, such as 3.0 for a hospital's number."""
     rows = pd.DataFrame({"centre": [3.0, np.nan, 12.0, 3.5], "kept": [True, False, True, True]})

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from medscale.config.sections import Evaluate
 from medscale.data.metadata import word
@@ -54,14 +55,15 @@ def subgroups(
 def parts(rows: pd.DataFrame, settings: Evaluate) -> Iterator[tuple[str, str, np.ndarray]]:
     """Yield column, name and images (bool, shape N) of each subgroup of ``rows``.
 
-    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Whole
-    numbers have no decimal point, as in ``split.held_out``. Columns that the index lacks, or that
-    have one value for all images, are left out.
+    Age bands ascend, other subgroups are sorted by name, and unknown values come last. Ages that
+    are words, such as 90+ among numbers, make no bands. Whole numbers have no decimal point, as in
+    ``split.held_out``. Columns that the index lacks, or that have one value for all images, are
+    left out.
     """
     for by in (name for name in settings.subgroups if name in rows):
         column = rows[by].astype("object").map(word)
         names = sorted(set(column[rows[by].notna()]) - {UNKNOWN})
-        if by == "age":
+        if by == "age" and is_numeric_dtype(rows[by]):
             ends = [-np.inf, *settings.age_bands, np.inf]
             names = [_band(low, high) for low, high in pairwise(ends)]
             column = pd.cut(rows[by].astype("float64"), ends, right=False, labels=names)
@@ -98,5 +100,5 @@ def _rows(
 def _band(low: float, high: float) -> str:
     """Return the name of an age band in years, such as "40 to below 60"."""
     if np.isinf(low):
-        return f"below {high:g}"
+        return "known" if np.isinf(high) else f"below {high:g}"
     return f"{low:g} and over" if np.isinf(high) else f"{low:g} to below {high:g}"
