@@ -141,12 +141,12 @@ def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Find
             yield Finding("error", f"metadata of {name}", text)
 
 
-def _class_names(settings: Study, found: list[str], name: str) -> Iterator[Finding]:
+def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
     """Yield the settings that name a class which no image of a study has, or not the ill one.
 
-    ``found``: classes of the listed images in the order of their codes.
+    ``labels``: classes of the listed images in the order of their codes.
     """
-    classes = settings.classes or found
+    classes = settings.classes or labels
     for setting, by_class in (
         ("evaluate.prevalence", list(settings.evaluate.prevalence)),
         ("class_titles", list(settings.class_titles)),
