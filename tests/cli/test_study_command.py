@@ -130,6 +130,17 @@ def test_times_are_those_of_all_trainings_of_the_active_studies(tmp_path: Path) 
         summary.facts(graph)
 
 
+def test_results_have_the_order_of_the_configuration(tmp_path: Path) -> None:
+    runs = ["serial_1cpu", "ddp_2cpu"]
+    graph = Graph(
+        {"workdir": str(tmp_path), "only": ["glaucoma"], "studies": {"glaucoma": {"runs": runs}}}
+    )
+    for run in ("serial_1gpu", "amp_1gpu", *runs):
+        write_json(tmp_path / "results" / "glaucoma" / run / "summary.json", {})
+    results = summary.facts(graph)["studies"][0]["results"]
+    assert [result["run"] for result in results] == [*runs, "amp_1gpu", "serial_1gpu"]
+
+
 def test_external_sets_are_listed_with_their_scores(tmp_path: Path) -> None:
     external = [{"title": "Basel", "runs": ["serial_1cpu"], "source": {"kind": "folder"}}]
     external[0]["source"]["path"] = str(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -27,7 +28,10 @@ from service_process import picture
 QUICK = Limits(megapixels=1, seconds=0.5)
 
 
-def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(tmp_path: Path) -> None:
+def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "medscale")
     raw = class_tree(tmp_path / "raw", {"a": 12, "b": 12})
     bombs = hostile.bombs() | {"dicom of 400 MB": hostile.deflated_dicom(400_000_000)}
     for name, data in bombs.items():
@@ -38,6 +42,10 @@ def test_bombs_are_rows_of_the_audit_and_the_other_images_are_used(tmp_path: Pat
     excluded = audit[audit["action"] == "excluded"].rename(lambda path: path[2:-4])
     reasons, details = excluded["reason"], excluded["detail"]
     notes = read_json(tmp_path / "out" / "audit.json")["notes"]
+    counts = [f"{reason} {count}" for reason, count in reasons.value_counts().items()]
+    line = next(text for text in caplog.messages if "images used" in text)
+    assert line.startswith(f"{len(index)} images used, {len(excluded)} left out (")
+    assert all(count in line for count in counts)
     broken = int(reasons.isin([TOO_LARGE, UNDECODABLE]).sum())
     assert any(note.startswith(f"{broken} files take more") for note in notes)
     assert reasons["dicom of 400 MB"] == TOO_LARGE

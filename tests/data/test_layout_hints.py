@@ -53,6 +53,10 @@ def test_a_table_of_class_folders_is_not_passed_over(tmp_path: Path) -> None:
     assert listed(tmp_path, **settings_of(note)).notes == [
         "list.csv: the column subject is read as the patient."
     ]
+    assert listed(tmp_path, **settings_of(note), patient="subject").notes == []
+    (tmp_path / "list.csv").write_text("\n".join(["file,x,finding,lesion_id", *lines]))
+    (warning,) = listed(tmp_path, **settings_of(note), patient="lesion_id").notes
+    assert "this column does not name patients" in warning
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_the_runs_that_alone_reach_the_target_stand_in_one_sentence():
     assert r"DDP in \emph{S0}, serial in \emph{S1}, and FSDP in \emph{S2}." in text
 
 
+def test_the_communication_of_a_single_parallel_run_is_stated_in_the_singular():
+    scaling = {"target": None, "best": []}
+    for runs, words in ((1, "in the parallel run."), (2, "in the parallel runs.")):
+        shares = {
+            part: {"low": 0.1, "high": 0.1, "runs": runs} for part in ("data", "communication")
+        }
+        text = results(NO_EFFECT | {"shares": shares}, scaling)
+        assert rf"of this time, communication 10.0\,\% {words}" in text
+
+
 def test_a_single_verdict_is_stated_without_a_count():
     verdict = {"words": "inconclusive", "runs": 1, "once": 1, "everywhere": ""}
     counts = {"tested": 1, "tested_once": 1, "tested_parallel": 1, "verdicts": [verdict]}

@@ -151,16 +151,16 @@ def test_the_facts_count_what_intervals_show():
     )
     assert synthesis_facts["fastest"]["label"] == "DDP + AMP, 2 GPU"
     assert synthesis_facts["fastest_above_one"] == synthesis_facts["fastest"]
-    assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1}
-    assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1}
+    assert synthesis_facts["shares"]["data"] == {"low": 0.1, "high": 0.1, "runs": 5}
+    assert synthesis_facts["shares"]["communication"] == {"low": 0.1, "high": 0.1, "runs": 2}
     assert synthesis_facts["tested_once"] == 0
     timing = member.summaries["ddp_2gpu"]["timing"]
     timing["communication_measured"] = False
     timing["seconds_by_kind"]["data"]["mean"] = 11.0  # of 20 seconds
     timing["seconds_by_kind"]["communication"]["mean"] = 1.0
     without = facts([member], runs, effects, published_pairs([member], runs, {"glaucoma": []}))
-    assert without["shares"]["data"] == {"low": 0.1, "high": 0.55}
-    assert without["shares"]["communication"] == {"low": 0.1, "high": 0.1}
+    assert without["shares"]["data"] == {"low": 0.1, "high": 0.55, "runs": 5}
+    assert without["shares"]["communication"] == {"low": 0.1, "high": 0.1, "runs": 1}
     assert synthesis_facts["reaching"] == {"glaucoma": 1}  # of the others, one replicate does not
     assert {v["short"]: (v["runs"], v["once"]) for v in synthesis_facts["verdicts"]} == {
         "different within the margin": (1, 0),

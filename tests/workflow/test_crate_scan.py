@@ -156,6 +156,11 @@ WRITERS = {
     "model.onnx": lambda path: path.write_bytes(b"\0\xff" + PATIENT.encode() + b"\xff\0"),
     "numbers.txt": lambda path: path.write_text("patient 123456-2"),
     "words.npy": lambda path: np.save(path, np.array(["of 123456"])),
+    "names.npy": lambda path: np.save(path, np.array(["no", PATIENT], ">U9")),
+    # Beyond the beginning, which suffices for numbers.
+    "long.npy": lambda path: np.save(path, np.array(["no"] * 40_000 + [PATIENT])),
+    "rows.npz": lambda path: np.savez_compressed(path, a=np.array([(PATIENT, 3)], "U9,i4")),
+    "objects.npy": lambda path: np.save(path, np.array([PATIENT, None]), allow_pickle=True),
     "image.png": png,
     "figure.pdf": figure,
     "boxes.parquet": parquet,
@@ -232,13 +237,11 @@ def test_numbers_that_look_like_an_address_are_no_finding(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["boxes.parquet", "archive.zip", "packed.csv.gz", "image.png", "figure.pdf"]
+    "name",
+    ["boxes.parquet", "archive.zip", "packed.csv.gz", "image.png", "figure.pdf", "long.npy"],
 )
 def test_a_damaged_file_is_refused_and_not_taken_for_one_without_names(tmp_path, name):
-    writer = next(
-        write for file, write in WRITERS.items() if Path(file).suffix == Path(name).suffix
-    )
-    writer(tmp_path / name)
+    WRITERS[name](tmp_path / name)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(MedscaleError, match=rf"{name} cannot be searched"):

@@ -40,4 +40,5 @@ def stage_times(workdir: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=["study", "stage", "jobs", "seconds"])
     by_stage = pd.DataFrame(rows).groupby(["study", "stage"], as_index=False)
     times = by_stage.agg(jobs=("seconds", "size"), seconds=("seconds", "sum"), at=("at", "max"))
-    return times.sort_values("at").drop(columns="at").reset_index(drop=True)
+    # Names decide between stages that ended together.
+    return times.sort_values("at", kind="stable").drop(columns="at").reset_index(drop=True)

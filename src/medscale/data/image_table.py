@@ -48,6 +48,7 @@ class ImageTable:
     entries: pd.DataFrame  # its lines as text; a missing value is None
     metadata: list[str]  # names of its columns of metadata
     patient: str | None  # its column that names patients, or parts of patients; None without one
+    is_patient_set: bool  # whether ``source.patient`` names that column
     remarks: list[str]  # notes on patients whose names are written in several ways
     decimal_comma: bool  # whether commas in its numbers are decimal commas
 
@@ -66,13 +67,13 @@ class ImageTable:
         if ignored := [name for name in self.entries.columns if _is_computed(name)]:
             notes.append(f"{self.name}: the columns {', '.join(ignored)} are not read")
         if self.patient is None or self.patient == patients.PATIENT:
-            return notes
+            return notes  # as anyone would read it
         if patients.names_part(self.patient):
             notes.append(
                 f"{self.name}: images of the same {self.patient} are kept together; this column "
                 "does not name patients, and images of one patient can have several."
             )
-        else:
+        elif not self.is_patient_set:
             notes.append(f"{self.name}: the column {self.patient} is read as the patient.")
         return notes
 
@@ -121,7 +122,9 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
         unified, remarks = patients.unified(names_of_patients.tolist())
         entries[column] = pd.Series(unified, entries.index, dtype=object)
     decimal_comma = separator_of(file) != ","
-    return ImageTable(file, entries, metadata, column, remarks, decimal_comma), columns
+    is_patient_set = source.patient is not None
+    table = ImageTable(file, entries, metadata, column, is_patient_set, remarks, decimal_comma)
+    return table, columns
 
 
 def _is_computed(column: str) -> bool:

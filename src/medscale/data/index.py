@@ -84,7 +84,9 @@ def build_index(
     write_csv(out / AUDIT_CSV, left_out)
     write_json(out / AUDIT_JSON, summary)
     write_parquet(out / INDEX, index, _schema(index))
-    log.info("%d used, %d excluded: %s", summary["used"], summary["excluded"], summary["by_reason"])
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["by_reason"].items())
+    end = f" ({reasons})" * bool(reasons)
+    log.info("%d images used, %d left out%s", summary["used"], summary["excluded"], end)
     return index
 
 

@@ -19,8 +19,9 @@ def recalibration(
     """Compute calibration slope and intercept on every resample (Cox 1958).
 
     The slope is the coefficient of a logistic regression of the outcome on the logit. Below 1, the
-    predictions are too extreme. The intercept is fitted with a slope of 1 (calibration in the
-    large). Below 0, the probabilities are too high (Van Calster et al., BMC Medicine 2019).
+    predictions are too extreme; below 0, they run against the outcome. The intercept is fitted with
+    a slope of 1 (calibration in the large). Below 0, the probabilities are too high (Van Calster et
+    al., BMC Medicine 2019).
 
     Args:
         outcome: whether the predicted event occurred, bool, shape N.

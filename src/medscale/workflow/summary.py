@@ -86,10 +86,18 @@ def lines(graph: Graph, since: float = 0) -> Iterator[RenderableType]:
 
 
 def _study(graph: Graph, name: str) -> dict[str, Any]:
-    """Return the title of a study, and the paths of its results and figures."""
+    """Return the title of a study, and the paths of its results and figures.
+
+    Results have the order of the configuration's runs, as in the paper; others follow by name.
+    """
     is_external, titles = name in graph.externals, graph.config.titles
+    order = {run: place for place, run in enumerate(graph.config.study(name).runs)}
     folder = "external" if is_external else "results"
     results, figures = (graph.workdir / parent / name for parent in (folder, "figures"))
+    runs = sorted(
+        (file.parent.name for file in results.glob(f"[!.]*/{SUMMARY}")),
+        key=lambda run: (order.get(run, len(order)), run),
+    )
     owner = graph.config.study(name).belongs_to
     parts = [] if owner is None else [titles[owner]]
     parts += ["external images"] * is_external
@@ -97,10 +105,7 @@ def _study(graph: Graph, name: str) -> dict[str, Any]:
         "study": name,
         "title": ": ".join([*parts, titles[name]]),
         "results_folder": shown_path(results),
-        "results": [
-            {"run": file.parent.name, "folder": shown_path(file.parent)}
-            for file in sorted(results.glob(f"[!.]*/{SUMMARY}"))
-        ],
+        "results": [{"run": run, "folder": shown_path(results / run)} for run in runs],
         "figures_folder": shown_path(figures),
         "figures": [shown_path(file) for file in sorted(figures.glob("*.pdf"))],
     }

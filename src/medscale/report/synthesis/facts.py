@@ -272,9 +272,10 @@ def _without_counterpart(runs: pd.DataFrame) -> list[dict[str, str]]:
 def _shares(
     studies: Sequence[StudyRuns], kind: str, *, parallel_only: bool = False
 ) -> dict[str, float] | None:
-    """Return the smallest and largest share of an epoch's time of a kind; None without a run.
+    """Return smallest and largest share of an epoch's time of a kind, and the number of ``runs``.
 
-    Runs whose communication was not measured are left out of the shares of communication.
+    Runs whose communication was not measured are left out of the shares of communication. None
+    without a run.
     """
     shares = []
     for study in studies:
@@ -285,7 +286,9 @@ def _shares(
                 continue
             seconds = {name: part["mean"] for name, part in timing["seconds_by_kind"].items()}
             shares.append(seconds[kind] / sum(seconds.values()))
-    return {"low": min(shares), "high": max(shares)} if shares else None
+    if not shares:
+        return None
+    return {"low": min(shares), "high": max(shares), "runs": len(shares)}
 
 
 def _count(selection: pd.Series) -> int:

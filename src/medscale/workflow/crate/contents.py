@@ -1,7 +1,7 @@
 """The text in a file of any kind, as far as it can be read: lines, cells, headers, PDF text.
 
 Pixels are not read, so that text burned into images is missed; nor are numbers in Parquet files,
-in arrays of NumPy and in weights: some of their bytes look like an address.
+in arrays of NumPy and in weights: some of their bytes look like an address. Words in arrays are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from medscale.base.text import from_latex
 
 # Keys and subtypes of a PDF's streams of pixels and of programs of fonts (ISO 32000-1, 9.9).
 NO_WORDS = {"/Image", "/Length1", "/Type1C", "/CIDFontType0C", "/OpenType"}
-LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read as text
+LARGEST_HEADER = 2**20  # bytes of a safetensors or npy file that are read to find its numbers
 PRINTABLE = re.compile(rb"[\x20-\x7e]{4,}")
 WIDE = re.compile(r"(?:[\x20-\x7e]\0?){4,}")  # in UTF-16; in UTF-32 with zeros in between
 LETTERS = re.compile(r"[^\x00-\x1f\x7f-\x9f\ufffd]{4,}")
@@ -52,13 +52,17 @@ def files_in(path: Path) -> Iterator[tuple[str, bytes]]:
     Raises MedscaleError for an archive that cannot be read.
     """
     with open(path, "rb") as file:
-        data = file.read(_length(path.name))
+        data = _read(file, path.name)
     yield from _unpacked(path, "", data)
 
 
-def _length(name: str) -> int:
-    """Return how many bytes of a file are read; -1 for all."""
-    return LARGEST_HEADER if name.endswith((".safetensors", ".npy")) else -1
+def _read(file: IO[bytes], name: str) -> bytes:
+    """Return the content of a file; of weights and arrays of numbers, the beginning alone."""
+    if not name.endswith((".safetensors", ".npy")):
+        return file.read()
+    data = file.read(LARGEST_HEADER)
+    has_numbers = len(_without_numbers(data)) < len(data)
+    return data if has_numbers else data + file.read()
 
 
 def _unpacked(path: Path, name: str, data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -72,7 +76,7 @@ def _unpacked(path: Path, name: str, data: bytes) -> Iterator[tuple[str, bytes]]
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for inner in archive.namelist():
                 with archive.open(inner) as file:
-                    content = file.read(_length(inner))
+                    content = _read(file, inner)
                 yield from _unpacked(path, f"{name}/{inner}".strip("/"), content)
     except DAMAGED_ARCHIVE as error:
         raise _unreadable(path, error) from None
@@ -95,6 +99,8 @@ def texts(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         yield "bytes", _printable(_without_numbers(data))
         if data.startswith(PNG):
             yield from _of_png(path, data)
+        elif data.startswith(NPY):
+            yield from _of_array(path, data)
     else:
         for number, line in enumerate(text.splitlines(), start=1):
             yield f"line {number}", "\n".join(dict.fromkeys([line, _without_escapes(line)]))
@@ -176,6 +182,21 @@ def _of_png(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
         yield f"text {name}", f"{name}\n{text}"
 
 
+def _of_array(path: Path, data: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the words of an npy file, which are in UTF-32, whatever their letters are.
+
+    Python objects are not unpickled, which could run code: their texts are found as bytes.
+    """
+    header = _header_of_array(data)
+    if header is None or header.kind.hasobject or header.kind.kind not in "UV":
+        return
+    try:
+        array = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except DAMAGED as error:
+        raise _unreadable(path, error) from None
+    yield "words", "\n".join(dict.fromkeys(map(str, array.ravel().tolist())))
+
+
 def _without_numbers(data: bytes) -> bytes:
     """Return a binary file without the pixels of a PNG and the numbers of an array or of weights.
 
@@ -191,13 +212,26 @@ def _without_numbers(data: bytes) -> bytes:
 
 def _without_array(data: bytes) -> bytes:
     """Return the header of an npy file of numbers; of another, as one of words, the whole file."""
+    header = _header_of_array(data)
+    return data[: header.length] if header and header.kind.kind in "biufc" else data
+
+
+class ArrayHeader(NamedTuple):
+    """The header of an npy file."""
+
+    length: int  # bytes
+    kind: np.dtype[Any]  # of the elements
+
+
+def _header_of_array(data: bytes) -> ArrayHeader | None:
+    """Return the header of an npy file; None if it is damaged."""
     file = io.BytesIO(data)
     with suppress(ValueError, SyntaxError):
         old = np.lib.format.read_magic(file) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-        if read(file)[2].kind in "biufc":
-            return data[: file.tell()]
-    return data
+        kind = read(file)[2]
+        return ArrayHeader(file.tell(), kind)
+    return None
 
 
 def _chunks(data: bytes) -> Iterator[bytes]:
