@@ -136,6 +136,20 @@ def test_a_line_of_the_training_loop_trains_again_and_why_says_so(checkout):
     assert not [line for line in text.splitlines() if "has changed" in line and "loop" not in line]
 
 
+def test_a_figure_is_current_until_its_code_changes(checkout):
+    lines = (
+        "from medscale.workflow import freshness",
+        "from medscale.workflow.graph import Graph",
+        f"freshness.REPORT = {FIGURE!r}",
+        "changes = {'scale': 'demo'}",
+        "print('current:', freshness.is_current(Graph(changes), changes))",
+    )
+    (checkout.root / "question.py").write_text("\n".join(lines))
+    assert "current: True" in checkout.run("question")
+    with checkout.edit(report__gradcam__make=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
+        assert "current: False" in checkout.run("question")
+
+
 def test_detection_and_classification_are_trained_by_their_own_code(checkout):
     with checkout.edit(engine__detect__task=("\n\n\n", "\n\nCHANGED = 1\n\n\n")):
         assert checkout.planned_jobs()["train"] == 2
@@ -257,7 +271,7 @@ def test_each_new_setting_is_compared_with_the_old_one_that_resembles_it(tmp_pat
         rule=SimpleNamespace(name="evaluate"),
         wildcards=SimpleNamespace(study="skin"),
     )
-    graph = SimpleNamespace(workdir=tmp_path)
+    graph = Graph({"scale": "demo", "workdir": str(tmp_path)})
     assert list(_changed_params(None, job, graph)) == []  # Snakemake recorded none
     code, *texts = _changed_params([*map(repr, old)], job, graph)
     assert code == "scripts/evaluate.py or a module it imports has changed; which one was not " + (

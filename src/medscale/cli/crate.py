@@ -13,10 +13,18 @@ from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.text import listed
-from medscale.cli.options import ConfigFile, Only, Scale, study_graph
+from medscale.cli.options import ConfigFile, Only, Scale, changes_of, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
 ADVICE = "name a crate: the .zip archive or folder that `medscale crate` wrote"
+OUTDATED = (
+    "settings, code or data have changed since these files were made, and the crate holds them as "
+    "they are; `medscale why paper` with the same options names the changes"
+)
+NOT_KNOWN = (
+    "whether the present settings and code would make the same files is not known, since raw "
+    "images are not here"
+)
 Packed = Annotated[Path, typer.Argument(help="the crate: .zip archive or folder", metavar="CRATE")]
 crate = typer.Typer(invoke_without_command=True)
 
@@ -65,17 +73,22 @@ def pack(
     flags = dict(zip(ON_REQUEST, (weights, images, file_names), strict=True))
     request = [kind for kind, is_requested in flags.items() if is_requested]
     files, left_out = export(graph, folder, request=request, agent=agent, check=verify)
+    from medscale.workflow.freshness import is_current
+
+    is_up_to_date = is_current(graph, changes_of(scale, only, configfile))
     facts = {
         "crate": shown_path(folder),
         "files": files,
         "left_out": left_out,  # number of files by kind
         "conforms_to": "Workflow Run Crate 0.5" if verify else None,  # null: not checked
+        "up_to_date": is_up_to_date,  # null: not known
     }
     absent = f"; left out: {counted(left_out)}" if left_out else ""
     valid = f"; it conforms to {facts['conforms_to']}" if verify else ""
-    print_facts(
-        facts, [f"[bold]{plain(shown_path(folder))}[/]: {files} files{absent}{valid}"], as_json
-    )
+    lines = [f"[bold]{plain(shown_path(folder))}[/]: {files} files{absent}{valid}"]
+    if not is_up_to_date:
+        lines.append(plain(f"note: {OUTDATED if is_up_to_date is False else NOT_KNOWN}"))
+    print_facts(facts, lines, as_json)
 
 
 @crate.command()

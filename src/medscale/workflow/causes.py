@@ -27,6 +27,7 @@ DIGESTS = {  # params that are digests, and the meaning of their change
 }
 DIGEST = re.compile(r"[0-9a-f]{64}")  # of code, which names the file of its record
 FIRST_TIME = "outputs were never made"
+OTHER_IMAGE = "jobs run in another image"
 SHOWN = 3  # files or names in a sentence, before the rest is counted
 LONGEST = 160  # characters of a setting's values
 
@@ -51,9 +52,20 @@ def causes(dag: Any, job: Any, graph: Graph) -> Iterator[str]:
         rules_file = shown_path(job.rule.snakefile)
         yield f"the command of rule {job.rule.name} has changed in {rules_file}"
     if any(records.software_stack_changed(job)):
-        yield "jobs run in another image"
+        yield OTHER_IMAGE
     yield from _changed_inputs(records.input(recorded_files[0]), job)
     yield from _changed_params(records.params(recorded_files[0]), job, graph)
+
+
+def missing_raw(graph: Graph, study: str) -> str | None:
+    """Return the sentence on a study whose raw folder is missing; None where it is there.
+
+    A synthetic study has None: its images are made again.
+    """
+    folder = graph.config.raw(study)
+    if graph.config.study(graph.config.owner(study)).source.synthetic or folder.exists():
+        return None
+    return f"the raw images of {study} are missing: {shown_path(folder)}"
 
 
 def _changed_inputs(recorded: list[str] | None, job: Any) -> Iterator[str]:
@@ -87,7 +99,9 @@ def _changed_params(recorded: list[str] | None, job: Any, graph: Graph) -> Itera
             yield from _changed_modules(recorded_code, job, graph)
             continue
         if name in DIGESTS:
-            yield DIGESTS[name].format(study=job.wildcards.study)
+            study = job.wildcards.study
+            absent = missing_raw(graph, study) if name == "state" else None
+            yield absent or DIGESTS[name].format(study=study)
             continue
         partner = max(old, key=lambda other: _likeness(value, other), default=None)
         if partner is not None and _likeness(value, partner) > 0:
