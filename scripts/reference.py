@@ -25,9 +25,10 @@ def main(
     summary, resamples = reference(study, Shards.open(shards), read_index(index))
     write_csv(out / "reference.csv", resamples)
     write_json(out / "reference.json", summary)
+    auroc = summary["metrics"]["test"]["auroc"]["mean"]
     log.log.info(
         "linear reference: AUROC %s, accuracy %.3f; %s is %.3f of the test images",
-        summary["metrics"]["test"]["auroc"]["mean"],
+        "not defined" if auroc is None else f"{auroc:.3f}",
         summary["metrics"]["test"]["accuracy"]["mean"],
         summary["majority"]["class"],
         summary["majority"]["share"],

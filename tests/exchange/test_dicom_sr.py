@@ -42,7 +42,7 @@ def test_a_report_has_finding_probabilities_image_and_patient(result: Path, tmp_
     command = ["predict", str(result), str(image), "--sr", str(tmp_path / "sr"), "--code", STATED]
     invocation = CliRunner().invoke(cli.main, command)
     assert invocation.exit_code == 0, invocation.output
-    assert "1 reports" in invocation.output
+    assert "1 report in" in invocation.output
     assert "not a medical device" in invocation.output
     (path,) = (tmp_path / "sr").iterdir()
     assert path.name == "ct.dcm.sr.dcm"

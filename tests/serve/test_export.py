@@ -233,6 +233,7 @@ def test_a_run_with_amp_is_compared_with_what_medscale_predicts(
     assert written.largest_difference < 1e-5
     assert 1e-5 < written.largest_difference_decoded < 0.1
     assert "of medscale's in bf16" in " ".join(written.lines())
+    assert ("network: seed " in " ".join(written.lines())) == bool(written.replicates)
 
 
 def test_exports_are_measured_in_pairs_on_the_test_images(

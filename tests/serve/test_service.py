@@ -227,6 +227,27 @@ def test_pages_and_state_carry_the_headers_and_load_nothing_from_elsewhere(
     assert "not a medical device" in (PAGE / "index.html").read_text(encoding="utf-8").lower()
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (
+            "calibrate=false",
+            "unknown option; /v1/predict takes model, explain, preview, ",
+        ),
+        ("explain=true&explain=false", "an option in the address has two values"),
+        ("explain=perhaps", "explain must be true or false"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(
+    service: Service, query: str, words: str
+) -> None:
+    with service.client() as client:
+        files = [("images", ("photo.jpg", picture()))]
+        answer = client.post(f"/v1/predict?{query}", files=files)
+    assert answer.status_code == 422
+    assert words in answer.json()["detail"]
+
+
 @pytest.mark.parametrize("name", hostile.damaged())
 def test_what_is_no_whole_image_is_refused(service: Service, name: str) -> None:
     answer = service.post(hostile.damaged()[name])

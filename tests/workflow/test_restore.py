@@ -233,7 +233,9 @@ def test_the_command_says_what_to_type(crate_study, tmp_path):
     assert "left out, because they show images" in message
     assert "snakemake --cores all paper --config workdir=" in message
     assert read_json(place / MARKER)["left_out"] == [SAMPLES]
-    with pytest.raises(MedscaleError, match=r"0 files differ, \d+ are not made"):
+    with pytest.raises(
+        MedscaleError, match=r"0 files differ, \d+ are not made; make the report first"
+    ):
         CliRunner().invoke(
             main, ["crate", "compare", str(crate_study.crate), str(place)], catch_exceptions=False
         )

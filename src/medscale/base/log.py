@@ -75,7 +75,7 @@ def track(items: Iterable[T], name: str, total: int) -> Iterator[T]:
 
         yield from progress_bar(items, name, total)
         return
-    step = max(1, total // 10)
+    step = max(1, -(-total // 10))
     for number, item in enumerate(items, start=1):
         yield item
         if number % step == 0 or number == total:

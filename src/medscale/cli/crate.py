@@ -12,7 +12,7 @@ from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.text import listed
+from medscale.base.text import amount, listed
 from medscale.cli.options import ConfigFile, Only, Scale, changes_of, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
@@ -109,10 +109,8 @@ def restore(
 
     folder = to or ROOT / "work" / "restored"
     restored = lay_out(source, folder)
-    name = shown_path(folder)
-    full = name if folder.resolve().is_relative_to(ROOT) else str(folder.resolve())
-    facts = {"folder": name, **vars(restored)}
-    lines = _restored(facts, f"snakemake --cores all paper --config workdir={full}", str(path))
+    facts = {"folder": shown_path(folder), **vars(restored)}
+    lines = _restored(facts, _report_command(folder), str(path))
     print_facts(facts, lines, as_json)
 
 
@@ -130,10 +128,22 @@ def compare(
     result = compare_with(source, folder)
     print_facts(vars(result), _compared(vars(result)), as_json)
     if result.different or result.absent:
+        differing, missing = len(result.different), len(result.absent)
+        remedy = "other code or packages make other numbers (docs/how-to/restore.md)"
+        if result.absent:
+            remedy = f"make the report first: {_report_command(folder)}"
         raise MedscaleError(
-            f"the report in {shown_path(folder)} is not that of the crate: {len(result.different)} "
-            f"files differ, {len(result.absent)} are not made"
+            f"the report in {shown_path(folder)} is not that of the crate: "
+            f"{amount(differing, 'file')} {'differs' if differing == 1 else 'differ'}, "
+            f"{missing} {'is' if missing == 1 else 'are'} not made; {remedy}"
         )
+
+
+def _report_command(folder: Path) -> str:
+    """Return the command that makes the report of a restored study, for the project's folder."""
+    is_inside = folder.resolve().is_relative_to(ROOT)
+    place = shown_path(folder) if is_inside else str(folder.resolve())
+    return f"snakemake --cores all paper --config workdir={place}"
 
 
 def _restored(facts: dict[str, Any], command: str, crate_path: str) -> Iterator[str]:

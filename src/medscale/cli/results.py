@@ -14,6 +14,7 @@ from medscale.base import paths
 from medscale.base.code import shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
+from medscale.base.text import amount
 from medscale.cli.completion import results_like
 from medscale.cli.options import Calibrated, Device, Result, Seed
 from medscale.cli.printing import AsJson, out, print_facts
@@ -168,7 +169,7 @@ def predict(
     if sr is not None:
         reports = dicom_sr.write(sr, predictor, items, headers, predictions, code or ())
         facts["reports"] = reports
-        line = f"{len(reports)} reports in {plain(str(sr))}: {dicom_sr.RESEARCH}"
+        line = f"{amount(len(reports), 'report')} in {plain(str(sr))}: {dicom_sr.RESEARCH}"
         text = chain(text, [line])
     print_facts(facts, text, as_json)
     command.check_readable(predictions)

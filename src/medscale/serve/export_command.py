@@ -55,6 +55,7 @@ class ExportedFile:
     largest_difference_decoded: float | None
     medscale_format: NumberFormat  # in which ``medscale predict`` computes the run on the CPU
     calibration: Calibration | None  # of the probabilities; None for a detector
+    replicates: str  # that it holds, in words (``Predictor.replicates``)
     compared_inputs: int
     compared_on: str  # "images" or "random colours"
     engine: str | None  # runtime whose compiled engine lies next to the file, or None
@@ -77,6 +78,8 @@ class ExportedFile:
                 f" {self.largest_difference_decoded:.2g} of medscale's in {self.medscale_format}"
                 f"{photographs}"
             )
+        if self.replicates:
+            yield f"network: {self.replicates}; --seed selects others"
         if self.calibration is not None:
             yield f"calibration of its probabilities: {self.calibration}"
         if self.engine is not None:
@@ -134,6 +137,7 @@ def export(
         largest_difference_decoded=differences[1],
         medscale_format=predictor.format,
         calibration=predictor.calibration(calibrated) if is_classification else None,
+        replicates=predictor.replicates,
         compared_inputs=len(samples[PIXELS]),
         compared_on="images" if images else "random colours",
         engine=form.engine,

@@ -60,7 +60,8 @@ def lines(
 
     ``csv`` is the file of all predictions, or None without one.
     """
-    title = f"{predictor.name}, not a medical device"
+    names = filter(None, (predictor.name, predictor.replicates))
+    title = f"{', '.join(names)}, not a medical device"
     if predictor.inference.marks.get("synthetic"):
         title += "; trained on synthetic images"
     yield plain(title)

@@ -106,6 +106,7 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         ] = True,
     ) -> Predictions:
         """An unreadable image has an error; if no image is readable, the request is refused."""
+        _check_query(request)
         settings = service.settings
         caller = caller_of(request.client.host) if request.client else ""
         service.admission.count(caller)
@@ -176,6 +177,19 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
     app.add_exception_handler(Exception, handler(lambda _: Problem(500, FAULT, "fault")))
 
 
+def _check_query(request: Request) -> None:
+    """Refuse an option in the address that would be passed over: an unknown or a second one."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    names = [name for name, _ in request.query_params.multi_items()]
+    if not set(names) <= set(known):
+        detail = f"the address has an unknown option; /v1/predict takes {', '.join(known)}"
+        raise Problem(422, detail, "query")
+    if len(names) > len(set(names)):
+        raise Problem(422, "an option in the address has two values", "query")
+
+
 def _first(error: RequestValidationError) -> str:
     fault = error.errors()[0]
+    if fault["type"] == "bool_parsing":
+        return f"{fault['loc'][-1]} must be true or false"
     return f"{'.'.join(map(str, fault['loc'][1:]))}: {fault['msg']}"
