@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import typer
 from rich.console import Console
 
 from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
-from medscale.base.files import write_json
-from medscale.cli import options, study
+from medscale.base.files import read_json, write_json
+from medscale.cli import options, progress, study
 from medscale.workflow import summary
 from medscale.workflow.graph import Graph
+from medscale.workflow.progress.state import FILE, State
 
 SLOW_TO_STOP = """
 import signal, sys, time
@@ -186,7 +188,7 @@ def test_a_signal_waits_until_snakemake_has_removed_its_lock(
 
 
 def test_a_remaining_lock_is_named_with_the_command_that_removes_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(study, "_findings", lambda graph: [])
     monkeypatch.setattr(study, "run_snakemake", lambda *arguments: False)
@@ -196,8 +198,22 @@ def test_a_remaining_lock_is_named_with_the_command_that_removes_it(
         study.study(None, None, file)
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.input.lock").touch()
-    with pytest.raises(MedscaleError, match=rf"snakemake --unlock --configfile {file}"):
+    command = f"snakemake --unlock --configfile {file}"
+    with pytest.raises(MedscaleError, match=rf"or one was killed\. If none runs, .*: {command}"):
         study.study(None, None, file)
+    State(tmp_path, time.time()).write()
+    record = read_json(tmp_path / FILE)
+    for process, words in (
+        (os.getpid(), f"another study runs in it, in process {os.getpid()}; wait for its end"),
+        (2**22 + 1, rf"that ran in it was killed\. If no other runs, .*: {command}"),
+    ):
+        write_json(tmp_path / FILE, record | {"process": process})
+        with pytest.raises(MedscaleError, match=words):
+            study.study(None, None, file)
+    progress.status(configfile=file)  # of the killed one
+    text = capsys.readouterr().out
+    assert "goes on, after the lock that it left is removed:\n" in text
+    assert command in text.replace("\n", "")
 
 
 def test_kill_ends_the_jobs_as_ctrl_c_does():

@@ -179,6 +179,14 @@ def study_graph(
     return Graph(changes, arguments, files=files_of(configfile, cluster))
 
 
+def unlock_command(graph: Graph) -> str | None:
+    """Return the command that removes the lock of a study's folder; None where there is no lock."""
+    # Snakemake removes its lock at its end, so that a remaining one is that of another process.
+    if not any((graph.workdir / ".snakemake" / "locks").glob("*")):
+        return None
+    return f"snakemake --unlock {graph.options}".strip()
+
+
 def demo_hint(command: str, scale: str, configfile: Path | None) -> str:
     """Return the command for the demo's outputs, if only these exist; otherwise an empty text.
 

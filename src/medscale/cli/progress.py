@@ -15,7 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.cli.options import ConfigFile, Only, demo_hint, study_graph
+from medscale.cli.options import ConfigFile, Only, demo_hint, study_graph, unlock_command
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ def status(
     from medscale.resources.submit import place_of
     from medscale.workflow.progress.state import read
 
-    workdir = _graph(scale, only, configfile).workdir
+    graph = _graph(scale, only, configfile)
+    workdir = graph.workdir
     recorded = read(workdir)
     queued: list[QueuedJob] = []
     if shutil.which("squeue"):
@@ -65,7 +66,7 @@ def status(
             hint += "" if own else ", and --configfile names a study of your own images"
         place = "this folder" if workdir == ROOT else shown_path(workdir)
         raise MedscaleError(f"no study has been started in {place}{hint}")
-    print_facts(_facts(recorded, queued), _text(recorded, queued, workdir), as_json)
+    print_facts(_facts(recorded, queued), _text(recorded, queued, graph), as_json)
 
 
 def logs(
@@ -139,11 +140,11 @@ def _facts(recorded: Recorded | None, queued: list[QueuedJob]) -> dict[str, Any]
 
 
 def _text(
-    recorded: Recorded | None, queued: list[QueuedJob], workdir: Path
+    recorded: Recorded | None, queued: list[QueuedJob], graph: Graph
 ) -> Iterator[RenderableType]:
     """Yield the lines for a person."""
     if recorded is not None:
-        yield from _recorded_text(recorded, workdir)
+        yield from _recorded_text(recorded, graph)
     if queued:
         yield "\n[bold]SLURM jobs[/]"
         for job in queued:
@@ -151,14 +152,16 @@ def _text(
             yield plain("  " + "  ".join(texts))
 
 
-def _recorded_text(recorded: Recorded, workdir: Path) -> Iterator[RenderableType]:
+def _recorded_text(recorded: Recorded, graph: Graph) -> Iterator[RenderableType]:
     from medscale.workflow.progress.display import failure_lines, headline, left_text, running_lines
 
     state, now = recorded.state, recorded.state.ended or time.time()
-    yield f"[bold]{plain(shown_path(workdir))}: {plain(headline(state, now))}[/]"
+    yield f"[bold]{plain(shown_path(graph.workdir))}: {plain(headline(state, now))}[/]"
     if recorded.was_killed:
-        yield "Its process is gone without an end: it was killed. The same command goes on;"
-        yield "where Snakemake finds a lock, give it once with --unlock before."
+        command = unlock_command(graph)
+        end = "." if command is None else ", after the lock that it left is removed:"
+        yield f"Its process is gone without an end: it was killed. The same command goes on{end}"
+        yield from [] if command is None else [plain(f"  {command}")]
     elif recorded.is_alive is None:
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,7 @@ from medscale.cli.options import (
     layers_of,
     run_snakemake,
     study_graph,
+    unlock_command,
 )
 from medscale.cli.printing import AsJson, findings_text, print_facts
 
@@ -111,16 +113,31 @@ def study(
 
 def _stopped(graph: Graph) -> MedscaleError:
     """Return the error for a study whose jobs did not all succeed."""
-    # Snakemake removes its lock at its end, so that a remaining one is that of another process.
-    if any((graph.workdir / ".snakemake" / "locks").glob("*")):
-        command = f"snakemake --unlock {graph.options}".strip()
-        return MedscaleError(
-            f"{shown_path(graph.workdir)} is locked: another study runs in it, or one was killed. "
-            f"If none runs, remove the lock, and give the same command again: {command}"
-        )
+    if (command := unlock_command(graph)) is not None:
+        return MedscaleError(f"{shown_path(graph.workdir)} is locked: {_holder(graph, command)}")
     return MedscaleError(
         "the study stopped: the lines above name the job and its log. The same command goes on"
     )
+
+
+def _holder(graph: Graph, command: str) -> str:
+    """Return who holds the lock of a study's folder, as far as it is recorded, and what to do.
+
+    ``command`` removes the lock.
+    """
+    from medscale.workflow.progress.state import read
+
+    remedy = f"remove the lock, and give the same command again: {command}"
+    with suppress(MedscaleError):  # a damaged record
+        recorded = read(graph.workdir)
+        if recorded is not None and recorded.is_alive:
+            return (
+                f"another study runs in it, in process {recorded.process}; wait for its end "
+                "(`medscale status` shows how far it is), then give the same command again"
+            )
+        if recorded is not None and recorded.was_killed:
+            return f"the study that ran in it was killed. If no other runs, {remedy}"
+    return f"another study runs in it, or one was killed. If none runs, {remedy}"
 
 
 def _outlook(graph: Graph, changes: dict[str, Any]) -> tuple[dict[str, Any], Iterator[str]]:
