@@ -26,9 +26,16 @@ def test_class_names_match_without_capitals_spaces_and_punctuation(tmp_path: Pat
     assert inventory.notes == [
         "Class NORMAL is read as normal.",
         "Class Nail_Fungus is read as nail fungus.",
-        "Classes that the study does not have are left out: covid 1.",
+        "Classes that the study does not have are left out: covid 1; if one of them is pneumonia, "
+        "match the names by source.labels (or --label THEIRS=OURS).",
         "No image is of class pneumonia, so that nothing can be estimated for it.",
     ]
+
+
+def test_only_where_a_class_is_missing_another_may_stand_for_it(tmp_path: Path) -> None:
+    class_tree(tmp_path, dict.fromkeys((*CLASSES, "covid"), 1))
+    notes = external_inventory(Source(kind="folder", path=tmp_path), CLASSES).notes
+    assert notes == ["Classes that the study does not have are left out: covid 1."]
 
 
 def test_other_names_are_given_by_labels() -> None:

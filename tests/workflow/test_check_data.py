@@ -399,7 +399,8 @@ def test_the_classes_of_external_images_are_matched_as_the_index_matches_them(
     ]
     assert texts[1:4] == [
         "note: Class A is read as a.",
-        "note: Classes that the study does not have are left out: c 3.",
+        "note: Classes that the study does not have are left out: c 3; if one of them is b, match "
+        "the names by source.labels (or --label THEIRS=OURS).",
         "note: No image is of class b, so that nothing can be estimated for it.",
     ]
     assert "its classes are x, y, the study's are a, b; match them by source.labels" in texts[4]

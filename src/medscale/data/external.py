@@ -14,6 +14,8 @@ from medscale.data.inventory import OTHER_CLASS, Inventory
 from medscale.data.kind import scan
 from medscale.data.settings import Source
 
+ANOTHER_NAME = "; if one of them is {}, match the names by source.labels (or --label THEIRS=OURS)"
+
 
 def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     """List external images by the classes of a study.
@@ -45,11 +47,13 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     )
     rows = inventory.rows.assign(label=labels)[labels.notna()].reset_index(drop=True)
     notes = [f"Class {name} is read as {label}." for name, label in names.items() if name != label]
+    missing = [name for name in classes if not (rows["label"] == name).any()]
     if extra := [name for name in inventory.classes if name not in names]:
         counts = unmatched["label"].value_counts()
         listing = ", ".join(f"{name} {counts.get(name, 0)}" for name in extra)
-        notes.append(f"Classes that the study does not have are left out: {listing}.")
-    if missing := [name for name in classes if not (rows["label"] == name).any()]:
+        remedy = ANOTHER_NAME.format(missing[0]) if missing else ""
+        notes.append(f"Classes that the study does not have are left out: {listing}{remedy}.")
+    if missing:
         notes.append(
             f"No image is of class {', '.join(missing)}, so that nothing can be estimated for it."
         )
