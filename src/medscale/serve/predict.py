@@ -111,7 +111,7 @@ class Predictor:
         """The seed that predicts, in words, or the mean of several; empty for a run of one seed."""
         if len({replicate.seed for replicate in self.inference.replicates}) == 1:
             return ""
-        seeds = [str(seed) for seed in dict.fromkeys(each.seed for each in self.weights)]
+        seeds = [str(seed) for seed in dict.fromkeys(item.seed for item in self.weights)]
         return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(seeds)}"
 
     @property

@@ -179,10 +179,10 @@ def _add_refusals(app: FastAPI, service: Service) -> None:
 
 def _check_query(request: Request) -> None:
     """Refuse an option in the address that would be passed over: an unknown or a second one."""
-    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    options = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
     names = [name for name, _ in request.query_params.multi_items()]
-    if not set(names) <= set(known):
-        detail = f"the address has an unknown option; /v1/predict takes {', '.join(known)}"
+    if not set(names) <= set(options):
+        detail = f"the address has an unknown option; /v1/predict takes {', '.join(options)}"
         raise Problem(422, detail, "query")
     if len(names) > len(set(names)):
         raise Problem(422, "an option in the address has two values", "query")
