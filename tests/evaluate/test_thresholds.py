@@ -114,7 +114,9 @@ def test_mcc_is_that_of_scikit_learn_on_every_resample(classes):
     for counts, value in zip(draws, mcc, strict=True):
         images = np.repeat(np.arange(120), counts)
         assert value == pytest.approx(matthews_corrcoef(labels[images], odds[images].argmax(1)))
-    assert metrics.point(np.zeros(9, int), np.tile([0.8, 0.2], (9, 1)))["mcc"] == 0
+    odds = np.tile([0.8, 0.2], (9, 1))
+    assert metrics.point(np.arange(9) % 2, odds)["mcc"] == 0
+    assert np.isnan(metrics.point(np.zeros(9, int), odds)["mcc"])  # says nothing, as AUROC
 
 
 def test_calibration_slope_and_intercept_are_those_of_a_logistic_regression():

@@ -248,7 +248,7 @@ def _counts(codes: np.ndarray, groups: np.ndarray, weights: np.ndarray, classes:
 def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return Matthews' correlation coefficient for several classes (Gorodkin 2004), shape R.
 
-    It is 0 if all images have one class, or one predicted class.
+    It is undefined (NaN) if all images have one class, and 0 if they have one predicted class.
 
     Args:
         correct: number of correctly classified images, shape R.
@@ -257,7 +257,8 @@ def _correlation(correct: np.ndarray, true: np.ndarray, predicted: np.ndarray) -
     images = true.sum(axis=1)
     covariance = correct * images - (true * predicted).sum(axis=1)
     variances = [images**2 - (side**2).sum(axis=1) for side in (true, predicted)]
-    return ratio(covariance, np.sqrt(variances[0] * variances[1]), undefined=0.0)
+    correlation = ratio(covariance, np.sqrt(variances[0] * variances[1]), undefined=0.0)
+    return np.where(variances[0] > 0, correlation, np.nan)
 
 
 def _average(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
