@@ -26,8 +26,13 @@ REFUSED_FILES = {
     "meta_missing_tsyntax.dcm": "Transfer Syntax",
     "nested_priv_SQ.dcm": "Bits Allocated",
 }
+# Big-endian files with palettes, whose bytes pydicom does not swap, and the little-endian originals
+BIG_ENDIAN = {
+    "OBXXXX1A_expb.dcm": "OBXXXX1A.dcm",
+    "OBXXXX1A_expb_2frame.dcm": "OBXXXX1A_2frame.dcm",
+}
 # Files whose compression is lossless, and the file that was compressed
-ORIGINALS = {
+ORIGINALS = BIG_ENDIAN | {
     "emri_small_jpeg_ls_lossless.dcm": "emri_small.dcm",
     "MR_small_jpeg_ls_lossless.dcm": "MR_small.dcm",
     "MR_small_RLE.dcm": "MR_small.dcm",
@@ -74,6 +79,9 @@ def test_a_file_is_shown_as_pydicom_shows_it(name: str) -> None:
             decode(data)
         return
     dataset = dcmread(path)
+    if path.name in BIG_ENDIAN:
+        assert dataset.PhotometricInterpretation == "PALETTE COLOR"
+        return
     last = frame_count(data) - 1
     assert last + 1 == int(dataset.get("NumberOfFrames") or 1)
     for frame in {0, last}:
@@ -82,7 +90,7 @@ def test_a_file_is_shown_as_pydicom_shows_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*ORIGINALS, *LOSSY])
-def test_a_compressed_file_has_its_originals_pixels(name: str) -> None:
+def test_another_transfer_syntax_of_a_file_has_its_pixels(name: str) -> None:
     by_name = {path.name: path for path in FILES.values()}
     original = read_rgb(by_name[ORIGINALS.get(name) or LOSSY[name]]).astype(int)
     assert np.abs(read_rgb(by_name[name]) - original).max() <= (2 if name in LOSSY else 0)

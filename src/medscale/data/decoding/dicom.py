@@ -16,13 +16,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import get_frame
 from pydicom.filereader import read_dataset
-from pydicom.pixels import (
-    apply_color_lut,
-    apply_modality_lut,
-    apply_voi,
-    apply_windowing,
-    pixel_array,
-)
+from pydicom.pixels import apply_windowing, pixel_array
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -30,7 +24,7 @@ from pydicom.uid import (
     JPEGExtended12Bit,
 )
 
-from medscale.data.decoding import bounds, codecs, jpeg
+from medscale.data.decoding import bounds, codecs, jpeg, luts
 from medscale.data.decoding.formats import (
     NOT_AN_IMAGE,
     PREAMBLE,
@@ -281,18 +275,18 @@ def _to_rgb(frame: np.ndarray, dataset: FileDataset) -> np.ndarray:
     if kind in GREY:
         return np.repeat(_grey(frame, dataset, kind == "MONOCHROME1")[..., None], 3, axis=2)
     if kind == PALETTE:
-        colours = apply_color_lut(frame, dataset)[..., :3]
-        return _scale(colours, 0, np.iinfo(colours.dtype).max)
+        colours, high = luts.palette(frame, dataset)
+        return _scale(colours, 0, high)
     return _scale(frame, 0, 2 ** int(dataset.BitsStored) - 1)
 
 
 def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndarray:
     """Return grey values as displayed, uint8; ``is_inverted``: whether the lowest is white."""
     padding = _padding(frame, dataset)
-    values = apply_modality_lut(frame, dataset)
+    values = luts.modality(frame, dataset)
     if tables := dataset.get("VOILUTSequence"):
-        high = 2 ** int(tables[0].LUTDescriptor[2]) - 1
-        grey = _scale(apply_voi(values, dataset), 0, high)
+        entries, high = luts.voi(values, tables[0], dataset)
+        grey = _scale(entries, 0, high)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)
         grey = _scale(apply_windowing(values, dataset), black, white)
