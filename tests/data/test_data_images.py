@@ -6,6 +6,7 @@ import zlib
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,30 @@ def test_every_form_becomes_rgb(data: bytes, expected: np.ndarray, tolerance: in
     assert actual.dtype == np.uint8
     assert actual.shape == expected.shape
     assert np.abs(actual.astype(int) - expected).max() <= tolerance
+
+
+def test_exif_may_follow_large_segments() -> None:
+    profile = b"\xff\xe2" + (65_000).to_bytes(2) + bytes(64_998)
+    photo = rotated_photo()
+    late = photo[:2] + 3 * profile + photo[2:]
+    assert np.array_equal(decode(late), decode(photo))
+    assert decode(photo).shape == (40, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            imagecodecs.jpeg8_encode(np.zeros((9, 9), np.uint16), bitspersample=12),
+            "JPEG of 12 bits",
+        ),
+        (imagecodecs.ljpeg_encode(np.zeros((9, 9), np.uint8)), "lossless JPEG of 8 bits"),
+        (imagecodecs.jpegls_encode(np.zeros((9, 9), np.uint8)), "JPEG-LS of 8 bits"),
+    ],
+)
+def test_a_jpeg_of_another_kind_is_refused_by_its_name(data: bytes, words: str) -> None:
+    with pytest.raises(Unreadable, match=f"{words}, which is not read"):
+        decode(data)
 
 
 @settings(deadline=None, max_examples=40)

@@ -166,9 +166,9 @@ def test_a_tiff_that_lost_its_palette_is_refused() -> None:
         decode(data.replace(tag, (65000).to_bytes(2, "little") + tag[2:]))
 
 
-@pytest.mark.parametrize("factor", [256, 257])
+@pytest.mark.parametrize("factor", [1, 256, 257])
 def test_8_bit_colours_of_a_palette_are_exact(factor: int) -> None:
-    """Programs write them times one of two factors."""
+    """Programs write them times one of two factors, old ones as they are."""
     samples, colours = smooth(1, 40, 40, 1, 8)[..., 0], np.arange(256, dtype=np.uint16)
     data = tiff(samples, photometric="palette", colormap=np.stack([colours * factor] * 3))
     assert (decode(data) == samples[..., None]).all()

@@ -20,16 +20,11 @@ from pydicom.uid import (
     JPEGLSNearLossless,
 )
 
+from medscale.data.decoding import jpeg
+
 PLUGIN = "imagecodecs"
 JPEG_LS = (JPEGLSLossless, JPEGLSNearLossless)
 JPEG = (JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1)
-JPEG_START = b"\xff\xd8"
-# SOF0 to SOF15 except DHT, JPG and DAC (ISO/IEC 10918-1, table B.1), SOF55 (ISO/IEC 14495-1)
-FRAME_HEADERS = frozenset(bytes([code]) for code in (*range(0xC0, 0xD0), 0xF7)) - {
-    b"\xc4",
-    b"\xc8",
-    b"\xcc",
-}
 # SOC, SIZ, its length and capabilities, then sizes of the reference grid (ISO/IEC 15444-1, A.5.1);
 # a JP2 file has boxes before it.
 JPEG_2000 = re.compile(rb"(?:\0\0\0\x0cjP  .*?)?\xff\x4f\xff\x51.{4}(?P<size>.{16})", re.DOTALL)
@@ -67,15 +62,10 @@ def stream_size(stream: bytes) -> tuple[int, int] | None:
     if start := JPEG_2000.match(stream):
         right, bottom, left, top = struct.unpack(">4I", start["size"])
         return right - left, bottom - top
-    position = 2
-    while stream[:2] == JPEG_START and stream[position : position + 1] == b"\xff":
-        marker = stream[position + 1 : position + 2]
-        if marker in FRAME_HEADERS and len(stream) >= position + 9:
-            height, width = struct.unpack_from(">HH", stream, position + 5)
-            return width, height
-        length = 2 + int.from_bytes(stream[position + 2 : position + 4])
-        position += 1 if marker == b"\xff" else length
-    return None
+    if (start := jpeg.frame_header(stream)) is None:
+        return None
+    height, width = struct.unpack_from(">HH", stream, start + 5)
+    return width, height
 
 
 def register() -> None:

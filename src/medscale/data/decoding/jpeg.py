@@ -19,7 +19,12 @@ from medscale.data.decoding.orientation import (
     upright,
 )
 
-EXIF_MARK, EXIF_WITHIN = b"Exif\0\0", 2**17  # the segment precedes the pixels, within these bytes
+EXIF_MARK = b"Exif\0\0"
+JPEG_START, START_OF_SCAN = b"\xff\xd8", b"\xff\xda"
+LOSSLESS, JPEG_LS = b"\xc3", b"\xf7"  # SOF3, SOF55
+# SOF0 to SOF15 except DHT, JPG and DAC (ISO/IEC 10918-1, table B.1), SOF55 (ISO/IEC 14495-1)
+FRAME_HEADERS = frozenset(bytes([code]) for code in range(0xC0, 0xD0)) | {JPEG_LS}
+FRAME_HEADERS -= {b"\xc4", b"\xc8", b"\xcc"}
 # libjpeg's warnings (jerror.h) of damaged pixels. Other warnings are about headers, or about a few
 # bytes before the end mark, which cameras write and which damage no pixel.
 DAMAGE = re.compile(r"premature end|corrupt jpeg data", re.IGNORECASE)
@@ -43,7 +48,7 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:  # a variant that only OpenCV reads, or not a JPEG
-        return raster.decode(data, "jpeg", reduce)
+        return _by_opencv(data, reduce)
     check_size(width, height)
     sides = {"min_height": -(-height // reduce), "min_width": -(-width // reduce)}
     cmyk = space in ("CMYK", "YCCK")
@@ -57,11 +62,11 @@ def decode(data: bytes, reduce: int = 1) -> np.ndarray:
         )
     except ValueError as error:
         _check_damage(str(error), data)
-        return raster.decode(data, "jpeg", reduce)
+        return _by_opencv(data, reduce)
     # OpenCV converts CMYK; below 16 pixels a reduced size does not determine the factor.
     if cmyk or (reduce > 1 and max(width, height) < 16):
         return raster.decode(data, "jpeg", reduce)
-    has_exif = data.find(EXIF_MARK, 0, EXIF_WITHIN) >= 0
+    has_exif = data.find(EXIF_MARK, 0, _first_scan(data)) >= 0
     return upright(pixels, recorded_orientation(data) if has_exif else 1)
 
 
@@ -95,6 +100,35 @@ def size(data: bytes) -> tuple[int, int] | None:
             return (height, width) if is_turned else (width, height)
     except PILLOW_ERRORS:
         return None
+
+
+def frame_header(stream: bytes) -> int | None:
+    """Return the position of the frame header (SOF) of a JPEG or JPEG-LS; None without one."""
+    position = 2
+    while stream[:2] == JPEG_START and stream[position : position + 1] == b"\xff":
+        marker = stream[position + 1 : position + 2]
+        if marker in FRAME_HEADERS:
+            return position if len(stream) >= position + 9 else None
+        length = 2 + int.from_bytes(stream[position + 2 : position + 4])
+        position += 1 if marker == b"\xff" else length
+    return None
+
+
+def _first_scan(data: bytes) -> int | None:
+    """Return the position of the first scan (SOS), before which the EXIF data stand."""
+    scan = data.find(START_OF_SCAN, frame_header(data) or 0)
+    return scan if scan >= 0 else None
+
+
+def _by_opencv(data: bytes, reduce: int) -> np.ndarray:
+    """Decode a JPEG by OpenCV, unless it is of a kind that OpenCV reports as damaged."""
+    if (start := frame_header(data)) is not None:
+        marker, bits = data[start + 1 : start + 2], data[start + 4]
+        kind = {LOSSLESS: "a lossless JPEG", JPEG_LS: "a JPEG-LS"}.get(marker, "a JPEG")
+        if marker in (LOSSLESS, JPEG_LS) or bits != 8:
+            fault = f"{kind} of {bits} bits, which is not read; JPEGs of 8 bits with loss are"
+            raise Unreadable(UNREADABLE, fault)
+    return raster.decode(data, "jpeg", reduce)
 
 
 def _check_damage(message: str, data: bytes) -> None:

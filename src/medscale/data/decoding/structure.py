@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from medscale.data.decoding import bounds
 from medscale.data.decoding.formats import UNREADABLE, Unreadable, check_frames
+from medscale.data.decoding.jpeg import START_OF_SCAN
 from medscale.data.decoding.silence import silence
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SHORTEST_ELEMENT = 8  # bytes
 DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax of a deflated DICOM file
 LONGEST_PREFIX = 2**16  # bytes at the start of a DICOM file that contain its transfer syntax
 
-START_OF_SCAN, END = b"\xff\xda", b"\xff\xd9"
+END = b"\xff\xd9"
 # In the data of a scan, 0xFF is followed by zero or a restart mark; anything else ends the scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _WITHOUT_LENGTH = re.compile(rb"\xff[\x01\xd0-\xd8]")

@@ -189,7 +189,9 @@ def _to_rgb(samples: np.ndarray, page: TiffPage) -> np.ndarray:
     if page.photometric == PHOTOMETRIC.PALETTE:
         colours = np.asarray(page.colormap)  # 3 x 2**bits, of 16 bits
         # Programs write 8-bit colours times 256 or times 257; the upper byte is the colour of both.
-        rgb = (colours.T >> 8).astype(np.uint8)[pixels[..., 0].astype(np.intp)]
+        # Old ones write them as they are, which libtiff, too, takes as colours of 8 bits.
+        shift = 8 if colours.max() > 255 else 0
+        rgb = (colours.T >> shift).astype(np.uint8)[pixels[..., 0].astype(np.intp)]
     else:
         channels = to_uint8(pixels.astype(np.uint8) if bits == 1 else pixels, bits)
         grey = page.photometric in GREY
