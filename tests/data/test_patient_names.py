@@ -115,6 +115,67 @@ def test_codes_of_a_class_folder_are_no_patients(tmp_path: Path) -> None:
     assert listed(tmp_path).patient_notes == []
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        # names of published datasets: of BreakHis, OASIS, ADNI, TCGA, BraTS, and chest X-rays
+        "{c}/SOB_{c}_DC-14-1{p}49AB-40-00{k}.png",
+        "{c}/OAS1_000{p}_MR1_mpr-{k}_100.png",
+        "{c}/ADNI_00{m}_S_041{p}_MR_{k}.png",
+        "{c}/TCGA-A{m}-0{p}00-01A-TS{k}.png",
+        "{c}/BraTS20_Training_00{p}_slice_{k}.png",
+        "{c}/{s}_00{p}_{k}.png",
+        # left and right
+        "{c}/10{p}{side}.png",
+        "{c}/{side}10{p}.png",
+        "{c}/eye_{side}/10{p}.png",
+        # a date, an edition or a part of a UID before the number
+        "{c}/2019010{m}_0{p}_{k}.png",
+        "{c}/2019-01-0{m}-{p}-{k}.png",
+        "{c}/1.2.826.{p}.{k}.png",
+        "{c}/20{p}90133_{k}.png",  # no date
+        "{c}/C4{p}P40_IMG_20150604_{k}.png",
+        # no separator; and folders on a DICOM medium
+        "{c}/Patient{p}Image{k}.png",
+        "{c}/PA{p}/ST0/SE{k}/IM0.png",
+        "{c}/P{p}/P{p}_slice_{k}_1.png",
+    ],
+)
+def test_the_proposed_expression_finds_the_patients(tmp_path: Path, name: str) -> None:
+    truth = {}
+    for number in range(6):
+        for copy in range(2):
+            file = name.format(
+                **{"c": "AB"[number % 2], "p": number, "k": copy, "m": number // 2 + 1},
+                **{"side": "LR"[copy], "s": ("person", "IM-")[number % 2]},
+            )
+            write(tmp_path / file, 2 * number + copy + 1)
+            truth[file] = number
+    (note,) = listed(tmp_path).patient_notes
+    expression = note.partition("source.patient: '")[2].partition("'")[0]
+    rows = listed(tmp_path, patient=expression).rows
+    assert len(rows) == 12
+    pairs = set(zip(rows["path"].map(truth), rows["group"], strict=True))
+    assert len(pairs) == rows["group"].nunique() == 6
+
+
+def test_numbers_at_the_end_may_be_patients_where_few_stand_first(tmp_path: Path) -> None:
+    for number in range(12):
+        name = f"{'xy'[number % 2]}/{number // 6}_00{number % 6}.png"
+        write(tmp_path / name, number + 1)
+    (note,) = listed(tmp_path).patient_notes
+    assert note.startswith("12 names repeat 2 prefixes such as 1_: are these patients?")
+    assert note.endswith(r"or are the 6 numbers at the end, such as 005? Then '(\d+)\.[^.]+$'")
+    assert listed(tmp_path, patient=r"(\d+)\.[^.]+$").rows["group"].nunique() == 6
+
+
+@pytest.mark.parametrize("name", ["2019-01-0{n}", "2019010{n}_1", "{n}a_left", "a{n}-4f{n}"])
+def test_dates_and_single_names_are_no_patients(tmp_path: Path, name: str) -> None:
+    for number in range(8):
+        write(tmp_path / "xy"[number % 2] / f"{name.format(n=number)}.png", number + 1)
+    assert listed(tmp_path).patient_notes == []
+
+
 @pytest.mark.parametrize("word", ["pat", "Patient_", "sub-"])
 def test_numbers_after_a_word_for_patients_are_noticed_anywhere(tmp_path: Path, word: str) -> None:
     for number in range(8):

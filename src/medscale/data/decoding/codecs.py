@@ -62,9 +62,9 @@ def stream_size(stream: bytes) -> tuple[int, int] | None:
     if start := JPEG_2000.match(stream):
         right, bottom, left, top = struct.unpack(">4I", start["size"])
         return right - left, bottom - top
-    if (start := jpeg.frame_header(stream)) is None:
+    if (header := jpeg.frame_header(stream)) is None:
         return None
-    height, width = struct.unpack_from(">HH", stream, start + 5)
+    height, width = struct.unpack_from(">HH", stream, header + 5)
     return width, height
 
 
