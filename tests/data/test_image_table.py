@@ -235,10 +235,35 @@ def test_labels_that_join_others_are_named(tmp_path: Path) -> None:
     assert note == "Labels that join others (1, such as edema|mass) are separate classes."
 
 
+def test_a_list_of_labels_joins_them(tmp_path: Path) -> None:
+    lines = [",edema", ",mass", ",\"['edema', 'mass']\"", ",x"]
+    (note,) = listed(labelled(tmp_path, lines)).notes
+    assert note.startswith("Labels that join others (1, such as ['edema', 'mass'])")
+
+
+def test_a_class_may_have_the_name_of_a_missing_value(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",NA", ",b", ",NA", ",c"])
+    assert listed(root, ["NA", "b"]).rows["label"].tolist() == ["NA", "b", "NA"]
+    assert listed(root, ["b", "c"]).rows["label"].tolist() == ["b", "c"]
+
+
+@pytest.mark.parametrize("yes", ["True", "TRUE", "true", "1.0"])
+def test_columns_of_classes_may_have_words(tmp_path: Path, yes: str) -> None:
+    no = {"True": "False", "TRUE": "FALSE", "true": "false", "1.0": "0.0"}[yes]
+    root = labelled(tmp_path, [f",{yes},{no}", f",{no},{yes}"], "path,MEL,NV")
+    assert listed(root, label=["MEL", "NV"]).rows["label"].tolist() == ["MEL", "NV"]
+
+
 def test_uncertain_labels_are_named_whatever_gives_the_labels(tmp_path: Path) -> None:
     root = labelled(tmp_path, [",1.0,x", ",0.0,x", ",-1.0,x"], "path,Pneumonia,other")
     (note,) = listed(root, label="Pneumonia").notes
     assert note.startswith("'-1' is read as a class; name the study's classes with")
+
+
+def test_labels_that_look_the_same_are_refused(tmp_path: Path) -> None:
+    root = labelled(tmp_path, [",a", ",b", ",b\u200b"])
+    with pytest.raises(MedscaleError, match="differ only by"):
+        listed(root)
 
 
 def test_spellings_of_labels_without_images_are_refused_too(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def test_conflicting_images_are_searched_before_they_are_left_out(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("12", "12.0"), ("P7", "p7"), ("007", "7"), ("Anna  Li", "anna li")]
+    ("first", "second"),
+    [("12", "12.0"), ("P7", "p7"), ("007", "7"), ("Anna  Li", "anna li"), ("P7", "P7\u200b")],
 )
 def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second: str) -> None:
     """They would stand on both sides of the split."""
@@ -136,6 +137,16 @@ def test_spellings_of_a_name_are_one_patient(tmp_path: Path, first: str, second:
     assert index["patient"].nunique() == 10
     (note,) = summary["notes"]
     assert note.startswith("index.csv: 1 names of patients have several spellings, such as ")
+
+
+def test_rounded_numbers_of_patients_are_noticed(tmp_path: Path) -> None:
+    names = [*["1.23457E+11"] * 4, *(f"Q{n // 2}" for n in range(20))]
+    _, summary = index_and_summary(tmp_path, listed(study(tmp_path, "patient", names)), APART)
+    (note,) = summary["notes"]
+    assert note.startswith(
+        "index.csv: 1 names of patients are rounded numbers, such as 1.23457E+11"
+    )
+    assert summary["patients"]["patients"] == 11
 
 
 def test_names_of_images_instead_of_patients_are_noticed(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pandas as pd
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 
-YES, NO = {"1", "1.0"}, {"0", "0.0"}
+YES = {"1", "1.0", "True", "TRUE", "true"}
+NO = {"0", "0.0", "False", "FALSE", "false"}
 UNKNOWN = {"-1", "-1.0", ""}  # uncertain or not mentioned, as in CheXpert
 JOIN = "|"  # between the classes of an image of several
 
@@ -38,7 +39,7 @@ def labels(file: Path, entries: pd.DataFrame, columns: Sequence[str]) -> pd.Seri
         if values := {*entries[column].fillna("")} - YES - NO - UNKNOWN:
             raise MedscaleError(
                 f"{file}: the column {column} has the value {min(values)!r}; the columns of the "
-                "classes (source.label) have 1 for the class of a line, and 0"
+                "classes (source.label) have 1 (or True) for the class of a line, and 0"
             )
     answers = entries[[*columns]].isin(YES)
     names = [JOIN.join(answers.columns[row]) or None for row in answers.to_numpy()]

@@ -78,12 +78,15 @@ class ImageTable:
         return notes
 
 
-def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | None, list[str]]:
+def read_image_table(
+    listing: Listing, source: Source, classes: Sequence[str] | None = None
+) -> tuple[ImageTable | None, list[str]]:
     """Read the table that ``source.table`` names, or index.csv if there is one.
 
     The columns path, label, split and source may be written in capitals. ``source.image``,
-    ``source.label`` and ``source.patient`` name other columns. Raises MedscaleError if the table is
-    missing, is not a CSV file, or lacks a column.
+    ``source.label`` and ``source.patient`` name other columns. A label such as NA is a missing
+    value unless it is one of the study's ``classes``. Raises MedscaleError if the table is missing,
+    is not a CSV file, or lacks a column.
 
     Returns:
         The table, None without one, and the names of all columns of the file.
@@ -111,7 +114,11 @@ def read_image_table(listing: Listing, source: Source) -> tuple[ImageTable | Non
     if "label" in entries:
         # A class may be called "none", which is a missing value elsewhere.
         no_label = entries["label"].map(
-            lambda text: patients.is_missing(text) and str(text).lower() != "none"
+            lambda text: (
+                patients.is_missing(text)
+                and str(text).lower() != "none"
+                and text not in (classes or ())
+            )
         )
         labels = without_zero_decimals(entries["label"].where(~no_label, None))
         entries["label"] = pd.Series(labels, entries.index, dtype=object)

@@ -100,7 +100,7 @@ def doubtful_labels(
         for name in names
         if UNLABELLED.fullmatch(name)
     ]
-    joined = [name for name in names if {*map(str.strip, JOINED.split(name))} & ({*names} - {name})]
+    joined = [name for name in names if _parts(name) & ({*names} - {name})]
     if joined:
         sentences.append(
             f"Labels that join others ({len(joined)}, such as {joined[0]}) are separate classes."
@@ -121,6 +121,11 @@ def doubtful_labels(
     if table is not None and len(names) == 1:
         sentences.append(no_label_column(table))
     return sentences
+
+
+def _parts(name: str) -> set[str]:
+    """Return the labels that a label joins, such as a|b, or ['a', 'b'] as Python writes a list."""
+    return {part.strip(" []()'\"") for part in JOINED.split(name)}
 
 
 def no_label_column(table: ImageTable, classes: Sequence[str] | None = None) -> str:

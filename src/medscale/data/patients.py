@@ -40,6 +40,8 @@ ANONYMOUS = re.compile(_ANONYMOUS, re.IGNORECASE)
 PLACEHOLDER = re.compile(rf"{_ANONYMOUS}|patient|test|x+|0+", re.IGNORECASE)
 HEADERS = "a digest of PatientID in the DICOM headers"  # an origin of patients' names
 
+ROUNDED = re.compile(r"\d(?:[.,]\d+)?[Ee]\+\d+")  # 1.23457E+11
+
 NO_PATIENT = "image:"  # prefix of the group's name of an image without a known patient
 
 _IDENTIFIER = r"(?:ids?|no|nos|nr|nb|num|number|identifier|code|key|name|uid|uuid|hash|idx|nummer)"
@@ -102,17 +104,24 @@ def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
     """Give one name to each patient whose name has several spellings, such as 12 and 12.0.
 
     Returns:
-        The names, and a note if there are such patients.
+        The names, and notes if there are such patients, or rounded numbers.
     """
-    groups = several_spellings(name for name in names if name is not None)
+    known = [name for name in names if name is not None]
+    notes = []
+    if rounded := sorted({name for name in known if ROUNDED.fullmatch(name)}):
+        notes.append(
+            f"{len(rounded)} names of patients are rounded numbers, such as {rounded[0]}, as "
+            "spreadsheets show long numbers: several patients can have the same; write them as text"
+        )
+    groups = several_spellings(known)
     if not groups:
-        return [*names], []
+        return [*names], notes
     first = {name: group[0] for group in groups for name in group}
-    note = (
+    notes.append(
         f"{len(groups)} names of patients have several spellings, such as {', '.join(groups[0])}: "
         "each is taken as one patient"
     )
-    return [first.get(name, name) if name is not None else None for name in names], [note]
+    return [first.get(name, name) if name is not None else None for name in names], notes
 
 
 def by_pattern(

@@ -14,9 +14,11 @@ _NUMBERED = re.compile(r"(\D+)0*(\d+?)")  # P7 or P007; in ICD-10, L40 and L40.0
 def spelling(name: str) -> str:
     """Return a name without differences of capitals, spaces, leading zeros and an ending ``.0``.
 
-    Spreadsheets and merged tables write one number in several of these ways.
+    Spreadsheets and merged tables write one number in several of these ways. Characters without a
+    width, which text copied from web pages contains, are no difference, either.
     """
-    text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    visible = "".join(mark for mark in name if unicodedata.category(mark) != "Cf")
+    text = " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
     match = _NUMBER.fullmatch(text) or _NUMBERED.fullmatch(text)
     return match[1] + match[2] if match else text
 

@@ -43,7 +43,7 @@ def scan(source: Source, classes: list[str] | None) -> Inventory:
     """
     listing = list_folder(source.path, f"{EXPECTED}\n  {NO_DOWNLOAD}")
     by_folder, left_out = rows_by_folder(listing, "folder")
-    table, columns = read_image_table(listing, source)
+    table, columns = read_image_table(listing, source, classes)
     if isinstance(source.label, str) and source.label not in columns:
         by_folder, left_out = _label_by_pattern(listing, by_folder, source.label, columns)
     notes = list[str]()
