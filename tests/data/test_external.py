@@ -48,6 +48,23 @@ def test_other_names_are_given_by_labels() -> None:
     assert match_classes(["a-b", "ab"], ["a-b", "ab"], {}) == {"a-b": "a-b", "ab": "ab"}
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("-1", "1"),
+        ("\N{MINUS SIGN}1", "1"),
+        ("COVID-", "COVID+"),
+        ("HER2", "HER2-"),
+        ("<5 mm", ">5 mm"),
+        ("0.5", "05"),
+        ("1.0", "10"),
+    ],
+)
+def test_a_class_of_another_meaning_is_not_taken_for_one(theirs: str, ours: str) -> None:
+    assert match_classes([theirs, ours], [ours, "other"], {}) == {ours: ours}
+    assert match_classes([theirs.replace(" ", "_")], [theirs, "other"], {})
+
+
 def test_a_folder_without_a_class_of_the_study_is_refused(tmp_path: Path) -> None:
     class_tree(tmp_path, {"0": 1, "1": 1})
     with pytest.raises(MedscaleError, match=r"its classes are 0, 1, .* --label THEIRS=OURS"):

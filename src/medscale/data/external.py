@@ -15,12 +15,15 @@ from medscale.data.kind import scan
 from medscale.data.settings import Source
 
 ANOTHER_NAME = "; if one of them is {}, match the names by source.labels (or --label THEIRS=OURS)"
+# Marks that change the meaning of a class: comparisons and plus (>5 mm, HER2+), the minus of a
+# number or after a word (-1, HER2-), and decimal marks.
+MEANT = r"[+<>=≤≥]|(?<!\w)[-\u2212](?=\d)|(?<=\w)[-\u2212](?!\w)|(?<=\d)[.,](?=\d)"
 
 
 def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     """List external images by the classes of a study.
 
-    The folder's class names are matched without regard to capitals, spaces and punctuation;
+    The folder's class names are matched without regard to capitals, spaces and most punctuation;
     ``source.labels`` matches further names. Images of other classes are left out, and the notes
     name missing classes.
 
@@ -95,5 +98,7 @@ def match_classes(
 
 
 def _key(name: str) -> str:
-    """Return a class name without capitals, spaces and punctuation."""
-    return re.sub(r"[\W_]+", "", normalize("NFKC", name).casefold())
+    """Return a class name without capitals, spaces and punctuation other than ``MEANT``."""
+    return re.sub(
+        rf"({MEANT})|[\W_]", lambda match: match[1] or "", normalize("NFKC", name).casefold()
+    )
