@@ -281,6 +281,28 @@ def test_new_times_of_equal_files_make_no_index_again(tmp_path: Path) -> None:
     assert datasets.raw_state(study) != before
 
 
+def test_exchanged_images_of_equal_size_and_time_make_the_index_again(tmp_path: Path) -> None:
+    """As uncompressed images that an archive unpacked, two of which were in the wrong class."""
+    images = [tmp_path / "raw" / label / "1.bmp" for label in "ab"]
+    for number, image in enumerate(images):
+        image.parent.mkdir(parents=True)
+        image.write_bytes(bytes([number]) * 9)
+        os.utime(image, (1, 1))
+    record, states = tmp_path / "record.json", []
+    raw_folder.keep_record(tmp_path / "raw", [], record)
+    for _ in range(3):
+        states.append(raw_folder.state(tmp_path / "raw", [], record))
+        images[0].rename(tmp_path / "other")
+        images[1].rename(images[0])
+        (tmp_path / "other").rename(images[1])
+    assert states[0] == states[2] != states[1]
+    assert states[1] != raw_folder.state(tmp_path / "raw", [], tmp_path / "none")
+    raw_folder.keep_record(tmp_path / "raw", [], record)  # the index is made again
+    assert raw_folder.state(tmp_path / "raw", [], record) == states[1]
+    images[0].chmod(0o600)
+    assert raw_folder.state(tmp_path / "raw", [], record) == states[1]
+
+
 def test_a_large_raw_folder_has_no_record(tmp_path: Path, monkeypatch) -> None:
     class_tree(tmp_path / "raw", {"a": 3, "b": 3})
     record = tmp_path / "record.json"

@@ -2,7 +2,9 @@
 
 Names, sizes and times of the files show a change at once, but times also change where the content
 does not: in a copy, or by a touch. When an index is made, ``keep_record`` therefore records a
-digest of all files. Where only times differ later, ``state`` reads the files again.
+digest of all files. Where only times differ later, ``state`` reads the files again. The time at
+which the system last changed a file's entry (ctime) counts there as well: files of equal size and
+time, such as those of an archive, may have been exchanged.
 """
 
 from __future__ import annotations
@@ -30,16 +32,17 @@ class Entry(NamedTuple):
     path: str  # relative to the raw folder
     time: int  # of the last change, in nanoseconds; 0 for tables, whose content is compared
     size: int  # in bytes; 0 for folders
+    change: int = 0  # of the entry (ctime), in nanoseconds; 0 for folders and tables
 
 
 def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     """Return a digest that changes when files are added to the raw folder, removed or edited.
 
     It covers the content of tables, and the names, sizes and times of all other files except those
-    that an operating system makes (``.DS_Store``). Where there is a record, files with new times
-    are compared by their content, unless they have more than ``MOST_BYTES``. Of a folder with more
-    than ``LISTED`` files it covers only the times of the folders in its first two levels: listing
-    millions of files in each call of Snakemake would take minutes.
+    that an operating system makes (``.DS_Store``). Where there is a record, files with new times or
+    changed entries are compared by their content, unless they have more than ``MOST_BYTES``. Of a
+    folder with more than ``LISTED`` files it covers only the times of the folders in its first two
+    levels: listing millions of files in each call of Snakemake would take minutes.
 
     Args:
         root: the raw folder.
@@ -51,12 +54,14 @@ def state(root: Path, tables: Iterable[Path], record: Path) -> str:
     if files is None or _size(files) > MOST_BYTES or not record.is_file():
         return current
     try:
-        previous = read_json(record)
-        if previous["times"] != current:
-            if previous["content"] != _content(root, files):
-                return current
+        previous, times = read_json(record), _times(files, current)
+        if previous["times"] != times:
+            content = _content(root, files)
+            if previous["content"] != content:
+                is_other = current not in (previous["state"], previous["entries"])
+                return current if is_other else digest([current, content])
             with suppress(MedscaleError):  # without rights to write, files are read each time
-                write_json(record, previous | {"times": current})
+                write_json(record, previous | {"entries": current, "times": times})
         return str(previous["state"])
     except (MedscaleError, OSError, KeyError, TypeError):  # of another version, or damaged
         return current
@@ -73,7 +78,9 @@ def keep_record(root: Path, tables: Iterable[Path], record: Path) -> None:
     record.unlink(missing_ok=True)
     if files is not None and _size(files) <= MOST_BYTES:
         current, content = _digest(folders, files, tables), _content(root, files)
-        write_json(record, {"state": planned, "times": current, "content": content})
+        times = _times(files, current)
+        states = {"state": planned, "entries": current, "times": times, "content": content}
+        write_json(record, states)
 
 
 def _size(files: list[Entry]) -> int:
@@ -81,17 +88,25 @@ def _size(files: list[Entry]) -> int:
 
 
 def _digest(folders: list[Entry], files: list[Entry] | None, tables: Iterable[Path]) -> str:
-    entries = folders if files is None else files
-    return digest([*sorted(entries), *map(sha256, sorted(tables))])
+    entries = sorted(folders if files is None else files)
+    names = [(entry.path, entry.time, entry.size) for entry in entries]
+    return digest([*names, *map(sha256, sorted(tables))])
+
+
+def _times(files: list[Entry], current: str) -> str:
+    """Return a digest of the state by names, sizes and times, and of the times of entries."""
+    return digest([current, *(file.change for file in sorted(files))])
 
 
 def _content(root: Path, files: list[Entry]) -> str:
     """Return a digest of names and content of files; OSError for one that cannot be read."""
-    return digest([(file.path, _sha256(root / file.path, file.time)) for file in sorted(files)])
+    return digest(
+        [(file.path, _sha256(root / file.path, file.time, file.change)) for file in sorted(files)]
+    )
 
 
 @cache  # variants of a study have the same files
-def _sha256(file: Path, _time: int) -> str:
+def _sha256(file: Path, _time: int, _change: int) -> str:
     return sha256(file)
 
 
@@ -117,8 +132,9 @@ def _listing(root: Path, tables: Iterable[Path]) -> tuple[list[Entry], list[Entr
     for entry in present:
         with suppress(OSError):  # a broken link
             status = entry.stat()
-            time = 0 if entry.path in without_time else status.st_mtime_ns
-            files.append(Entry(entry.path[start:], time, status.st_size))
+            is_table = entry.path in without_time
+            times = (0, 0) if is_table else (status.st_mtime_ns, status.st_ctime_ns)
+            files.append(Entry(entry.path[start:], times[0], status.st_size, times[1]))
     return folders, files
 
 
