@@ -147,3 +147,24 @@ def test_a_conflicting_image_that_looks_like_one_in_another_split_is_a_leak(tmp_
     assert details.str.contains("looks like a/z.jpg: leak between published splits").all()
     note = "2 of the 2 images with conflicting labels, which are left out, are or look like"
     assert any(note in text for text in summary["notes"])
+
+
+def test_images_that_cannot_be_compared_are_reported(tmp_path: Path) -> None:
+    root = detailed_tree(tmp_path, {"a": 12, "b": 12})
+    columns = np.random.default_rng(0).integers(0, 256, (1, 120, 3), np.uint8)
+    stripes = Image.fromarray(np.repeat(columns, 90, axis=0))
+    for kind in ("PNG", "BMP"):  # one image under two digests
+        (root / f"a/z.{kind.lower()}").write_bytes(image_bytes(stripes, kind))
+    index, left_out, summary = checked_index(root)
+    assert index["group"].nunique() == 26
+    assert reasons_of(left_out, "kept") == {
+        "a/z.bmp": "not compared with others",
+        "a/z.png": "not compared with others",
+    }
+    assert summary["notes"] == [
+        NOT_KNOWN,
+        "2 images are blank or have stripes alone, such as a/z.bmp: they may be damaged, and of "
+        "their copies only exact ones are found.",
+    ]
+    _, left_out, _ = checked_index(root, near_duplicates=False)
+    assert left_out.empty

@@ -24,6 +24,7 @@ AUDIT = ["path", "action", "reason", "detail"]  # columns of audit.csv
 # Values of the columns action and reason in audit.csv.
 EXCLUDED, KEPT = "excluded", "kept"
 DUPLICATE = "duplicate"
+NOT_COMPARED = "not compared with others"
 LOOK_ALIKE, LOOK_ALIKE_CONFLICT = "near-duplicate", "near-duplicate with another label"
 LEAK, LEAK_PUBLISHED = "leak between splits", "leak between published splits"
 NO_SPLIT = "no published split"
@@ -96,7 +97,8 @@ def clean(
     faults = rows.assign(reason=rows["_reason"], detail=rows["_detail"])[unreadable]
     rows = rows[~unreadable].drop(columns=["_reason", "_detail"])
     # The search includes images with conflicting labels, since they can join images to a group.
-    rows = rows.assign(alike=_similarity(rows, near_duplicates)).drop(columns="_signature")
+    alike, is_compared = _similarity(rows, near_duplicates)
+    rows = rows.assign(alike=alike, _compared=is_compared).drop(columns="_signature")
     rows = fill_groups(rows)
     labels = rows.groupby("sha256")["label"].transform("nunique")
     conflicts = _conflicts(rows, labels > 1)
@@ -107,13 +109,17 @@ def clean(
     return rows[~repeated].reset_index(drop=True), audit
 
 
-def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> np.ndarray:
-    """Return a number for each row, shared by equal files and, if requested, similar images."""
+def _similarity(rows: pd.DataFrame, near_duplicates: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return a number for each row, shared by equal files and, if requested, similar images.
+
+    Second, whether a row's image was compared with others; all are if that is not requested.
+    """
     images = pd.factorize(rows["sha256"])[0]
     if not near_duplicates or rows.empty:
-        return images
+        return images, np.ones(len(rows), bool)
     signatures = rows.loc[~rows.duplicated("sha256"), "_signature"].tolist()
-    return lookalike.components(len(signatures), lookalike.pairs(signatures))[images]
+    pairs, has_relief = lookalike.search(signatures)
+    return lookalike.components(len(signatures), pairs)[images], has_relief[images]
 
 
 def fill_groups(rows: pd.DataFrame) -> pd.DataFrame:
@@ -192,15 +198,20 @@ def name_frames(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def flat_images(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Find blank images, and files that use a small part of the range of their samples.
+    """Find blank images, files that use a small part of the range of their samples, and stripes.
+
+    Blank images and stripes have no relief, so that they were not compared with other images.
 
     Returns:
-        The rows without the column ``_levels``, and audit rows (kept).
+        The rows without the columns ``_levels`` and ``_compared``, and audit rows (kept).
     """
     flat = rows[rows["_levels"] < FEWEST_LEVELS]
     detail = "its pixels span " + flat["_levels"].astype(str) + " of 255 levels"
     notes = audit_rows(flat.assign(reason=NO_CONTRAST, detail=detail), KEPT)
-    return rows.drop(columns="_levels"), notes
+    plain = rows[~rows["_compared"]]
+    why = "it is blank or has stripes alone; copies of it, except exact ones, are not found"
+    notes = pd.concat([notes, audit_rows(plain.assign(reason=NOT_COMPARED, detail=why), KEPT)])
+    return rows.drop(columns=["_levels", "_compared"]), notes
 
 
 def look_alikes(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -48,6 +48,7 @@ def notes(
         *_note_on_headers(patient_counts),
         *_note_on_frames(left_out[left_out["action"] == KEPT]),
         *_note_on_contrast(left_out[left_out["action"] == KEPT]),
+        *_note_on_plain_images(left_out[left_out["action"] == KEPT]),
         *_note_on_limits(left_out[left_out["action"] == EXCLUDED]),
         *_note_on_look_alikes(look_alikes),
     ]
@@ -145,6 +146,17 @@ def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
     return [
         f"{len(flat)} images have hardly any contrast, such as {flat['path'].iloc[0]}: they are "
         "blank, or their values fill a small part of the range (12 bits in a file of 16 bits)."
+    ]
+
+
+def _note_on_plain_images(kept_rows: pd.DataFrame) -> list[str]:
+    """Return a note on images that were not compared with others, if there are any."""
+    plain = kept_rows.loc[kept_rows["reason"] == audit.NOT_COMPARED, "path"]
+    if plain.empty:
+        return []
+    return [
+        f"{len(plain)} images are blank or have stripes alone, such as {plain.iloc[0]}: they may "
+        "be damaged, and of their copies only exact ones are found."
     ]
 
 

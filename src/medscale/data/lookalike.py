@@ -33,6 +33,11 @@ Details = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def pairs(signatures: Sequence[bytes]) -> np.ndarray:
+    """Return the pairs of near-duplicates, see ``search``."""
+    return search(signatures)[0]
+
+
+def search(signatures: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
     """Find near-duplicates: the same image, also mirrored, turned, compressed, resized, brighter.
 
     Each image is correlated with its nearest neighbours. One image of each cluster is then
@@ -46,12 +51,13 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
 
     Returns:
         int64, shape (M, 2): positions of near-duplicates. A cluster of many near-duplicates has
-        enough pairs to connect it, not every pair.
+        enough pairs to connect it, not every pair. bool, shape N: whether an image has relief.
     """
     relief, spectra = analysed(signatures)
-    textured = np.flatnonzero(relief >= RELIEF)
+    has_relief = relief >= RELIEF
+    textured = np.flatnonzero(has_relief)
     if not len(textured):
-        return np.empty((0, 2), np.int64)
+        return np.empty((0, 2), np.int64), has_relief
     points = spectrum.reduced(spectra, textured)
     near = nearest(points, NEIGHBOURS, seed=0)
     candidates = textured[pairs_of(np.arange(len(points)), near)]
@@ -59,7 +65,7 @@ def pairs(signatures: Sequence[bytes]) -> np.ndarray:
     part = components(len(signatures), links)[textured]
     candidates = textured[_between_clusters(points, near, part)]
     alike = same_scene(signatures, spectra, candidates)
-    return np.concatenate([links, candidates[alike]])
+    return np.concatenate([links, candidates[alike]]), has_relief
 
 
 def _between_clusters(points: np.ndarray, near: np.ndarray, part: np.ndarray) -> np.ndarray:
