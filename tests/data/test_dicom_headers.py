@@ -87,7 +87,7 @@ def test_headers_become_columns_of_the_index(tmp_path: Path) -> None:
     assert np.isnan(index["age"]["01.dcm"])
     assert index["sex"]["01.dcm"] == "female"
     assert set(zip(index["width"], index["height"], strict=True)) == {(40, 30)}
-    kept_rows = left_out[left_out["action"] == "kept"]
+    kept_rows = left_out[left_out["reason"] == "odd header"]
     assert kept_rows[["path", "reason", "detail"]].to_numpy().tolist() == [
         ["01.dcm", "odd header", "PatientAge 148 is over 110 years; taken as not known"]
     ]
