@@ -271,7 +271,8 @@ def test_the_command_prints_and_writes(study_result, tmp_path: Path) -> None:
     seeds = ", ".join(str(each.seed) for each in bundle.read(study_result.result).replicates)
     assert f"mean of seeds {seeds}, not a medical device" in words
     chosen = medscale.load(study_result.result)
-    assert chosen.replicates == f"seed {chosen.inference.chosen}"
+    seed = chosen.inference.seeds_in_words(chosen.weights)
+    assert seed == f"seed {chosen.inference.chosen}"
     assert SENTENCES["temperature of each network"] in words
     assert "3 images in" in words
     table = pd.read_csv(tmp_path / "out.csv")

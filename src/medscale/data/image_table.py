@@ -112,16 +112,7 @@ def read_image_table(
             missing = entries[name].map(patients.is_missing)
             entries[name] = entries[name].where(~missing, None)
     if "label" in entries:
-        # A class may be called "none", which is a missing value elsewhere.
-        no_label = entries["label"].map(
-            lambda text: (
-                patients.is_missing(text)
-                and str(text).lower() != "none"
-                and text not in (classes or ())
-            )
-        )
-        labels = without_zero_decimals(entries["label"].where(~no_label, None))
-        entries["label"] = pd.Series(labels, entries.index, dtype=object)
+        entries["label"] = _labels(entries["label"], classes or ())
     remarks = list[str]()
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))
@@ -132,6 +123,16 @@ def read_image_table(
     is_patient_set = source.patient is not None
     table = ImageTable(file, entries, metadata, column, is_patient_set, remarks, decimal_comma)
     return table, columns
+
+
+def _labels(column: pd.Series, classes: Sequence[str]) -> pd.Series:
+    """Return classes without zero decimals, None for a missing one.
+
+    A class may be called "none", or as one of ``classes`` is; both are missing values elsewhere.
+    """
+    is_class = column.map(lambda text: text in classes or str(text).lower() == "none")
+    labels = without_zero_decimals(column.where(is_class | ~column.map(patients.is_missing), None))
+    return pd.Series(labels, column.index, dtype=object)
 
 
 def _is_computed(column: str) -> bool:

@@ -174,11 +174,11 @@ def _note_on_published_names(labels: Mapping[str, str]) -> list[tuple[int, str]]
     """
     names = [PurePosixPath(path).name for path in labels]
     for expression in PUBLISHED:
-        found = Counter(match[1] for name in names if (match := re.search(expression, name)))
-        if found and found.total() >= ALMOST_ALL * len(names) and max(found.values()) > 1:
+        counts = Counter(match[1] for name in names if (match := re.search(expression, name)))
+        if counts and counts.total() >= ALMOST_ALL * len(names) and max(counts.values()) > 1:
             note = (
-                f"{found.total():,} names contain {len(found):,} numbers such as {min(found)}: are "
-                f"these patients? Then set source.patient: '{expression}'"
+                f"{counts.total():,} names contain {len(counts):,} numbers such as {min(counts)}: "
+                f"are these patients? Then set source.patient: '{expression}'"
             )
             return [(len(labels), note)]
     return []

@@ -127,12 +127,23 @@ class Inference(Strict):
                 f"{self.study}/{self.run} has no fold {fold}: it has {self.folds or 'no'} folds"
             )
         if not weights:
-            seeds = ", ".join(map(str, dict.fromkeys(r.seed for r in self.replicates)))
             raise MedscaleError(
                 f"{self.study}/{self.run} has no replicate of seed {replicate_seed}; "
-                f"there are {seeds}"
+                f"there are {', '.join(_seeds(self.replicates))}"
             )
         return weights
+
+    def seeds_in_words(self, weights: Sequence[Weights]) -> str:
+        """Return which of the run's seeds predict; empty for a run of one seed."""
+        if len(_seeds(self.replicates)) == 1:
+            return ""
+        seeds = _seeds(weights)
+        return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(seeds)}"
+
+
+def _seeds(weights: Sequence[Weights]) -> list[str]:
+    """Return each seed once; with folds several networks have one."""
+    return [str(seed) for seed in dict.fromkeys(replicate.seed for replicate in weights)]
 
 
 def put(

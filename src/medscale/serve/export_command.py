@@ -55,7 +55,7 @@ class ExportedFile:
     largest_difference_decoded: float | None
     medscale_format: NumberFormat  # in which ``medscale predict`` computes the run on the CPU
     calibration: Calibration | None  # of the probabilities; None for a detector
-    replicates: str  # that it holds, in words (``Predictor.replicates``)
+    replicates: str  # that it holds, in words (``Inference.seeds_in_words``)
     compared_inputs: int
     compared_on: str  # "images" or "random colours"
     engine: str | None  # runtime whose compiled engine lies next to the file, or None
@@ -137,7 +137,7 @@ def export(
         largest_difference_decoded=differences[1],
         medscale_format=predictor.format,
         calibration=predictor.calibration(calibrated) if is_classification else None,
-        replicates=predictor.replicates,
+        replicates=predictor.inference.seeds_in_words(predictor.weights),
         compared_inputs=len(samples[PIXELS]),
         compared_on="images" if images else "random colours",
         engine=form.engine,

@@ -107,14 +107,6 @@ class Predictor:
         return self.inference.classes
 
     @property
-    def replicates(self) -> str:
-        """The seed that predicts, in words, or the mean of several; empty for a run of one seed."""
-        if len({replicate.seed for replicate in self.inference.replicates}) == 1:
-            return ""
-        seeds = [str(seed) for seed in dict.fromkeys(item.seed for item in self.weights)]
-        return f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of seeds {', '.join(seeds)}"
-
-    @property
     def format(self) -> NumberFormat:
         """The number format of the networks on this device: fp32, tf32, bf16 or fp16."""
         return self._precision.format

@@ -60,7 +60,8 @@ def lines(
 
     ``csv`` is the file of all predictions, or None without one.
     """
-    names = filter(None, (predictor.name, predictor.replicates))
+    seeds = predictor.inference.seeds_in_words(predictor.weights)
+    names = filter(None, (predictor.name, seeds))
     title = f"{', '.join(names)}, not a medical device"
     if predictor.inference.marks.get("synthetic"):
         title += "; trained on synthetic images"
