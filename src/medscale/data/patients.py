@@ -106,14 +106,15 @@ def unified(names: Sequence[str | None]) -> tuple[list[str | None], list[str]]:
     Returns:
         The names, and notes if there are such patients, or rounded numbers.
     """
-    known = [name for name in names if name is not None]
+    texts = [name for name in names if name is not None]
     notes = []
-    if rounded := sorted({name for name in known if ROUNDED.fullmatch(name)}):
+    if rounded_names := sorted({name for name in texts if ROUNDED.fullmatch(name)}):
         notes.append(
-            f"{len(rounded)} names of patients are rounded numbers, such as {rounded[0]}, as "
-            "spreadsheets show long numbers: several patients can have the same; write them as text"
+            f"{len(rounded_names)} names of patients are rounded numbers, such as "
+            f"{rounded_names[0]}, as spreadsheets show long numbers: several patients can have the "
+            "same; write them as text"
         )
-    groups = several_spellings(known)
+    groups = several_spellings(texts)
     if not groups:
         return [*names], notes
     first = {name: group[0] for group in groups for name in group}
