@@ -163,8 +163,8 @@ def test_images_that_cannot_be_compared_are_reported(tmp_path: Path) -> None:
     }
     assert summary["notes"] == [
         NOT_KNOWN,
-        "2 images are blank or have stripes alone, such as a/z.bmp: they may be damaged, and of "
-        "their copies only exact ones are found.",
+        "Images that are blank or have stripes alone: 2, such as a/z.bmp. They may be damaged, and "
+        "of their copies only exact ones are found.",
     ]
     _, left_out, _ = checked_index(root, near_duplicates=False)
     assert left_out.empty

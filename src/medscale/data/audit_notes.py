@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from medscale.base.text import amount
 from medscale.data import audit, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT
 from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE
@@ -135,7 +136,8 @@ def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
         return []
     count_all = int(several.str.startswith("all").sum())
     statement = "all are used as images of one patient" if count_all else "one of each is used"
-    return [f"{len(several)} files have several frames or pages: {statement} (source.frames)."]
+    files = _subject(len(several), "file", "have")
+    return [f"{files} several frames or pages: {statement} (source.frames)."]
 
 
 def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
@@ -144,8 +146,9 @@ def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
     if flat.empty:
         return []
     return [
-        f"{len(flat)} images have hardly any contrast, such as {flat['path'].iloc[0]}: they are "
-        "blank, or their values fill a small part of the range (12 bits in a file of 16 bits)."
+        f"{_subject(len(flat), 'image', 'have')} hardly any contrast, such as "
+        f"{flat['path'].iloc[0]}: blank, or with values that fill a small part of the range (12 "
+        "bits in a file of 16 bits)."
     ]
 
 
@@ -155,8 +158,8 @@ def _note_on_plain_images(kept_rows: pd.DataFrame) -> list[str]:
     if plain.empty:
         return []
     return [
-        f"{len(plain)} images are blank or have stripes alone, such as {plain.iloc[0]}: they may "
-        "be damaged, and of their copies only exact ones are found."
+        f"Images that are blank or have stripes alone: {len(plain)}, such as {plain.iloc[0]}. They "
+        "may be damaged, and of their copies only exact ones are found."
     ]
 
 
@@ -192,7 +195,9 @@ def _notes_on_published_split(
     splits = index.groupby("alike")["split_published"].transform("nunique")
     similar = index.loc[splits > 1, "path"]
     if len(similar):
-        sentences.append(f"{len(similar)} images look like one in another published split.")
+        sentences.append(
+            f"{_subject(len(similar), 'image', 'look')} like one in another published split."
+        )
     leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
     if patient_leaks := int((~leaked.isin(similar)).sum()):
         sentences.append(f"{patient_leaks} images are of patients in two published splits.")
@@ -268,9 +273,15 @@ def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
         for name in ("labels", "patients")
         if counts[f"of_several_{name}"]
     ]
-    return [f"{counts['images']} images look like another ({'; '.join(details)})."]
+    return [f"{_subject(counts['images'], 'image', 'look')} like another ({'; '.join(details)})."]
 
 
 def count_values(values: pd.Series) -> dict[str, int]:
     """Return the number of each value, the most frequent first."""
     return dict(sorted(Counter(values.astype(str)).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _subject(number: int, noun: str, verb: str) -> str:
+    """Return a number, a noun and a verb, such as "1 image has" and "2 images have"."""
+    singular = {"have": "has", "look": "looks"}[verb]
+    return f"{amount(number, noun)} {singular if number == 1 else verb}"
