@@ -193,7 +193,7 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
             flags=re.M,
         )
         assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
-    assert "43 found, 40 used, of 20 patients or groups, 3 left out" in datasheet
+    assert "43 files, 40 used, of 20 patients or groups, 3 left out" in datasheet
     assert "age: known of 39 of 40 images; 0 to 38, median 19" in datasheet
     assert "| duplicate | 2 |" in datasheet
     assert sha256(tmp_path / "data" / "index.parquet") in datasheet

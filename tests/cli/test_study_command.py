@@ -217,7 +217,11 @@ def test_a_remaining_lock_is_named_with_the_command_that_removes_it(
 
 
 def test_kill_ends_the_jobs_as_ctrl_c_does():
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', {job!r}])"
+    code = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have it ignored
+        "subprocess.run([sys.executable, '-c', {job!r}])"
+    )
     job = "import time; print('runs', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code.format(job=job)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
