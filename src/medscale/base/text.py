@@ -185,6 +185,18 @@ def amount(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def subject(number: int, noun: str, verb: str) -> str:
+    """Return the beginning of a sentence about a number of things, such as "1 image has".
+
+    Args:
+        number: how many things.
+        noun: its plural ends in s.
+        verb: in the plural; in the singular it ends in s, except "have".
+    """
+    singular = "has" if verb == "have" else f"{verb}s"
+    return f"{amount(number, noun)} {singular if number == 1 else verb}"
+
+
 def _line(text: str) -> str:
     """Return text in one line with visible letters only."""
     return visible(LAYOUT.sub(" ", str(text)))

@@ -12,7 +12,7 @@ from medscale.base import paths
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
-from medscale.base.text import amount, listed
+from medscale.base.text import listed, subject
 from medscale.cli.options import ConfigFile, Only, Scale, changes_of, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
@@ -134,7 +134,7 @@ def compare(
             remedy = f"make the report first: {_report_command(folder)}"
         raise MedscaleError(
             f"the report in {shown_path(folder)} is not that of the crate: "
-            f"{amount(differing, 'file')} {'differs' if differing == 1 else 'differ'}, "
+            f"{subject(differing, 'file', 'differ')}, "
             f"{missing} {'is' if missing == 1 else 'are'} not made; {remedy}"
         )
 

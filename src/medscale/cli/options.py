@@ -181,7 +181,8 @@ def study_graph(
 
 def unlock_command(graph: Graph) -> str | None:
     """Return the command that removes the lock of a study's folder; None where there is no lock."""
-    # Snakemake removes its lock at its end, so that a remaining one is that of another process.
+    # Snakemake removes its lock when it ends. One that is there belongs to a Snakemake process that
+    # still runs, or to one that was killed.
     if not any((graph.workdir / ".snakemake" / "locks").glob("*")):
         return None
     return f"snakemake --unlock {graph.options}".strip()

@@ -159,9 +159,10 @@ def _recorded_text(recorded: Recorded, graph: Graph) -> Iterator[RenderableType]
     yield f"[bold]{plain(shown_path(graph.workdir))}: {plain(headline(state, now))}[/]"
     if recorded.was_killed:
         command = unlock_command(graph)
-        end = "." if command is None else ", after the lock that it left is removed:"
+        end = ", after the lock that it left is removed:" if command else "."
         yield f"Its process is gone without an end: it was killed. The same command goes on{end}"
-        yield from [] if command is None else [plain(f"  {command}")]
+        if command:
+            yield plain(f"  {command}")
     elif recorded.is_alive is None:
         yield plain(f"It was started on {recorded.host}; whether it runs cannot be seen from here.")
     table = Table.grid(padding=(0, 2))

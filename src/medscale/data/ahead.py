@@ -48,8 +48,8 @@ def ahead(
         with torch.cuda.stream(stream):
             return list(islice(items, 1)), stream.record_event()
 
-    # A new thread has the first GPU as its current one. ``torch.cuda.stream`` would go back to it
-    # after each item, which takes memory of that GPU in every process of a run.
+    # The current GPU of a new thread is the first one, and ``torch.cuda.stream`` would make it
+    # current again after each item. Every process of a run would then take memory of the first GPU.
     with ThreadPoolExecutor(1, "ahead", torch.cuda.set_device, (stream.device,)) as thread:
         future = thread.submit(make)
         while True:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from medscale.base.text import amount
+from medscale.base.text import subject
 from medscale.data import audit, folds, patients, split
 from medscale.data.audit import EXCLUDED, KEPT
 from medscale.data.decoding.formats import TOO_LARGE, UNDECODABLE
@@ -136,7 +136,7 @@ def _note_on_frames(kept_rows: pd.DataFrame) -> list[str]:
         return []
     count_all = int(several.str.startswith("all").sum())
     statement = "all are used as images of one patient" if count_all else "one of each is used"
-    files = _subject(len(several), "file", "have")
+    files = subject(len(several), "file", "have")
     return [f"{files} several frames or pages: {statement} (source.frames)."]
 
 
@@ -146,7 +146,7 @@ def _note_on_contrast(kept_rows: pd.DataFrame) -> list[str]:
     if flat.empty:
         return []
     return [
-        f"{_subject(len(flat), 'image', 'have')} hardly any contrast, such as "
+        f"{subject(len(flat), 'image', 'have')} hardly any contrast, such as "
         f"{flat['path'].iloc[0]}: blank, or with values that fill a small part of the range (12 "
         "bits in a file of 16 bits)."
     ]
@@ -196,7 +196,7 @@ def _notes_on_published_split(
     similar = index.loc[splits > 1, "path"]
     if len(similar):
         sentences.append(
-            f"{_subject(len(similar), 'image', 'look')} like one in another published split."
+            f"{subject(len(similar), 'image', 'look')} like one in another published split."
         )
     leaked = left_out.loc[left_out["reason"] == audit.LEAK_PUBLISHED, "path"]
     if patient_leaks := int((~leaked.isin(similar)).sum()):
@@ -273,15 +273,9 @@ def _note_on_look_alikes(counts: dict[str, int]) -> list[str]:
         for name in ("labels", "patients")
         if counts[f"of_several_{name}"]
     ]
-    return [f"{_subject(counts['images'], 'image', 'look')} like another ({'; '.join(details)})."]
+    return [f"{subject(counts['images'], 'image', 'look')} like another ({'; '.join(details)})."]
 
 
 def count_values(values: pd.Series) -> dict[str, int]:
     """Return the number of each value, the most frequent first."""
     return dict(sorted(Counter(values.astype(str)).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _subject(number: int, noun: str, verb: str) -> str:
-    """Return a number, a noun and a verb, such as "1 image has" and "2 images have"."""
-    singular = {"have": "has", "look": "looks"}[verb]
-    return f"{amount(number, noun)} {singular if number == 1 else verb}"

@@ -67,7 +67,7 @@ class ImageTable:
         if ignored := [name for name in self.entries.columns if _is_computed(name)]:
             notes.append(f"{self.name}: the columns {', '.join(ignored)} are not read")
         if self.patient is None or self.patient == patients.PATIENT:
-            return notes  # as anyone would read it
+            return notes  # a column called "patient" needs no note
         if patients.names_part(self.patient):
             notes.append(
                 f"{self.name}: images of the same {self.patient} are kept together; this column "

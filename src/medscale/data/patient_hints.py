@@ -39,7 +39,7 @@ DATE = re.compile(
 )
 ALMOST_ALL = 0.9  # share of the names that have the form of one published dataset
 ENDING_NUMBER = re.compile(r".*\d.*?[_\-. ](\d+)")
-MOST_NUMBERS = 8  # numbers of a file's name that may together name a patient
+MOST_NUMBERS = 8  # a patient's name is sought in at most so many first numbers of a file's name
 FIRST_WORDS = re.compile(r"(.+)[_\- ]")  # a file's name without its last word
 FEWEST_PREFIXES = 2  # number of repeated prefixes from which a note asks about patients
 FEWEST_FOLDERS = 4  # fewer are rather views, hospitals, or train, val and test
@@ -145,11 +145,18 @@ def _ending_numbers(labels: Mapping[str, str]) -> str:
 
 
 def _repeated_numbers(labels: Mapping[str, str]) -> tuple[int, dict[str, int]]:
-    """Return how many numbers of file names make a prefix, and the repeated prefixes.
+    """Find beginnings of file names, up to one of their numbers, that several files share.
 
-    The first number may be that of a site, an edition or a date. Further ones are added until at
-    least ``FEWEST_FOLDERS`` prefixes are repeated; without so many, the first number is taken.
-    None are repeated if the folders have as many prefixes, one each.
+    The first number may be that of a site, an edition or a date. The beginning is made longer, to
+    the next number, until at least ``FEWEST_FOLDERS`` beginnings are shared. If so many are never
+    shared, it ends at the first number. If the files of each folder have one beginning, and at
+    least ``FEWEST_FOLDERS`` differ, the folders say as much, and none is returned.
+
+    Args:
+        labels: class of each image by its path.
+
+    Returns:
+        How many numbers a beginning has, and the number of files by shared beginning.
     """
     first: tuple[int, dict[str, int]] = (1, {})
     for count in range(1, MOST_NUMBERS + 1):

@@ -1,4 +1,4 @@
-"""Units in which a reader would give a quantity."""
+"""Units for readers: of times, of sums of money, and of what an audit counts."""
 
 from collections.abc import Mapping
 from typing import Any

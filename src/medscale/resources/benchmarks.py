@@ -11,13 +11,12 @@ import math
 from collections.abc import Callable, Mapping
 
 from medscale.config import planning
-from medscale.config.benchmarks import Benchmarks
 from medscale.config.configuration import Config
 from medscale.resources import compute, cost
 
 SHARING_WAYS = 3  # ways of loading that read raw files by each number of processes
 WARM_UP_BATCHES = 2  # of each process and way of loading
-CAPTURED = "captured"  # begin of the names of ways to run a network that need a GPU
+CAPTURED = "captured"  # beginning of the names of the ways to run a network that need a GPU
 ABSENT = "check_target refuses studies without this benchmark"
 
 Rule = Callable[[Config, Mapping[str, str], int], float]  # seconds without the job's start
@@ -43,7 +42,7 @@ def minutes(config: Config, rule: str, wildcards: Mapping[str, str], cpus: int) 
 def _enhance(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     """Each number of workers starts, reads all files once, and preprocesses all images."""
     study = wildcards["study"]
-    settings = _benchmarks(config, study).enhance
+    settings = config.study(study).benchmarks.enhance
     assert settings is not None, ABSENT
     raw, total = cost.expected_images(config, study), sum(cost.images(config, study).values())
     reading = total * raw.mb_each / config.cost.hash_mb_s
@@ -55,7 +54,7 @@ def _enhance(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
 def _loading(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     """One process, then each way on each number of processes, deliver the same images."""
     study = wildcards["study"]
-    settings = _benchmarks(config, study).loading
+    settings = config.study(study).benchmarks.loading
     assert settings is not None, ABSENT
     per_core, counts = cost.expected_images(config, study).per_core, settings.processes
     step = math.lcm(*counts)
@@ -71,7 +70,7 @@ def _loading(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
 def _export(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     """PyTorch and each file take the test images once to be compared, then in each repetition."""
     study = wildcards["study"]
-    settings = _benchmarks(config, study).export
+    settings = config.study(study).benchmarks.export
     assert settings is not None, ABSENT
     counts = cost.images(config, study)
     passes = (2 + len(settings.formats)) * (1 + settings.repeats)
@@ -86,7 +85,8 @@ def _export(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
 def _inference(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     """Each way on each number of threads: single calls, a pass by batch size, one with decoding."""
     study = wildcards["study"]
-    settings, export = _benchmarks(config, study).inference, _benchmarks(config, study).export
+    sections = config.study(study).benchmarks
+    settings, export = sections.inference, sections.export
     assert settings is not None, ABSENT
     assert export is not None, ABSENT
     images = min(settings.images, cost.images(config, study)["test"])
@@ -118,10 +118,6 @@ def _reference(config: Config, wildcards: Mapping[str, str], cpus: int) -> float
     counts = cost.images(config, study)
     reading = sum(counts.values()) / config.cost.load_per_process
     return reading + cost.evaluation_seconds(config, study, counts["test"])
-
-
-def _benchmarks(config: Config, study: str) -> Benchmarks:
-    return config.study(study).benchmarks
 
 
 def _forward_seconds(config: Config, study: str, run: str, cpus: int) -> float:

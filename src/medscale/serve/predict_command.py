@@ -11,6 +11,7 @@ from rich.table import Table
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
 from medscale.base.paths import existing_image
+from medscale.base.text import subject
 from medscale.data.prepare import NO_CONTRAST
 from medscale.report.names import class_name
 from medscale.serve import inputs
@@ -107,8 +108,8 @@ def sentences_on_notes(predictions: Sequence[Prediction]) -> Iterator[str]:
     ):
         files = [prediction for prediction in with_notes if sign in str(prediction.note)]
         if files:
-            verb = f"{len(files)} files have" if len(files) > 1 else "1 file has"
-            yield f"{verb} {problem} ({files[0].source}: {files[0].note}); {remedy}."
+            beginning = subject(len(files), "file", "have")
+            yield f"{beginning} {problem} ({files[0].source}: {files[0].note}); {remedy}."
 
 
 def _title(predictor: Predictor, prediction: Prediction) -> str | None:

@@ -17,10 +17,11 @@ HARMLESS = {FIRST_TIME, OTHER_IMAGE}
 
 
 def is_current(graph: Graph, changes: Mapping[str, Any]) -> bool | None:
-    """Return whether no existing file of the report would be replaced; None where it is not known.
+    """Return whether the report's existing files are those that would be made now.
 
-    It is not known where raw images are missing, or the study was restored from a crate, and
-    nothing else has changed.
+    False if a change of settings, code or raw images would replace some of them. None if this is
+    not known: raw images are missing, or the study was restored from a crate, and nothing else has
+    changed.
 
     Args:
         graph: the checked configuration.

@@ -142,7 +142,7 @@ def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Find
 
 
 def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
-    """Yield the settings that name a class which no image of a study has, or not the ill one.
+    """Yield settings with a class that no image has, or with a prevalence of the wrong class.
 
     ``labels``: classes of the listed images in the order of their codes.
     """

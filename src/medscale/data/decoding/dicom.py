@@ -285,7 +285,7 @@ def _grey(frame: np.ndarray, dataset: FileDataset, is_inverted: bool) -> np.ndar
     padding = _padding(frame, dataset)
     values = luts.modality(frame, dataset)
     if tables := dataset.get("VOILUTSequence"):
-        entries, high = luts.voi(values, tables[0], dataset)
+        entries, high = luts.by_table(values, tables[0], dataset)
         grey = _scale(entries, 0, high)
     elif dataset.get("WindowCenter") is not None and dataset.get("WindowWidth") is not None:
         black, white = apply_windowing(np.array([-np.inf, np.inf]), dataset)

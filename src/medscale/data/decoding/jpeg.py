@@ -121,7 +121,11 @@ def _first_scan(data: bytes) -> int | None:
 
 
 def _by_opencv(data: bytes, reduce: int) -> np.ndarray:
-    """Decode a JPEG by OpenCV, unless it is of a kind that OpenCV reports as damaged."""
+    """Decode a JPEG by OpenCV.
+
+    Raises Unreadable for a lossless JPEG, a JPEG-LS, and samples of other than 8 bits: OpenCV would
+    report such a file as damaged.
+    """
     if (start := frame_header(data)) is not None:
         marker, bits = data[start + 1 : start + 2], data[start + 4]
         kind = {LOSSLESS: "a lossless JPEG", JPEG_LS: "a JPEG-LS"}.get(marker, "a JPEG")

@@ -15,7 +15,7 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut
 from medscale.data.decoding.formats import UNREADABLE, Unreadable
 
 COLOURS = ("Red", "Green", "Blue")
-SIGN = 2**15  # a 16-bit number from here on may be a negative one
+SIGN = 2**15  # 16-bit numbers from here on are negative if their type has a sign
 
 
 def modality(stored: np.ndarray, dataset: FileDataset) -> np.ndarray:
@@ -24,23 +24,30 @@ def modality(stored: np.ndarray, dataset: FileDataset) -> np.ndarray:
     A rescale without slope or intercept, or with an empty one, is not applied.
     """
     if tables := dataset.get("ModalityLUTSequence"):
-        return _item(stored, tables[0], dataset)[0]
+        return by_table(stored, tables[0], dataset)[0]
     numbers = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     return stored if None in numbers else apply_modality_lut(stored, dataset)
 
 
-def voi(values: np.ndarray, item: Dataset, dataset: FileDataset) -> tuple[np.ndarray, int]:
-    """Apply a VOI table to the values after the rescale (PS3.3, C.11.2).
+def by_table(values: np.ndarray, item: Dataset, dataset: FileDataset) -> tuple[np.ndarray, int]:
+    """Apply a modality or VOI table to pixel values (PS3.3, C.11.1 and C.11.2).
+
+    Raises Unreadable for a table that lacks entries, or whose entries have more than 16 bits.
 
     Args:
-        values: the values.
-        item: an item of VOILUTSequence.
+        values: stored values for a modality table, values after the rescale for a VOI table.
+        item: an item of ModalityLUTSequence or VOILUTSequence.
         dataset: the file's dataset.
 
     Returns:
-        The entries for the values, and the largest number that an entry can be.
+        The table's entry for each value, and the largest number that an entry can be.
     """
-    return _item(values, item, dataset)
+    count, first, bits = _descriptor(item.LUTDescriptor)
+    # The number has a sign if the values have one, but readers take it from the stored values.
+    if first >= SIGN and first > values.max() and values.min() < 0:
+        first -= 2 * SIGN
+    table = _entries(item.LUTData, count, dataset)
+    return _look_up(values, table, first), _highest(table, bits)
 
 
 def palette(stored: np.ndarray, dataset: FileDataset) -> tuple[np.ndarray, int]:
@@ -66,17 +73,13 @@ def palette(stored: np.ndarray, dataset: FileDataset) -> tuple[np.ndarray, int]:
     return _look_up(stored, table, first), _highest(table, bits)
 
 
-def _item(values: np.ndarray, item: Dataset, dataset: FileDataset) -> tuple[np.ndarray, int]:
-    count, first, bits = _descriptor(item.LUTDescriptor)
-    # The number has a sign if the values have one, but readers take it from the stored values.
-    if first >= SIGN and first > values.max() and values.min() < 0:
-        first -= 2 * SIGN
-    table = _entries(item.LUTData, count, dataset)
-    return _look_up(values, table, first), _highest(table, bits)
-
-
 def _descriptor(numbers: Sequence[int]) -> tuple[int, int, int]:
-    """Return number of entries, value of the first entry, and bits of an entry."""
+    """Read a LUT descriptor (PS3.3, C.11.1.1.1).
+
+    Returns:
+        The number of entries of the table, the pixel value that its first entry is for, and the
+        number of bits of an entry.
+    """
     count, first, bits = map(int, numbers)
     if not 1 <= bits <= 16:
         raise Unreadable(UNREADABLE, f"a DICOM image with a table of {bits}-bit entries")
@@ -104,5 +107,8 @@ def _highest(table: np.ndarray, bits: int) -> int:
 
 
 def _look_up(values: np.ndarray, table: np.ndarray, first: int) -> np.ndarray:
-    """Return the entry for each value; those below and above the table have its ends."""
+    """Return the table's entry for each pixel value.
+
+    A value below ``first`` has the first entry, and one beyond the table has the last entry.
+    """
     return table[np.clip(values.astype(np.int64) - first, 0, len(table) - 1)]

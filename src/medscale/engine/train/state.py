@@ -87,7 +87,10 @@ class Tensors:
         return {name: value for part in parts for name, value in part.items()}
 
     def _optimizer_state(self) -> dict[str, Any]:
-        """Return the optimizer's tensors and settings, each by its place and parameter's name."""
+        """Return the optimizer's state and settings, an entry for each parameter and quantity.
+
+        Names are such as ``state.conv.weight.exp_avg`` and ``param_groups.conv.weight.lr``.
+        """
         return get_optimizer_state_dict(self._network, self._optimizer, options=FLAT)
 
     def _weights(self) -> dict[str, Tensor]:
