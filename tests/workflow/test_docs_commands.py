@@ -37,6 +37,7 @@ from medscale.workflow.progress.state import Job, State
 from snakemake_command import snakemake
 
 COMMANDS = commands()
+COMMAND_LINE = get_command(main)
 # Why a command of medscale is not carried out; its options are checked all the same.
 NOT_CARRIED_OUT = {
     "study": "takes minutes: `make study` in the demo's job on GitHub",
@@ -110,7 +111,7 @@ def test_make_has_the_target(command: str) -> None:
 
 def parse_command(command: str) -> str:
     """Parse a command of medscale as the command line does; return its name."""
-    group, arguments, name = get_command(main), words(command)[1:], []
+    group, arguments, name = COMMAND_LINE, words(command)[1:], []
     while hasattr(group, "commands"):
         if not arguments or arguments[0] == "--help" or is_pattern(arguments[0]):
             return " ".join(name)
@@ -245,7 +246,7 @@ def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Pa
     for page, text in pages.items():
         assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="https?:', text), page
     reference = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
-    for command in get_command(main).commands:
+    for command in COMMAND_LINE.commands:
         assert f"medscale {command}" in reference
 
 

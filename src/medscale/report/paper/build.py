@@ -6,6 +6,7 @@ import os
 import shutil
 import traceback
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
 
     Raises MedscaleError for an undefined fact or a mistake in the template, with file and line.
     """
+    try:
+        return _environment(sources).get_template(name.as_posix()).render(variables)
+    except (TemplateError, LookupError, TypeError, ValueError) as error:
+        raise MedscaleError(f"{_place(error, sources, name)}: {error}") from None
+
+
+@cache
+def _environment(sources: Path) -> Environment:
+    """Return the reader of a folder of templates; it translates each template once."""
     environment = Environment(
         loader=FileSystemLoader(sources),
         undefined=StrictUndefined,
@@ -68,10 +78,7 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
         **SYNTAX,
     )
     environment.filters |= FILTERS
-    try:
-        return environment.get_template(name.as_posix()).render(variables)
-    except (TemplateError, LookupError, TypeError, ValueError) as error:
-        raise MedscaleError(f"{_place(error, sources, name)}: {error}") from None
+    return environment
 
 
 def _place(error: Exception, sources: Path, name: Path) -> str:
