@@ -20,7 +20,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from medscale.evaluate import bootstrap, metrics
+from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.replicates import Predictions
 from synthetic_runs import probabilities
 
@@ -70,7 +70,7 @@ def test_every_resample_has_the_values_that_scikit_learn_gives_for_its_images(
         image_rows = np.repeat(np.arange(images), counts[groups])
         points = metrics.point(labels[image_rows], odds[image_rows])
         points_by_class = metrics.per_class(labels[image_rows], odds[image_rows])
-        assert set(points) == set(overall) == set(metrics.names(classes))
+        assert set(points) == set(overall) - {calibration.NOISE} == set(metrics.names(classes))
         assert set(points_by_class) == set(by_class) == set(metrics.PER_CLASS)
         decisions, decisions_by_class = by_scikit_learn(labels[image_rows], odds[image_rows])
         for expected, values in (
@@ -167,15 +167,46 @@ def all_right(patients: int, classes: int = 2) -> Predictions:
 def test_a_perfect_score_of_few_patients_has_an_interval(patients, name, low):
     predicted = all_right(patients)
     for score, expected in ((1.0, (low, 1.0)), (0.0, (0.0, 1 - low))):
-        ends = metrics.interval(name, predicted, np.full(100, score), None)
+        ends = metrics.interval(name, predicted, [], [{name: np.full(100, score)}], None)
         assert ends == pytest.approx(expected, abs=1e-4)
-    differences = metrics.interval(name, predicted, np.zeros(9), None, is_difference=True)
+    differences = metrics.difference_interval(name, predicted, np.zeros(9), None)
     assert differences == pytest.approx((low - 1, 1 - low), abs=1e-4)
-    wrong = metrics.interval("mcc", predicted, np.full(9, -1.0), None)
+    wrong = metrics.interval("mcc", predicted, [], [{"mcc": np.full(9, -1.0)}], None)
     assert wrong == pytest.approx((-1, -0.8628), abs=1e-4)
     exact = stats.binomtest(patients, patients).proportion_ci(0.95, method="exact")
     if name == "accuracy":
-        assert metrics.interval(name, predicted, np.ones(9), None) == pytest.approx(exact)
+        ends = metrics.interval(name, predicted, [], [{name: np.ones(9)}], None)
+        assert ends == pytest.approx(exact)
+
+
+def test_the_interval_of_a_calibration_error_includes_it_and_that_of_unlimited_images():
+    rng, outside = np.random.default_rng(0), 0
+    own, draws = np.arange(100), bootstrap.draw(100, 400, 0)
+    for _ in range(60):
+        scores = rng.uniform(0, 1, 100)
+        labels = (rng.uniform(0, 1, 100) < scores).astype(np.int64)  # calibrated: no error
+        odds = np.stack([1 - scores, scores], axis=1)
+        predicted = Predictions(own, labels, own, odds[None])
+        values = calibration.resample(labels, odds, own, draws)
+        points = [calibration.point(labels, odds)]
+        low, high = metrics.interval("ece", predicted, points, [values], None)
+        assert 0 <= low <= points[0]["ece"] <= high  # percentiles of the resamples exclude it often
+        outside += low > 0
+    assert outside <= 6  # of 60, 2.5 % are expected; with percentiles it is 60
+    undefined = [{"ece": np.full(3, np.nan), calibration.NOISE: np.full(3, np.nan)}]
+    assert np.isnan(metrics.interval("ece", predicted, points, undefined, None)).all()
+
+
+def test_a_calibration_error_of_many_images_has_an_interval_without_0():
+    # By hand: of 4,000 answers with a confidence of 0.9, 80 % are right: an error of 0.1. The share
+    # has a standard error e = 0.4 / sqrt(4000) = 0.0063. Resamples exceed the error by 1.96 e, and their
+    # distance from it by 2.24 e, in 2.5 % of cases.
+    labels, own = (np.arange(4000) % 5 == 0).astype(np.int64), np.arange(4000)
+    odds = np.tile([0.9, 0.1], (4000, 1))
+    predicted = Predictions(own, labels, own, odds[None])
+    values = calibration.resample(labels, odds, own, bootstrap.draw(4000, 2000, 0))
+    ends = metrics.interval("ece", predicted, [calibration.point(labels, odds)], [values], None)
+    assert ends == pytest.approx((0.1 - 0.0142, 0.1 + 0.0124), abs=1e-3)
 
 
 def test_the_interval_of_an_average_is_that_of_the_smallest_class_in_the_average():
@@ -185,10 +216,11 @@ def test_the_interval_of_an_average_is_that_of_the_smallest_class_in_the_average
     for class_mask, patients in (
         (None, 2), (np.array([True, True, False]), 10), (np.array([True, False, False]), 20),
     ):  # fmt: skip
-        low, high = metrics.interval("auroc", predicted, ones, class_mask)
+        low, high = metrics.interval("auroc", predicted, [], [{"auroc": ones}], class_mask)
         assert (low, high) == pytest.approx((0.025 ** (1 / patients), 1))
     part = predicted.part(labels == 2)  # no class of the average is in it
-    undefined = metrics.interval("auroc", part, ones * np.nan, np.array([True, True, False]))
+    areas = [{"auroc": ones * np.nan}]
+    undefined = metrics.interval("auroc", part, [], areas, np.array([True, True, False]))
     assert np.isnan(undefined).all()
 
 
@@ -197,6 +229,6 @@ def test_one_patient_of_a_class_leaves_its_score_open():
     scores = np.where(labels, 0.9, own / 60)
     odds = np.stack([1 - scores, scores], axis=1)[None]
     predicted = Predictions(own, labels.astype(np.int64), own, odds)
-    areas = metrics.resamples(predicted, bootstrap.draw(60, 200, 0))[0].overall["auroc"]
-    assert np.nanmin(areas) > 0.8  # only the patients of the other class vary
-    assert metrics.interval("auroc", predicted, areas, None) == (0, 1)
+    areas = metrics.resamples(predicted, bootstrap.draw(60, 200, 0))[0].overall
+    assert np.nanmin(areas["auroc"]) > 0.8  # only the patients of the other class vary
+    assert metrics.interval("auroc", predicted, [], [areas], None) == (0, 1)

@@ -198,34 +198,25 @@ def row(values: list[float], ends: tuple[float, float], seeds: Names) -> dict[st
 
 def score_rows(
     points: Sequence[Mapping[str, float]],
-    resample_values: Sequence[Mapping[str, np.ndarray]],
     seeds: Names,
     split: str,
     names: Mapping[str, str],
-    interval: Callable[[str, np.ndarray], tuple[float, float]],
+    interval: Callable[[str], tuple[float, float]],
 ) -> pd.DataFrame:
     """Return the rows of metrics.csv of a split.
 
     Args:
         points: metrics of each seed.
-        resample_values: the same metrics of each seed on all resamples, each of shape R.
         seeds: seeds of the replicates, or their names.
         split: name of the split.
         names: name in metrics.csv, by metric.
-        interval: function of a metric and its values on all resamples that returns the interval.
+        interval: function of a metric that returns the interval of its mean over seeds.
     """
     rows = []
     for name, printed_name in names.items():
-        ends = interval(name, np.mean([values[name] for values in resample_values], axis=0))
-        line = row([point[name] for point in points], ends, seeds)
+        line = row([point[name] for point in points], interval(name), seeds)
         rows.append({"split": split, "metric": printed_name} | line)
     return pd.DataFrame(rows)
-
-
-def _interval_of(
-    predictions: Predictions, class_mask: np.ndarray | None
-) -> Callable[[str, np.ndarray], tuple[float, float]]:
-    return lambda name, values: metrics.interval(name, predictions, values, class_mask)
 
 
 def _at_temperatures(predictions: Predictions, temperatures: Sequence[float]) -> Predictions:
@@ -249,8 +240,13 @@ def split_scores(
     points = metrics.points(predictions, class_mask)
     names = {name: name for name in metrics.names(predictions.probabilities.shape[2])}
     overall = [values.overall for values in resample_values]
-    interval = _interval_of(predictions, class_mask)
-    return score_rows(points, overall, seeds, split, names, interval)
+    return score_rows(
+        points,
+        seeds,
+        split,
+        names,
+        lambda name: metrics.interval(name, predictions, points, overall, class_mask),
+    )
 
 
 def _calibrated_scores(
@@ -266,8 +262,13 @@ def _calibrated_scores(
         for probabilities in calibrated.probabilities
     ]
     names = {name: f"{name}_calibrated" for name in calibration.NAMES}
-    interval = _interval_of(calibrated, None)
-    return score_rows(points, resample_values, seeds, "test", names, interval)
+    return score_rows(
+        points,
+        seeds,
+        "test",
+        names,
+        lambda name: metrics.interval(name, calibrated, points, resample_values, None),
+    )
 
 
 def _reliability(test: Predictions, calibrated: Predictions | None) -> pd.DataFrame:

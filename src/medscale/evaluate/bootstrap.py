@@ -205,6 +205,30 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     return max(low - unseen, lowest), min(high + unseen, 1.0)
 
 
+def distance_interval(value: float, values: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a sum of distances, the ECE, for unlimited test images.
+
+    Such a sum is too large for few images: chance alone moves accuracies away from confidences.
+    Resamples add chance once more, so that their percentiles are too large by twice as much and can
+    exclude the value itself. The upper end is therefore that of the basic bootstrap (Efron &
+    Tibshirani 1993), as in the library of Kumar et al. (NeurIPS 2019): resamples exceed the value
+    as it exceeds the sought one. The lower end is the value less the noise, which the triangle
+    inequality allows at most; it is 0 where chance explains the value.
+
+    Args:
+        value: the sum for the images, mean over replicates.
+        values: the sum on each resample, shape R.
+        noise: on each resample, the sum of distances from the images' own terms, shape R.
+
+    Returns:
+        Both ends, which include the value; NaN if it is undefined on all resamples.
+    """
+    low, farthest = interval(values)[0], interval(noise)[1]
+    if math.isnan(low):
+        return low, low
+    return max(value - farthest, 0.0), max(2 * value - low, value)
+
+
 def spread_interval(values: np.ndarray, patients: int) -> tuple[float, float]:
     """Return the percentile interval of a value over bootstrap resamples.
 

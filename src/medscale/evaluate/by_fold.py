@@ -73,12 +73,12 @@ def _scores(
     part: Predictions, seeds: Sequence[int], draw_counts: np.ndarray, class_mask: np.ndarray
 ) -> Iterator[dict[str, Any]]:
     """Yield the mean of each metric over the replicates in one fold, its interval, each value."""
-    resample_values = metrics.resamples(part, draw_counts, class_mask, complete=False)
+    drawn = metrics.resamples(part, draw_counts, class_mask, complete=False)
+    resample_values = [values.overall for values in drawn]
     points = metrics.points(part, class_mask)
     names = [f"seed_{seed}_value" for seed in seeds]
     for metric in PAIRED_METRICS:
-        mean = np.mean([values.overall[metric] for values in resample_values], axis=0)
-        low, high = metrics.interval(metric, part, mean, class_mask)
+        low, high = metrics.interval(metric, part, points, resample_values, class_mask)
         values = [point[metric] for point in points]
         row = {"metric": metric, "value": float(np.mean(values)), "low": low, "high": high}
         yield row | dict(zip(names, values, strict=True))

@@ -15,6 +15,7 @@ NAMES = ERRORS | {
 CALIBRATED = {
     f"{name}_calibrated": f"{words}, with the temperature" for name, words in NAMES.items()
 }
+NOISE = "ece_noise"  # distance between the bins of a resample and those of all images
 BINS = 15
 SMALLEST = np.finfo(np.float64).eps  # lower bound of probabilities in logarithms (scikit-learn's)
 RANGE = (0.05, 20.0)  # bounds of the search for a temperature
@@ -91,7 +92,7 @@ def point(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         Values by metric.
     """
     values = resample(labels, probabilities, *once(len(labels)))
-    return {name: float(value[0]) for name, value in values.items()}
+    return {name: float(values[name][0]) for name in NAMES}
 
 
 def resample(
@@ -112,7 +113,7 @@ def resample(
         recalibrate: whether to compute slope and intercept, which take longer than the errors.
 
     Returns:
-        Values by metric, shape R.
+        Values by metric, and ``NOISE`` (for ``bootstrap.distance_interval``), shape R.
     """
     confidence, is_correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     size, losses = draw_counts.shape[1], -_log(probabilities)[np.arange(len(labels)), labels]
@@ -121,8 +122,12 @@ def resample(
         for summands in (np.ones(len(labels)), _brier(labels, probabilities), losses)
     )
     cells = np.bincount(groups * BINS + _bin(confidence), confidence - is_correct, size * BINS)
-    gaps = np.abs(draw_counts @ cells.reshape(size, BINS)).sum(axis=1)
+    by_group = cells.reshape(size, BINS)
+    sums = draw_counts @ by_group
+    gaps = np.abs(sums).sum(axis=1)
     values = {"brier": brier / images, "nll": loss / images, "ece": gaps / images}
+    own = by_group.sum(axis=0) / len(labels)
+    values[NOISE] = np.abs(sums / images[:, None] - own).sum(axis=1)
     if recalibrate:
         fits = recalibration(*_event(labels, probabilities), groups, draw_counts)
         values |= dict(zip(("calibration_slope", "calibration_intercept"), fits, strict=True))

@@ -194,11 +194,12 @@ def _scores(
     patients = len(np.unique(part.groups[part.matches[0].truth > 0]))
     return score_rows(
         points,
-        resample_values,
         seeds,
         split,
         names,
-        lambda _, values: bootstrap.score_interval(values, patients),
+        lambda name: bootstrap.score_interval(
+            np.mean([seed_values[name] for seed_values in resample_values], axis=0), patients
+        ),
     )
 
 

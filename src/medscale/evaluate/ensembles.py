@@ -70,8 +70,8 @@ def _row(
             [run.resamples[name].to_numpy() for run in members], axis=0, weights=weights
         )
         gain, gains = points[name] - single, resample_values[name] - singles
-        ends = metrics.interval(name, tested, resample_values[name], class_mask)
+        ends = metrics.interval(name, tested, [points], [resample_values], class_mask)
         row |= bootstrap.with_interval(name, points[name], ends) | {f"{name}_single": single}
-        ends = metrics.interval(name, tested, gains, class_mask, is_difference=True)
+        ends = metrics.difference_interval(name, tested, gains, class_mask)
         row |= bootstrap.with_interval(f"{name}_gain", gain, ends)
     return row

@@ -1,5 +1,7 @@
 """Names, point values and curves of the classification metrics."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from sklearn.metrics import (
     average_precision_score,
@@ -57,20 +59,47 @@ def smallest_class(predictions: Predictions, class_mask: np.ndarray | None) -> i
 def interval(
     name: str,
     predictions: Predictions,
+    points: Sequence[Mapping[str, float]],
+    resample_values: Sequence[Mapping[str, np.ndarray]],
+    class_mask: np.ndarray | None,
+) -> tuple[float, float]:
+    """Return the interval over patients of a metric, mean over replicates.
+
+    Args:
+        name: a metric of ``NAMES``.
+        predictions: predictions of the images that the metric is about.
+        points: metrics of these images, of each replicate.
+        resample_values: the metrics on each resample (shape R), of each replicate.
+        class_mask: classes over which the values are averages, bool, shape K; None: all.
+    """
+    values = _mean(resample_values, name)
+    if name == "ece":
+        value = float(np.mean([point[name] for point in points]))
+        noise = _mean(resample_values, calibration.NOISE)
+        return bootstrap.distance_interval(value, values, noise)
+    return _interval(name, predictions, values, class_mask)
+
+
+def difference_interval(
+    name: str, predictions: Predictions, values: np.ndarray, class_mask: np.ndarray | None
+) -> tuple[float, float]:
+    """Return the interval of a difference of two values of a metric on the same images.
+
+    The arguments are those of ``interval``; ``values`` are the differences on each resample, shape
+    R. Two calibration errors are too large by about the same, so that their difference needs no
+    other interval than that of another metric.
+    """
+    return _interval(name, predictions, values, class_mask, is_difference=True)
+
+
+def _interval(
+    name: str,
+    predictions: Predictions,
     values: np.ndarray,
     class_mask: np.ndarray | None,
     *,
     is_difference: bool = False,
 ) -> tuple[float, float]:
-    """Return the interval of a metric over patients, or of a difference of two of its values.
-
-    Args:
-        name: a metric of ``NAMES``.
-        predictions: predictions of the images that the metric is about.
-        values: the metric, or the difference, on each resample, shape R.
-        class_mask: classes over which ``values`` are averages, bool, shape K; None: all.
-        is_difference: whether the values are differences.
-    """
     if name in calibration.NAMES:  # not bounded by 1
         return bootstrap.interval(values)
     if name == "accuracy" or name.endswith(("_weighted", "_micro")):
@@ -192,6 +221,11 @@ def precision_recall_points(labels: np.ndarray, scores: np.ndarray) -> np.ndarra
     curve = precision[positions]
     curve[0] = precision[-2]  # that of the highest score; scikit-learn appends a 1 at recall 0
     return curve
+
+
+def _mean(resample_values: Sequence[Mapping[str, np.ndarray]], name: str) -> np.ndarray:
+    """Return a metric on each resample, mean over replicates, shape R."""
+    return np.mean([values[name] for values in resample_values], axis=0)
 
 
 def _decision_metrics(

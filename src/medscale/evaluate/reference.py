@@ -75,7 +75,7 @@ def reference(
     values = metrics.resamples(predictions, draws(predictions, resamples), class_mask)[0].overall
     points = metrics.points(predictions, class_mask)[0]
     intervals = {
-        name: metrics.interval(name, predictions, values[name], class_mask)
+        name: metrics.interval(name, predictions, [points], [values], class_mask)
         for name in metrics.names(len(classes))
     }
     summary = {

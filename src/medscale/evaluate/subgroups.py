@@ -89,9 +89,9 @@ def _rows(
         undefined = dict.fromkeys(("mean", "low", "high"), np.nan)
         return [head | {"metric": metric} | undefined for metric in METRICS]
     points, rows = metrics.points(part, class_mask), []
+    overall = [values.overall for values in resample_values]
     for metric in METRICS:
-        means = np.mean([values.overall[metric] for values in resample_values], axis=0)
-        low, high = metrics.interval(metric, part, means, class_mask)
+        low, high = metrics.interval(metric, part, points, overall, class_mask)
         mean = float(np.mean([values[metric] for values in points]))
         rows.append(head | {"metric": metric, "mean": mean, "low": low, "high": high})
     return rows

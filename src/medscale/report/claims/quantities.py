@@ -285,8 +285,8 @@ def _metric(predicted: Predictions, claim: Planned, files: Files) -> dict[str, f
         ]
     else:
         resampled = metrics.resamples(predicted, drawn, averaged)
-    values = np.mean([sample.overall[claim.metric] for sample in resampled], axis=0)
-    low, high = metrics.interval(claim.metric, predicted, values, averaged)
+    values = [sample.overall for sample in resampled]
+    low, high = metrics.interval(claim.metric, predicted, points, values, averaged)
     mean = float(np.mean([point[claim.metric] for point in points]))
     return {"mean": mean, "low": low, "high": high}
 
