@@ -199,8 +199,8 @@ def test_the_interval_of_a_calibration_error_includes_it_and_that_of_unlimited_i
 
 def test_a_calibration_error_of_many_images_has_an_interval_without_0():
     # By hand: of 4,000 answers with a confidence of 0.9, 80 % are right: an error of 0.1. The share
-    # has a standard error e = 0.4 / sqrt(4000) = 0.0063. Resamples exceed the error by 1.96 e, and their
-    # distance from it by 2.24 e, in 2.5 % of cases.
+    # has a standard error e = 0.4 / sqrt(4000) = 0.0063. Resamples exceed the error by 1.96 e, and
+    # their distance from it 2.24 e, in 2.5 % of cases.
     labels, own = (np.arange(4000) % 5 == 0).astype(np.int64), np.arange(4000)
     odds = np.tile([0.9, 0.1], (4000, 1))
     predicted = Predictions(own, labels, own, odds[None])

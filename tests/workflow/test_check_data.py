@@ -12,6 +12,10 @@ from typing import Any
 import pytest
 
 from data_trees import class_tree
+from medscale.base.errors import MedscaleError
+from medscale.data.demo.generate import generate, parse_options
+from medscale.data.kind import scan
+from medscale.data.settings import Source
 from medscale.workflow import preflight, raw_folder
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
@@ -381,16 +385,86 @@ def test_names_that_no_image_has_are_refused(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("classes", [None, ["a", "b"]])
-def test_a_prevalence_of_the_class_of_the_well_is_refused(tmp_path: Path, classes: Any) -> None:
-    """Of two classes the last is the one to detect; the evaluation would refuse the other."""
-    class_tree(tmp_path / "raw", {"a": 40, "b": 12})
-    study = graph(tmp_path / "raw", {}).config.study("mine").model_dump(mode="json")
-    study |= {"classes": classes}
-    study["evaluate"]["prevalence"] = {"a": 0.9}
-    changes = {"workdir": str(tmp_path / "work"), "only": ["mine"], "studies": {"mine": study}}
-    errors = [f.text for f in examine(Graph(changes)) if f.subject == "classes of mine"]
-    assert errors == ["evaluate.prevalence names 'a'; state the prevalence of: b"]
+WELL = "evaluate.prevalence names 'a'; state the prevalence of: b"
+
+
+def of_mine(root: Path, changes: dict[str, Any]) -> Graph:
+    """Return the configuration of a study of 52 images in two classes with some changes."""
+    class_tree(root / "raw", {"a": 40, "b": 12})
+    study = graph(root / "raw", {}).config.study("mine").model_dump(mode="json")
+    evaluate = study["evaluate"] | changes.pop("evaluate", {})
+    study |= {"classes": None, "evaluate": evaluate, **changes}
+    return Graph({"workdir": str(root / "work"), "only": ["mine"], "studies": {"mine": study}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "subject", "text"),
+    [
+        # Of two classes the last is the one to detect; the evaluation would refuse the other.
+        ({"evaluate": {"prevalence": {"a": 0.9}}}, "error: classes", WELL),
+        ({"class_titles": {"a": "b"}}, "error: classes", "class_titles: 'b' is the title of two"),
+        (
+            {"evaluate": {"subgroups": ["age", "hospital"]}},
+            "note: subgroups",
+            "evaluate.subgroups names 'hospital', which is left out; the images have: none",
+        ),
+        (
+            {"split": {"mode": "source", "column": "sauce", "held_out": "x"}},
+            "error: split",
+            "split.column is 'sauce'; did you mean 'source'? the images have: source",
+        ),
+    ],
+)
+def test_names_that_the_evaluation_would_not_find_are_told_before(
+    tmp_path: Path, changes: dict[str, Any], subject: str, text: str
+) -> None:
+    told = [
+        f.text
+        for f in examine(of_mine(tmp_path, changes))
+        if f"{f.level}: {f.subject}" == f"{subject} of mine"
+    ]
+    assert len(told) == 1
+    assert told[0].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("study", "settings", "text"),
+    [
+        ("glaucoma", {"evaluate": {"prevalence": {"normal": 0.9}}},
+         "evaluate.prevalence names 'normal'; state the prevalence of: glaucoma"),
+        ("skin", {"evaluate": {"prevalence": {"Acne": 0.1}}},
+         "evaluate.prevalence names 'Acne', which is no class;"),
+        ("melanoma", {"evaluate": {"prevalence": {"nevus": 0.5, "seborrheic_keratosis": 0.1,
+                                                  "melanoma": 0.1}}},
+         "evaluate.prevalence has all classes, but sums to 0.7: the sum must be 1"),
+        ("pneumonia", {"classes": ["Normal", "Lung Opacities"]}, "classes names 'Normal'"),
+        ("pneumonia", {"class_titles": {"healthy": "x"}}, "class_titles names 'healthy'"),
+    ],
+)  # fmt: skip
+def test_classes_of_synthetic_images_are_known_before_they_are_generated(
+    tmp_path: Path, study: str, settings: dict[str, Any], text: str
+) -> None:
+    changes = {"scale": "demo", "workdir": str(tmp_path), "only": [study], "seeds": [1]}
+    try:
+        found = examine(Graph(changes | {"studies": {study: settings}}))
+    except MedscaleError as error:  # the study states its classes
+        told = [str(error)]
+    else:
+        told = [f.text for f in found if (f.level, f.subject) == ("error", f"classes of {study}")]
+    assert told
+    assert text in told[0]
+
+
+def test_labels_of_synthetic_images_are_those_that_the_kind_lists(tmp_path: Path) -> None:
+    for kind, options in (
+        ("smdg", {"unique": 30, "size": 32}), ("isic2017", {"unique": 110, "size": 48, "large": 0}),
+        ("rsna", {"exams": 40, "size": 64, "classes": "detailed"}),
+        ("skin", {"classes": 4, "each": 12, "size": 48}),
+    ):  # fmt: skip
+        generate(kind, options, tmp_path / kind)
+        chosen = {"classes": "detailed"} if kind == "rsna" else {}
+        source = Source(kind=kind, path=tmp_path / kind, options=chosen)
+        assert scan(source, None).classes == parse_options(kind, options).labels
 
 
 def test_names_that_the_paper_prints_as_codes_are_noted(tmp_path: Path) -> None:

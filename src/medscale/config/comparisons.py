@@ -1,5 +1,6 @@
 """The sections that compare runs: convergence to a target, and the search for learning rates."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -42,6 +43,14 @@ class Convergence(Strict):
         description="seeds of these runs and of the baseline; those that the study lacks are "
         "trained for this comparison alone. null: the study's. A verdict needs five",
     )
+
+    @model_validator(mode="after")
+    def _target_that_can_be_reached(self) -> Self:
+        highest = 1.0 if self.metric == "val_accuracy" else math.inf
+        if self.target is not None and not 0 < self.target <= highest:
+            bounds = "between 0 and 1, as a share" if highest == 1 else "above 0"
+            raise ValueError(f"target is {self.target:g}, but a {self.metric} lies {bounds}")
+        return self
 
 
 class Sweep(Strict):

@@ -1,5 +1,6 @@
 """The section of a study, with its evaluation: each setting with its limits."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -13,12 +14,20 @@ from medscale.data.settings import Datasheet, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe
 from medscale.engine.run import RunSpec, is_detector
 
+ROUNDING = 0.01  # by so much the sum of prevalences may differ from 1, as rounded values do
+
+
+def positive_classes(classes: Sequence[str]) -> list[int]:
+    """Return the codes of the classes to detect: the last of two classes, or all of more."""
+    return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
+
 
 class Evaluate(Strict):
     """Evaluation of predictions beyond the metrics that each run has."""
 
     specificities: Unique[float] = Field(
         [0.9, 0.95],
+        min_length=1,
         description="operating points: thresholds are chosen on validation images for these "
         "specificities",
     )
@@ -56,13 +65,34 @@ class Evaluate(Strict):
             raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
         if self.age_bands != sorted(self.age_bands):
             raise ValueError(f"age_bands must ascend, not {self.age_bands}")
+        if (total := sum(self.prevalence.values())) > 1 + ROUNDING:
+            raise ValueError(
+                f"the values of prevalence sum to {total:g}: they are shares of the same patients, "
+                "of whom each has one class, so that their sum is 1 at most"
+            )
         return self
+
+    def wrong_prevalence(self, classes: Sequence[str]) -> str:
+        """Return why ``prevalence`` does not fit the classes of a study; empty if it fits."""
+        positive = [classes[code] for code in positive_classes(classes)]
+        if unknown := [name for name in self.prevalence if name not in positive]:
+            return (
+                f"evaluate.prevalence names {', '.join(map(repr, unknown))}; "
+                f"state the prevalence of: {', '.join(positive)}"
+            )
+        total = sum(self.prevalence.values())
+        if set(self.prevalence) == set(classes) and total < 1 - ROUNDING:
+            return (
+                f"evaluate.prevalence has all classes, but sums to {total:g}: the sum must be 1, "
+                "since each patient has one class; correct the values, or leave a class out"
+            )
+        return ""
 
 
 class External(Strict):
     """A set of labelled images of another origin, on which trained runs are evaluated."""
 
-    title: str = Field(description="name of the set, in figures and in the paper")
+    title: str = Field(min_length=1, description="name of the set, in figures and in the paper")
     source: Source = Field(description="the folder of its images, as that of a study")
     runs: Unique[RunName] | None = Field(
         None, min_length=1, description="runs to evaluate on it; null: the baseline"
@@ -85,7 +115,7 @@ class Checklist(Strict):
 class Study(Strict):
     """A dataset with its preprocessing, model, recipe and runs."""
 
-    title: str = Field(description="name of the study in the paper")
+    title: str = Field(min_length=1, description="name of the study in the paper")
     source: Source
     datasheet: Datasheet = Field(
         Datasheet.of_defaults(),
@@ -159,7 +189,8 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Self:
-        titles = list(self.class_titles.values())
+        untitled = [name for name in self.classes or [] if name not in self.class_titles]
+        titles = [*self.class_titles.values(), *untitled]  # without a title a class has its name
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f"class_titles: {twice[0]!r} is the title of two classes")
         return self
@@ -188,6 +219,8 @@ class Study(Strict):
                 f"evaluate.prevalence names {unknown[0]!r}, which is none of the classes "
                 f"{', '.join(classes)}"
             )
+        if classes is not None and (mistake := self.evaluate.wrong_prevalence(classes)):
+            raise ValueError(mistake)
         return self
 
     @model_validator(mode="after")

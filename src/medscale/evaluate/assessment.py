@@ -9,13 +9,13 @@ import pandas as pd
 from scipy import stats
 
 from medscale.base.files import digest
-from medscale.config.sections import Evaluate
+from medscale.config.sections import Evaluate, positive_classes
 from medscale.data import patients
 from medscale.evaluate import bootstrap, calibration, metrics
 from medscale.evaluate.decision_curve import decision_curve
 from medscale.evaluate.distribution import score_distribution
 from medscale.evaluate.gaps import gaps
-from medscale.evaluate.operating import operating_points, positive_classes
+from medscale.evaluate.operating import operating_points
 from medscale.evaluate.replicates import Predictions
 from medscale.evaluate.subgroups import subgroups
 

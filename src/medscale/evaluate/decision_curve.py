@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 
-from medscale.config.sections import Evaluate
+from medscale.config.sections import Evaluate, positive_classes
 from medscale.evaluate.bootstrap import spread_interval
-from medscale.evaluate.operating import positive_classes
 from medscale.evaluate.replicates import Predictions
 
 THRESHOLDS = np.arange(1, 50) / 50  # threshold probabilities: a patient at or above is treated

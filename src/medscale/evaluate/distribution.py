@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from medscale.evaluate.operating import positive_classes
+from medscale.config.sections import positive_classes
 from medscale.evaluate.replicates import Predictions
 
 BINS = 20

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
-from medscale.config.sections import Evaluate
+from medscale.config.sections import Evaluate, positive_classes
 from medscale.evaluate.bootstrap import ratio, score_interval, spread_interval, with_interval
 from medscale.evaluate.predictive import ODDS, consequences, cost_without_test, odds
 from medscale.evaluate.replicates import Predictions
@@ -59,11 +59,6 @@ def thresholds(
             row |= {"threshold": float(np.mean(limits))}
             rows.append(row | {f"{LIMIT}{n}": limit for n, limit in enumerate(limits, start=1)})
     return pd.DataFrame(rows)
-
-
-def positive_classes(classes: Sequence[str]) -> list[int]:
-    """Return the codes of the classes to detect: the last of two classes, or all of more."""
-    return [len(classes) - 1] if len(classes) == 2 else list(range(len(classes)))
 
 
 def limit_columns(table: pd.DataFrame) -> list[str]:
@@ -186,10 +181,6 @@ def share(
 
 
 def check_prevalence(settings: Evaluate, classes: Sequence[str]) -> None:
-    """Raise MedscaleError if the settings give a prevalence for a class that does not exist."""
-    positive = [classes[code] for code in positive_classes(classes)]
-    if unknown := [name for name in settings.prevalence if name not in positive]:
-        raise MedscaleError(
-            f"evaluate.prevalence names {', '.join(map(repr, unknown))}; "
-            f"state the prevalence of: {', '.join(positive)}"
-        )
+    """Raise MedscaleError if ``settings.prevalence`` does not fit the classes."""
+    if mistake := settings.wrong_prevalence(classes):
+        raise MedscaleError(mistake)

@@ -1,9 +1,9 @@
 """Sections of the configuration on machines: nodes, cluster, Dask, and the cost model."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medscale.base.section import Seconds, Share, Strict, unit
 from medscale.engine.parallel.strategies.registry import STRATEGIES
@@ -262,3 +262,13 @@ class Cost(Strict):
         description="rate at which all nodes together read from shared storage",
     )
     margin: float = Field(1.25, ge=1, description="requested memory divided by the estimate")
+
+    @model_validator(mode="after")
+    def _described_devices(self) -> Self:
+        for setting, name in (("gpu", self.gpu), ("cpu", self.cpu)):
+            if self.devices and name not in self.devices:
+                raise ValueError(
+                    f"{setting} is {name!r}, which `devices` does not have (there are: "
+                    f"{', '.join(self.devices)}); describe it there"
+                )
+        return self

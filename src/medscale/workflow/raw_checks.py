@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
 from medscale.base.errors import MedscaleError
 from medscale.base.suggest import suggestion
 from medscale.base.text import has_codes
-from medscale.config.sections import Study
+from medscale.config.sections import Evaluate, Study
 from medscale.data import split
 from medscale.data.audit import HEADER_TYPES
 from medscale.data.audit_notes import FEW_IMAGES
@@ -54,9 +55,7 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
     subject, source = f"data of {name}", settings.source
     try:
         if source.synthetic:
-            count = parse_options(source.kind, source.options).images
-            text = f"synthetic: about {count} images are generated in {raw}"
-            return RawData(count, [Finding("note", subject, text)])
+            return _synthetic(settings, name, raw)
         folder = source.model_copy(update={"path": raw})
         if settings.external_of is None:
             inventory = scan(folder, settings.classes)
@@ -80,6 +79,19 @@ def examine_data(graph: Graph, name: str, owner: Inventory | None = None) -> Raw
     findings += [Finding("note", subject, text) for text in left_out_sentences(inventory.excluded)]
     findings += [*_split(inventory, settings.split, name), *_patients(inventory, name)]
     return RawData(len(rows), findings, inventory)
+
+
+def _synthetic(settings: Study, name: str, raw: Path) -> RawData:
+    """Return what is known of images that are generated later: number and classes."""
+    options = parse_options(settings.source.kind, settings.source.options)
+    text = f"synthetic: about {options.images} images are generated in {raw}"
+    findings = [Finding("note", f"data of {name}", text)]
+    stated = [" ".join(label.split()) for label in settings.classes or []]
+    for unknown in [label for label in stated if label not in options.labels]:
+        text = f"classes names {unknown!r}; {suggestion(unknown, options.labels)}"
+        text += f"the synthetic images have: {', '.join(options.labels)}"
+        findings.append(Finding("error", f"classes of {name}", text))
+    return RawData(options.images, [*findings, *_class_names(settings, options.labels, name)])
 
 
 def examine_variant(graph: Graph, name: str, data: RawData) -> list[Finding]:
@@ -130,15 +142,26 @@ def _shared_patients(inventory: Inventory, owner: Inventory, study: str, name: s
 
 
 def _metadata(settings: Study, inventory: Inventory, name: str) -> Iterator[Finding]:
-    """Yield the columns that are inputs of a network and that the images do not have."""
-    columns = [str(column) for column in inventory.rows if column not in COLUMNS]
-    if inventory.rows["path"].map(is_dicom).any():
-        columns += HEADER_TYPES
+    """Yield the columns that a network or subgroups need and that the images do not have."""
+    columns = _columns(inventory)
     for model in (settings.model, *settings.models.values()):
         for missing in [column for column in model.metadata if column not in columns]:
             text = f"model.metadata names {missing!r}; {suggestion(missing, columns)}"
             text += f"the images have: {', '.join(columns) or 'none'}"
             yield Finding("error", f"metadata of {name}", text)
+    usual = Evaluate.of_defaults().subgroups
+    for missing in [n for n in settings.evaluate.subgroups if n not in (*usual, *columns)]:
+        text = f"evaluate.subgroups names {missing!r}, which is left out; "
+        text += f"{suggestion(missing, columns)}the images have: {', '.join(columns) or 'none'}"
+        yield Finding("note", f"subgroups of {name}", text)
+
+
+def _columns(inventory: Inventory) -> list[str]:
+    """Return the columns with metadata that the images' tables, or their headers, can have."""
+    columns = [str(column) for column in inventory.rows if column not in COLUMNS]
+    if inventory.rows["path"].map(is_dicom).any():
+        columns += HEADER_TYPES
+    return columns
 
 
 def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:
@@ -155,6 +178,10 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
             text += f"there are: {', '.join(classes)}"
             yield Finding("error", f"classes of {name}", text)
+    titles = [settings.class_titles.get(label, label) for label in classes]
+    for title in sorted({title for title in titles if titles.count(title) > 1}):
+        text = f"class_titles: {title!r} is the title of two classes"
+        yield Finding("error", f"classes of {name}", text)
     if set(settings.evaluate.prevalence) <= set(classes):
         try:
             check_prevalence(settings.evaluate, classes)
@@ -203,6 +230,11 @@ def _split(inventory: Inventory, settings: Split, name: str) -> Iterator[Finding
         yield Finding("error", subject, str(error))
         return
     if divided is None:
+        columns = ["source", *_columns(inventory)]
+        if settings.column not in columns:
+            text = f"split.column is {settings.column!r}; {suggestion(settings.column, columns)}"
+            text += f"the images have: {', '.join(columns)}"
+            yield Finding("error", subject, text)
         return
     tested = divided[divided["split"] == "test"]
     if untested := sorted(set(rows["label"]) - set(tested["label"])):

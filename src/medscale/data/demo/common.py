@@ -32,6 +32,11 @@ class Options(Strict):
         """Approximate number of image files that are written."""
         raise NotImplementedError
 
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes of these images, in the order of their codes."""
+        raise NotImplementedError
+
 
 class Drawing(Protocol):
     """The plan of one image to draw."""

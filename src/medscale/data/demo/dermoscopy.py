@@ -39,6 +39,11 @@ class Options(common.Options):
         """Photographs, without superpixel images."""
         return self.unique + len(DUPLICATES) + 1
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes of the dataset."""
+        return list(CLASSES)
+
 
 class Lesion(NamedTuple):
     """The plan of one image: its number (which seeds its pixels), and its entry in the tables."""

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from medscale.data.demo import common
 from medscale.data.demo.retina import photograph
+from medscale.data.kinds.smdg import CLASSES
 
 GLAUCOMA = 0.39  # share of glaucoma, as in fundus-pytorch
 CUP_TO_DISC = {0: (0.41, 0.09), 1: (0.69, 0.09)}  # mean and standard deviation by label
@@ -38,6 +39,11 @@ class Options(common.Options):
     def images(self) -> int:
         """Each image under two names, and two images under both labels."""
         return 2 * (self.unique + 2)
+
+    @property
+    def labels(self) -> list[str]:
+        """The classes of the dataset."""
+        return list(CLASSES)
 
 
 class Photograph(NamedTuple):

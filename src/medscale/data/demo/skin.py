@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from medscale.data.demo import brush, common
+from medscale.data.kinds.skin import class_name
 
 ROOT = "balanced_dataset/balanced_dataset"  # nested in itself, as the archive unpacks
 TABLE = "balanced_dataset/image_counts.csv"
@@ -45,6 +46,11 @@ class Options(common.Options):
     def images(self) -> int:
         """Originals and copies, and one broken file."""
         return self.classes * self.each + 1
+
+    @property
+    def labels(self) -> list[str]:
+        """The folders, sorted as the dataset kind does."""
+        return sorted(class_name(name) for name in list(CLASSES)[: self.classes])
 
 
 class Original(NamedTuple):

@@ -48,6 +48,11 @@ class Options(common.Options):
         """Labelled images, of which one is truncated, and test images."""
         return self.exams + self.tests
 
+    @property
+    def labels(self) -> list[str]:
+        """The classes of the dataset, by the option ``classes``."""
+        return list(CLASSES[self.classes])
+
 
 @dataclass(frozen=True)
 class Exam:
