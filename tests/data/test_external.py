@@ -127,3 +127,30 @@ def test_a_source_that_does_not_exist_is_refused(settings: dict[str, str], messa
 def test_mode_source_and_held_out_belong_together(settings: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="mode source and held_out belong together"):
         Split(**settings)
+
+
+NAMES = ["NA", "nan", "None", "null", "N/A", "TRUE", "1e3", "007"]  # as programs read values
+
+
+@pytest.mark.parametrize("as_written", [str, str.lower])
+def test_classes_that_are_called_like_values_are_read_as_text(tmp_path, as_written):
+    lines = ["path,label", *(f"{n}.png,{as_written(name)}" for n, name in enumerate(NAMES))]
+    for number in range(len(NAMES)):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "index.csv").write_text("\n".join(lines))
+    rows = external_inventory(Source(kind="folder", path=tmp_path), NAMES).rows
+    assert dict(zip(rows["path"], rows["label"], strict=True)) == {
+        f"{number}.png": name for number, name in enumerate(NAMES)
+    }
+
+
+def test_a_label_that_settings_match_is_read_even_if_it_looks_missing(tmp_path):
+    for name in ("0.png", "1.png", "2.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "index.csv").write_text("path,label\n0.png,NA\n1.png,glaucoma\n2.png,nan\n")
+    source = Source(kind="folder", path=tmp_path, labels={"NA": "normal"})
+    inventory = external_inventory(source, ["normal", "glaucoma"])
+    assert dict(zip(inventory.rows["path"], inventory.rows["label"], strict=True)) == {
+        "0.png": "normal", "1.png": "glaucoma",
+    }  # fmt: skip
+    assert inventory.excluded["path"].tolist() == ["2.png"]  # nan is still a missing label

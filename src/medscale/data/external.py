@@ -34,7 +34,9 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
     Raises:
         MedscaleError: when no class of the folder matches a class of the study, or ``scan`` fails.
     """
-    inventory = scan(source, None, fewest=1)
+    # A label such as NA is a class in the folder's table too if the study has a class NA.
+    known = source.model_copy(update={"labels": {name: name for name in classes} | source.labels})
+    inventory = scan(known, None, fewest=1)
     names = match_classes(inventory.classes, classes, source.labels)
     labels = inventory.rows["label"].map(names)
     if not labels.notna().any():

@@ -85,8 +85,8 @@ def read_image_table(
 
     The columns path, label, split and source may be written in capitals. ``source.image``,
     ``source.label`` and ``source.patient`` name other columns. A label such as NA is a missing
-    value unless it is one of the study's ``classes``. Raises MedscaleError if the table is missing,
-    is not a CSV file, or lacks a column.
+    value unless it is one of the study's ``classes``, or of ``source.labels``. Raises MedscaleError
+    if the table is missing, is not a CSV file, or lacks a column.
 
     Returns:
         The table, None without one, and the names of all columns of the file.
@@ -112,7 +112,7 @@ def read_image_table(
             missing = entries[name].map(patients.is_missing)
             entries[name] = entries[name].where(~missing, None)
     if "label" in entries:
-        entries["label"] = _labels(entries["label"], classes or ())
+        entries["label"] = _labels(entries["label"], [*(classes or ()), *source.labels])
     remarks = list[str]()
     if column is not None:
         no_name = entries[column].map(lambda text: patients.is_missing(text, name=True))
@@ -128,9 +128,11 @@ def read_image_table(
 def _labels(column: pd.Series, classes: Sequence[str]) -> pd.Series:
     """Return classes without zero decimals, None for a missing one.
 
-    A class may be called "none", or as one of ``classes`` is; both are missing values elsewhere.
+    A class may be called "none", or as one of ``classes`` is, in small letters or capitals; both
+    are missing values elsewhere.
     """
-    is_class = column.map(lambda text: text in classes or str(text).lower() == "none")
+    known = {"none", *(name.casefold() for name in classes)}
+    is_class = column.map(lambda text: str(text).casefold() in known) & column.notna()
     labels = without_zero_decimals(column.where(is_class | ~column.map(patients.is_missing), None))
     return pd.Series(labels, column.index, dtype=object)
 
