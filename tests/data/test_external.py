@@ -129,7 +129,7 @@ def test_mode_source_and_held_out_belong_together(settings: dict[str, str]) -> N
         Split(**settings)
 
 
-NAMES = ["NA", "nan", "None", "null", "N/A", "TRUE", "1e3", "007"]  # as programs read values
+NAMES = ["NA", "nan", "None", "null", "TRUE", "1e3", "007"]  # as programs read values
 
 
 @pytest.mark.parametrize("as_written", [str, str.lower])

@@ -129,6 +129,9 @@ def test_codes_of_a_class_folder_are_no_patients(tmp_path: Path) -> None:
         "{c}/10{p}{side}.png",
         "{c}/{side}10{p}.png",
         "{c}/eye_{side}/10{p}.png",
+        # a letter
+        "{c}/1{p}{letter}.png",
+        "{c}/a1.b_1{p}{letter}.png",
         # a date, an edition or a part of a UID before the number
         "{c}/2019010{m}_0{p}_{k}.png",
         "{c}/2019-01-0{m}-{p}-{k}.png",
@@ -147,7 +150,7 @@ def test_the_proposed_expression_finds_the_patients(tmp_path: Path, name: str) -
         for copy in range(2):
             file = name.format(
                 **{"c": "AB"[number % 2], "p": number, "k": copy, "m": number // 2 + 1},
-                **{"side": "LR"[copy], "s": ("person", "IM-")[number % 2]},
+                **{"side": "LR"[copy], "letter": "ab"[copy], "s": ("person", "IM-")[number % 2]},
             )
             write(tmp_path / file, 2 * number + copy + 1)
             truth[file] = number
@@ -157,6 +160,36 @@ def test_the_proposed_expression_finds_the_patients(tmp_path: Path, name: str) -
     assert len(rows) == 12
     pairs = set(zip(rows["path"].map(truth), rows["group"], strict=True))
     assert len(pairs) == rows["group"].nunique() == 6
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["3f0a", "91c2b", "91c2d", "77e1f", "0b4c", "0b4e", "12d", "5a9b"],  # digests
+        ["1a", "2b", "3c", "4d", "5e", "6f", "7g", "8h"],
+        ["1c", "1d", "2c", "2d", "3c", "3d", "4c", "4d"],  # a series would begin with a
+    ],
+)
+def test_letters_that_are_no_series_are_no_patients(tmp_path: Path, names: list[str]) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / "xy"[number % 2] / f"{name}.png", number + 1)
+    assert listed(tmp_path).patient_notes == []
+
+
+def test_letters_of_classes_are_no_patients(tmp_path: Path) -> None:
+    for number in range(8):
+        label = "ab"[number % 2]
+        write(tmp_path / label / f"{number // 2}{label}.png", number + 1)
+    assert listed(tmp_path).patient_notes == []
+
+
+def test_pairs_of_mias_are_told(tmp_path: Path) -> None:
+    for number in range(1, 9):
+        write(tmp_path / "xy"[number // 3 % 2] / f"mdb{number:03d}.png", number)
+    (note,) = listed(tmp_path).patient_notes
+    assert note.startswith("the names are those of MIAS, where mdb001 and mdb002 are the left and")
+    assert "these are 4 such pairs" in note
+    assert listed(tmp_path).rows["group"].isna().all()  # a note joins no images
 
 
 def test_numbers_at_the_end_may_be_patients_where_few_stand_first(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
+from string import ascii_lowercase
 from typing import Any
 
 from medscale.data.inventory import SPLIT_OF_FOLDER
@@ -30,6 +31,10 @@ PUBLISHED = (
 )
 _SIDE = "(?:[LR]|[Ll]eft|[Rr]ight|LEFT|RIGHT|O[DS])"
 SIDES = (rf"^(.*?\d){_SIDE}\.", rf"^{_SIDE}[_\- ]?(\d+)\.")  # of pairs such as 12L and 12R
+# A letter after the number of a patient's images, as in 12a, 12b and 12c.
+LETTERED = re.compile(r"(.*\d)([A-Za-z])")
+# Images of MIAS: 2n - 1 and 2n are the breasts of one patient, which no expression can say.
+MIAS = re.compile(r"mdb(\d{3})[a-z]*", re.IGNORECASE)
 SIDE_FOLDER = re.compile(rf"(?:^|.*[\W_]){_SIDE}(?:[\W_].*)?")
 # The beginning of a name that is a date, a month or a year, with the separator after it.
 DATE = re.compile(
@@ -54,8 +59,10 @@ def note_on_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     labels = {str(row["path"]): str(row["label"]) for row in rows}
     notes = [
         *_note_on_published_names(labels),
+        *_note_on_mias(labels),
         *_note_on_words(labels),
         *_note_on_sides(labels),
+        *_note_on_letters(labels),
         *_note_on_prefixes(labels),
         *_note_on_folders(labels),
     ]
@@ -189,6 +196,56 @@ def _note_on_published_names(labels: Mapping[str, str]) -> list[tuple[int, str]]
             )
             return [(len(labels), note)]
     return []
+
+
+def _note_on_mias(labels: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Return the weight of a note on pairs of images of MIAS, and the note.
+
+    Almost all names must have the form of its names, and some must be pairs. ``labels``: class of
+    each image by its path.
+    """
+    matches = [MIAS.fullmatch(PurePosixPath(path).stem) for path in labels]
+    numbers = {int(match[1]) for match in matches if match}
+    pairs = [number for number in numbers if number % 2 and number + 1 in numbers]
+    if not pairs or sum(map(bool, matches)) < ALMOST_ALL * len(labels):
+        return []
+    first = min(pairs)
+    note = (
+        f"the names are those of MIAS, where mdb{first:03d} and mdb{first + 1:03d} are the left "
+        f"and the right breast of one patient, and so on: if these are {len(pairs):,} such pairs, "
+        "give the patients in a table, by a column patient next to path (index.csv)"
+    )
+    return [(len(labels), note)]
+
+
+def _note_on_letters(labels: Mapping[str, str]) -> list[tuple[int, str]]:
+    """Return the number of names that differ by a letter after a number alone, and a note.
+
+    The letters of a number begin with a and leave none out, as in 12a, 12b and 12c, which digests
+    and sides (12L, 12R) do not. Empty if fewer than half of the images have such a name, or if each
+    letter is that of a class. ``labels``: class of each image by its path.
+    """
+    letters: defaultdict[str, set[str]] = defaultdict(set)
+    classes: defaultdict[str, set[str]] = defaultdict(set)
+    for path, label in labels.items():
+        if match := LETTERED.fullmatch(PurePosixPath(path).stem):
+            letters[match[1]].add(match[2].lower())
+            classes[match[2].lower()].add(label)
+    series = {
+        number: len(found)
+        for number, found in letters.items()
+        if len(found) > 1 and "".join(sorted(found)) == ascii_lowercase[: len(found)]
+    }
+    images = sum(series.values())
+    are_classes = all(len(found) == 1 for found in classes.values())
+    if len(series) < FEWEST_FOLDERS or images < len(labels) / 2 or are_classes:
+        return []
+    note = (
+        f"{images:,} images have {len(series):,} names that differ by a letter alone, such as "
+        f"{min(series)}a and {min(series)}b: are these images of one patient? Then set "
+        r"source.patient: '^(.*?\d+)[A-Za-z]?\.[^.]+$'"
+    )
+    return [(len(series), note)]
 
 
 def _note_on_sides(labels: Mapping[str, str]) -> list[tuple[int, str]]:
