@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -122,6 +124,38 @@ def test_a_damaged_plain_png_is_reported() -> None:
     )
     with pytest.raises(Unreadable, match="the png decoder"):
         decode(bytes(data))
+
+
+def with_palette(numbers: np.ndarray, colours: int, kind: str) -> bytes:
+    """A PNG or BMP whose palette has so many greys: 0, 10, 20 …"""
+    image = Image.fromarray(numbers.astype(np.uint8)).convert("L").convert("P")
+    image.putdata(numbers.ravel().tolist())
+    image.putpalette([10 * colour for colour in range(256 // 10) for _ in range(3)])
+    file = io.BytesIO()
+    if kind == "bmp":
+        image.save(file, "BMP")  # with 256 colours
+        data = bytearray(file.getvalue())
+        struct.pack_into("<I", data, 46, colours)
+        (pixels,) = struct.unpack_from("<I", data, 10)
+        struct.pack_into("<I", data, 10, 54 + 4 * colours)
+        return bytes(data[: 54 + 4 * colours] + data[pixels:])
+    image.putpalette([10 * colour for colour in range(colours) for _ in range(3)])
+    image.save(file, "PNG", bits=8)
+    data = bytearray(file.getvalue())
+    start = data.index(b"PLTE") - 4
+    (length,) = struct.unpack_from(">I", data, start)
+    chunk = b"PLTE" + bytes(data[start + 8 : start + 8 + 3 * colours])
+    checked = struct.pack(">I", 3 * colours) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return bytes(data[:start] + checked + data[start + 12 + length :])
+
+
+@pytest.mark.parametrize("kind", ["png", "bmp"])
+def test_a_pixel_without_a_colour_in_the_palette_is_refused(kind: str) -> None:
+    numbers = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])
+    whole = decode(with_palette(numbers, 4, kind))
+    assert np.array_equal(whole[..., 0], 10 * numbers)
+    with pytest.raises(Unreadable, match=r"a pixel of colour 3, whose palette ends at 2: the file"):
+        decode(with_palette(numbers, 3, kind))
 
 
 def test_16_bit_is_scaled_by_its_full_range() -> None:

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -28,7 +29,7 @@ from dicom_images import COLOUR, DEEP, GREY, as_pydicom_shows, dicom, dicom_fram
 from known_pixels import check, in_8_bits, many, smooth
 from medscale.base.files import sha256
 from medscale.data.build import make_chunk
-from medscale.data.decoding.formats import kind_of
+from medscale.data.decoding.formats import Unreadable, kind_of
 from medscale.data.images import decode, frame_count, read_rgb
 from medscale.data.preprocess import preprocess
 from medscale.data.settings import Clahe, Preprocess
@@ -241,6 +242,19 @@ def test_a_voi_table_goes_before_the_window() -> None:
 
 def test_few_bits_fill_the_range() -> None:
     assert np.array_equal(decode(dicom(GREY >> 4, BitsStored=4))[..., 0], (GREY >> 4) * 17)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_signed_jpeg_ls_with_more_bits_than_the_headers_state(masked: bool) -> None:
+    values = (np.arange(400).reshape(20, 20) - 200).astype(np.int16)
+    unsigned = values.view(np.uint16) & np.uint16(0xFFF if masked else 0xFFFF)
+    stream = imagecodecs.jpegls_encode(unsigned)  # of 16 bits
+    file = dicom(values, [stream], JPEGLSLossless, BitsStored=12)
+    if masked:  # -200 would be read as 3896
+        with pytest.raises(Unreadable, match=r"12 signed bits whose stream has values from 0 to 4"):
+            decode(file)
+    else:
+        assert np.array_equal(decode(file), decode(dicom(values, BitsStored=12)))
 
 
 def test_colour_and_palette() -> None:

@@ -103,7 +103,10 @@ def decode(data: bytes, reduce: int = 1, frame: int = 0) -> np.ndarray:
         return raster.later_frame(data, kind, frame)
     if kind == "png":
         return png.decode(data)
-    return raster.webp(data) if kind == "webp" else raster.decode(data, kind)
+    if kind == "webp":
+        return raster.webp(data)
+    raster.check_palette(data, kind)
+    return raster.decode(data, kind)
 
 
 def frame_count(data: bytes) -> int:

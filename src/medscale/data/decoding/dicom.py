@@ -243,7 +243,30 @@ def _frame(dataset: FileDataset, number: int) -> np.ndarray:
         )
         if grey is not None and (1, *grey.shape, 8, 0) == form_in_headers:
             return grey
-    return pixel_array(dataset, index=number)
+    values = pixel_array(dataset, index=number)
+    if syntax is not None and syntax.is_compressed:
+        _check_signed(values, int(dataset.BitsStored))
+    return values
+
+
+def _check_signed(values: np.ndarray, bits: int) -> None:
+    """Check that signed values of a compressed frame have the stated number of bits.
+
+    A stream does not say that its values are signed. If it has more bits than the headers state,
+    its encoder may have cut off the signs, and negative values are read as large ones.
+
+    Raises:
+        Unreadable: when a value needs more bits, so that it cannot be right.
+    """
+    if values.dtype.kind != "i" or not values.size:
+        return
+    low, high = int(values.min()), int(values.max())
+    if low < -(2 ** (bits - 1)) or high >= 2 ** (bits - 1):
+        raise Unreadable(
+            UNREADABLE,
+            f"a DICOM image of {bits} signed bits whose stream has values from {low} to {high}: "
+            "headers and stream contradict each other",
+        )
 
 
 def _apply_functional_groups(dataset: FileDataset, number: int) -> None:

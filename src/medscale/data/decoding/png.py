@@ -23,6 +23,7 @@ def decode(data: bytes) -> np.ndarray:
     """
     if size := plain_size(data, chunk_names(data)):
         return _plain(data, size)
+    raster.check_palette(data, "png")
     return raster.decode(data, "png")
 
 

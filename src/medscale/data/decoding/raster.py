@@ -25,6 +25,7 @@ from medscale.data.decoding.orientation import (
 )
 
 OPENCVS_LIMITS = "CV_IO_MAX_IMAGE_"  # in the message on an image of too many pixels
+COLOURS = 256  # of the largest palette
 REDUCTION_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -63,6 +64,32 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
     if image.dtype != np.uint8:
         raise Unreadable(UNREADABLE, f"{image.dtype} samples; 8 or 16 bit are read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_palette(data: bytes, kind: str) -> None:
+    """Check that a GIF, PNG or BMP has a colour for each of its pixels.
+
+    OpenCV shows a pixel whose number exceeds the palette as black. A file that Pillow cannot read
+    is left to OpenCV.
+
+    Raises:
+        Unreadable: when a pixel of the first frame has no colour.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode != "P" or image.palette is None:
+                return
+            channels = image.palette.rawmode or image.palette.mode  # as stored, or as converted
+            colours = len(image.palette.palette) // len(channels)
+            if colours >= COLOURS:
+                return
+            check_size(*image.size)
+            largest = int(np.asarray(image).max())
+    except PILLOW_ERRORS:
+        return
+    if largest >= colours:
+        fault = f"a {kind} with a pixel of colour {largest}, whose palette ends at {colours - 1}"
+        raise Unreadable(UNREADABLE, f"{fault}: the file is damaged, save it anew")
 
 
 def webp(data: bytes) -> np.ndarray:
