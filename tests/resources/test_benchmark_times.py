@@ -100,7 +100,7 @@ def test_the_times_of_exports_and_of_inference_by_hand(full: Config) -> None:
             "repeats": 2,
         },
         "inference": {
-            "ways": ["eager", "captured", "onnx"],
+            "ways": ["eager", "compiled", "captured", "onnx"],
             "threads": [1, 0, 8],
             "batches": [1, 200],
             "calls": 50,
@@ -108,20 +108,20 @@ def test_the_times_of_exports_and_of_inference_by_hand(full: Config) -> None:
             "repeats": 2,
         },
     }
-    config = changed(full, "skin", sections, start_s=10.0)
+    config = changed(full, "skin", sections, start_s=10.0, onnx_s=7.0, compile_s=200.0)
     # PyTorch, ONNX in 32 and in 16 bit: once to compare, and in two repetitions.
     each = [
-        10 + (3 * 3 * 100 + 40) * forward(config, f"skin/{run}", 4)
+        10 + 7 + (3 * 3 * 100 + 40) * forward(config, f"skin/{run}", 4)
         for run in ("serial_1gpu", "ddp_2gpu")
     ]
     assert seconds(config, "export", "skin", 4) == pytest.approx(10 + sum(each))
     # On 1 and 4 threads: 50 calls, a pass of 120 by one image and one of 200, 120 decoded ones.
-    expected = 10 + 2 * 10
+    expected = 10 + 2 * (10 + 2 * 200)
     for run in ("serial_1gpu", "ddp_2gpu"):
         for threads in (1, 4):
             decoding = 120 / 500 / threads
             network = (50 + 120 + 200 + 120) * forward(config, f"skin/{run}", threads)
-            expected += 2 * (2 * (network + decoding) + decoding)
+            expected += 2 * (3 * (network + decoding) + decoding)
     assert seconds(config, "inference", "skin", 4) == pytest.approx(expected)
 
 
@@ -151,6 +151,7 @@ def test_the_numbers_of_ways_are_those_of_the_benchmarks() -> None:
     assert loading.WARM_UP == benchmarks.WARM_UP_BATCHES
     captured = {way for way in PYTORCH_WAYS if way.startswith(benchmarks.CAPTURED)}
     assert {way.removeprefix("captured").strip("_") for way in captured} == {"", "compiled"}
+    assert benchmarks.COMPILED in PYTORCH_WAYS
 
 
 def test_a_benchmark_requests_its_time_of_slurm() -> None:

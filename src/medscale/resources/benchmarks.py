@@ -2,7 +2,7 @@
 
 Times follow from the numbers of the section ``cost``: the rate at which a core preprocesses images,
 the forward pass of a network on CPU cores, and the start of a job or of a group of processes.
-``torch.compile`` and the writing of ONNX files are not in it.
+The ways that need a GPU (CUDA graphs, TensorRT) are not in them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from medscale.resources import compute, cost
 
 SHARING_WAYS = 3  # ways of loading that read raw files by each number of processes
 WARM_UP_BATCHES = 2  # of each process and way of loading
+COMPILED = "compiled"  # the way to run a network by torch.compile on CPU cores
 CAPTURED = "captured"  # beginning of the names of the ways to run a network that need a GPU
 ABSENT = "check_target refuses studies without this benchmark"
 
@@ -76,29 +77,34 @@ def _export(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     passes = (2 + len(settings.formats)) * (1 + settings.repeats)
     images = min(settings.images, counts["test"]) * passes
     images += min(settings.calibration, counts["val"])
-    return sum(
-        config.cost.start_s + images * _forward_seconds(config, study, run, cpus)
-        for run in settings.runs
-    )
+    fixed = config.cost.start_s + config.cost.onnx_s  # other formats are made from the ONNX file
+    return sum(fixed + images * _forward_seconds(config, study, run, cpus) for run in settings.runs)
 
 
 def _inference(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
-    """Each way on each number of threads: single calls, a pass by batch size, one with decoding."""
+    """Each way on each number of threads: single calls, a pass by batch size, one with decoding.
+
+    Before these, ``torch.compile`` takes its time.
+    """
     study = wildcards["study"]
     sections = config.study(study).benchmarks
     settings, export = sections.inference, sections.export
     assert settings is not None, ABSENT
     assert export is not None, ABSENT
     images = min(settings.images, cost.images(config, study)["test"])
+    compiled = COMPILED in settings.ways
     ways = sum(not way.startswith(CAPTURED) for way in settings.ways)
     passes = settings.calls + images + sum(max(images, size) for size in settings.batches)
     seconds = 0.0
-    for threads in {min(count or cpus, cpus) for count in settings.threads}:
+    counts = {min(count or cpus, cpus) for count in settings.threads}
+    for threads in counts:
         decoding = images / cost.expected_images(config, study).per_core / threads
         for run in export.runs:
             network = passes * _forward_seconds(config, study, run, threads)
             seconds += ways * (network + decoding) + decoding
-    return len(export.runs) * config.cost.start_s + settings.repeats * seconds
+    # A network is compiled anew for each number of threads.
+    fixed = config.cost.start_s + compiled * len(counts) * config.cost.compile_s
+    return len(export.runs) * fixed + settings.repeats * seconds
 
 
 def _external(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
