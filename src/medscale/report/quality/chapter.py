@@ -27,7 +27,8 @@ CHAPTER = Chapter(
         "confidence of the baseline, and calibration error and Brier score of each run before and "
         "after the temperature that was fitted on the validation images. Bars are 95 % intervals; "
         "chance makes the calibration error of few images too large, so that it lies near the "
-        "upper end of its interval.",
+        "upper end of its interval. The interval of a Brier score is too narrow for a network with "
+        "hardly any error.",
         "subgroups": "The baseline of *{study}* by subgroup of the test images (number in "
         "brackets) with 95 % intervals.",
         "gaps": "Sensitivity and specificity of the baseline of *{study}* by subgroup of the test "
