@@ -105,13 +105,13 @@ def _rates(test: Predictions) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 def coverage(population: Population, patients: int, samples: int) -> dict[str, Any]:
     """Return the percent of the defined intervals that hold the true value, by metric."""
     rng = np.random.default_rng(1)
-    truth, held = values(population.draw(POPULATION, rng)), []
+    truth, cases = values(population.draw(POPULATION, rng)), []
     for number in range(samples):
         networks = population.draw(patients, rng)
         if len(np.unique(networks[0].labels)) == len(population.shares):
             ends = intervals(networks, bootstrap.draw(patients, 1000, number))
-            held.append({name: _holds(*ends[name], true) for name, true in truth.items()})
-    shares = pd.DataFrame(held).mean().mul(100).round(1)
+            cases.append({name: _holds(*ends[name], true) for name, true in truth.items()})
+    shares = pd.DataFrame(cases).mean().mul(100).round(1)
     row: dict[str, Any] = {"population": population.name, "patients": patients}
     return row | {str(name): share for name, share in shares.items()}
 

@@ -35,8 +35,8 @@ def external_inventory(source: Source, classes: Sequence[str]) -> Inventory:
         MedscaleError: when no class of the folder matches a class of the study, or ``scan`` fails.
     """
     # A label such as NA is a class in the folder's table too if the study has a class NA.
-    known = source.model_copy(update={"labels": {name: name for name in classes} | source.labels})
-    inventory = scan(known, None, fewest=1)
+    labels_of_study = {name: name for name in classes} | source.labels
+    inventory = scan(source.model_copy(update={"labels": labels_of_study}), None, fewest=1)
     names = match_classes(inventory.classes, classes, source.labels)
     labels = inventory.rows["label"].map(names)
     if not labels.notna().any():

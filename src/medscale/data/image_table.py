@@ -131,8 +131,8 @@ def _labels(column: pd.Series, classes: Sequence[str]) -> pd.Series:
     A class may be called "none", or as one of ``classes`` is, in small letters or capitals; both
     are missing values elsewhere.
     """
-    known = {"none", *(name.casefold() for name in classes)}
-    is_class = column.map(lambda text: str(text).casefold() in known) & column.notna()
+    class_names = {"none", *(name.casefold() for name in classes)}
+    is_class = column.map(lambda text: str(text).casefold() in class_names) & column.notna()
     labels = without_zero_decimals(column.where(is_class | ~column.map(patients.is_missing), None))
     return pd.Series(labels, column.index, dtype=object)
 

@@ -232,12 +232,12 @@ def _note_on_letters(labels: Mapping[str, str]) -> list[tuple[int, str]]:
             letters[match[1]].add(match[2].lower())
             classes[match[2].lower()].add(label)
     series = {
-        number: len(found)
-        for number, found in letters.items()
-        if len(found) > 1 and "".join(sorted(found)) == ascii_lowercase[: len(found)]
+        number: len(endings)
+        for number, endings in letters.items()
+        if len(endings) > 1 and "".join(sorted(endings)) == ascii_lowercase[: len(endings)]
     }
     images = sum(series.values())
-    are_classes = all(len(found) == 1 for found in classes.values())
+    are_classes = all(len(endings) == 1 for endings in classes.values())
     if len(series) < FEWEST_FOLDERS or images < len(labels) / 2 or are_classes:
         return []
     note = (
