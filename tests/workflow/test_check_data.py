@@ -9,13 +9,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from data_trees import class_tree
 from medscale.base.errors import MedscaleError
 from medscale.data.demo.generate import generate, parse_options
 from medscale.data.kind import scan
 from medscale.data.settings import Source
+from medscale.engine.models.registry import build
+from medscale.engine.plan import Model
 from medscale.workflow import preflight, raw_folder
 from medscale.workflow.datasets import Datasets
 from medscale.workflow.graph import Graph
@@ -255,8 +259,6 @@ def test_the_check_names_a_missing_file_of_weights(tmp_path: Path) -> None:
         "error",
         "weights.safetensors does not exist; name another file by `pretrained`"[-57:],
     )
-    (tmp_path / "weights.safetensors").touch()
-    assert "weights" not in [finding.subject for finding in examine(Graph(changes))]
 
 
 def test_new_times_of_equal_files_make_no_index_again(tmp_path: Path) -> None:
@@ -501,3 +503,24 @@ def test_the_classes_of_external_images_are_matched_as_the_index_matches_them(
     ]
     assert "its classes are x, y, the study's are a, b; match them by source.labels" in texts[4]
     assert (len(texts), texts[4][:6]) == (5, "error:")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"no weights", "is no valid .safetensors file"),
+        (save({"stem.weight": np.zeros((2, 3), np.float32)}), "does not fit the model (missing: "),
+        (None, ""),
+    ],
+)
+def test_weights_that_do_not_fit_are_told_before_a_training(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "w.safetensors"
+    weights = build(Model(name="tiny_cnn"), 5).state_dict()  # of another number of classes
+    own = save({key: value.numpy() for key, value in weights.items()})
+    file.write_bytes(own if content is None else content)
+    changes = {"model": {"name": "tiny_cnn", "pretrained": str(file)}}
+    told = [f.text for f in examine(of_mine(tmp_path, changes)) if f.subject == "weights"]
+    assert len(told) == bool(words)
+    assert all(words in text for text in told)

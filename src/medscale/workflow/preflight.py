@@ -133,9 +133,20 @@ def _models(config: Config, plans: list[RunPlan]) -> Iterator[Finding]:
 
 
 def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
-    """Yield which files of pretrained weights are missing."""
+    """Yield which files of pretrained weights are missing, or do not fit their network."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
-        yield from _attempt("weights", partial(check_weights, graph.workdir / path))
+        file = graph.workdir / path
+        missing = [*_attempt("weights", partial(check_weights, file))]
+        yield from missing
+        models = {
+            plan.model.model_dump_json(): plan.model
+            for plan in plans
+            if plan.model.pretrained == path and plan.detect is None and not missing
+        }
+        for model in models.values():
+            from medscale.engine.models import registry  # imports PyTorch, which takes seconds
+
+            yield from _attempt("weights", partial(registry.check_weights, model, file))
 
 
 def _detection() -> str:
@@ -200,6 +211,10 @@ def _cluster(graph: Graph, in_image: bool) -> Iterator[Finding]:
         yield from (Finding("note", "SLURM", obstacle) for obstacle in obstacles)
     except MedscaleError as error:
         yield Finding("error", "SLURM", str(error))
+    for folder in graph.config.cluster.binds if graph.config.cluster is not None else []:
+        if not folder.exists():
+            text = f"cluster.binds: {folder} does not exist here, so that jobs do not see it"
+            yield Finding("note", "Apptainer", text)
     if in_image:
         yield from _attempt("Apptainer", containers.check_program)
 

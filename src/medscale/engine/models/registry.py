@@ -101,12 +101,9 @@ def check(
     """
     check_name(model.name)
     check_own(model, side)
+    network = _shapes(model, num_classes, in_channels)
     if model.name in OWN:
-        options = {name: value for name, value in model.options.items() if value != AUTO}
-        with torch.device("meta"):
-            _build_own(model.model_copy(update={"options": options}), num_classes, in_channels)
         return
-    network = _timm_shapes(model, num_classes, in_channels)
     if is_cut or model.trained != "all":
         stages(network)
     if side is None:
@@ -124,6 +121,20 @@ def check(
         ) from None
 
 
+def check_weights(model: Model, path: str | Path) -> None:
+    """Raise MedscaleError unless ``load_weights`` can load a file into a network, see there."""
+    _fitting_weights(_shapes(model, num_classes=2, in_channels=3), path)
+
+
+def _shapes(model: Model, num_classes: int, in_channels: int) -> nn.Module:
+    """Return a network on PyTorch's meta device, without any values."""
+    if model.name not in OWN:
+        return _timm_shapes(model, num_classes, in_channels)
+    options = {name: value for name, value in model.options.items() if value != AUTO}
+    with torch.device("meta"):
+        return _build_own(model.model_copy(update={"options": options}), num_classes, in_channels)
+
+
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load weights from a .safetensors file of the same network.
 
@@ -131,6 +142,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     classes decides its size. Raises MedscaleError when the file is missing or damaged, or its keys
     or shapes do not fit.
     """
+    network.load_state_dict(_fitting_weights(network, path), strict=False)
+
+
+def _fitting_weights(network: nn.Module, path: str | Path) -> dict[str, torch.Tensor]:
+    """Return the weights of a file that ``load_weights`` loads; raises as it does."""
     weights = read_weights(path, "pretrained weights: ")
     state = network.state_dict()
     linear = [name for name, part in network.named_modules() if isinstance(part, nn.Linear)]
@@ -145,9 +161,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if any(faults.values()):
         text = "; ".join(f"{fault}: {listed(keys)}" for fault, keys in faults.items() if keys)
         raise MedscaleError(f"pretrained weights: {path} does not fit the model ({text})")
-    network.load_state_dict(
-        {key: value for key, value in weights.items() if key not in replaced}, strict=False
-    )
+    return {key: value for key, value in weights.items() if key not in replaced}
 
 
 def read_weights(path: str | Path, setting: str = "") -> dict[str, torch.Tensor]:
