@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from medscale.base.files import read_json, read_table
 from medscale.measure.scaling.benchmarks import EAGER
 from medscale.report import style
-from medscale.report.names import GREY, LOOKS, label
+from medscale.report.names import GREY, label, numbered_look
 from medscale.report.reported import read_reported
 from medscale.report.result.reading import records
 from medscale.report.writer import Pages
@@ -79,7 +79,8 @@ def draw_lines(
     """
     groups = list(table.groupby(by, sort=False))
     shifts = np.linspace(-0.05, 0.05, len(groups))
-    for shift, look, (name, part) in zip(shifts, LOOKS, groups, strict=False):
+    for number, (shift, (name, part)) in enumerate(zip(shifts, groups, strict=True)):
+        look = numbered_look(number)
         for column, axes in panels.items():
             rows = part[part[column].notna()].sort_values(count)
             bars = style.errors(*style.column_ends(rows, column))

@@ -130,5 +130,15 @@ def look(run: str) -> Look:
     return Look(colour, VARIANT_MARKERS[chosen], LINES[chosen])
 
 
+def numbered_look(number: int) -> Look:
+    """Return the look of the item with a number, counted from 0: those of 100 items differ.
+
+    The first ten are ``LOOKS``. Of later ones the colours recur with other lines and markers.
+    """
+    turn, place = divmod(number, len(LOOKS))
+    other = (place + turn) % len(LOOKS)
+    return Look(COLOURS[place], MARKERS[other], LINES[other])
+
+
 def _variant(spec: RunSpec) -> list[str]:
     return [*([f"batch {spec.batch}"] if spec.batch else []), *([spec.model] if spec.model else [])]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,7 +14,7 @@ from medscale.evaluate.by_fold import TESTED_METRICS, compare_folds
 from medscale.evaluate.replicates import read_predictions
 from medscale.evaluate.verdicts import ALPHA
 from medscale.report import style
-from medscale.report.latex import number, p_value
+from medscale.report.latex import number, p_value, span
 from medscale.report.marks import marks_of
 from medscale.report.names import BLACK, label, look
 from medscale.report.result.reading import Result, check_paired, read_result, records
@@ -127,9 +128,10 @@ def _scale(row: Row) -> float:
 
 
 def _range(row: Row) -> str:
-    values = [float(row[name]) for name in row if str(name).startswith("fold_")]
-    ends = [number(end, _digits(row), _scale(row)) for end in (min(values), max(values))]
-    return "--".join(ends)
+    """Return the range of the folds; none where the metric is undefined in one, as of the mean."""
+    values = np.array([row[name] for name in row if str(name).startswith("fold_")], float)
+    ends = values.min(), values.max()
+    return number(None, 0) if np.isnan(values).any() else span(*ends, _digits(row), _scale(row))
 
 
 def _facts(runs: Sequence[Result], tests: pd.DataFrame) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from medscale.report import measured as benchmark
 from medscale.report import style
 from medscale.report.latex import number, significant
 from medscale.report.measured import NONE
-from medscale.report.names import LOOKS, label
+from medscale.report.names import label, numbered_look
 from medscale.report.result.reading import records
 from medscale.report.tables import left, ranged, right, wrapped
 from medscale.report.tables import table as latex_table
@@ -42,7 +42,7 @@ def _figure(table: pd.DataFrame) -> Figure:
         for number_of_row, (height, row) in enumerate(zip(heights, records(table), strict=True)):
             ends = np.array([row[f"{column}{end}"] for end in ("", "_low", "_high")]) * scale
             if not np.isnan(ends).any():
-                style.interval(axes, height, ends, LOOKS[number_of_row])
+                style.interval(axes, height, ends, numbered_look(number_of_row))
         axes.set(xlabel=unit)
     return figure
 

@@ -15,7 +15,6 @@ from medscale.report.names import (
     BLACK,
     BLUE,
     GREY,
-    LOOKS,
     ORANGE,
     SPLITS_IN_WORDS,
     TIME_LOOKS,
@@ -23,6 +22,7 @@ from medscale.report.names import (
     family,
     label,
     look,
+    numbered_look,
     title,
 )
 from medscale.report.result import figures as of_run
@@ -112,7 +112,7 @@ def curves(results: Sequence[Result]) -> Figure:
         highest = 0.0
         for number, group in enumerate(groups):
             part = group[0].curves[group[0].curves["quantity"] == quantity].sort_values("epoch")
-            drawn = LOOKS[number % len(LOOKS)]
+            drawn = numbered_look(number)
             names = "; ".join(label(r.name) for r in group)
             marker = style.marker_of(len(part), drawn.marker)
             options = style.of_look(drawn, marker=marker, label=names)

@@ -13,7 +13,7 @@ from matplotlib.ticker import NullFormatter, StrMethodFormatter
 from medscale.measure.profiling.kinds import KINDS
 from medscale.report import names as palette
 from medscale.report import style
-from medscale.report.names import GREY, LOOKS, Look
+from medscale.report.names import GREY, Look, numbered_look
 from medscale.report.profiling.reading import Profiled, by_name, run_name
 from medscale.report.profiling.tables import IDLE
 
@@ -99,7 +99,7 @@ def _draw_operators(panels: Any, runs: Sequence[Profiled], table: Any, counts: s
         for number, run in enumerate(runs):
             values = table[table["run"] == run.name].set_index("name")[column].reindex(names)
             shift = 0.6 * ((number + 0.5) / len(runs) - 0.5)  # so that none hides another
-            heights, look = np.arange(len(names)) + shift, _look(number)
+            heights, look = np.arange(len(names)) + shift, numbered_look(number)
             panel.plot(values, heights, look.marker, color=look.colour, markersize=4)
         panel.set(xscale="log", xlabel=unit, ylim=(len(names) - 0.5, -0.5))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -119,7 +119,7 @@ def memory(runs: Sequence[Profiled]) -> Figure:
             style.empty(axes, "not traced (profile.memory is off)")
             continue
         for rank in range(run.ranks):
-            allocated, look = run.memory[run.memory["rank"] == rank], _look(rank)
+            allocated, look = run.memory[run.memory["rank"] == rank], numbered_look(rank)
             points = 1e3 * allocated["seconds"], allocated["bytes"] / 2**20
             axes.plot(*points, color=look.colour, linestyle=look.line, linewidth=0.8)
         window = STEPS * 1e3 * max(rank["profiled_s"] for rank in run.about["ranks"])
@@ -129,7 +129,8 @@ def memory(runs: Sequence[Profiled]) -> Figure:
     ranks = max(run.ranks for run in runs)
     if ranks > 1:
         looks = [
-            style.of_look(_look(rank), marker="", label=f"rank {rank}") for rank in range(ranks)
+            style.of_look(numbered_look(rank), marker="", label=f"rank {rank}")
+            for rank in range(ranks)
         ]
         lines = [Line2D([], [], **look) for look in looks]
         figure.legend(handles=lines, loc="outside lower center", ncols=8)
@@ -150,7 +151,7 @@ def roofline(runs: Sequence[Profiled]) -> Figure:
     intensities = [x for pair in points for x, _ in pair] + [run.numbers.ridge for run in runs]
     reach = np.array([min(intensities) / 4, max(intensities) * 4])
     for number, (run, (step, products)) in enumerate(zip(runs, points, strict=True)):
-        look = _look(number)
+        look = numbered_look(number)
         _draw_roof(axes, run, reach, look)
         options: dict[str, Any] = {"color": look.colour, "markersize": 6}
         axes.plot(step[0], step[1] / 1e9, look.marker, **options)
@@ -186,16 +187,12 @@ def _draw_roof(axes: Axes, run: Profiled, reach: np.ndarray, look: Look) -> None
     axes.plot(corners, roof, color=look.colour, linestyle=look.line, linewidth=0.9)
 
 
-def _look(number: int) -> Look:
-    return LOOKS[number % len(LOOKS)]
-
-
 def _draw_legend(
     figure: Figure, runs: Sequence[Profiled], further: Sequence[Line2D] = (), lines: bool = False
 ) -> None:
     """Explain the markers (and lines) of the runs, and ``further`` signs, below the figure."""
     handles = []
     for number, run in enumerate(runs):
-        options = style.of_look(_look(number), label=run_name(run))
+        options = style.of_look(numbered_look(number), label=run_name(run))
         handles.append(Line2D([], [], **(options if lines else options | {"linestyle": ""})))
     style.legend_below(figure, [*handles, *further], ncols=3)

@@ -1,7 +1,6 @@
 """The chapter sweep: the learning rate of each batch size, chosen by validation images."""
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from medscale.measure.scaling.target import (
 from medscale.report import style
 from medscale.report.latex import number
 from medscale.report.marks import Marks
-from medscale.report.names import LOOKS, label
+from medscale.report.names import label, numbered_look
 from medscale.report.result.reading import records
 from medscale.report.tables import left, right, short_name, table
 from medscale.report.writer import Pages
@@ -92,7 +91,8 @@ def sweep(rows: pd.DataFrame, metric: str) -> Figure:
     scale, unit = (1, "") if metric in SMALLER_IS_BETTER else (100, " (%)")
     figure = style.new(2.4)
     axes = figure.subplots()
-    for drawn, (run, part) in zip(cycle(LOOKS), rows.groupby("run", sort=False), strict=False):
+    for line_number, (run, part) in enumerate(rows.groupby("run", sort=False)):
+        drawn = numbered_look(line_number)
         ordered = part.sort_values("learning_rate")
         center, low, high = (scale * end for end in style.column_ends(ordered, "value"))
         bars = style.errors(center, low, high)

@@ -17,7 +17,7 @@ from medscale.engine.run import RunSpec
 from medscale.evaluate.summary import KINDS
 from medscale.measure.scaling.series import Series
 from medscale.report import style
-from medscale.report.names import GREY, LOOKS, TIME_LOOKS, family, label, look
+from medscale.report.names import GREY, TIME_LOOKS, family, label, look, numbered_look
 from medscale.report.scaling.figures import draw_series
 from medscale.report.synthesis.runs import StudyRuns, compared
 
@@ -48,7 +48,7 @@ def how_far(
         else:
             _hollow(axes)
         axes.set_title(style.broken(study.title, PANEL_TITLE))
-        for line in measured:
+        for line in (*measured, *published):
             words = f"{family(line.spec.name)}, {line.spec.device.upper()}"
             handles.setdefault(words, _handle(look_on_device(line.spec.name)))
     if any(published for _, published in series.values()):
@@ -79,7 +79,7 @@ def at_what_cost(runs: pd.DataFrame, margin: float) -> Figure:
     axes.axvline(1, **style.REFERENCE)
     handles = []
     for number, (title, part) in enumerate(points.groupby("title", sort=False)):
-        shape = LOOKS[number % len(LOOKS)]
+        shape = numbered_look(number)
         for _, row in part.iterrows():
             differs = row["change_low"] > 0 or row["change_high"] < 0
             bars = style.errors(*(np.array([row[f"change{e}"]]) for e in ("", "_low", "_high")))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from medscale.base.text import latex
 from medscale.report import style
 from medscale.report.marks import marks_of
-from medscale.report.names import LOOKS, label
+from medscale.report.names import label, numbered_look
 from medscale.report.result.reading import Result, read_result, records
 from medscale.report.tables import left, right, scored, table
 from medscale.report.writer import Pages
@@ -84,8 +84,8 @@ def _figure(names: Sequence[str], runs: Sequence[Result]) -> Figure:
     for axes, (metric, unit, _, scale, _) in zip(panels, METRICS, strict=True):
         for number, (height, result) in enumerate(zip(heights, runs, strict=True)):
             if (score := result.score(metric))["mean"] is not None:
-                look = LOOKS[number % len(LOOKS)]
-                style.interval(axes, height, style.score_ends(score, scale), look)
+                ends = style.score_ends(score, scale)
+                style.interval(axes, height, ends, numbered_look(number))
         axes.set(xlabel=unit)
     return figure
 
