@@ -44,6 +44,26 @@ def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes)
 
 
 @pytest.mark.parametrize(
+    ("run", "twin", "recipe"),
+    [
+        ("mp_2cpu", "serial_1cpu", {"ema": 0.9}),
+        ("mp_2cpu", "serial_1cpu", {"optimizer": "sgd", "clip_norm": 0.05}),
+        ("ddp_mp_4cpu", "ddp_2cpu", {"ema": 0.9, "optimizer": "sgd", "clip_norm": 0.05}),
+    ],
+)
+def test_micro_batches_of_a_pipeline_are_those_of_an_accumulated_step(training, run, twin, recipe):
+    """Batch normalization takes the same images, also of 17 images cut in two."""
+    model = {"name": "medical_cnn", "options": {"width": 4, "dropout": 0.0}}
+    pipeline = training.fork(run, "p", model=model, recipe=recipe, parallel={"microbatches": 2})
+    folder = training.fork(twin, "t", model=model, recipe={**recipe, "accumulate": 2})
+    weights, loss, chances = distance(pipeline, folder)  # of the statistics, too
+    assert weights < WEIGHTS
+    assert loss < LOSS
+    assert chances < WEIGHTS
+    assert any("running_var" in name for name in load_file(folder / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
     ("run", "model"),
     [
         ("ddp_2cpu", {"trained": "last_block", "metadata": ["age", "sex"]}),

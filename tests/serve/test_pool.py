@@ -104,6 +104,18 @@ def test_an_idle_process_that_is_killed_is_replaced(monkeypatch: pytest.MonkeyPa
     run(task)
 
 
+def test_an_idle_process_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "CHECK_S", 0.2)
+
+    async def task(pool: Pool) -> Any:
+        (first,) = pool.pids
+        os.kill(first, signal.SIGSTOP)
+        await until_soon(lambda: pool.alive and pool.pids != [first], "it is replaced")
+        return await pool.do("a", 3)
+
+    assert run(task, seconds=1) == (6, 1)
+
+
 def test_a_job_that_kills_is_lost_alone(tmp_path: Path) -> None:
     async def task(pool: Pool) -> list[Any]:
         slow = await occupy(pool, tmp_path / "end")

@@ -38,6 +38,10 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     for name in ("https://scan.example.org", "scan.example.org:443", "*"):
         with pytest.raises(MedscaleError, match=r"--name: .* is no host name; write it without"):
             serve(options | {"hosts": (name,)}, print)
+    with pytest.raises(MedscaleError, match=r"--images: .* give --queue 34 or .* --images 16"):
+        serve(options | {"images": 17, "queue": 33}, print)
+    with pytest.raises(MedscaleError, match=r"--megabytes: .* give --megabytes 256 or less"):
+        serve(options | {"megabytes": 257}, print)
     with pytest.raises(MedscaleError, match="address of this machine with --host"):
         server.listen(Settings(results=(tmp_path,), host="192.0.2.1"))
     listener = server.listen(Settings(results=(tmp_path,), port=0))

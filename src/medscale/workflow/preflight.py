@@ -187,7 +187,8 @@ def _dask(graph: Graph) -> Iterator[Finding]:
     else:
         host, _, port = scheduler.rpartition("/")[2].rpartition(":")
         try:
-            socket.create_connection((host, int(port)), timeout=2).close()
+            address = host.strip("[]"), int(port)  # an IPv6 address has brackets
+            socket.create_connection(address, timeout=2).close()
             yield Finding("ok", "Dask", f"scheduler {scheduler} answers")
         except (OSError, ValueError) as error:
             text = f"scheduler {scheduler!r} does not answer ({error}); see dask in config.yaml"

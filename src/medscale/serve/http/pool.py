@@ -165,11 +165,11 @@ class Pool:
         """
         start = asyncio.get_running_loop().time()
         try:
-            if not batch:
-                await process.call("os", "getpid")
-                return True
             budgets = [job.budget.seconds for job in batch if job.budget]
             async with asyncio.timeout(min([self.work.seconds, *budgets])):
+                if not batch:
+                    await process.call("os", "getpid")
+                    return True
                 contents = [job.content for job in batch]
                 results = await process.call(
                     self.work.module, self.work.carry_out, batch[0].key, contents

@@ -42,11 +42,31 @@ def serve(options: dict[str, Any], tell: Callable[[str], None]) -> None:
         setting = str(first["loc"][0])
         reason = first["msg"].removeprefix("Value error, ")
         raise MedscaleError(f"--{OPTIONS.get(setting, setting)}: {reason}") from None
+    _refuse_unanswerable(settings)
     tell("loading the models …")
     run(
         settings,
         lambda address: tell(f"{address}   (web page; API at {address}/docs; Ctrl-C stops)"),
     )
+
+
+def _refuse_unanswerable(settings: Settings) -> None:
+    """Raise MedscaleError when a request within its limits exceeds what a caller may hold.
+
+    It would be refused each time, with the advice to send it again.
+    """
+    if settings.images > settings.queue // 2:
+        raise MedscaleError(
+            f"--images: a request may have {settings.images} images, but a caller holds at most "
+            f"half of --queue {settings.queue}; give --queue {2 * settings.images} or more, or "
+            f"--images {settings.queue // 2} or fewer"
+        )
+    if settings.megabytes > settings.pending_megabytes / 2:
+        raise MedscaleError(
+            f"--megabytes: a request may have {settings.megabytes:g} MB, but a caller holds at "
+            f"most half of {settings.pending_megabytes:g} MB; give --megabytes "
+            f"{settings.pending_megabytes / 2:g} or less"
+        )
 
 
 def _read_key(file: Path) -> SecretStr:
