@@ -18,6 +18,7 @@ from torchvision.ops import StochasticDepth
 from medscale.data.loader import Batch
 from medscale.engine.models.registry import build, stages
 from medscale.engine.parallel.cut import Cut
+from medscale.engine.parallel.model import WholeModel
 from medscale.engine.parallel.pipeline import RESEEDS, Pipeline, _is_random
 from medscale.engine.parallel.precision import Precision
 from medscale.engine.parallel.strategies.strategy import Setup
@@ -116,6 +117,45 @@ def test_a_schedule_has_nothing_that_a_capture_forbids(two_ranks, schedule, monk
             assert transfers.unwaited == 0
     assert len(buffers[0]) == 3, "one transfer to this stage for each micro-batch"
     assert buffers[0] == buffers[1]
+
+
+@pytest.mark.parametrize("two_ranks", [0], indirect=True)
+def test_micro_batches_of_both_sizes_have_dropout_of_their_own(two_ranks, monkeypatch):
+    model, runs = pipeline(two_ranks, "gpipe", dropout=0.1), []
+
+    def run(images, labels, size, count):
+        assert len(images) == len(labels) == size * count
+        runs.extend(
+            (labels[chunk * size].item(), model.stage.before + chunk) for chunk in range(count)
+        )
+
+    monkeypatch.setattr(model, "_run", run)
+    labels = torch.arange(8)
+    model.backward([(torch.zeros(8, 3, 8, 8), labels)], None, 8)
+    assert [first for first, _ in runs] == [0, 3, 6]  # of three, three and two images
+    assert len({number for _, number in runs}) == 3
+
+
+def test_statistics_are_weighted_by_the_images_of_a_replica():
+    """Of 17 images a replica has 9 and the other one 8."""
+    buffers = [torch.tensor([1.0, 2.0]), torch.tensor(4.0)]
+    others = [torch.tensor([5.0, 6.0]), torch.tensor(8.0)]
+    network = nn.Module()
+    for number, buffer in enumerate(buffers):
+        network.register_buffer(f"mean{number}", buffer)
+    network.register_buffer("batches", torch.tensor(3))  # a number of batches is no statistic
+    world = SimpleNamespace(device=CPU, replicas=2)
+    model = WholeModel(network, world, Precision("fp32", CPU))
+
+    def add_other_replica(tensors):
+        for tensor, other in zip(tensors, others, strict=True):
+            tensor.add_(other * (8 / 17))
+
+    model.sum_over_replicas = add_other_replica
+    model.average_buffers(9 / 17)
+    assert network.mean0.tolist() == pytest.approx([(9 + 40) / 17, (18 + 48) / 17])
+    assert network.mean1.item() == pytest.approx((36 + 64) / 17)
+    assert network.batches.item() == 3
 
 
 @pytest.mark.parametrize("two_ranks", [0, 1], indirect=True)

@@ -44,18 +44,21 @@ def test_two_steps_give_the_serial_runs_loss_and_weights(training, run, changes)
 
 
 @pytest.mark.parametrize(
-    ("run", "twin", "recipe"),
+    ("run", "twin", "accumulate", "recipe"),
     [
-        ("mp_2cpu", "serial_1cpu", {"ema": 0.9}),
-        ("mp_2cpu", "serial_1cpu", {"optimizer": "sgd", "clip_norm": 0.05}),
-        ("ddp_mp_4cpu", "ddp_2cpu", {"ema": 0.9, "optimizer": "sgd", "clip_norm": 0.05}),
+        ("mp_2cpu", "serial_1cpu", 1, {"ema": 0.9}),
+        ("mp_2cpu", "serial_1cpu", 2, {"optimizer": "sgd", "clip_norm": 0.05}),
+        ("ddp_mp_4cpu", "ddp_2cpu", 1, {"ema": 0.9, "optimizer": "sgd", "clip_norm": 0.05}),
     ],
 )
-def test_micro_batches_of_a_pipeline_are_those_of_an_accumulated_step(training, run, twin, recipe):
-    """Batch normalization takes the same images, also of 17 images cut in two."""
+def test_micro_batches_of_a_pipeline_are_those_of_an_accumulated_step(
+    training, run, twin, accumulate, recipe
+):
+    """Batch normalization takes the same images, also of 17 images in uneven parts."""
     model = {"name": "medical_cnn", "options": {"width": 4, "dropout": 0.0}}
-    pipeline = training.fork(run, "p", model=model, recipe=recipe, parallel={"microbatches": 2})
-    folder = training.fork(twin, "t", model=model, recipe={**recipe, "accumulate": 2})
+    parts, of_twin = ({**recipe, "accumulate": n * accumulate} for n in (1, 2))
+    pipeline = training.fork(run, "p", model=model, recipe=parts, parallel={"microbatches": 2})
+    folder = training.fork(twin, "t", model=model, recipe=of_twin)
     weights, loss, chances = distance(pipeline, folder)  # of the statistics, too
     assert weights < WEIGHTS
     assert loss < LOSS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 
 import pynvml
@@ -163,3 +164,24 @@ def test_a_shortened_uuid_is_a_card_without_a_name(machine, monkeypatch):
 
     monkeypatch.setattr(pynvml, "nvmlDeviceGetHandleByUUID", unknown)
     assert gpus.describe(["GPU-8932"]) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "text"),
+    [(socket.AF_INET, "127.0.0.1", "127.0.0.1"), (socket.AF_INET6, "::1", "[::1]")],
+)
+def test_a_dask_scheduler_is_found_at_its_address(family, host, text):
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((host, 0))
+        except OSError:
+            pytest.skip(f"this machine has no {host}")
+        listener.listen()
+        address = f"tcp://{text}:{listener.getsockname()[1]}"
+        graph = SimpleNamespace(config=SimpleNamespace(dask=SimpleNamespace(scheduler=address)))
+        [finding] = preflight._dask(graph)
+        assert (finding.level, finding.text) == ("ok", f"scheduler {address} answers")
+    [finding] = preflight._dask(graph)
+    assert (finding.level, "does not answer" in finding.text) == ("error", True)
+    graph.config.dask.scheduler = "tcp://no-port"
+    assert [finding.level for finding in preflight._dask(graph)] == ["error"]
