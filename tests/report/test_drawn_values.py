@@ -16,12 +16,15 @@ from medscale.evaluate.summary import KINDS
 from medscale.measure.profiling.kinds import KINDS as WORK
 from medscale.measure.scaling.series import Point, gather
 from medscale.report import style
+from medscale.report.export.make import _figure as export
 from medscale.report.external.figures import SIDES, inside_outside
 from medscale.report.folds.make import _range
+from medscale.report.inference.make import _figure as inference
 from medscale.report.measured import draw_lines
 from medscale.report.names import COLOURS, LOOKS, TIME_LOOKS, VERMILION, label, numbered_look
 from medscale.report.overview import figures as overview
 from medscale.report.profiling import figures as profiling
+from medscale.report.profiling.reading import Profiled
 from medscale.report.quality import figures as quality
 from medscale.report.result import figures as of_run
 from medscale.report.result.quality import draw_subgroups
@@ -418,3 +421,64 @@ def test_the_range_of_folds_is_undefined_with_a_fold():
         assert _range(row | {f"fold_{fold}": np.nan}) == "--"
         assert _range(row | {f"fold_{fold}": None}) == "--"
     assert _range(row | {"metric": "accuracy"}) == "70.0--90.0"
+
+
+def test_memory_is_drawn_in_mebibytes_against_milliseconds():
+    memory = pd.DataFrame(
+        {"rank": [0, 0, 1], "seconds": [0.0, 0.02, 0.01], "bytes": [0, 2**20, 2**22]}
+    )
+    about = {"ranks": [{"profiled_s": 0.05}, {"profiled_s": 0.06}], "marks": {"stand_in": False}}
+    run = SimpleNamespace(name="ddp_2cpu", ranks=2, cuda=False, about=about, memory=memory)
+    (axes,) = profiling.memory([run]).axes
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[0, 0], [20, 1]], [[10, 4]]]
+    assert axes.get_xlim() == (0, pytest.approx(180))  # three steps of the slower rank
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("milliseconds", "MiB on the host")
+
+
+def test_products_attain_their_work_in_the_time_of_a_device():
+    work = {
+        "flops": {"convolution": 6e9, "matmul": 2e9},
+        "bytes": {"convolution": 3e8, "matmul": 1e8},
+    }
+    kinds = pd.DataFrame(
+        {
+            "kind": ["convolution", "matmul", "other"] * 2,
+            "seconds": [0.5, 0.25, 9.0, 0.75, 0.5, 9.0],
+        }
+    )
+    none = pd.DataFrame()
+    run = Profiled("ddp_2cpu", {"ranks": [{"work": work}] * 2}, kinds, none, none, none)
+    # Two devices do 16 GFLOP together, in 2 s of one device, and move 0.8 GB.
+    assert run.products() == pytest.approx((20, 8e9))
+
+
+def test_latencies_reach_from_the_median_to_the_99th_percentile():
+    row = {"run": "serial_1cpu", "way": "eager", "device": "cpu", "threads": 1}
+    row |= {"p50_ms": 2.0, "p95_ms": 3.0, "p99_ms": 5.0}
+    rate = {
+        f"images_per_second{end}": value for end, value in (("", 20), ("_low", 15), ("_high", 30))
+    }
+    rows = [row | rate | {"kind": "latency", "batch": 1}]
+    rows += [row | rate | {"kind": "throughput", "batch": batch} for batch in (16, 4)]
+    figure = inference(pd.DataFrame(rows), {"eager": "PyTorch"}, 42.0)
+    latency, throughput = figure.axes
+    assert latency.lines[0].get_ydata().tolist() == [2, 5]
+    assert [line.get_ydata().tolist() for line in latency.lines[1:3]] == [[5], [2]]
+    (line, _, (bars_drawn,)) = throughput.containers[0].lines
+    assert line.get_xydata().tolist() == [[4, 20], [16, 20]]
+    assert np.allclose(bars_drawn.get_segments(), [[[4, 15], [4, 30]], [[16, 15], [16, 30]]])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("PyTorch", "reported: 42 images/s")
+    ]
+
+
+def test_exports_are_drawn_in_points_megabytes_and_images_a_second():
+    row = {"run": "serial_1cpu", "format": "eager", "device": "cpu", "bytes": 3_500_000}
+    row |= {"difference": -0.2, "low": -0.5, "high": 0.1, "images_per_second": 20.0}
+    row |= {"images_per_second_low": 15.0, "images_per_second_high": 30.0}
+    change, size, rate = export(pd.DataFrame([row]), {"eager": "PyTorch"}).axes
+    assert np.allclose(bars(change), [(-0.2, -0.5, 0.1, 0)])
+    assert [line.get_xdata()[0] for line in size.lines] == [3.5]
+    assert np.allclose(bars(rate), [(20, 15, 30, 0)])
+    band = change.patches[0].get_extents().transformed(change.transData.inverted())
+    assert (band.x0, band.x1) == pytest.approx((-0.5, 0.5))

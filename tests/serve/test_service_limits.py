@@ -79,6 +79,19 @@ def test_a_caller_has_a_rate_and_others_have_theirs() -> None:
     assert len(admission._callers) == CALLERS
 
 
+def test_a_refused_caller_waits_until_a_whole_request_is_its_own() -> None:
+    clock = [0.0]
+    admission = Admission(Settings(results=(Path(),), rate=0.1, burst=1), now=lambda: clock[0])
+    admission.count("a")
+    for seconds, wait in ((0, 10), (7, 3)):
+        clock[0] = seconds
+        with pytest.raises(Problem) as refused:
+            admission.count("a")
+        assert refused.value.retry_after == wait
+    clock[0] = 10
+    admission.count("a")
+
+
 def test_when_it_is_full_others_are_sent_away_and_accepted_ones_answered() -> None:
     async def main() -> None:
         service = stub_service(queue=6)
