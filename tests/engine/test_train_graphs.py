@@ -7,16 +7,18 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from medscale.base.errors import MedscaleError
 from medscale.config.configuration import load
 from medscale.config.planning import plan
-from medscale.data.loader import Loader, Step
+from medscale.data.loader import Batch, Loader, Shape, Step
 from medscale.data.shards import Shards
 from medscale.engine.parallel.pipeline import Pipeline
 from medscale.engine.plan import Recipe
 from medscale.engine.train import graphs, replicate
 from medscale.engine.train.capture import NotCaptured
+from medscale.engine.train.shapes import FixedShapes
 from small_training import FakeGraphs, Small, equal
 
 ROOT = Path(__file__).parents[2]
@@ -249,3 +251,37 @@ def test_a_step_says_its_shape(shards):
     assert isinstance(step, Step)
     assert step.shape.micros == (4, 3, 3)
     assert step.shape.size == 10
+
+
+def batch_of(images: int, start: int = 0) -> Batch:
+    """A batch with metadata whose tensors all differ from those of another start."""
+    numbers = torch.arange(start, start + images)
+    return Batch(numbers.float().view(-1, 1, 1, 1), numbers + 7, numbers, numbers.float() + 0.5)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_work_reads_the_step_from_buffers_that_stay(labelled):
+    def work(batches, size):
+        read = [[*b.arguments, *([b.labels] if labelled else [])] for b in batches]
+        seen.append([tensor.data_ptr() for tensors in read for tensor in tensors])
+        return [tensor.tolist() for tensors in read for tensor in tensors], size
+
+    def expected(batches):
+        tensors = [[*b.arguments, *([b.labels] if labelled else [])] for b in batches]
+        return [tensor.tolist() for parts in tensors for tensor in parts]
+
+    seen: list[list[int]] = []
+    function = FixedShapes(work, lambda images: batch_of(images, 900), labelled=labelled)
+    for start in (0, 50):
+        batches = [batch_of(3, start), batch_of(2, start + 10)]
+        assert function(Step(batches, 9)) == (expected(batches), 9)
+    assert seen[0] == seen[1]
+    recorder = SimpleNamespace(capture=lambda eager: captured.append(eager) or (lambda: "replayed"))
+    captured: list[object] = []
+    for _ in range(2):  # a shape is captured once
+        function.capture(Shape((3, 2), 9), recorder)
+    assert len(captured) == 1
+    step = Step([batch_of(3), batch_of(2)], 9)
+    assert function(step) == "replayed"
+    with function.eager():
+        assert function(step)[1] == 9
