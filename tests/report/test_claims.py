@@ -359,6 +359,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
     assert "3 claims of this paper: 1 holds, 1 does not hold, 1 not measured" in text
     assert "snakemake results/glaucoma/ddp_4cpu results/glaucoma/serial_1cpu" in text
     assert "min by the cost model" in " ".join(text.split())
+    assert "glaucoma/serial_1cpu --configfile" in " ".join(text.split())
     code, text = verify("--json", "fast", "theirs")
     assert code == 0  # a published conclusion does not count
     rows = {row["name"]: row for row in json.loads(text)["claims"]}

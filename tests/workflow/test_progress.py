@@ -470,7 +470,7 @@ def test_without_a_scale_the_study_that_began_last_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def graph(changes: dict[str, Any], arguments: list[str], files: list[Path]) -> Any:
-        return SimpleNamespace(workdir=tmp_path / changes["scale"], changes=changes)
+        return SimpleNamespace(workdir=tmp_path / changes["scale"], changes=changes, target=str)
 
     monkeypatch.setattr("medscale.workflow.graph.Graph", graph)
     assert progress._graph(None, None, None).workdir.name == "full"
