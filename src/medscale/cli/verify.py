@@ -24,7 +24,7 @@ STYLES = {"holds": "green", "does not hold": "red bold", "not established": "yel
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLAIM]...", help="names in claims.yaml")
+        list[str] | None, typer.Argument(metavar="CLAIM", help="names in claims.yaml; default: all")
     ] = None,
     scale: Scale = "full",
     only: Only = None,
