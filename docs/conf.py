@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docutils import nodes
+
 import medscale
 
 ROOT = Path(__file__).parent.parent
@@ -74,6 +76,13 @@ def setup(app: Sphinx) -> None:
             source[0] = text_of_root(name)
             app.env.note_dependency(ROOT / ROOT_PAGES[name])
 
+    def set_dashes(app: Sphinx, page: nodes.document) -> None:
+        # Sphinx separates a parameter from its description by two hyphens.
+        for text in list(page.findall(nodes.Text)):
+            if text == " -- ":
+                text.parent.replace(text, nodes.Text(" – "))
+
     app.connect("source-read", fill)
+    app.connect("doctree-read", set_dashes)
     # The commands may have changed where the page's file has not.
     app.connect("env-get-outdated", lambda *_: [COMMANDS])

@@ -252,6 +252,7 @@ def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Pa
     reference = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
     for command in COMMAND_LINE.commands:
         assert f"medscale {command}" in reference
+    assert " -- " not in (tmp_path / "reference" / "python.html").read_text(encoding="utf-8")
     words = html.unescape(re.sub(r"<[^>]+>", "", reference))
     for usage in (
         "logs [OPTIONS] [TARGET]",

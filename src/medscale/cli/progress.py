@@ -57,14 +57,14 @@ def status(
         raise MedscaleError(
             f"no progress is recorded in {shown_path(workdir)}: only `medscale study`, and "
             "Snakemake with a profile or `--logger medscale`, record it; the outputs: "
-            "`medscale summary`"
+            f"`{graph.medscale('summary')}`"
         )
     if recorded is None and not queued:
         hint = demo_hint("status", scale or "full", configfile)
         if not hint:
-            own = f" --configfile {configfile}" if configfile else ""
-            hint = f"; `medscale study{own}` starts {'it' if own else 'the demo'}"
-            hint += "" if own else ", and --configfile names a study of your own images"
+            own = graph.medscale("study") if configfile else "medscale study"
+            hint = f"; `{own}` starts {'it' if configfile else 'the demo'}"
+            hint += "" if configfile else ", and --configfile names a study of your own images"
         place = "this folder" if workdir == ROOT else shown_path(workdir)
         raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, graph), as_json)
