@@ -300,7 +300,7 @@ def test_a_claim_about_a_test_runs_it_where_it_is_named(
         ({"figure": None}, "figure or the table"),
         ({"run": None}, "needs run"),
         ({"expected": None}, "needs expected and tolerance"),
-        ({"compare": "equivalent"}, "neither expected nor tolerance"),
+        ({"compare": "equivalent"}, "neither expected nor .*: leave both out"),
         ({"expected": {"value": "minutes"}}, "no number"),
         ({"expected": {"value": "minuts"}}, "did you mean 'minutes'"),
         ({"expected": {"value": "a", "ratio": ["a", "b"]}}, "one of value, ratio"),

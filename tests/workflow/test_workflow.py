@@ -205,6 +205,7 @@ def test_commands_in_messages_read_the_same_configuration(tmp_path):
     [
         ("exported/skin", "skin measures no export; give it a section benchmarks.export"),
         ("./exported/skn/", "there is no study 'skn'; did you mean 'skin'"),
+        ("external/skin/serial_1gpu", "skin is no external set; give a study `external`"),
         ("measured/skin/formats.csv", "skin measures no formats"),
         ("data/skin/shards_detect/meta.json", "skin has no section `detect`"),
         ("data/raw/skin/demo.json", "the images of skin are real"),
@@ -217,6 +218,8 @@ def test_a_file_that_a_study_does_not_have_is_refused(target, message):
     with pytest.raises(MedscaleError, match=message):
         check_target(full, target)
     check_target(demo, "data/raw/skin/demo.json")  # synthetic
+    with pytest.raises(MedscaleError, match=r"those of glaucoma are glaucoma_external1$"):
+        check_target(demo, "external/glaucoma/serial_1cpu")
     for possible in (
         *("exported/dermatology", "measured/glaucoma/formats.csv", "measured/skin/reference.json"),
         *("data/pneumonia/shards_detect/meta.json", "data/skin/shards/meta.json"),

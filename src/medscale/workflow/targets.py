@@ -88,9 +88,9 @@ def check_target(config: Config, target: str) -> None:
     elif match := EXTERNAL_TARGET.fullmatch(target):
         owner = config.study(match[1]).external_of
         if owner is None:
-            raise MedscaleError(
-                f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
-            )
+            sets = ", ".join(config.externals(match[1]))
+            advice = f"those of {match[1]} are {sets}" if sets else "give a study `external`"
+            raise MedscaleError(f"{target}: {match[1]} is no external set; {advice}")
         _check_run(config, owner, match[2])
         plans.plan(config, owner, match[2], config.seeds[0])
     elif match := EXPORT_TARGET.fullmatch(target):
