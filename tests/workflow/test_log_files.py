@@ -102,6 +102,12 @@ def test_a_path_of_another_folder_is_none_of_the_study(
     for folder in ("work/demo/results", "skin/ddp_2gpu", "results/skin"):
         Path(folder).mkdir(parents=True)
     assert is_path_elsewhere("work/demo/results", {"skin"})
-    assert is_path_elsewhere(str(tmp_path / "skin"), {"skin"})
+    for path in (
+        tmp_path / "skin",
+        tmp_path / "absent",
+        "..",
+        "skin/../../skin",
+    ):  # others are relative to the workdir
+        assert is_path_elsewhere(str(path), {"skin"})
     for target in ("skin/ddp_2gpu", "results/skin", "work", "work/full", ""):
         assert not is_path_elsewhere(target, {"skin"}), target

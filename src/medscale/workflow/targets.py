@@ -64,8 +64,8 @@ def in_workdir(target: str, workdir: Path) -> str:
     """
     if "/" not in target:
         return target
-    full = Path(os.path.abspath(target))
-    for path, folder in ((full, workdir), (full.resolve(), workdir.resolve())):
+    full, linked = Path(os.path.abspath(target)), Path(os.path.realpath(target))
+    for path, folder in ((full, workdir), (linked, workdir.resolve())):
         if path != folder and path.is_relative_to(folder):
             return str(path.relative_to(folder))
     return target

@@ -211,6 +211,9 @@ def logs_of(
         data_of: function from a study to the one whose index and shards it uses.
     """
     logs, (study, run) = workdir / "logs", _parts(target)
+    data = data_of(study) if study else ""
+    if run and "." not in run:  # a log of the study has one
+        RunSpec.parse(run)
     if not study:  # the paper and files about all studies have logs of their own
         name = Path(target).name
         files = [*(logs.glob if name == "paper" or "." in name else logs.rglob)("*.log")]
@@ -221,9 +224,6 @@ def logs_of(
     else:
         files = [*(logs / study).rglob("*.log")]
     if study:
-        data = data_of(study)
-        if run and "." not in run:  # a log of the study has one
-            RunSpec.parse(run)
         files += logs.glob(f"{data}/*.log")
         data_folders = {data, *(f"{data}_{shards}" for shards in (SHARDS, DETECT_SHARDS))}
         files += [
@@ -265,10 +265,13 @@ def _parts(target: str) -> tuple[str, str]:
 
 
 def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
-    """Whether a target is an existing path that is none of the study's folder.
+    """Whether a target is a path that is none of the study's folder.
 
     ``target``: relative to the workdir if it lies in it; ``studies``: names of all studies.
     """
-    first, *rest = PurePosixPath(target).parts or ("",)
+    path = PurePosixPath(target)
+    if path.is_absolute() or ".." in path.parts:
+        return True
+    first, *rest = path.parts or ("",)
     known = first in (*WITH_RUNS, *WITHOUT_RUNS, *TARGETS) or first in studies
     return bool(rest) and not known and Path(target).exists()
