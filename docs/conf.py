@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docutils import nodes
+
 import medscale
 
 ROOT = Path(__file__).parent.parent
@@ -25,7 +27,8 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-pygments_style, pygments_dark_style = "tango", "monokai"
+# Of these, each colour has a contrast of 4.5 to its background.
+pygments_style, pygments_dark_style = "default", "monokai"
 myst_heading_anchors = 4  # headings down to this level can be linked to
 highlight_language = "text"  # of blocks that name no language
 smartquotes_action = "qe"  # quotes and ellipses; the two hyphens of an option stay
@@ -73,6 +76,13 @@ def setup(app: Sphinx) -> None:
             source[0] = text_of_root(name)
             app.env.note_dependency(ROOT / ROOT_PAGES[name])
 
+    def set_dashes(app: Sphinx, page: nodes.document) -> None:
+        # Sphinx separates a parameter from its description by two hyphens.
+        for text in list(page.findall(nodes.Text)):
+            if text == " -- ":
+                text.parent.replace(text, nodes.Text(" – "))
+
     app.connect("source-read", fill)
+    app.connect("doctree-read", set_dashes)
     # The commands may have changed where the page's file has not.
     app.connect("env-get-outdated", lambda *_: [COMMANDS])

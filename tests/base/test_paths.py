@@ -18,6 +18,7 @@ from medscale.base.paths import (
     SUMMARY,
     evaluated_result,
     evaluated_results,
+    evaluations,
     refuse_unwritable,
     usable_result,
     workdir_of,
@@ -136,6 +137,12 @@ def test_an_evaluation_on_external_images_is_no_result(tmp_path):
             read(external)
     with pytest.raises(MedscaleError, match="is not a result; name a result folder"):
         evaluated_results(tmp_path / "external")
+    for path in (external, tmp_path / "external", tmp_path / "external/b"):
+        assert evaluations(path) == [external]
+    for path in (result, tmp_path):
+        assert evaluations(path) == [result]
+    with pytest.raises(MedscaleError, match="data does not exist"):
+        evaluations(tmp_path / "data")
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,4 @@ def test_tables_come_back_as_they_were(tmp_path):
 
 def test_a_number_has_its_noun_in_the_singular_or_the_plural():
     assert [text.amount(number, "job") for number in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+    assert [text.amount(number, "process") for number in (1, 2)] == ["1 process", "2 processes"]

@@ -68,7 +68,7 @@ def test_the_version_is_printed() -> None:
     assert CliRunner().invoke(main, ["--version"]).stdout == f"medscale {medscale.__version__}\n"
 
 
-@pytest.mark.parametrize("name", ["train", "list", "version"])
+@pytest.mark.parametrize("name", ["train", "list", "version", "croissant"])
 def test_a_command_of_other_programs_is_answered_with_what_to_type(name: str) -> None:
     invocation = CliRunner().invoke(main, [name])
     assert invocation.exit_code == 2

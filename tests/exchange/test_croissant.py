@@ -116,6 +116,9 @@ def test_faults_are_named(tmp_path: Path, monkeypatch) -> None:
     settings = configuration().study("glaucoma")
     with pytest.raises(MedscaleError, match=r"index\.parquet does not exist; make it: snakemake"):
         croissant.write("glaucoma", settings, tmp_path)
+    command = "snakemake data/glaucoma/index.parquet --profile demo$"
+    with pytest.raises(MedscaleError, match=command):
+        croissant.write("glaucoma", settings, tmp_path, "--profile demo")
     with pytest.raises(MedscaleError, match="there is no study 'glaucomas'"):
         datasets.croissant(["glaucomas"], "demo", None)
     make_index(tmp_path, CLASSES, images=20)

@@ -300,7 +300,7 @@ def test_a_claim_about_a_test_runs_it_where_it_is_named(
         ({"figure": None}, "figure or the table"),
         ({"run": None}, "needs run"),
         ({"expected": None}, "needs expected and tolerance"),
-        ({"compare": "equivalent"}, "neither expected nor tolerance"),
+        ({"compare": "equivalent"}, "neither expected nor .*: leave both out"),
         ({"expected": {"value": "minutes"}}, "no number"),
         ({"expected": {"value": "minuts"}}, "did you mean 'minutes'"),
         ({"expected": {"value": "a", "ratio": ["a", "b"]}}, "one of value, ratio"),
@@ -359,6 +359,7 @@ def test_the_command_prints_verdicts_and_fails_where_a_claim_does(
     assert "3 claims of this paper: 1 holds, 1 does not hold, 1 not measured" in text
     assert "snakemake results/glaucoma/ddp_4cpu results/glaucoma/serial_1cpu" in text
     assert "min by the cost model" in " ".join(text.split())
+    assert "glaucoma/serial_1cpu --configfile" in " ".join(text.split())
     code, text = verify("--json", "fast", "theirs")
     assert code == 0  # a published conclusion does not count
     rows = {row["name"]: row for row in json.loads(text)["claims"]}

@@ -94,6 +94,7 @@ def test_cards_of_a_killed_run_are_free(tmp_path):
 
 
 def test_more_cards_than_there_are_is_reported_at_once(tmp_path):
+    assert "serial_1gpu needs 1 GPU, but" in str(cards.too_few_cards("serial_1gpu", 1, 0))
     with pytest.raises(MedscaleError, match="ddp_4gpu needs 4 GPUs, but this machine has 2"):
         cards.lease("ddp_4gpu", 4, POOL[:2], tmp_path).__enter__()
 

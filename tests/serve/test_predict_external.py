@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,14 @@ def test_an_external_set_needs_no_index_and_says_what_is_not_known(study_result,
     assert "copies of training images is not known" in words
     assert "Whether patients of the study are among these is not known." in words
     assert "No image is of class dark, light" in words
+    shown = CliRunner().invoke(cli.main, ["show", str(tmp_path / "outside")])
+    assert shown.exit_code == 0, shown.output
+    assert " ".join(shown.output.split()) in words
+    listing = CliRunner().invoke(cli.main, ["show", str(tmp_path)])
+    assert "outside" in listing.output
+    assert "On the external images, with 95 % intervals." in listing.output
+    facts = CliRunner().invoke(cli.main, ["show", "--json", str(tmp_path / "outside")])
+    assert json.loads(facts.stdout)["results"][0]["title"] == "clinic"
     summary = read_json(tmp_path / "outside" / "summary.json")
     assert summary["missing"] == ["dark", "light"]
     count = summary["counts"]["test"]["images"]

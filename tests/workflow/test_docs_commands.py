@@ -7,7 +7,9 @@ docs/recipes are carried out by test_recipes.py.
 
 from __future__ import annotations
 
+import html
 import re
+import runpy
 import subprocess
 import sys
 from collections import defaultdict
@@ -15,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pygments.styles import get_style_by_name
+from pygments.token import Whitespace
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -248,6 +252,30 @@ def test_the_site_is_built_without_warnings_and_without_the_network(tmp_path: Pa
     reference = (tmp_path / "reference" / "commands.html").read_text(encoding="utf-8")
     for command in COMMAND_LINE.commands:
         assert f"medscale {command}" in reference
+    assert " -- " not in (tmp_path / "reference" / "python.html").read_text(encoding="utf-8")
+    words = html.unescape(re.sub(r"<[^>]+>", "", reference))
+    for usage in (
+        "logs [OPTIONS] [TARGET]",
+        "verify [OPTIONS] [CLAIM...]",
+        "leaks [OPTIONS] PATH...",
+    ):
+        assert f"medscale {usage}\n" in words
+    assert "`" not in words
+
+
+@pytest.mark.parametrize("theme", ["pygments_style", "pygments_dark_style"])
+def test_code_on_the_site_can_be_read(theme: str) -> None:
+    def light(colour: str) -> float:
+        parts = [int(colour[start : start + 2], 16) / 255 for start in (0, 2, 4)]
+        linear = [p / 12.92 if p <= 0.03928 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    style = get_style_by_name(runpy.run_path(str(ROOT / "docs" / "conf.py"))[theme])
+    page = style.background_color.removeprefix("#")
+    for token, look in style:
+        if look["color"] and token is not Whitespace:
+            low, high = sorted((light(look["color"]), light(look["bgcolor"] or page)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, token  # WCAG 2.1, 1.4.3
 
 
 def python_examples() -> list[str]:

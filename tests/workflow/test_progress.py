@@ -36,6 +36,7 @@ from medscale.workflow.progress.display import (
 )
 from medscale.workflow.progress.logs import epoch, last_sentence
 from medscale.workflow.progress.state import FILE, STAGES, Job, State, read, stage_of
+from medscale.workflow.targets import in_workdir
 from progress_jobs import finished, training
 from snakemake_command import ROOT, snakemake
 from waiting import until
@@ -470,7 +471,8 @@ def test_without_a_scale_the_study_that_began_last_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def graph(changes: dict[str, Any], arguments: list[str], files: list[Path]) -> Any:
-        return SimpleNamespace(workdir=tmp_path / changes["scale"], changes=changes)
+        workdir = tmp_path / changes["scale"]
+        return SimpleNamespace(workdir=workdir, target=lambda text: in_workdir(text, workdir))
 
     monkeypatch.setattr("medscale.workflow.graph.Graph", graph)
     assert progress._graph(None, None, None).workdir.name == "full"
@@ -478,6 +480,10 @@ def test_without_a_scale_the_study_that_began_last_is_shown(
         State(tmp_path / scale).write()
         os.utime(tmp_path / scale / FILE, (number, number))
         assert progress._graph(None, None, None).workdir.name == scale
+        assert progress._graph(None, None, None, "results/skin/ddp_2gpu").workdir.name == scale
+    for scale in ("full", "demo"):  # of a path of the shell
+        path = str(tmp_path / scale / "results/skin/ddp_2gpu/")
+        assert progress._graph(None, None, None, path).workdir.name == scale
     assert progress._graph("demo", None, None).workdir.name == "demo"
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from medscale.base.errors import MedscaleError
+from medscale.base.provenance import SITE
 from medscale.workflow.causes import FIRST_TIME
 from medscale.workflow.dag import planned
-from medscale.workflow.graph import Graph
+from medscale.workflow.graph import PROFILES, Graph
 from medscale.workflow.outlook import facts, lines
-from medscale.workflow.targets import check_target, in_order, unknown_target
+from medscale.workflow.targets import check_target, in_order, in_workdir, unknown_target
 from medscale.workflow.why import Explanation, explain, job_cost
 from snakemake_command import snakemake
 
@@ -163,6 +164,40 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
     assert unknown_target(config, "./results/skin/serial_1gpu/", rules) is None
     assert unknown_target(config, "paper", rules) is None
     assert unknown_target(config, str(ROOT / "config.yaml"), rules) is None
+    answer = unknown_target(config, os.path.abspath("figures/glaucoma/formats.pdf"), rules)
+    assert str(answer).endswith("in the study's folder: figures/glaucoma/formats.pdf")
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_path_of_the_shell_is_understood_as_a_target(end, tmp_path, monkeypatch):
+    result = f"results/skin/ddp_2gpu{end}"
+    monkeypatch.chdir(tmp_path)
+    workdir = tmp_path / "work/demo"
+    for typed in (f"work/demo/{result}", f"{workdir}/{result}", f"./work/demo/./{result}"):
+        assert in_workdir(typed, workdir) == "results/skin/ddp_2gpu"
+    (tmp_path / "link").symlink_to(workdir)
+    assert in_workdir(f"{tmp_path}/link/{result}", workdir) == "results/skin/ddp_2gpu"
+    for other in (result, "paper", "", f"work/full/{result}", str(workdir)):
+        assert in_workdir(other, workdir) == other
+    (workdir / "results").mkdir(parents=True)
+    monkeypatch.chdir(workdir / "results")
+    assert in_workdir(f"skin/ddp_2gpu{end}", workdir) == "results/skin/ddp_2gpu"
+
+
+def test_commands_in_messages_read_the_same_configuration(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("seeds: [1]\n")
+    demo = PROFILES / "demo" / "scale.yaml"
+    for changes, files, options, own_options in (
+        ({}, [], "", ""),
+        ({"scale": "demo"}, [], " --profile demo", " --scale demo"),
+        ({"scale": "demo"}, [demo], " --profile demo", " --scale demo"),
+        ({"seeds": [1]}, [own], f" --configfile {own}", f" --configfile {own}"),
+        ({}, [ROOT / SITE], " --profile slurm", " --cluster"),
+    ):
+        graph = Graph(changes, files=files)
+        assert graph.snakemake("paper", "-n") == f"snakemake paper -n{options}"
+        assert graph.medscale("why", "paper") == f"medscale why paper{own_options}"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +205,7 @@ def test_a_misspelt_target_is_answered_in_words(target, meant):
     [
         ("exported/skin", "skin measures no export; give it a section benchmarks.export"),
         ("./exported/skn/", "there is no study 'skn'; did you mean 'skin'"),
+        ("external/skin/serial_1gpu", "skin is no external set; give a study `external`"),
         ("measured/skin/formats.csv", "skin measures no formats"),
         ("data/skin/shards_detect/meta.json", "skin has no section `detect`"),
         ("data/raw/skin/demo.json", "the images of skin are real"),
@@ -182,6 +218,8 @@ def test_a_file_that_a_study_does_not_have_is_refused(target, message):
     with pytest.raises(MedscaleError, match=message):
         check_target(full, target)
     check_target(demo, "data/raw/skin/demo.json")  # synthetic
+    with pytest.raises(MedscaleError, match=r"those of glaucoma are glaucoma_external1$"):
+        check_target(demo, "external/glaucoma/serial_1cpu")
     for possible in (
         *("exported/dermatology", "measured/glaucoma/formats.csv", "measured/skin/reference.json"),
         *("data/pneumonia/shards_detect/meta.json", "data/skin/shards/meta.json"),

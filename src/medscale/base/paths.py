@@ -170,6 +170,25 @@ def evaluated_results(path: str | Path) -> list[Path]:
     return _below(expand_home(path), SUMMARY) or [_result(path, SUMMARY)]
 
 
+def evaluations(path: str | Path) -> list[Path]:
+    """Return the result folders with metrics, or else evaluations on external images.
+
+    They are the path itself, or all of their kind below it.
+
+    Raises:
+        MedscaleError: when there is none, see ``evaluated_result``.
+    """
+    full = expand_home(path)
+    if is_external(full):
+        return [full]
+    return _below(full, SUMMARY) or _externals_below(full) or [_result(path, SUMMARY)]
+
+
+def is_external(folder: Path) -> bool:
+    """Whether a folder holds an evaluation on external images."""
+    return (folder / SHIFT).is_file() and (folder / SUMMARY).is_file()
+
+
 def workdir_of(result: Path) -> Path:
     """Return the folder in which ``results/<study>/<run>`` lies; other folders may be copies.
 
@@ -206,7 +225,7 @@ def _result(path: str | Path, file: str) -> Path:
 
 
 def _is_result(folder: Path, file: str) -> bool:
-    return (folder / file).is_file() and not (folder / SHIFT).is_file()
+    return (folder / file).is_file() and not is_external(folder)
 
 
 def _no_result(path: str | Path, file: str) -> MedscaleError:
@@ -216,9 +235,10 @@ def _no_result(path: str | Path, file: str) -> MedscaleError:
         return MedscaleError(f"{path} does not exist; {_nearest(full, file)}")
     if full.is_file():
         return MedscaleError(f"{path} is a file; {RESULT_ADVICE}")
-    if (full / SHIFT).is_file():
+    if is_external(full):
         return MedscaleError(
-            f"{path} is an evaluation on external images, not a result; {RESULT_ADVICE}"
+            f"{path} is an evaluation on external images, not a result: `medscale show` prints it; "
+            f"here {RESULT_ADVICE}"
         )
     if (full / SUMMARY).is_file():
         return MedscaleError(
@@ -231,12 +251,18 @@ def _below(folder: Path, file: str) -> list[Path]:
     """Return a folder if it has a file, and otherwise the folders below it that have it."""
     if _is_result(folder, file):
         return [folder]
+    return [below for below in _holders(folder, file) if _is_result(below, file)]
+
+
+def _externals_below(folder: Path) -> list[Path]:
+    """Return the evaluations on external images below a folder."""
+    return [below for below in _holders(folder, SHIFT) if is_external(below)]
+
+
+def _holders(folder: Path, file: str) -> list[Path]:
+    """Return the folders below a folder that have a file, without hidden ones."""
     folders = sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
-    return [
-        below
-        for below in folders
-        if not has_hidden_part(below.relative_to(folder)) and _is_result(below, file)
-    ]
+    return [below for below in folders if not has_hidden_part(below.relative_to(folder))]
 
 
 def _nearest(path: Path, file: str) -> str:

@@ -181,8 +181,9 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def amount(number: int, noun: str) -> str:
-    """Return a number with a noun whose plural ends in s, such as "1 job" and "2 jobs"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """Return a number with a noun whose plural ends in s or es, such as "1 job" and "2 jobs"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def subject(number: int, noun: str, verb: str) -> str:

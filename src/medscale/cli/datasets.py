@@ -94,7 +94,8 @@ def croissant(
     from medscale.exchange.croissant import write
 
     folder = graph.workdir / "data"
-    files = [shown_path(write(name, section, folder / name)) for name, section in settings.items()]
+    paths = [write(name, s, folder / name, graph.options) for name, s in settings.items()]
+    files = [shown_path(path) for path in paths]
     lines = (f"{plain(file)} conforms to Croissant 1.1" for file in files)
     print_facts({"files": files, "conforms_to": "Croissant 1.1"}, lines, as_json)
 

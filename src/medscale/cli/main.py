@@ -24,6 +24,11 @@ ELSEWHERE = {
     "version": "medscale --version",
     "help": "medscale --help",
     "report": "medscale study, or: make report",
+    # commands of a group
+    "croissant": "medscale data croissant",
+    "fetch": "medscale data fetch KIND",
+    "restore": "medscale crate restore CRATE --to FOLDER",
+    "compare": "medscale crate compare CRATE FOLDER",
 }
 
 

@@ -185,7 +185,7 @@ def unlock_command(graph: Graph) -> str | None:
     # still runs, or to one that was killed.
     if not any((graph.workdir / ".snakemake" / "locks").glob("*")):
         return None
-    return f"snakemake --unlock {graph.options}".strip()
+    return graph.snakemake("--unlock")
 
 
 def demo_hint(command: str, scale: str, configfile: Path | None) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from medscale.base.code import ROOT, shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
+from medscale.cli.completion import results_like
 from medscale.cli.options import ConfigFile, Only, demo_hint, study_graph, unlock_command
 from medscale.cli.printing import AsJson, print_facts
 
@@ -56,14 +57,14 @@ def status(
         raise MedscaleError(
             f"no progress is recorded in {shown_path(workdir)}: only `medscale study`, and "
             "Snakemake with a profile or `--logger medscale`, record it; the outputs: "
-            "`medscale summary`"
+            f"`{graph.medscale('summary')}`"
         )
     if recorded is None and not queued:
         hint = demo_hint("status", scale or "full", configfile)
         if not hint:
-            own = f" --configfile {configfile}" if configfile else ""
-            hint = f"; `medscale study{own}` starts {'it' if own else 'the demo'}"
-            hint += "" if own else ", and --configfile names a study of your own images"
+            own = graph.medscale("study") if configfile else "medscale study"
+            hint = f"; `{own}` starts {'it' if configfile else 'the demo'}"
+            hint += "" if configfile else ", and --configfile names a study of your own images"
         place = "this folder" if workdir == ROOT else shown_path(workdir)
         raise MedscaleError(f"no study has been started in {place}{hint}")
     print_facts(_facts(recorded, queued), _text(recorded, queued, graph), as_json)
@@ -71,7 +72,11 @@ def status(
 
 def logs(
     target: Annotated[
-        str, typer.Argument(help="such as results/skin/ddp_2gpu, skin, or paper")
+        str,
+        typer.Argument(
+            help="such as results/skin/ddp_2gpu, skin, or paper; default: all",
+            autocompletion=results_like,
+        ),
     ] = "",
     scale: LastScale = None,
     configfile: ConfigFile = None,
@@ -81,11 +86,16 @@ def logs(
     """Show the last lines of the logs that belong to a target, the newest log last."""
     from medscale.resources.slurm import LOGS
     from medscale.resources.submit import place_of
-    from medscale.workflow.progress.logs import excerpt, logs_of
+    from medscale.workflow.progress.logs import excerpt, is_path_elsewhere, logs_of
 
     graph = _graph(scale, None, configfile, target)
-    workdir = graph.workdir
-    files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), target, graph.config.data_of))
+    workdir, name = graph.workdir, graph.target(target)
+    if is_path_elsewhere(name, graph.config.studies):
+        raise MedscaleError(
+            f"{target} is not an output in {shown_path(workdir)}, the folder of this study; name "
+            "another study by --configfile or --scale"
+        )
+    files = list(logs_of(workdir, ROOT / LOGS, place_of(workdir), name, graph.config.data_of))
     if not files:
         raise MedscaleError(
             f"no log belongs to {target or 'this study'} below {shown_path(workdir / 'logs')}; "
@@ -98,6 +108,8 @@ def logs(
 def _graph(scale: str | None, only: str | None, configfile: Path | None, target: str = "") -> Graph:
     """Return the checked configuration of a study; without scale and file, of the one begun last.
 
+    A target that is a path in the workdir of one scale selects it.
+
     ``medscale study`` without a file is at demo scale, and Snakemake without a profile at full
     scale; each has a workdir, in which the other's logs are not looked for.
     """
@@ -105,7 +117,13 @@ def _graph(scale: str | None, only: str | None, configfile: Path | None, target:
 
     scales = [scale] if scale else ["full"] if configfile else ["full", "demo"]
     graphs = [study_graph(name, only, configfile, arguments=[target]) for name in scales]
-    return max(graphs, key=lambda graph: _last_change(graph.workdir / FILE))
+    return min(
+        graphs,
+        key=lambda graph: (
+            len(Path(graph.target(target)).parts),
+            -_last_change(graph.workdir / FILE),
+        ),
+    )
 
 
 def _last_change(file: Path) -> float:

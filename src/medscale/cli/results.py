@@ -14,6 +14,7 @@ from medscale.base import paths
 from medscale.base.code import shown_path
 from medscale.base.console import plain
 from medscale.base.errors import MedscaleError
+from medscale.base.files import expand_home
 from medscale.base.text import amount
 from medscale.cli.completion import results_like
 from medscale.cli.options import Calibrated, Device, Result, Seed
@@ -67,7 +68,7 @@ def serve(
 def leaks(
     files: Annotated[
         list[Path],
-        typer.Argument(help="files or folders that are to be published", metavar="PATHS..."),
+        typer.Argument(help="files or folders that are to be published", metavar="PATH"),
     ],
     data: Annotated[
         list[Path] | None,
@@ -230,6 +231,7 @@ def evaluate(
         index = paths.existing_path(index, "name the index.parquet of the study")
     paths.evaluated_result(result)
     from medscale.base.log import set_up
+    from medscale.report.show_external import lines
     from medscale.serve import evaluate_command as command
 
     set_up()
@@ -247,7 +249,7 @@ def evaluate(
     )
     facts = {"folder": shown_path(path), **summary}
     titles = command.classification(result).class_titles
-    print_facts(facts, command.lines(summary, shown_path(path), titles), as_json)
+    print_facts(facts, lines(summary, shown_path(path), titles), as_json)
 
 
 def export(
@@ -295,22 +297,31 @@ def show(
     results: Annotated[
         list[Path],
         typer.Argument(
-            help="result folders, results/<study>/<run>; a folder of them lists its runs",
+            help="result folders, results/<study>/<run>, or external/<set>/<run>; a folder of them"
+            " lists its runs",
             autocompletion=results_like,
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
     """Print results: metrics with intervals, classes, operating points, subgroups, times."""
-    folders = {folder: paths.evaluated_results(folder) for folder in results}
+    folders = {folder: paths.evaluations(folder) for folder in results}
     from medscale.report.result.summary import read_summary
     from medscale.report.show import listing
     from medscale.report.show import show as parts
+    from medscale.report.show_external import show_external
 
     def text() -> Iterator[RenderableType]:
         for number, (folder, runs) in enumerate(folders.items()):
             yield from ["\n"] * (number > 0)
-            yield from parts(folder) if runs == [folder] else listing(runs)
+            if runs != [expand_home(folder)]:
+                yield from listing(runs)
+            else:
+                yield from (show_external if paths.is_external(runs[0]) else parts)(runs[0])
 
-    summaries = ({"folder": run, **read_summary(run)} for runs in folders.values() for run in runs)
+    summaries = (
+        {"folder": run, **read_summary(run, paths.is_external(run))}
+        for runs in folders.values()
+        for run in runs
+    )
     print_facts({"results": list(summaries)}, text(), as_json)

@@ -133,7 +133,8 @@ def _holder(graph: Graph, command: str) -> str:
         if recorded is not None and recorded.is_alive:
             return (
                 f"another study runs in it, in process {recorded.process}; wait for its end "
-                "(`medscale status` shows how far it is), then give the same command again"
+                f"(`{graph.medscale('status')}` shows how far it is), then give the same command "
+                "again"
             )
         if recorded is not None and recorded.was_killed:
             return f"the study that ran in it was killed. If no other runs, {remedy}"

@@ -16,15 +16,15 @@ from medscale.cli.options import ConfigFile, Only, Scale, study_graph
 from medscale.cli.printing import AsJson, print_facts
 
 if TYPE_CHECKING:
-    from medscale.config.configuration import Config
     from medscale.report.claims.planned import Planned
+    from medscale.workflow.graph import Graph
 
 STYLES = {"holds": "green", "does not hold": "red bold", "not established": "yellow"}
 
 
 def verify(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLAIM]...", help="names in claims.yaml")
+        list[str] | None, typer.Argument(metavar="CLAIM", help="names in claims.yaml; default: all")
     ] = None,
     scale: Scale = "full",
     only: Only = None,
@@ -47,7 +47,7 @@ def verify(
     rows = []
     for claim in claims:
         row = claim.model_dump() | check(claim, files, run_tests=bool(names))
-        row |= {"shown": shown_by(claim, shown_files), "cost": _cost(graph.config, claim, row)}
+        row |= {"shown": shown_by(claim, shown_files), "cost": _cost(graph, claim, row)}
         rows.append(row)
     facts = {"scale": graph.config.scale, "claims": rows}
     print_facts(facts, _text(rows, graph.config.scale), as_json)
@@ -70,7 +70,7 @@ def _selection(claims: Sequence[Planned], names: Sequence[str]) -> list[Planned]
     return [by_name[name] for name in names] or list(claims)
 
 
-def _cost(config: Config, claim: Planned, row: dict[str, Any]) -> str:
+def _cost(graph: Graph, claim: Planned, row: dict[str, Any]) -> str:
     """Return the targets that make missing inputs and their time by the cost model."""
     from medscale.report.claims.costs import minutes, trainings
 
@@ -81,8 +81,10 @@ def _cost(config: Config, claim: Planned, row: dict[str, Any]) -> str:
         for study, run in trainings(claim)
         if any(path.startswith(f"runs/{study}/{run}/") for path in row["missing"])
     ]
-    text = f"snakemake {' '.join(claim.targets)}"
-    return f"{text}: {minutes(config, missing):.2g} min by the cost model" if missing else text
+    text = graph.snakemake(*claim.targets)
+    return (
+        f"{text}: {minutes(graph.config, missing):.2g} min by the cost model" if missing else text
+    )
 
 
 def _text(rows: Sequence[dict[str, Any]], scale: str) -> Iterator[RenderableType]:

@@ -79,9 +79,7 @@ def _fold(study: str, settings: Study, fold: int | None) -> int | None:
     if fold is None:
         return None if folds is None else 1
     if not 1 <= fold <= (folds or 0):
-        raise MedscaleError(
-            f"{study} has no fold {fold}: split.folds is {folds or 'not set'} in config.yaml"
-        )
+        raise MedscaleError(f"{study} has no fold {fold}: split.folds is {folds or 'not set'}")
     return fold
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from medscale.base.code import shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.files import read_json, sha256, write_json
@@ -28,6 +29,7 @@ from medscale.data.patients import sentence
 from medscale.data.settings import Datasheet
 from medscale.report.datasheet.make import UNKNOWN, description
 from medscale.workflow.crate.anonymous import refuse_copy
+from medscale.workflow.targets import snakemake_command
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -64,13 +66,14 @@ PERSONAL = ("patient", "age", "sex")  # columns on a person
 LIMITS = "The images do not suffice to validate a medical device."
 
 
-def write(study: str, settings: Study, folder: Path) -> Path:
+def write(study: str, settings: Study, folder: Path, options: str = "") -> Path:
     """Write a validated ``croissant.json`` into a study's data folder, and return its path.
 
     Args:
         study: name of the study.
         settings: the study's section of the configuration.
         folder: ``data/<study>`` with index.parquet and audit.json.
+        options: options of Snakemake that read the configuration, for the command in a message.
 
     Raises:
         MedscaleError: when mlcroissant is not installed, the folder has no index or that of a
@@ -79,9 +82,8 @@ def write(study: str, settings: Study, folder: Path) -> Path:
     require("Croissant metadata", "exchange", "mlcroissant")
     for name in (INDEX, AUDIT):
         if not (folder / name).is_file():
-            raise MedscaleError(
-                f"{folder / name} does not exist; make it: snakemake data/{study}/{INDEX}"
-            )
+            command = snakemake_command(f"data/{study}/{INDEX}", options)
+            raise MedscaleError(f"{shown_path(folder / name)} does not exist; make it: {command}")
     refuse_copy(folder)
     content = describe(study, settings, folder)
     path = folder / CROISSANT

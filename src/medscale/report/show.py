@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medscale.base.console import plain
 from medscale.base.files import read_json
-from medscale.base.paths import INFERENCE, evaluated_result, workdir_of
+from medscale.base.paths import INFERENCE, evaluated_result, is_external, workdir_of
 from medscale.data.patients import KNOWN, NOT_KNOWN, PARTLY
 from medscale.evaluate.boxes import NAMES as BOX_NAMES
 from medscale.evaluate.calibration import CALIBRATED
@@ -34,7 +34,7 @@ def show(folder: str | Path) -> Iterator[str | Table]:
     Raises MedscaleError when it is no result folder.
     """
     folder = evaluated_result(folder)
-    summary, titles = read_summary(folder), _titles(folder)
+    summary, titles = read_summary(folder), class_titles(folder)
     name = f"{summary['study']}: {summary['model']['name']}"
     yield f"[bold]{plain(name)}, {label(summary['run']['name'])}[/]"
     if words := mark([summary["marks"]]):
@@ -79,7 +79,8 @@ def listing(folders: Sequence[Path]) -> Iterator[str | Table]:
     """Yield the results below each folder as tables, and their stand-ins."""
     by_parent: dict[Path, dict[str, dict[str, Any]]] = {}
     for folder in folders:
-        by_parent.setdefault(folder.parent, {})[folder.name] = read_summary(folder)
+        summary = read_summary(folder, is_external=is_external(folder))
+        by_parent.setdefault(folder.parent, {})[folder.name] = summary
     for parent, summaries in by_parent.items():
         yield f"[bold]{plain(str(parent))}/[/]"
         yield from overview(summaries)
@@ -107,9 +108,11 @@ def overview(summaries: Mapping[str, dict[str, Any]]) -> Iterator[Table]:
 
 def legend(summaries: Iterable[dict[str, Any]]) -> Iterator[str]:
     """Yield a line on intervals, and a line on stand-ins in results."""
+    summaries = list(summaries)
     marks = [summary["marks"] for summary in summaries]
     if marks:
-        yield "On the test images, with 95 % intervals."
+        images = "external" if all("shift" in summary for summary in summaries) else "test"
+        yield f"On the {images} images, with 95 % intervals."
     if words := mark(marks):
         yield f"[yellow]{plain(words.replace(STAND_IN, f'{STAND_IN} (†)'))}[/]"
 
@@ -188,7 +191,7 @@ def _reference(folder: Path, summary: dict[str, Any], titles: Mapping[str, str])
     yield f"most frequent class: {name}, {_number(most['share'], 100)} % of the test images"
 
 
-def _titles(folder: Path) -> dict[str, str]:
+def class_titles(folder: Path) -> dict[str, str]:
     """Return the titles of a result's classes; results of earlier versions have none."""
     file = folder / INFERENCE
     return dict(read_json(file).get("class_titles", {})) if file.is_file() else {}

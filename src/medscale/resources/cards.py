@@ -14,6 +14,7 @@ from typing import Any
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
 from medscale.base.log import log
+from medscale.base.text import amount
 
 # All users of a machine share this folder; containers mount /tmp and see it, too. As in /tmp, only
 # the owner of a file can remove it (sticky bit), since a lock on a replaced file would protect
@@ -253,7 +254,7 @@ def too_few_cards(run: str, count: int, present: int) -> MedscaleError:
         else ""
     )
     return MedscaleError(
-        f"{run} needs {count} GPUs, but this machine has {present}; choose a run with fewer "
-        "devices, or use --profile slurm, or --profile demo, in which CPU processes stand in for "
-        f"GPUs and all results are marked so.{continued}"
+        f"{run} needs {amount(count, 'GPU')}, but this machine has {present}; choose a run with "
+        "fewer devices, or use --profile slurm, or --profile demo, in which CPU processes stand in "
+        f"for GPUs and all results are marked so.{continued}"
     )

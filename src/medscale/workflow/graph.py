@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from itertools import pairwise
@@ -18,7 +18,7 @@ from medscale.base.code import ROOT, code_digest, shown_path, sources
 from medscale.base.errors import EXIT_USER, MedscaleError, print_error
 from medscale.base.limits import usable_cores
 from medscale.base.paths import refuse_unwritable
-from medscale.base.provenance import UNKNOWN_STATE, git_state
+from medscale.base.provenance import SITE, UNKNOWN_STATE, git_state
 from medscale.base.text import terminal
 from medscale.config import configuration, planning
 from medscale.config.configuration import Config
@@ -29,7 +29,14 @@ from medscale.engine.run import RunSpec, is_detector
 from medscale.resources import containers
 from medscale.resources.slurm import LOGS
 from medscale.workflow import plans, restored
-from medscale.workflow.targets import DETECT_SHARDS, SHARDS, check_target, refuse_unknown
+from medscale.workflow.targets import (
+    DETECT_SHARDS,
+    SHARDS,
+    check_target,
+    in_workdir,
+    refuse_unknown,
+    snakemake_command,
+)
 
 T = TypeVar("T")
 PLAIN_PATH = re.compile(r"[\w./+@%-]+")  # characters that neither Snakemake nor a shell interprets
@@ -69,6 +76,7 @@ class Graph:
         self.restored = restored.find(self.workdir)
         if self.restored is not None:
             self.config = or_end(partial(self.restored.config, changes))
+        self._files = [Path(file) for file in files]
         self.options = or_end(partial(_options, files, self.config))
         self._plan = cache(partial(plans.plan, self.config))
         self._full_workdir = self.workdir.resolve()
@@ -76,7 +84,19 @@ class Graph:
         for argument in arguments:
             if self.restored is not None:
                 or_end(partial(self.restored.check_target, argument))
-            or_end(partial(check_target, self.config, argument))
+            or_end(partial(check_target, self.config, self.target(argument)))
+
+    def target(self, text: str) -> str:
+        """Return a target as rules name it, if a person typed it as a path of the shell."""
+        return in_workdir(text, self.workdir)
+
+    def snakemake(self, *words: str) -> str:
+        """Return a command of Snakemake with the options that read this configuration."""
+        return snakemake_command(*words, self.options)
+
+    def medscale(self, *words: str) -> str:
+        """Return a command of medscale with the options that read this configuration."""
+        return " ".join(("medscale", *words, *_own_options(self._files, self.config)))
 
     def check_targets(self, rules: Iterable[Any], program: Sequence[str]) -> None:
         """End Snakemake with one message where a target on its command line does not exist.
@@ -351,6 +371,17 @@ def _options(files: Sequence[str | Path], config: Config) -> str:
     if len(paths) > len(profiles):
         options.append(f"--configfile {' '.join(shlex.quote(shown_path(path)) for path in paths)}")
     return " ".join(options)
+
+
+def _own_options(files: Sequence[Path], config: Config) -> Iterator[str]:
+    """Yield the options of medscale that select these files of settings and the scale."""
+    if any(file.resolve() == (ROOT / SITE).resolve() for file in files):
+        yield "--cluster"
+    paths = [file for file in files if file.resolve().parent.parent != PROFILES]
+    if config.scale == "demo" and not any("scale" in read_yaml(path) for path in paths):
+        yield "--scale demo"
+    if paths:
+        yield f"--configfile {shlex.quote(shown_path(paths[-1]))}"
 
 
 def or_end(function: Callable[[], T]) -> T:

@@ -61,7 +61,8 @@ def lines(graph: Graph, explanation: Explanation) -> Iterator[str]:
             rest = len(again) - MOST_CAUSES
             yield f"         - and {amount(rest, 'more cause')}"
     if total:
-        yield "  more   snakemake -np prints each job; medscale why TARGET names all causes"
+        listing, reasons = graph.snakemake("-np"), graph.medscale("why", "TARGET")
+        yield f"  more   {listing} prints each job; {reasons} names all causes"
 
 
 def _print(graph: Graph, workflow: Any) -> None:

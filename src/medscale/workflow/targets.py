@@ -52,6 +52,25 @@ EXPORT_TARGET = re.compile(r"(?:\./)?exported/([^/]+)(?:/.*)?")
 STUDY_TARGET = re.compile(r"(?:\./)?(data/raw|data|measured|figures|tables)/([^/]+)/(.+)")
 
 
+def snakemake_command(*words: str) -> str:
+    """Return a command of Snakemake for a message, of targets and options; empty ones are none."""
+    return " ".join(filter(None, ("snakemake", *words)))
+
+
+def in_workdir(target: str, workdir: Path) -> str:
+    """Return a target as rules name it: a path in the workdir relative to it, others as they are.
+
+    A shell completes paths from its own folder, such as ``work/demo/results/skin/ddp_2gpu/``.
+    """
+    if "/" not in target:
+        return target
+    full, linked = Path(os.path.abspath(target)), Path(os.path.realpath(target))
+    for path, folder in ((full, workdir), (linked, workdir.resolve())):
+        if path != folder and path.is_relative_to(folder):
+            return str(path.relative_to(folder))
+    return target
+
+
 def check_target(config: Config, target: str) -> None:
     """Refuse a target whose study, run, benchmark or images do not exist.
 
@@ -69,9 +88,9 @@ def check_target(config: Config, target: str) -> None:
     elif match := EXTERNAL_TARGET.fullmatch(target):
         owner = config.study(match[1]).external_of
         if owner is None:
-            raise MedscaleError(
-                f"{target}: {match[1]} is no external set; give a study `external` in config.yaml"
-            )
+            sets = ", ".join(config.externals(match[1]))
+            advice = f"those of {match[1]} are {sets}" if sets else "give a study `external`"
+            raise MedscaleError(f"{target}: {match[1]} is no external set; {advice}")
         _check_run(config, owner, match[2])
         plans.plan(config, owner, match[2], config.seeds[0])
     elif match := EXPORT_TARGET.fullmatch(target):
@@ -182,8 +201,14 @@ def unknown_target(
     rules = list(rules)
     path = os.path.normpath(target.replace("\\", "/"))
     names = [rule.name for rule in rules if not rule.has_wildcards()]
-    if target in names or any(rule.is_producer(path) for rule in rules):
+
+    def is_made(file: str) -> bool:
+        return any(rule.is_producer(file) for rule in rules)
+
+    if target in names or is_made(path):
         return None
+    if os.path.isabs(path) and is_made(own := os.path.relpath(path)):
+        return f"{target}: name it by its path in the study's folder: {own}"
     if advice := _whole_study(config, path, options):
         return f"{target}: no rule makes it; {advice}"
     if Path(path).stem == "report":
@@ -219,7 +244,7 @@ def _whole_study(config: Config, path: str, options: str) -> str | None:
     first = f"{'external' if is_external else 'results'}/{name}/{settings.runs[0]}"
     is_drawn = is_external or settings.sweep_of is not None  # and made for a figure alone
     rule = "figures" if is_drawn else FOLDERS_OF_STUDIES.get(folder, "results")
-    command = " ".join(filter(None, ("snakemake", rule, options, f"--config only={study}")))
+    command = snakemake_command(rule, options, f"--config only={study}")
     return f"all {rule} of {study}: {command}; one result: {first}"
 
 

@@ -77,6 +77,7 @@ def explain(
     if not target:
         raise MedscaleError("name a target, such as results/skin/ddp_amp_4gpu or paper")
     graph = Graph(changes, arguments=[target], files=files)
+    target = graph.target(target)
     with planned(graph, changes, target, in_image) as dag:
         return explanation_of(graph, dag, target)
 

@@ -301,8 +301,8 @@ def _headline(trainer: Trainer, resumed: bool) -> str:
     text = (
         f"{plan.study} {plan.run.name} {plan.replicate}{stand_in}: {plan.model.name} in "
         f"{trainer.precision.format}, {trainer.training.images} training images, "
-        f"global batch {plan.global_batch}, {plan.processes} processes of "
-        f"{trainer.world.threads} threads"
+        f"global batch {plan.global_batch}, {amount(plan.processes, 'process')} of "
+        f"{amount(trainer.world.threads, 'thread')}"
     )
     if resumed:
         text += f"; goes on from epoch {progress.epoch + 1}, step {progress.step}"

@@ -100,7 +100,10 @@ class Claim(Strict):
                 raise ValueError(f"the measure {self.measure} needs {field}")
         if self.compare == "equivalent":
             if self.expected is not None or self.tolerance is not None:
-                raise ValueError("equivalent has neither expected nor tolerance: see evaluate")
+                raise ValueError(
+                    "equivalent has neither expected nor tolerance, since evaluate.margin of the "
+                    "settings is the margin: leave both out"
+                )
             if not measure.paired:
                 raise ValueError(f"equivalent is no comparison of {self.measure}")
         elif self.expected is None or self.tolerance is None:

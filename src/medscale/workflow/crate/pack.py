@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from medscale.base import code
-from medscale.base.code import ROOT
+from medscale.base.code import ROOT, shown_path
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.base.provenance import SITE
@@ -87,14 +87,14 @@ def pack(graph: Graph, folder: Path, request: Collection[str]) -> Counter[str]:
         nameless = anonymous.is_copied(path) and not (kind == FILE_NAMES and kind in selection)
         if kind in selection or nameless:
             if not (workdir / path).is_file():
-                raise _missing(workdir / path)
+                raise _missing(graph, path)
             if nameless:
                 anonymous.copy(workdir / path, folder / path, path)
             else:
                 copy(workdir / path, folder / path)
     _write_settings(graph, folder)
     if lacking := absent(graph.config, folder):
-        raise _missing(workdir / lacking[0])
+        raise _missing(graph, lacking[0])
     sizes = {path: page_size(workdir / path) for path in image_figures(graph.config)}
     write_json(folder / LEFT_OUT, {p: s for p, s in sizes.items() if not (folder / p).is_file()})
     existing = [kind for path, kind in required if (workdir / path).is_file()]
@@ -166,9 +166,10 @@ def _code() -> list[Path]:
     return [file for file in code.sources(ROOT, *CODE) if file != ROOT / SITE]
 
 
-def _missing(path: Path) -> MedscaleError:
+def _missing(graph: Graph, path: str) -> MedscaleError:
     return MedscaleError(
-        f"{path} is missing, so the study cannot be packed; make it: snakemake all"
+        f"{shown_path(graph.workdir / path)} is missing, so the study cannot be packed; make it: "
+        + graph.snakemake("all")
     )
 
 

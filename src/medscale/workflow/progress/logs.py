@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Container, Iterator
+from pathlib import Path, PurePosixPath
 
 from medscale.base.errors import FAULT
 from medscale.base.provenance import SITE
@@ -17,10 +17,9 @@ TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
 ERROR = re.compile(r"^medscale: error: (.+)")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*\|  (\d+) images/s, (.+?) left")
-TARGET = re.compile(
-    r"(?:\./)?(?:(?:results|runs|profiled|external)/([^/]+)(?:/([^/]+))?"
-    r"|(?:data|measured|exported|figures|tables)/(?:raw/)?([^/]+))"
-)
+# Folders of the workdir that have a folder for each study: with one for each run, or without.
+WITH_RUNS = ("results", "runs", "profiled", "external", "logs")
+WITHOUT_RUNS = ("data", "measured", "exported", "figures", "tables")
 NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
@@ -199,17 +198,22 @@ def logs_of(
     """Yield the logs that belong to a target, the newest last.
 
     To a run belong those of its study as well, and to a point of a sweep those of the study whose
-    index and shards it uses.
+    index and shards it uses. Empty logs, such as those of plans, are left out beside others.
+
+    Raises MedscaleError for a name after a study's that no run has.
 
     Args:
         workdir: folder of the study's outputs.
         slurm_logs: folder of SLURM's logs of jobs, of all workdirs.
         place: the workdir as SLURM's logs name it.
-        target: a path of an output such as results/skin/ddp_2gpu, a study, or a study and a run;
-            empty for all.
+        target: a path below the workdir such as results/skin/ddp_2gpu, a study, or a study and a
+            run; empty for all.
         data_of: function from a study to the one whose index and shards it uses.
     """
     logs, (study, run) = workdir / "logs", _parts(target)
+    data = data_of(study) if study else ""
+    if run and "." not in run:  # a log of the study has one
+        RunSpec.parse(run)
     if not study:  # the paper and files about all studies have logs of their own
         name = Path(target).name
         files = [*(logs.glob if name == "paper" or "." in name else logs.rglob)("*.log")]
@@ -220,7 +224,6 @@ def logs_of(
     else:
         files = [*(logs / study).rglob("*.log")]
     if study:
-        data = data_of(study)
         files += logs.glob(f"{data}/*.log")
         data_folders = {data, *(f"{data}_{shards}" for shards in (SHARDS, DETECT_SHARDS))}
         files += [
@@ -229,7 +232,8 @@ def logs_of(
             if log.parent.name in data_folders or _is_job_of(log.parent.name, study, run)
             if is_of(log, place)
         ]
-    yield from sorted(set(files), key=lambda file: file.stat().st_mtime)
+    filled = {file for file in files if file.stat().st_size}
+    yield from sorted(filled or set(files), key=lambda file: file.stat().st_mtime)
 
 
 def _is_job_of(folder: str, study: str, run: str) -> bool:
@@ -249,9 +253,25 @@ def _is_of_study(name: str) -> bool:
 
 def _parts(target: str) -> tuple[str, str]:
     """Return study and run of a target; empty strings where it names none."""
-    if match := TARGET.match(target):
-        study, run = match[1] or match[3], match[2] or ""
-    else:
-        study, _, path = target.removeprefix("./").strip("/").partition("/")
-        run = path.partition("/")[0]
-    return ("", "") if study in TARGETS or "." in study else (study, run)
+    folder, *parts = ("", *PurePosixPath(target).parts)
+    if parts and parts[0] in (*WITH_RUNS, *WITHOUT_RUNS):
+        folder, *parts = parts
+    if folder == "data" and parts[:1] == ["raw"]:
+        parts = parts[1:]
+    study, run = [*parts, "", ""][:2]
+    if study in TARGETS or "." in study:
+        return "", ""
+    return study, "" if folder in WITHOUT_RUNS else run
+
+
+def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
+    """Whether a target is a path that is none of the study's folder.
+
+    ``target``: relative to the workdir if it lies in it; ``studies``: names of all studies.
+    """
+    path = PurePosixPath(target)
+    if path.is_absolute() or ".." in path.parts:
+        return True
+    first, *rest = path.parts or ("",)
+    known = first in (*WITH_RUNS, *WITHOUT_RUNS, *TARGETS) or first in studies
+    return bool(rest) and not known and Path(target).exists()
