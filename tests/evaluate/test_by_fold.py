@@ -144,6 +144,9 @@ def test_scores_by_fold_are_those_of_its_images(
     spread = evaluation.folds.spread.set_index("metric").loc["accuracy"]
     assert spread["mean"] == pytest.approx(np.mean(accuracies))
     assert spread["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    ends = evaluation.folds.spread.set_index("metric")[["low", "high"]].dropna()
+    assert (ends["low"] >= 0).all()
+    assert (ends.drop(index="nll", errors="ignore")["high"] <= 1).all()
 
 
 def test_a_planted_leak_is_refused(study: Path, tmp_path: Path) -> None:
@@ -211,8 +214,10 @@ def test_corrected_t_test_by_hand() -> None:
     assert (
         corrected_t_test(values, 0.25)["p"] > plain
     )  # overlapping training sets are no new evidence
-    equal = [corrected_t_test(np.full(3, value), 0.25)["p"] for value in (0.0, 2.0)]
-    assert equal == [1, 0]
+    for values in (np.zeros(3), np.full(3, 2.0), np.array([3.0, 3.0, 3.0000000000000004])):
+        line = corrected_t_test(values, 0.25)
+        assert line["mean"] == values[0]
+        assert np.isnan([line[key] for key in ("low", "high", "p")]).all()
     assert np.isnan(list(corrected_t_test(np.array([1.0, np.nan]), 0.25).values())).all()
 
 

@@ -14,6 +14,7 @@ from medscale.evaluate import bootstrap, metrics
 from medscale.evaluate.assessment import PAIRED_METRICS, draws
 from medscale.evaluate.replicates import Predictions
 
+ROUNDING = 1e-9  # relative spread of values that are equal but for rounding
 TESTED_METRICS = ("accuracy", "auroc")  # metrics that the tests between runs compare
 
 
@@ -62,11 +63,14 @@ def by_fold(test: Predictions, seeds: Sequence[int], resamples: int, test_to_tra
         head = {"fold": fold, "images": len(part.ids), "groups": len(np.unique(part.groups))}
         rows += [head | row for row in _scores(part, seeds, draw_counts, class_mask)]
     scores = pd.DataFrame(rows)
-    spread = [
+    spread = pd.DataFrame(
         {"metric": metric} | corrected_t_test(part["value"].to_numpy(np.float64), test_to_train)
         for metric, part in scores.groupby("metric", sort=False)
-    ]
-    return Folds(scores, pd.DataFrame(spread).drop(columns="p"))
+    )
+    # Student's t knows no bounds, but these metrics have them.
+    highest = np.where(spread["metric"] == "nll", np.inf, 1.0)
+    spread["low"], spread["high"] = spread["low"].clip(lower=0), spread["high"].clip(upper=highest)
+    return Folds(scores, spread.drop(columns="p"))
 
 
 def _scores(
@@ -90,7 +94,8 @@ def corrected_t_test(values: np.ndarray, test_to_train: float) -> dict[str, floa
     This is the corrected resampled t-test (Nadeau & Bengio, Machine Learning 2003). The training
     sets of folds overlap, so that ``sd**2 / k`` would underestimate the variance of the mean. The
     test takes ``(1/k + test_to_train) sd**2`` instead. Student's t has k - 1 degrees of freedom.
-    The p-value tests a mean of 0. All results are NaN if a value is undefined.
+    The p-value tests a mean of 0. All results are NaN if a value is undefined; interval and p-value
+    are NaN if all values are equal, since equal folds of so few do not show that others are equal.
 
     Args:
         values: the metric of each fold, shape k.
@@ -98,11 +103,10 @@ def corrected_t_test(values: np.ndarray, test_to_train: float) -> dict[str, floa
     """
     folds, mean, sd = len(values), float(values.mean()), float(values.std(ddof=1))
     error = sd * math.sqrt(1 / folds + test_to_train)
+    if error <= ROUNDING * max(1.0, abs(mean)):
+        error = math.nan
     half = float(stats.t.ppf((1 + bootstrap.LEVEL) / 2, folds - 1)) * error
-    if error > 0:
-        p = float(2 * stats.t.sf(abs(mean) / error, folds - 1))
-    else:
-        p = 1.0 if mean == 0 else 0.0 if error == 0 else math.nan
+    p = float(2 * stats.t.sf(abs(mean) / error, folds - 1))
     return {"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "p": p}
 
 
