@@ -273,5 +273,5 @@ def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
     if path.is_absolute() or ".." in path.parts:
         return True
     first, *rest = path.parts or ("",)
-    known = first in (*WITH_RUNS, *WITHOUT_RUNS, *TARGETS) or first in studies
-    return bool(rest) and not known and Path(target).exists()
+    is_own = first in (*WITH_RUNS, *WITHOUT_RUNS, *TARGETS) or first in studies
+    return bool(rest) and not is_own and Path(target).exists()
