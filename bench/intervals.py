@@ -122,7 +122,7 @@ def _holds(low: float, high: float, true: float) -> float:
 
 
 def main(
-    samples: int = typer.Option(300, help="simulated test sets of each row"),
+    samples: int = typer.Option(200, help="simulated test sets of each row"),
     patients: list[int] = typer.Option([20, 50, 100, 300], help="patients of a test set"),
     to: Path = typer.Option(ROOT / "docs" / "intervals.csv"),
 ) -> None:

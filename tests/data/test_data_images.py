@@ -149,6 +149,17 @@ def with_palette(numbers: np.ndarray, colours: int, kind: str) -> bytes:
     return bytes(data[:start] + checked + data[start + 12 + length :])
 
 
+def test_the_transparent_surroundings_of_a_gif_need_no_colour() -> None:
+    image, buffer = Image.new("P", (2, 2), 1), io.BytesIO()
+    image.putpalette([10 * colour for colour in (1, 8, 3, 20) for _ in range(3)])
+    image.save(buffer, "GIF", optimize=False)
+    data = bytearray(buffer.getvalue())
+    data[6:10] = bytes([4, 0, 4, 0])  # the canvas is larger than the frame
+    frame = data.index(bytes([0x2C, 0, 0, 0, 0, 2, 0, 2, 0]))
+    data[frame:frame] = b"\x21\xf9\x04\x01\0\0\xff\0"  # transparent: number 255
+    assert (decode(bytes(data))[:2, :2] == 80).all()
+
+
 @pytest.mark.parametrize("kind", ["png", "bmp"])
 def test_a_pixel_without_a_colour_in_the_palette_is_refused(kind: str) -> None:
     numbers = np.array([[0, 1, 2, 3], [3, 2, 1, 0]])

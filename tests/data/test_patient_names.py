@@ -176,6 +176,14 @@ def test_letters_that_are_no_series_are_no_patients(tmp_path: Path, names: list[
     assert listed(tmp_path).patient_notes == []
 
 
+def test_letters_count_within_a_folder_and_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    for number in range(24):
+        folder = ("benign", "malignant")[number % 2]
+        write(tmp_path / folder / f"{number // 4 + 1}{'AB'[number // 2 % 2]}.png", number + 1)
+    (note,) = listed(tmp_path).patient_notes
+    assert note.startswith("24 images have 12 names that differ by a letter alone, such as 1A and")
+
+
 def test_letters_of_classes_are_no_patients(tmp_path: Path) -> None:
     for number in range(8):
         label = "ab"[number % 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-import pytest
 
 from bench import intervals
 from training_runs import ROOT
@@ -46,4 +45,4 @@ def test_the_metrics_of_a_simulated_population_have_intervals() -> None:
     row = intervals.coverage(intervals.POPULATIONS[1], patients=40, samples=4)
     assert set(row) - {"population", "patients"} == {c for part in COLUMNS.values() for c in part}
     assert row["ece"] >= 75  # percentiles of resamples hold it in about a third of such cases
-    assert row["accuracy"] == pytest.approx(100, abs=50)
+    assert row["accuracy"] >= 75

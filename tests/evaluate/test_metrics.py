@@ -209,6 +209,19 @@ def test_a_calibration_error_of_many_images_has_an_interval_without_0():
     assert ends == pytest.approx((0.1 - 0.0142, 0.1 + 0.0124), abs=1e-3)
 
 
+def test_right_answers_alone_do_not_make_a_calibration_error_certain():
+    # Of 20 patients, all judged right, 16.8 % can be judged wrong outside (Clopper & Pearson).
+    own, odds = np.arange(20), np.tile([0.01, 0.99], (20, 1))
+    for labels, low, high in (
+        (np.ones(20, np.int64), 0.0, 0.01 + 0.1684),
+        (np.zeros(20, np.int64), 0.99 - 0.1684, 1.0),
+    ):
+        predicted = Predictions(own, labels, own, odds[None])
+        values = calibration.resample(labels, odds, own, bootstrap.draw(20, 200, 0))
+        ends = metrics.interval("ece", predicted, [calibration.point(labels, odds)], [values], None)
+        assert ends == pytest.approx((low, high), abs=1e-4)
+
+
 def test_the_interval_of_an_average_is_that_of_the_smallest_class_in_the_average():
     labels = np.repeat([0, 1, 2], [20, 10, 2])  # the third class has two patients
     own = np.arange(32)

@@ -120,15 +120,22 @@ def test_a_name_with_two_values_is_refused(study_result, tmp_path, option, pairs
     assert str(answer.exception) == f"{option} gives {name} more than once; give one value"
 
 
-def test_a_prevalence_of_an_unknown_class_is_refused_before_an_image_is_read(
-    study_result, tmp_path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        (["odds=0.1"], "evaluate.prevalence names 'odds'; state the prevalence of: "),
+        (["odd=0.9", "dark=0.4"], "the values of evaluate.prevalence sum to 1.3: they are shares"),
+    ],
+)
+def test_a_wrong_prevalence_is_refused_before_an_image_is_read(
+    study_result, tmp_path, monkeypatch: pytest.MonkeyPatch, shares: list[str], text: str
 ) -> None:
     monkeypatch.delattr("medscale.serve.evaluate_command.build_index")
     command = ["evaluate", str(study_result.result), str(study_result.raw)]
-    command += ["--prevalence", "odds=0.1", "--out", str(tmp_path / "outside")]
-    answer = CliRunner().invoke(cli.main, command)
+    command += [part for share in shares for part in ("--prevalence", share)]
+    answer = CliRunner().invoke(cli.main, [*command, "--out", str(tmp_path / "outside")])
     assert isinstance(answer.exception, MedscaleError)
-    assert "evaluate.prevalence names 'odds'; state the prevalence of: " in str(answer.exception)
+    assert text in str(answer.exception)
 
 
 def test_metadata_are_those_of_the_index_and_foreign_words_are_reported(

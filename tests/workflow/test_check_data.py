@@ -404,7 +404,11 @@ def of_mine(root: Path, changes: dict[str, Any]) -> Graph:
     [
         # Of two classes the last is the one to detect; the evaluation would refuse the other.
         ({"evaluate": {"prevalence": {"a": 0.9}}}, "error: classes", WELL),
-        ({"class_titles": {"a": "b"}}, "error: classes", "class_titles: 'b' is the title of two"),
+        (
+            {"class_titles": {"a": "b"}},
+            "error: classes",
+            "class_titles: two classes are called",
+        ),
         (
             {"evaluate": {"subgroups": ["age", "hospital"]}},
             "note: subgroups",
@@ -455,6 +459,14 @@ def test_classes_of_synthetic_images_are_known_before_they_are_generated(
         told = [f.text for f in found if (f.level, f.subject) == ("error", f"classes of {study}")]
     assert told
     assert text in told[0]
+
+
+def test_synthetic_external_images_may_lack_classes_of_the_study(tmp_path: Path) -> None:
+    source = {"kind": "skin", "synthetic": True, "options": {"classes": 3}}
+    changes = {"scale": "demo", "workdir": str(tmp_path), "only": ["skin"], "seeds": [1]}
+    outside = {"external": [{"title": "elsewhere", "source": source}]}
+    answers = examine(Graph(changes | {"studies": {"skin": outside}}))
+    assert [f.text for f in answers if f.level == "error" and "classes" in f.subject] == []
 
 
 def test_labels_of_synthetic_images_are_those_that_the_kind_lists(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_an_impossible_run_of_a_benchmark_is_one_message(capsys):
         ({"recipe": {"warmup_epochs": 5}}, r"after 4 \(benchmarks.formats.epochs\)"),
         (
             {"classes": ["normal", "glaucoma"], "evaluate": {"prevalence": {"glaucom": 0.1}}},
-            "prevalence names 'glaucom', which is none of the classes normal, glaucoma",
+            "prevalence names 'glaucom'; state the prevalence of: glaucoma",
         ),
     ],
 )

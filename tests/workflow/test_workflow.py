@@ -177,8 +177,13 @@ def test_a_path_of_the_shell_is_understood_as_a_target(end, tmp_path, monkeypatc
         assert in_workdir(typed, workdir) == "results/skin/ddp_2gpu"
     (tmp_path / "link").symlink_to(workdir)
     assert in_workdir(f"{tmp_path}/link/{result}", workdir) == "results/skin/ddp_2gpu"
-    for other in (result, "paper", "", f"work/full/{result}", str(workdir)):
+    for other in (result, "paper", "", f"work/full/{result}"):
         assert in_workdir(other, workdir) == other
+    assert in_workdir(result, tmp_path) == in_workdir(result, tmp_path.parent) == result
+    assert in_workdir(f"work/demo{end}", workdir) == in_workdir(str(workdir), workdir) == "all"
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path / "docs")  # names of targets are the same everywhere
+    assert in_workdir(result, tmp_path) == result
     (workdir / "results").mkdir(parents=True)
     monkeypatch.chdir(workdir / "results")
     assert in_workdir(f"skin/ddp_2gpu{end}", workdir) == "results/skin/ddp_2gpu"

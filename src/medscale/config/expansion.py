@@ -100,7 +100,7 @@ def _external(name: str, study: dict[str, Any]) -> list[tuple[str, Any]]:
             continue  # refused by the validation of ``external``
         settings = {key: value for key, value in study.items() if key not in NOT_TAKEN}
         settings["runs"] = external.get("runs") or [study.get("baseline", "serial_1cpu")]
-        settings |= {"title": external.get("title", ""), "source": external["source"]}
+        settings |= {"title": external.get("title") or name, "source": external["source"]}
         settings |= {"split": {"mode": "external"}, "external_of": name}
         entries.append((f"{name}_external{number}", settings))
     return entries

@@ -65,11 +65,6 @@ class Evaluate(Strict):
             raise ValueError(f"specificities lie between 0 and 1, not {self.specificities}")
         if self.age_bands != sorted(self.age_bands):
             raise ValueError(f"age_bands must ascend, not {self.age_bands}")
-        if (total := sum(self.prevalence.values())) > 1 + ROUNDING:
-            raise ValueError(
-                f"the values of prevalence sum to {total:g}: they are shares of the same patients, "
-                "of whom each has one class, so that their sum is 1 at most"
-            )
         return self
 
     def wrong_prevalence(self, classes: Sequence[str]) -> str:
@@ -81,6 +76,11 @@ class Evaluate(Strict):
                 f"state the prevalence of: {', '.join(positive)}"
             )
         total = sum(self.prevalence.values())
+        if total > 1 + ROUNDING:
+            return (
+                f"the values of evaluate.prevalence sum to {total:g}: they are shares of the same "
+                "patients, of whom each has one class, so that their sum is 1 at most"
+            )
         if set(self.prevalence) == set(classes) and total < 1 - ROUNDING:
             return (
                 f"evaluate.prevalence has all classes, but sums to {total:g}: the sum must be 1, "
@@ -189,11 +189,16 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _distinct_titles(self) -> Self:
-        untitled = [name for name in self.classes or [] if name not in self.class_titles]
-        titles = [*self.class_titles.values(), *untitled]  # without a title a class has its name
-        if twice := sorted({title for title in titles if titles.count(title) > 1}):
-            raise ValueError(f"class_titles: {twice[0]!r} is the title of two classes")
+        if mistake := self.equal_titles(self.classes or list(self.class_titles)):
+            raise ValueError(mistake)
         return self
+
+    def equal_titles(self, classes: Sequence[str]) -> str:
+        """Return which title or name two of these classes have; empty if none."""
+        titles = [self.class_titles.get(name, name) for name in classes]
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            return f"class_titles: two classes are called {twice[0]!r}; give each its own title"
+        return ""
 
     @model_validator(mode="after")
     def _warm_up_within_training(self) -> Self:
@@ -212,14 +217,7 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _prevalence_of_a_class(self) -> Self:
-        classes = self.classes
-        unknown = [name for name in self.evaluate.prevalence if name not in (classes or [name])]
-        if classes is not None and unknown:
-            raise ValueError(
-                f"evaluate.prevalence names {unknown[0]!r}, which is none of the classes "
-                f"{', '.join(classes)}"
-            )
-        if classes is not None and (mistake := self.evaluate.wrong_prevalence(classes)):
+        if self.classes and (mistake := self.evaluate.wrong_prevalence(self.classes)):
             raise ValueError(mistake)
         return self
 

@@ -26,6 +26,8 @@ def in_words(item: Any) -> str:
         word, limit = LENGTHS[kind]
         entries = "entry" if context[limit] == 1 else "entries"
         return f"must not have {word} than {context[limit]} {entries}"
+    if kind == "string_too_short" and item["input"] == "":
+        return "is empty"
     expected = EXPECTED.get(kind.removesuffix("_type").removesuffix("_parsing"))
     if expected is not None:
         return f"must be {expected}"

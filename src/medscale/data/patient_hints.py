@@ -225,24 +225,25 @@ def _note_on_letters(labels: Mapping[str, str]) -> list[tuple[int, str]]:
     and sides (12L, 12R) do not. Empty if fewer than half of the images have such a name, or if each
     letter is that of a class. ``labels``: class of each image by its path.
     """
-    letters: defaultdict[str, set[str]] = defaultdict(set)
+    names: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by letter, by what precedes it
     classes: defaultdict[str, set[str]] = defaultdict(set)
     for path, label in labels.items():
-        if match := LETTERED.fullmatch(PurePosixPath(path).stem):
-            letters[match[1]].add(match[2].lower())
+        name = PurePosixPath(path)
+        if match := LETTERED.fullmatch(name.stem):
+            names[f"{name.parent}/{match[1]}"][match[2].lower()] = name.stem
             classes[match[2].lower()].add(label)
-    series = {
-        number: len(endings)
-        for number, endings in letters.items()
-        if len(endings) > 1 and "".join(sorted(endings)) == ascii_lowercase[: len(endings)]
-    }
-    images = sum(series.values())
+    series = [
+        [by_letter[letter] for letter in sorted(by_letter)]
+        for by_letter in names.values()
+        if len(by_letter) > 1 and "".join(sorted(by_letter)) == ascii_lowercase[: len(by_letter)]
+    ]
+    images = sum(map(len, series))
     are_classes = all(len(endings) == 1 for endings in classes.values())
     if len(series) < FEWEST_FOLDERS or images < len(labels) / 2 or are_classes:
         return []
     note = (
         f"{images:,} images have {len(series):,} names that differ by a letter alone, such as "
-        f"{min(series)}a and {min(series)}b: are these images of one patient? Then set "
+        f"{min(series)[0]} and {min(series)[1]}: are these images of one patient? Then set "
         r"source.patient: '^(.*?\d+)[A-Za-z]?\.[^.]+$'"
     )
     return [(len(series), note)]

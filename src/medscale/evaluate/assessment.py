@@ -97,7 +97,7 @@ def assess(
         resamples: number of bootstrap resamples.
 
     Raises:
-        MedscaleError: when ``settings.prevalence`` names a class that does not exist.
+        MedscaleError: when ``settings.prevalence`` does not fit the classes.
     """
     draw_counts = draws(test, resamples)
     # A class with very few groups has no useful estimate, so averages leave it out.

@@ -205,7 +205,9 @@ def score_interval(values: np.ndarray, patients: int, lowest: float = 0.0) -> tu
     return max(low - unseen, lowest), min(high + unseen, 1.0)
 
 
-def distance_interval(value: float, values: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
+def distance_interval(
+    value: float, values: np.ndarray, noise: np.ndarray, unseen: float = 0.0
+) -> tuple[float, float]:
     """Return the 95 % interval of a sum of distances, the ECE, for unlimited test images.
 
     Such a sum is too large for few images: chance alone moves accuracies away from confidences.
@@ -219,14 +221,17 @@ def distance_interval(value: float, values: np.ndarray, noise: np.ndarray) -> tu
         value: the sum for the images, mean over replicates.
         values: the sum on each resample, shape R.
         noise: on each resample, the sum of distances from the images' own terms, shape R.
+        unseen: share of patients that resamples cannot show, as ``smallest_share``, where all
+            answers are right or all wrong; such patients can change the sum by as much.
 
     Returns:
-        Both ends, which include the value; NaN if it is undefined on all resamples.
+        Both ends within 0 and 1, which include the value; NaN if it is undefined on all resamples.
     """
     low, farthest = interval(values)[0], interval(noise)[1]
     if math.isnan(low):
         return low, low
-    return max(value - farthest, 0.0), max(2 * value - low, value)
+    highest = max(2 * value - low, value + unseen)
+    return max(value - max(farthest, unseen), 0.0), min(highest, 1.0)
 
 
 def spread_interval(values: np.ndarray, patients: int) -> tuple[float, float]:

@@ -76,8 +76,16 @@ def interval(
     if name == "ece":
         value = float(np.mean([point[name] for point in points]))
         noise = _mean(resample_values, calibration.NOISE)
-        return bootstrap.distance_interval(value, values, noise)
+        return bootstrap.distance_interval(value, values, noise, _unseen(predictions))
     return _interval(name, predictions, values, class_mask)
+
+
+def _unseen(predictions: Predictions) -> float:
+    """Return the share of patients that resamples cannot show; 0 where answers differ."""
+    is_correct = predictions.probabilities.argmax(axis=2) == predictions.labels
+    patients = len(np.unique(predictions.groups))
+    do_differ = patients > 1 and is_correct.any() and not is_correct.all()
+    return 0.0 if do_differ else bootstrap.smallest_share(patients)
 
 
 def difference_interval(

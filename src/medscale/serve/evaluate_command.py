@@ -82,7 +82,7 @@ def _settings(result: Path, prevalence: Sequence[str], classes: Sequence[str]) -
         name: _share(name, value) for name, value in _pairs("--prevalence", prevalence).items()
     }
     stated = section.prevalence | shares
-    settings = Evaluate.model_validate(section.model_dump() | {"prevalence": stated})
+    settings = section.model_copy(update={"prevalence": stated})
     check_prevalence(settings, classes)  # before any image is read
     return settings
 

@@ -86,6 +86,8 @@ def _synthetic(settings: Study, name: str, raw: Path) -> RawData:
     options = parse_options(settings.source.kind, settings.source.options)
     text = f"synthetic: about {options.images} images are generated in {raw}"
     findings = [Finding("note", f"data of {name}", text)]
+    if settings.external_of is not None:  # external images may lack classes of the study
+        return RawData(options.images, findings)
     stated = [" ".join(label.split()) for label in settings.classes or []]
     for unknown in [label for label in stated if label not in options.labels]:
         text = f"classes names {unknown!r}; {suggestion(unknown, options.labels)}"
@@ -178,10 +180,8 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             text = f"{setting} names {unknown!r}, which is no class; {suggestion(unknown, classes)}"
             text += f"there are: {', '.join(classes)}"
             yield Finding("error", f"classes of {name}", text)
-    titles = [settings.class_titles.get(label, label) for label in classes]
-    for title in sorted({title for title in titles if titles.count(title) > 1}):
-        text = f"class_titles: {title!r} is the title of two classes"
-        yield Finding("error", f"classes of {name}", text)
+    if mistake := settings.equal_titles(classes):
+        yield Finding("error", f"classes of {name}", mistake)
     if set(settings.evaluate.prevalence) <= set(classes):
         try:
             check_prevalence(settings.evaluate, classes)

@@ -34,6 +34,7 @@ FOLDERS_OF_STUDIES = {
     **dict.fromkeys(("figures", "tables", "external", "measured", "profiled"), "figures"),
     "data": "data",
 }
+FOLDERS = (*FOLDERS_OF_STUDIES, "exported", "logs", "paper")  # with which names of targets begin
 MOST_PARTS = 6  # of a run's name, whose orders are tried
 TARGETS = ("all", "paper", "figures", "results", "data")  # rules that a person asks for
 # Options whose value is no target; Snakemake's parser is not needed to know it.
@@ -60,13 +61,17 @@ def snakemake_command(*words: str) -> str:
 def in_workdir(target: str, workdir: Path) -> str:
     """Return a target as rules name it: a path in the workdir relative to it, others as they are.
 
-    A shell completes paths from its own folder, such as ``work/demo/results/skin/ddp_2gpu/``.
+    A shell completes paths from its own folder, such as ``work/demo/results/skin/ddp_2gpu/``. A
+    name of a target, such as ``results/skin/ddp_2gpu``, is the same in all folders. The workdir
+    itself is the target ``all``.
     """
-    if "/" not in target:
+    if "/" not in target or Path(target).parts[:1] in {(name,) for name in FOLDERS}:
         return target
     full, linked = Path(os.path.abspath(target)), Path(os.path.realpath(target))
     for path, folder in ((full, workdir), (linked, workdir.resolve())):
-        if path != folder and path.is_relative_to(folder):
+        if path == folder:
+            return "all"
+        if path.is_relative_to(folder):
             return str(path.relative_to(folder))
     return target
 

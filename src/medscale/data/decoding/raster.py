@@ -69,8 +69,9 @@ def decode(data: bytes, kind: str, reduce: int = 1, flags: int = 0) -> np.ndarra
 def check_palette(data: bytes, kind: str) -> None:
     """Check that a GIF, PNG or BMP has a colour for each of its pixels.
 
-    OpenCV shows a pixel whose number exceeds the palette as black. A file that Pillow cannot read
-    is left to OpenCV.
+    OpenCV shows a pixel whose number exceeds the palette as black. A transparent pixel needs no
+    colour, such as those around a GIF's first frame. A file that Pillow cannot read, or whose
+    palette it takes for grey values, is left to OpenCV.
 
     Raises:
         Unreadable: when a pixel of the first frame has no colour.
@@ -84,7 +85,9 @@ def check_palette(data: bytes, kind: str) -> None:
             if colours >= COLOURS:
                 return
             check_size(*image.size)
-            largest = int(np.asarray(image).max())
+            numbers, transparent = np.asarray(image), image.info.get("transparency")
+            shown = numbers[numbers != transparent] if isinstance(transparent, int) else numbers
+            largest = int(shown.max(initial=0))
     except PILLOW_ERRORS:
         return
     if largest >= colours:

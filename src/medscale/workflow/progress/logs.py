@@ -11,7 +11,7 @@ from medscale.base.provenance import SITE
 from medscale.engine.run import RunSpec
 from medscale.resources.jobs import OUT_OF_MEMORY, OUT_OF_TIME
 from medscale.resources.slurm import is_of
-from medscale.workflow.targets import DETECT_SHARDS, SHARDS, TARGETS
+from medscale.workflow.targets import DETECT_SHARDS, FOLDERS, SHARDS, TARGETS
 
 TAIL_BYTES = 20_000
 STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ")
@@ -273,5 +273,5 @@ def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
     if path.is_absolute() or ".." in path.parts:
         return True
     first, *rest = path.parts or ("",)
-    is_own = first in (*WITH_RUNS, *WITHOUT_RUNS, *TARGETS) or first in studies
+    is_own = first in (*FOLDERS, *TARGETS) or first in studies
     return bool(rest) and not is_own and Path(target).exists()
