@@ -38,12 +38,8 @@ report: setup ## what a study made as one web page, work/demo/report.html (CONFI
 serve: setup ## the web page for what `make study` trained (RESULTS=folders to serve others)
 	@medscale serve $(RESULTS)
 
-# A fifth of the time of tests is waiting (time limits, processes that end), so a process more than cores;
-# each takes 1.6 GB.
-TEST_PROCESSES ?= $(shell n=$$(($$(nproc) + 1)); echo $$((n < 8 ? n : 8)))
-
 test: setup-test ## all tests
-	@python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not faults and not load and not attack and not cluster and not gpu" $(PYTEST)
+	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not attack and not cluster and not gpu" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)

@@ -86,8 +86,9 @@ def check_palette(data: bytes, kind: str) -> None:
                 return
             check_size(*image.size)
             numbers, transparent = np.asarray(image), image.info.get("transparency")
-            shown = numbers[numbers != transparent] if isinstance(transparent, int) else numbers
-            largest = int(shown.max(initial=0))
+            if isinstance(transparent, int):
+                numbers = numbers[numbers != transparent]
+            largest = int(numbers.max(initial=0))
     except PILLOW_ERRORS:
         return
     if largest >= colours:
