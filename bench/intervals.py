@@ -27,7 +27,7 @@ SCORES = (
 
 @dataclass(frozen=True)
 class Population:
-    """A population of patients, and how two networks see them."""
+    """A population of patients, and the distribution of two networks' outputs for them."""
 
     name: str
     shares: tuple[float, ...]  # of the classes

@@ -185,7 +185,7 @@ def evaluations(path: str | Path) -> list[Path]:
 
 
 def is_external(folder: Path) -> bool:
-    """Whether a folder holds an evaluation on external images."""
+    """Whether a folder holds the results of an evaluation on external images."""
     return (folder / SHIFT).is_file() and (folder / SUMMARY).is_file()
 
 
@@ -260,7 +260,7 @@ def _externals_below(folder: Path) -> list[Path]:
 
 
 def _holders(folder: Path, file: str) -> list[Path]:
-    """Return the folders below a folder that have a file, without hidden ones."""
+    """Return the folders, below a folder, that contain a file of a name; no hidden ones."""
     folders = sorted(path.parent for path in folder.rglob(file)) if folder.is_dir() else []
     return [below for below in folders if not has_hidden_part(below.relative_to(folder))]
 

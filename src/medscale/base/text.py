@@ -181,7 +181,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 
 def amount(number: int, noun: str) -> str:
-    """Return a number with a noun whose plural ends in s or es, such as "1 job" and "2 jobs"."""
+    """Return a number and its noun, in the plural (s or es) unless it is 1: "1 job", "2 jobs"."""
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number} {noun if number == 1 else plural}"
 

@@ -24,7 +24,7 @@ ELSEWHERE = {
     "version": "medscale --version",
     "help": "medscale --help",
     "report": "medscale study, or: make report",
-    # commands of a group
+    # commands that have to be called with the name of their group
     "croissant": "medscale data croissant",
     "fetch": "medscale data fetch KIND",
     "restore": "medscale crate restore CRATE --to FOLDER",

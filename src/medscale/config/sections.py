@@ -14,7 +14,7 @@ from medscale.data.settings import Datasheet, Preprocess, Source, Split
 from medscale.engine.plan import Augment, Detect, Model, Parallel, Recipe
 from medscale.engine.run import RunSpec, is_detector
 
-ROUNDING = 0.01  # by so much the sum of prevalences may differ from 1, as rounded values do
+ROUNDING = 0.01  # tolerance of a sum of prevalences, which are often rounded
 
 
 def positive_classes(classes: Sequence[str]) -> list[int]:

@@ -219,11 +219,13 @@ def _note_on_mias(labels: Mapping[str, str]) -> list[tuple[int, str]]:
 
 
 def _note_on_letters(labels: Mapping[str, str]) -> list[tuple[int, str]]:
-    """Return the number of names that differ by a letter after a number alone, and a note.
+    """Return a note on names of files that differ only by a letter after a number, and its weight.
 
     The letters of a number begin with a and leave none out, as in 12a, 12b and 12c, which digests
-    and sides (12L, 12R) do not. Empty if fewer than half of the images have such a name, or if each
-    letter is that of a class. ``labels``: class of each image by its path.
+    and sides (12L, 12R) do not. The weight is the number of such series. Empty if fewer than half
+    of the images have such a name, or if each letter is that of a class.
+
+    ``labels``: class of each image by its path.
     """
     names: defaultdict[str, dict[str, str]] = defaultdict(dict)  # by letter, by what precedes it
     classes: defaultdict[str, set[str]] = defaultdict(set)

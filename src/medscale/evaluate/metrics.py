@@ -81,7 +81,10 @@ def interval(
 
 
 def _unseen(predictions: Predictions) -> float:
-    """Return the share of patients that resamples cannot show; 0 where answers differ."""
+    """Return the share of patients with other answers that a test set does not exclude.
+
+    It is 0 if the test set has right and wrong answers, since resamples then show the spread.
+    """
     is_correct = predictions.probabilities.argmax(axis=2) == predictions.labels
     patients = len(np.unique(predictions.groups))
     do_differ = patients > 1 and is_correct.any() and not is_correct.all()

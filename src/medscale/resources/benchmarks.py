@@ -77,14 +77,16 @@ def _export(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     passes = (2 + len(settings.formats)) * (1 + settings.repeats)
     images = min(settings.images, counts["test"]) * passes
     images += min(settings.calibration, counts["val"])
-    fixed = config.cost.start_s + config.cost.onnx_s  # other formats are made from the ONNX file
+    # The ONNX file of a network is written once; other formats are converted from it.
+    fixed = config.cost.start_s + config.cost.onnx_s
     return sum(fixed + images * _forward_seconds(config, study, run, cpus) for run in settings.runs)
 
 
 def _inference(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
-    """Each way on each number of threads: single calls, a pass by batch size, one with decoding.
+    """Return the seconds of the inference benchmark.
 
-    Before these, ``torch.compile`` takes its time.
+    Each way to run a network is timed on each number of threads: single calls, a pass over the
+    images for each batch size, and one with decoding. Before these, ``torch.compile`` compiles.
     """
     study = wildcards["study"]
     sections = config.study(study).benchmarks

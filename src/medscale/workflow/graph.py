@@ -87,7 +87,7 @@ class Graph:
             or_end(partial(check_target, self.config, self.target(argument)))
 
     def target(self, text: str) -> str:
-        """Return a target as rules name it, if a person typed it as a path of the shell."""
+        """Return the path of an output as rules name it, for a path that a person typed."""
         return in_workdir(text, self.workdir)
 
     def snakemake(self, *words: str) -> str:
@@ -374,7 +374,7 @@ def _options(files: Sequence[str | Path], config: Config) -> str:
 
 
 def _own_options(files: Sequence[Path], config: Config) -> Iterator[str]:
-    """Yield the options of medscale that select these files of settings and the scale."""
+    """Yield the options that let a command of medscale read these files, at this scale."""
     if any(file.resolve() == (ROOT / SITE).resolve() for file in files):
         yield "--cluster"
     paths = [file for file in files if file.resolve().parent.parent != PROFILES]

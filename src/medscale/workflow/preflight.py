@@ -136,12 +136,13 @@ def _weights(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
     """Yield which files of pretrained weights are missing, or do not fit their network."""
     for path in sorted({plan.model.pretrained or HUB for plan in plans} - {HUB}):
         file = graph.workdir / path
-        missing = [*_attempt("weights", partial(check_weights, file))]
-        yield from missing
+        if missing := [*_attempt("weights", partial(check_weights, file))]:
+            yield from missing
+            continue
         models = {
             plan.model.model_dump_json(): plan.model
             for plan in plans
-            if plan.model.pretrained == path and plan.detect is None and not missing
+            if plan.model.pretrained == path and plan.detect is None
         }
         for model in models.values():
             from medscale.engine.models import registry  # imports PyTorch, which takes seconds

@@ -24,7 +24,6 @@ from medscale.data.leaks import shared_with_training
 from medscale.data.patients import KNOWN, state
 from medscale.data.settings import SPLITS, Source, Split
 from medscale.evaluate.bootstrap import smallest_share
-from medscale.evaluate.operating import check_prevalence
 from medscale.workflow.finding import Finding
 from medscale.workflow.graph import Graph
 
@@ -182,11 +181,10 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             yield Finding("error", f"classes of {name}", text)
     if mistake := settings.equal_titles(classes):
         yield Finding("error", f"classes of {name}", mistake)
-    if set(settings.evaluate.prevalence) <= set(classes):
-        try:
-            check_prevalence(settings.evaluate, classes)
-        except MedscaleError as error:  # of two classes the evaluation takes that of the last one
-            yield Finding("error", f"classes of {name}", str(error))
+    # Unknown classes are named above; of two classes only the last one has a prevalence.
+    are_classes = set(settings.evaluate.prevalence) <= set(classes)
+    if are_classes and (mistake := settings.evaluate.wrong_prevalence(classes)):
+        yield Finding("error", f"classes of {name}", mistake)
 
 
 def _unprintable(settings: Study, labels: list[str], name: str) -> Iterator[Finding]:

@@ -34,7 +34,7 @@ FOLDERS_OF_STUDIES = {
     **dict.fromkeys(("figures", "tables", "external", "measured", "profiled"), "figures"),
     "data": "data",
 }
-FOLDERS = (*FOLDERS_OF_STUDIES, "exported", "logs", "paper")  # with which names of targets begin
+FOLDERS = (*FOLDERS_OF_STUDIES, "exported", "logs", "paper")  # paths of outputs begin so
 MOST_PARTS = 6  # of a run's name, whose orders are tried
 TARGETS = ("all", "paper", "figures", "results", "data")  # rules that a person asks for
 # Options whose value is no target; Snakemake's parser is not needed to know it.
@@ -65,7 +65,7 @@ def in_workdir(target: str, workdir: Path) -> str:
     name of a target, such as ``results/skin/ddp_2gpu``, is the same in all folders. The workdir
     itself is the target ``all``.
     """
-    if "/" not in target or Path(target).parts[:1] in {(name,) for name in FOLDERS}:
+    if "/" not in target or str(Path(target)).partition("/")[0] in FOLDERS:
         return target
     full, linked = Path(os.path.abspath(target)), Path(os.path.realpath(target))
     for path, folder in ((full, workdir), (linked, workdir.resolve())):

@@ -25,7 +25,7 @@ from medscale.data.decoding.orientation import (
 )
 
 OPENCVS_LIMITS = "CV_IO_MAX_IMAGE_"  # in the message on an image of too many pixels
-COLOURS = 256  # of the largest palette
+COLOURS = 256  # number of colours of a full palette
 REDUCTION_FLAGS = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,

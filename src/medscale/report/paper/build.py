@@ -66,7 +66,7 @@ def fill(sources: Path, name: Path, variables: dict[str, Any]) -> str:
 
 @cache
 def _environment(sources: Path) -> Environment:
-    """Return the reader of a folder of templates; it translates each template once."""
+    """Return Jinja's environment for a folder of templates; it compiles each template once."""
     environment = Environment(
         loader=FileSystemLoader(sources),
         undefined=StrictUndefined,

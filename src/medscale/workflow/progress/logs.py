@@ -19,7 +19,7 @@ ERROR = re.compile(r"^medscale: error: (.+)")
 EPOCH = re.compile(r"epoch (\d+)/(\d+) .*\|  (\d+) images/s, (.+?) left")
 # Folders of the workdir that have a folder for each study: with one for each run, or without.
 WITH_RUNS = ("results", "runs", "profiled", "external", "logs")
-WITHOUT_RUNS = ("data", "measured", "exported", "figures", "tables")
+WITHOUT_RUNS = tuple(name for name in FOLDERS if name not in (*WITH_RUNS, "paper"))
 NO_MESSAGE = "its process ended without a message"
 CLOCKS_S = 60.0  # between the clock of this machine and that of a file server
 # Messages of Snakemake's executor for SLURM.
@@ -265,7 +265,7 @@ def _parts(target: str) -> tuple[str, str]:
 
 
 def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
-    """Whether a target is a path that is none of the study's folder.
+    """Whether a target is a path outside the folder of the study.
 
     ``target``: relative to the workdir if it lies in it; ``studies``: names of all studies.
     """
