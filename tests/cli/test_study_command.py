@@ -16,6 +16,7 @@ import pytest
 import typer
 from rich.console import Console
 
+from medscale.base.code import ROOT
 from medscale.base.errors import EXIT_INTERRUPTED, MedscaleError
 from medscale.base.files import read_json, write_json
 from medscale.cli import options, progress, study
@@ -230,3 +231,26 @@ def test_kill_ends_the_jobs_as_ctrl_c_does():
         options._interrupt(process)
         process.stdout.read()  # the end of the pipe: the job has ended as well
         assert process.wait(30) != 0
+
+
+@pytest.mark.parametrize(
+    ("target", "configfile", "scale"),
+    [
+        ("results/glaucoma/serial_1cpu", None, "full"),
+        ("work/demo/results/glaucoma/serial_1cpu/", None, "demo"),
+        ("paper", None, "full"),
+        ("work/demo/results/glaucoma/serial_1cpu/", Path("mine.yaml"), "full"),
+    ],
+)
+def test_why_takes_the_scale_from_a_path(target, configfile, scale, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    scales: list[str] = []
+
+    def changes_of(scale: str, *_: object) -> dict[str, Any]:
+        scales.append(scale)
+        raise MedscaleError("enough")
+
+    monkeypatch.setattr(study, "changes_of", changes_of)
+    with pytest.raises(MedscaleError, match="enough"):
+        study.why(target, configfile=configfile)
+    assert scales == [scale]

@@ -188,6 +188,15 @@ def unlock_command(graph: Graph) -> str | None:
     return graph.snakemake("--unlock")
 
 
+def scale_of_path(target: str) -> str:
+    """Return ``demo`` for a target that is a path in the demo's folder; otherwise ``full``."""
+    if "/" not in target:
+        return "full"
+    from medscale.workflow.graph import Graph
+
+    return "full" if Graph({"scale": "demo"}).target(target) == target else "demo"
+
+
 def demo_hint(command: str, scale: str, configfile: Path | None) -> str:
     """Return the command for the demo's outputs, if only these exist; otherwise an empty text.
 

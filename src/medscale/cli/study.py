@@ -26,6 +26,7 @@ from medscale.cli.options import (
     files_of,
     layers_of,
     run_snakemake,
+    scale_of_path,
     study_graph,
     unlock_command,
 )
@@ -185,7 +186,9 @@ def config(
 
 def why(
     target: Annotated[str, typer.Argument(help="such as results/skin/ddp_amp_4gpu, or paper")],
-    scale: Scale = "full",
+    scale: Annotated[
+        str | None, typer.Option(help="full or demo; default: demo for a path in its folder")
+    ] = None,
     only: Only = None,
     configfile: ConfigFile = None,
     cluster: Cluster = False,
@@ -195,6 +198,7 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Explain why a target would be made again: the changes, the jobs that follow, their cost."""
+    scale = scale or ("full" if configfile else scale_of_path(target))
     changes = changes_of(scale, only, configfile, cluster)
     files = files_of(configfile, cluster)
     from medscale.workflow.why import explain
