@@ -7,16 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import warm_python
+
 ROOT = Path(__file__).parents[1]
 
 
 def snakemake(*arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in the project's root and return its exit code and output.
 
+    The packages that it needs are imported already (``warm_python``).
+
     ``seconds``: after which it is killed and the test fails.
     """
-    command = [sys.executable, "-m", "snakemake", *arguments]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, env=environment
+    return warm_python.run(
+        ["-m", "snakemake", *arguments],
+        warm_python.PLANNING,
+        cwd=ROOT,
+        environment=environment,
+        seconds=seconds,
     )

@@ -21,6 +21,8 @@ from medscale.config.layers import merge
 from medscale.config.planning import plan
 from medscale.engine.plan import RunPlan
 from medscale.engine.run import RunSpec
+from warm_python import TRAINING, Program
+from warm_python import start as start_warm
 
 ROOT = Path(__file__).parent.parent
 CLASSIFICATION = "medscale.engine.train.task:Classification"
@@ -42,8 +44,9 @@ _references: dict[str, Path] = {}
 class Training:
     """Replicates on this machine.
 
-    A call trains as the rule `train` does: script, launcher and ranks. ``fork`` trains
-    with the same code of a rank, but without their start, which takes most of the time.
+    A call trains as the rule `train` does: script, launcher and ranks. ``start`` does so in
+    processes whose imports are done (``warm_python``). ``fork`` trains with the same code of a
+    rank, but without script and launcher.
     """
 
     folder: Path
@@ -74,11 +77,10 @@ class Training:
         script = str(ROOT / "scripts" / "train.py")
         return [sys.executable, script, *(part for option in paths for part in option)]
 
-    def start(self, run: str, name: str | None = None, **changes: Any) -> subprocess.Popen[str]:
+    def start(self, run: str, name: str | None = None, **changes: Any) -> Program:
         """Start a run in the background; its messages are in its log."""
-        return subprocess.Popen(
-            self.command(run, name, **changes), stderr=subprocess.DEVNULL, text=True
-        )
+        command = self.command(run, name, **changes)[1:]
+        return start_warm(command, TRAINING, cwd=self.folder, ranks=True)
 
     def wait_for(self, text: str, name: str, seconds: float = 300) -> None:
         """Wait until a run's log contains a text."""

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+import warm_python
 from medscale.base.errors import EXIT_USER, MedscaleError
 from medscale.base.files import read_json
 from medscale.engine.parallel import failures
@@ -48,9 +49,14 @@ def run_faulty(
 ) -> subprocess.CompletedProcess[str]:
     arguments = training.command(run, **changes)[2:]
     search = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
-    environment = os.environ | {"FAULT": fault, "PYTHONPATH": search}
-    command = [sys.executable, "-c", LAUNCH, *arguments]
-    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, timeout=200)
+    return warm_python.run(
+        ["-c", LAUNCH, *arguments],
+        warm_python.TRAINING,
+        cwd=training.folder,
+        environment=os.environ | {"FAULT": fault, "PYTHONPATH": search},
+        ranks=True,
+        seconds=200,
+    )
 
 
 def a_plan(training, run: str, **changes) -> RunPlan:
@@ -59,11 +65,11 @@ def a_plan(training, run: str, **changes) -> RunPlan:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Command lines of processes that still work on a folder."""
+    """Command lines of processes that still work in a folder."""
     processes = []
-    for process in psutil.process_iter(["cmdline"]):
+    for process in psutil.process_iter(["cmdline", "cwd"]):
         line = " ".join(process.info["cmdline"] or [])
-        if str(folder) in line and process.pid != os.getpid():
+        if process.info["cwd"] == str(folder):
             processes.append(line)
     return processes
 
@@ -161,7 +167,7 @@ def test_a_loss_that_is_not_finite_stops_all_ranks_with_the_ids_of_the_batch(tra
         recipe={"optimizer": "sgd", "lr": 1e3, "clip_norm": None, "epochs": 3},
         **settings,
     )
-    process = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    process = warm_python.run(command[1:], warm_python.TRAINING, cwd=training.folder, ranks=True)
     assert process.returncode == 2
     assert "the loss is not finite, in epoch" in process.stderr
     assert "these ids in index.parquet: [" in process.stderr
@@ -250,6 +256,7 @@ def test_ctrl_c_while_a_rank_imports_prints_no_traceback(tmp_path):
 def test_killing_the_launcher_leaves_no_rank_behind(training):
     running = training.start("ddp_2cpu", recipe={"epochs": 100000})
     training.wait_for("epoch 1/", "ddp_2cpu")
+    assert len(left_behind(training.folder)) == 3  # launcher and ranks
     running.send_signal(signal.SIGKILL)
     running.wait()
     until(lambda: not left_behind(training.folder), "the ranks end after their launcher")
@@ -258,12 +265,16 @@ def test_killing_the_launcher_leaves_no_rank_behind(training):
 def test_two_nodes_meet_and_give_the_serial_runs_weights(training, free_port):
     settings = {"node": {"cpus": 1, "gpus": 0}}
     command = [*training.command("ddp_2cpu", **settings), "--rendezvous", f"localhost:{free_port}"]
+    options = {"cwd": training.folder, "ranks": True}
+    errors = [training.folder / f"errors{n}" for n in range(2)]
     agents = [
-        subprocess.Popen([*command, "--node", str(n)], stderr=subprocess.PIPE, text=True)
+        warm_python.start(
+            [*command[1:], "--node", str(n)], warm_python.TRAINING, errors=errors[n], **options
+        )
         for n in range(2)
     ]
-    errors = [agent.communicate(timeout=120)[1] for agent in agents]
-    assert [agent.returncode for agent in agents] == [0, 0], errors
+    statuses = [agent.wait(timeout=120) for agent in agents]
+    assert statuses == [0, 0], [file.read_text() for file in errors]
     assert distance(training.reference(), training.folder / "ddp_2cpu")[0] < WEIGHTS
 
 

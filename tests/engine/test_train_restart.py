@@ -125,7 +125,7 @@ def test_a_run_goes_on_with_fewer_devices_than_its_name_has(training):
     assert other.wait(300) == 2
     log = (training.folder / "fewer.log").read_text()
     assert "cannot go on with 2 of its 4 devices, since its checkpoints are damaged or of" in log
-    training("ddp_4cpu", "fewer", recipe=recipe, node={"cpus": 2})
+    assert training.start("ddp_4cpu", "fewer", recipe=recipe, node={"cpus": 2}).wait(300) == 0
     log = (training.folder / "fewer.log").read_text()
     assert "goes on with 2 of its 4 devices" in log
     assert "2 processes of" in log

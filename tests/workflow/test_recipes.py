@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import warm_python
+from byte_code import copy_byte_code
 from medscale.base.code import ROOT
 from medscale.base.files import sha256
 from recipe_uses import training_digest
@@ -27,6 +29,7 @@ ALLOWED = {
     "export-format": [f"{FORMATS}/int8_dynamic.py", f"{FORMATS}/registry.py"],
     "network": [f"{ENGINE}/models/plain_cnn.py", f"{ENGINE}/models/own.py"],
 }
+MODULES = {"medscale": "medscale.cli", "snakemake": "snakemake"}  # of the recipes' commands
 
 
 def block(recipe: str, language: str) -> str:
@@ -43,6 +46,7 @@ def copy_checkout(folder: Path) -> dict[str, str]:
         if name and os.path.lexists(ROOT / name):  # not where it was removed from the working tree
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name, follow_symlinks=False)
+    copy_byte_code(folder)
     return digests(folder)
 
 
@@ -54,18 +58,16 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def run(folder: Path, *command: str, text: str | None = None) -> str:
-    """Run a command in the copy, with the copy's code."""
+def run(folder: Path, *command: str) -> str:
+    """Run Python in the copy, with the copy's code."""
     search = os.pathsep.join([str(folder / "src"), str(folder / "tests")])
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    process = subprocess.run(
+    process = warm_python.run(
         command,
+        warm_python.PLANNING if "snakemake" in command else warm_python.TRAINING,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": search, "PATH": path},
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=300,
+        environment={**os.environ, "PYTHONPATH": search, "PATH": path},
+        seconds=300,
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout
@@ -82,7 +84,8 @@ def test_the_index_names_each_recipe() -> None:
 def test_a_recipe_works_and_touches_no_other_file(recipe: str, tmp_path: Path) -> None:
     copy, function = tmp_path / "copy", recipe.replace("-", "_")
     before = copy_checkout(copy)
-    run(copy, "git", "apply", "-", text=block(recipe, "diff"))
+    patch = block(recipe, "diff").encode()
+    subprocess.run(["git", "apply", "-"], cwd=copy, input=patch, check=True)
     digests_after = digests(copy)
     changed_files = [name for name in digests_after if digests_after[name] != before.get(name)]
     assert changed_files
@@ -93,13 +96,13 @@ def test_a_recipe_works_and_touches_no_other_file(recipe: str, tmp_path: Path) -
             assert len(new) == len(old) + 1
             assert set(old) <= set(new)
     uses = str(copy / "tests" / "recipe_uses.py")
-    run(copy, sys.executable, uses, "prepare", function)
+    run(copy, uses, "prepare", function)
     for line in block(recipe, "sh").splitlines():
         # Snakemake plans the jobs, which shows that the rules know what was added; a study is not
         # carried out, as it takes minutes.
-        command = line.split() + ["-n"] * line.startswith("snakemake ")
-        run(copy, *command)
-    digest = run(copy, sys.executable, uses, function, str(tmp_path / "uses")).split()[-1]
+        program, *arguments = line.split() + ["-n"] * line.startswith("snakemake ")
+        run(copy, "-m", MODULES[program], *arguments)
+    digest = run(copy, uses, function, str(tmp_path / "uses")).split()[-1]
     assert digest == training_digest(), "the recipe reruns trainings"
     after = digests(copy)
     assert {name: after.get(name) for name in digests_after} == digests_after

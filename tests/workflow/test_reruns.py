@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,8 @@ from types import SimpleNamespace
 import pytest
 from snakemake.iocontainers import Params
 
+import warm_python
+from byte_code import copy_byte_code
 from medscale.base.code import ROOT
 from medscale.base.files import write_json
 from medscale.workflow.causes import LONGEST, _changed_params, _differences
@@ -43,13 +44,8 @@ class Checkout:
     def run(self, *command: str, code: int = 0) -> str:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "PATH": path}
-        process = subprocess.run(
-            [sys.executable, "-m", *command],
-            cwd=self.root,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
+        process = warm_python.run(
+            ["-m", *command], warm_python.PLANNING, cwd=self.root, environment=environment
         )
         assert process.returncode == code, process.stdout + process.stderr
         return process.stdout + process.stderr
@@ -88,6 +84,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, root / name, ignore=ignored)
+    copy_byte_code(root)
     checkout_copy = Checkout(root)
     text = checkout_copy.run("snakemake", "-np", *TARGETS, "--config", "scale=demo")
     for files in re.findall(r"^    output: (.*)$", text, flags=re.M):

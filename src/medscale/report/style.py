@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -52,6 +53,8 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+# Tables of a font by which letters are laid out: needless once they are, slow to reduce
+LAYOUT_TABLES = ["GDEF", "GPOS", "GSUB", "kern"]
 ROW_TITLE = 80  # letters of a study's title above rows
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
@@ -84,7 +87,8 @@ def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") ->
         place: dict[str, Any] = {"y": (0.02 - strip) / height, "va": "bottom", "size": 7}
         figure.text(x=0.995, s=mark, ha="right", color=VERMILION, **place)
         figure.text(x=0.005, s=formats, ha="left", color=GREY, **place)
-        figure.draw_without_rendering()
+        if layout := figure.get_layout_engine():
+            layout.execute(figure)
         figure.set_layout_engine("none")
         for legend in figure.legends:  # otherwise they would move into the strip
             legend.set_bbox_to_anchor((0, 0, 1, 1), transform=figure.transFigure)
@@ -92,7 +96,27 @@ def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") ->
         with atomic(path) as temporary:
             kind, reason = Path(path).suffix[1:], str(figure.get_label())
             metadata = METADATA[kind] | ({"Subject": reason} if reason and kind == "pdf" else {})
-            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
+            with _plain_fonts():
+                figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
+
+
+class _FontOptions(subset.Options):
+    """What remains of an embedded font: all that draws its letters, no ``LAYOUT_TABLES``."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.drop_tables = [*self.drop_tables, *LAYOUT_TABLES]
+
+
+@contextmanager
+def _plain_fonts() -> Iterator[None]:
+    """Let Matplotlib embed fonts without ``LAYOUT_TABLES``, for which it has no setting."""
+    before = subset.Options
+    subset.Options = _FontOptions
+    try:
+        yield
+    finally:
+        subset.Options = before
 
 
 def grid(count: int, columns: int) -> tuple[int, int]:
