@@ -6,6 +6,7 @@ a request (JSON); the answer is a line with the exit status of each rank.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -24,6 +25,7 @@ def main() -> None:
     import medscale.engine.parallel.pipeline
     import medscale.engine.train.worker  # noqa: F401
 
+    gc.freeze()  # otherwise each rank would copy the memory of what was imported
     for line in sys.stdin:
         request = json.loads(line)
         ranks = [_start(rank, request) for rank in range(request["ranks"])]

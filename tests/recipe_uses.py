@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+PREPARED = ("dataset_kind", "export_format")
+
 
 def figure(folder: Path) -> None:
     """Make the chapter that has the new figure from made results."""
     from medscale.report.chapters import chapters_of
     from synthetic_runs import configuration, make_chapter, make_study
 
-    runs = ["serial_1cpu", "ddp_2cpu"]
+    runs = ["serial_1cpu"]
     config = configuration("glaucoma", runs, baseline="serial_1cpu")
     assert any("operating" in chapter.figures for chapter in chapters_of(config, "glaucoma"))
     make_study(folder, "glaucoma", ["normal", "glaucoma"], runs, baseline="serial_1cpu")
@@ -96,14 +98,14 @@ def training_digest() -> str:
 
 
 def prepare(recipe: str) -> None:
-    """Write the files that the commands of a recipe expect."""
+    """Write the files that the commands of a recipe of ``PREPARED`` expect."""
     if recipe == "dataset_kind":
         from data_trees import write
 
         for number in range(12):
             label = ("benign", "malignant")[number % 2]
             write(Path("raw", label, f"p{number // 4}{label[0]}_{number}.png"), number)
-    elif recipe == "export_format":
+    else:
         from service_process import make_results
 
         make_results(Path("results"))

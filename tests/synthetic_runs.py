@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
@@ -20,7 +25,7 @@ from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
-from medscale.report import sources
+from medscale.report import sources, style
 from medscale.report.chapters import CHAPTERS, outputs, settings_of
 from medscale.report.checklists import chapter as checklists
 from medscale.report.checklists import items
@@ -280,11 +285,15 @@ def make_study(
     images: int = 240,
     metadata: Mapping[str, Sequence[Any]] | None = None,
     index: pd.DataFrame | None = None,
+    drawn: bool = False,
     **settings: Any,
 ) -> list[Path]:
     """Write a study below ``folder`` as the workflow does; return its result folders.
 
-    ``index``: that of the study's data folder, if it is made already.
+    Args:
+        index: that of the study's data folder, if it is made already.
+        drawn: draw the figures of the result folders, which takes most of the time; otherwise
+            each is a page with a text.
     """
     config = configuration(study, runs, **settings)
     if index is None:
@@ -301,15 +310,28 @@ def make_study(
             folder / "runs", config, run, index, seconds=4.0 / (1 + number), skill=2 - 0.2 * number
         )
         results.append(folder / "results" / study / run)
-        write_result(
-            evaluate(folders, folder / "data" / study / "index.parquet", resamples=100), results[-1]
-        )
+        evaluation = evaluate(folders, folder / "data" / study / "index.parquet", resamples=100)
+        _page()  # drawn before the function that draws it is replaced
+        with nullcontext() if drawn else patch.object(style, "save", _save_page):
+            write_result(evaluation, results[-1])
         for seed, fold in config.replicates_of(study):
             save_file(
                 {"norm.running_mean": np.zeros(1, np.float32)},
                 results[-1] / f"{replicate_name(seed, fold)}.safetensors",
             )
     return results
+
+
+def _save_page(_figure: Figure, path: str | Path, _mark: str = "", _formats: str = "") -> None:
+    Path(path).write_bytes(_page())
+
+
+@cache
+def _page() -> bytes:
+    """The PDF file of a figure with a text."""
+    with TemporaryDirectory() as folder, style.house():
+        style.save(style.only_text("not drawn"), Path(folder, "page.pdf"))
+        return Path(folder, "page.pdf").read_bytes()
 
 
 def make_chapter(folder: Path, config: Config, study: str, name: str, **arguments: Any) -> None:

@@ -9,6 +9,7 @@ outputs; it imports all modules of this project itself, as one that is started b
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import json
 import os
@@ -184,6 +185,9 @@ def main(modules: Sequence[str]) -> None:
     for module in modules:
         importlib.import_module(module)
     assert PACKAGE not in sys.modules
+    gc.collect()
+    gc.freeze()  # otherwise each program would copy the memory of what was imported
+    ended = End()
     path = [folder for folder in sys.path[1:] if Path(folder) != TESTS]
     for line in sys.stdin:
         request = json.loads(line)
@@ -192,8 +196,45 @@ def main(modules: Sequence[str]) -> None:
         elif pid := os.fork():
             print(pid, flush=True)
         else:
-            _become(request, path)
+            with ended:
+                _become(request, path)
             return
+
+
+class End:
+    """The end of a program, which clears no memory of what was imported, as that takes a second.
+
+    It is the first of the functions that are called at the end of Python, which is the last one.
+    """
+
+    def __init__(self) -> None:
+        self._status = 0
+        self._program = os.getpid()
+        atexit.register(self._leave)
+
+    def __enter__(self) -> None:
+        self._program = os.getpid()
+
+    def __exit__(self, _type: Any, error: BaseException | None, _traceback: Any) -> None:
+        self._status = _status_of(error)
+
+    def _leave(self) -> None:
+        if os.getpid() == self._program:  # and not a process that the program has forked
+            _flush()
+            os._exit(self._status)
+
+
+def _status_of(error: BaseException | None) -> int:
+    """The exit status of a process that ends by an error."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return int(error is not None)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
 
 
 def _become(request: Mapping[str, Any], path: Sequence[str]) -> None:
@@ -240,19 +281,16 @@ def _run_rank(command: Sequence[str], environment: Mapping[str, str]) -> None:
     os.environ |= environment
     for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
         del sys.modules[name]
-    status = 1
+    failure: BaseException | None = None
     try:
         _carry_out(command)
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        failure = error
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
     finally:
-        with suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(status)
+        _flush()
+        os._exit(_status_of(failure))
 
 
 if __name__ == "__main__":

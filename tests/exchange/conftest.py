@@ -37,7 +37,9 @@ def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
 def result(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder results/glaucoma/serial_1cpu, in a study's working folder."""
     workdir = tmp_path_factory.mktemp("exchange")
-    (folder,) = make_study(workdir, "glaucoma", CLASSES, [RUN], metadata={"age": [50, 60, 70]})
+    (folder,) = make_study(
+        workdir, "glaucoma", CLASSES, [RUN], metadata={"age": [50, 60, 70]}, drawn=True
+    )
     replicates = [read(run) for run in sorted((workdir / "runs" / "glaucoma" / RUN).iterdir())]
     for number, replicate in enumerate(replicates):
         torch.manual_seed(number)

@@ -35,7 +35,7 @@ TWO, ODD = ["normal", "glaucoma"], ["a_b & 50 %", "mélanome", "#x {y}", "\\end{
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("study")
-    results = make_study(folder, "glaucoma", TWO, RUNS)
+    results = make_study(folder, "glaucoma", TWO, RUNS, drawn=True)
     return SimpleNamespace(
         folder=folder, results=results, facts=report(folder, "glaucoma", results)
     )
@@ -198,7 +198,13 @@ def test_files_that_are_unaccounted_for_stop_the_report(study):
 def test_many_classes_with_odd_names(tmp_path, classes):
     settings = {"title": "Skin & more: 100 % of_it", "baseline": "serial_1cpu"}
     results = make_study(
-        tmp_path, "skin", classes, ["serial_1cpu", "ddp_2cpu_bs16"], images=400, **settings
+        tmp_path,
+        "skin",
+        classes,
+        ["serial_1cpu", "ddp_2cpu_bs16"],
+        images=400,
+        drawn=True,
+        **settings,
     )
     facts = read_json(report(tmp_path, "skin", results))
     assert facts["classes"] == list(classes)

@@ -124,9 +124,9 @@ def study(request, tmp_path_factory) -> SimpleNamespace:
     save = style.save
 
     def check_paper(figure: Figure, path: str | Path, mark: str = "", formats: str = "") -> None:
+        save(figure, path, mark, formats)  # lays the figure out
         if descriptions := figure_texts.faults(figure):
             faults[str(path)] = descriptions
-        save(figure, path, mark, formats)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", check_paper)

@@ -47,7 +47,7 @@ def crate_study(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("study")
     metadata = {"age": [61, None, 47.5], "clinic": [f"ward {n}" for n in range(9)]}
     results = make_study(
-        folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata
+        folder, "glaucoma", ["normal", "glaucoma"], RUNS, images=80, metadata=metadata, drawn=True
     )
     report(folder, "glaucoma", results)
     report_shared(folder, results)

@@ -101,7 +101,9 @@ def study(tmp_path_factory) -> SimpleNamespace:
     classes = list(index["label"].cat.categories)
     settings = {"title": TITLE, "baseline": "serial_1cpu", "seeds": [1], "scale": "full"}
     settings["datasheet"] = {"name": TITLE, "known_problems": [TITLE, *HOSTILE]}
-    results = make_study(folder, STUDY, classes, ["serial_1cpu"], index=index, **settings)
+    results = make_study(
+        folder, STUDY, classes, ["serial_1cpu"], index=index, drawn=True, **settings
+    )
     tables = report(folder, STUDY, results).parent
     hostile_names = SimpleNamespace(
         folder=folder, data=data, results=results, tables=tables, index=index
