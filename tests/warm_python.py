@@ -29,7 +29,10 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 PACKAGE = "medscale"  # is imported by each program
-TRAINING = ("torch", "torch.distributed.checkpoint", "pandas", "pydantic", "typer", "psutil")
+TRAINING = (
+    *("torch", "torch.distributed.checkpoint", "torch.distributed.pipelining", "pandas", "typer"),
+    *("pyarrow.dataset", "cv2", "safetensors.torch", "pydantic", "psutil", "statistics"),
+)
 PLANNING = (
     *("pandas", "sqlmodel", "smart_open", "yaml", "jinja2", "nbformat", "pydantic", "typer"),
     *("psutil", "humanfriendly", "snakemake_executor_plugin_slurm", "scipy.stats", "rich.console"),

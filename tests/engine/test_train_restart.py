@@ -42,7 +42,7 @@ def kill_once(training, run: str, name: str, chance: random.Random) -> bool:
     running = training.start(run, name, **WHOLE)
     folder = training.folder / name / "checkpoints"
     while newest_step(folder) < last and running.poll() is None:
-        time.sleep(0.002)
+        time.sleep(0.01)
     ranks = (
         [c for c in psutil.Process(running.pid).children() if "-m" in c.cmdline()]
         if running.poll() is None

@@ -54,7 +54,7 @@ RC: dict[Any, Any] = {
     "figure.constrained_layout.use": True,
 }
 # Tables of a font by which letters are laid out: needless once they are, slow to reduce
-LAYOUT_TABLES = ["GDEF", "GPOS", "GSUB", "kern"]
+LAYOUT_TABLES = "GDEF,GPOS,GSUB,kern"
 ROW_TITLE = 80  # letters of a study's title above rows
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
@@ -105,7 +105,7 @@ class _FontOptions(subset.Options):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.drop_tables = [*self.drop_tables, *LAYOUT_TABLES]
+        self.parse_opts([f"--drop-tables+={LAYOUT_TABLES}"])
 
 
 @contextmanager
