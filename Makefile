@@ -39,7 +39,7 @@ serve: setup ## the web page for what `make study` trained (RESULTS=folders to s
 	@medscale serve $(RESULTS)
 
 test: setup-test ## all tests
-	@python -m pytest -q -n 2 --dist loadfile -m "not faults and not load and not attack and not cluster and not gpu" $(PYTEST)
+	@python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not load and not attack and not cluster and not gpu" $(PYTEST)
 
 test-cluster: setup ## the study on a SLURM cluster of two pretended nodes, in the image, with faults (root on Debian)
 	@python -m pytest -q -m cluster tests/cluster $(PYTEST)

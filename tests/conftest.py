@@ -14,6 +14,20 @@ from medscale.base.log import log
 from medscale.data.shards import seal, write_chunk
 from training_runs import TINY, Training
 
+# Files of tests that take longest. They are started first, so that no process of pytest-xdist, to
+# each of which files are given whole, works at the end while the others have nothing to do.
+LONGEST = (
+    *("test_train_restart", "test_paper", "test_user_papers", "test_docs_commands", "test_report"),
+    *("test_restore", "test_recipes", "test_crate", "test_train_failures", "test_workflow"),
+    *("test_folds_study", "test_train_parity", "test_reruns", "test_profiling"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    order = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture
 def caplog(
