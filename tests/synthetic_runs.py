@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
 from medscale.base.files import read_json, write_csv, write_json, write_parquet
@@ -25,7 +21,7 @@ from medscale.data.shards import Shards, seal, write_chunk
 from medscale.engine.plan import replicate_name
 from medscale.evaluate.evaluation import evaluate
 from medscale.evaluate.reference import reference
-from medscale.report import sources, style
+from medscale.report import sources
 from medscale.report.chapters import CHAPTERS, outputs, settings_of
 from medscale.report.checklists import chapter as checklists
 from medscale.report.checklists import items
@@ -34,6 +30,7 @@ from medscale.report.claims.planned import Planned, plan_claims
 from medscale.report.result.folder import write_result
 from medscale.report.synthesis import chapter as synthesis
 from medscale.report.writer import write_chapter
+from undrawn_figures import undrawn
 
 ROOT = Path(__file__).parent.parent
 CPU = "Made CPU @ 2 GHz"
@@ -292,8 +289,7 @@ def make_study(
 
     Args:
         index: that of the study's data folder, if it is made already.
-        drawn: draw the figures of the result folders, which takes most of the time; otherwise
-            each is a page with a text.
+        drawn: draw the figures of the result folders, instead of pages with a text.
     """
     config = configuration(study, runs, **settings)
     if index is None:
@@ -311,8 +307,7 @@ def make_study(
         )
         results.append(folder / "results" / study / run)
         evaluation = evaluate(folders, folder / "data" / study / "index.parquet", resamples=100)
-        _page()  # drawn before the function that draws it is replaced
-        with nullcontext() if drawn else patch.object(style, "save", _save_page):
+        with nullcontext() if drawn else undrawn():
             write_result(evaluation, results[-1])
         for seed, fold in config.replicates_of(study):
             save_file(
@@ -320,18 +315,6 @@ def make_study(
                 results[-1] / f"{replicate_name(seed, fold)}.safetensors",
             )
     return results
-
-
-def _save_page(_figure: Figure, path: str | Path, _mark: str = "", _formats: str = "") -> None:
-    Path(path).write_bytes(_page())
-
-
-@cache
-def _page() -> bytes:
-    """The PDF file of a figure with a text."""
-    with TemporaryDirectory() as folder, style.house():
-        style.save(style.only_text("not drawn"), Path(folder, "page.pdf"))
-        return Path(folder, "page.pdf").read_bytes()
 
 
 def make_chapter(folder: Path, config: Config, study: str, name: str, **arguments: Any) -> None:
