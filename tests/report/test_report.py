@@ -5,14 +5,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from io import BytesIO
 from types import SimpleNamespace
 
-import fontTools.subset
 import pandas as pd
 import pytest
-from fontTools.ttLib import TTFont
-from pypdf import PdfReader
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json
@@ -70,19 +66,6 @@ def test_fonts_are_embedded_and_there_is_no_date(study):
     assert b"/FontFile2" in content
     assert b"/Type3" not in content
     assert b"CreationDate" not in content
-
-
-def test_an_embedded_font_has_what_draws_the_letters_and_no_more(study):
-    page = PdfReader(study.folder / "figures" / "glaucoma" / "accuracy.pdf").pages[0]
-    fonts = [font["/DescendantFonts"][0] for font in page["/Resources"]["/Font"].values()]
-    files = [font["/FontDescriptor"]["/FontFile2"].get_data() for font in fonts]
-    assert len(files) > 1  # regular and bold
-    for file in files:
-        tables = set(TTFont(BytesIO(file)).keys())
-        assert {"glyf", "loca", "hmtx", "fpgm"} <= tables
-        assert not {"GDEF", "GPOS", "GSUB", "kern"} & tables
-    assert fontTools.subset.Options().drop_tables.count("GPOS") == 0  # of other programs
-    assert "serial, 1 CPU" in page.extract_text()
 
 
 def test_a_caller_s_style_changes_nothing(study, tmp_path):

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
-from fontTools import subset
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
@@ -53,8 +52,6 @@ RC: dict[Any, Any] = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
-# Tables of a font by which letters are laid out: needless once they are, slow to reduce
-LAYOUT_TABLES = "GDEF,GPOS,GSUB,kern"
 ROW_TITLE = 80  # letters of a study's title above rows
 REFERENCE: dict[str, Any] = {"color": GREY, "linewidth": 0.8}  # lines of no measurement
 
@@ -96,27 +93,7 @@ def save(figure: Figure, path: str | Path, mark: str = "", formats: str = "") ->
         with atomic(path) as temporary:
             kind, reason = Path(path).suffix[1:], str(figure.get_label())
             metadata = METADATA[kind] | ({"Subject": reason} if reason and kind == "pdf" else {})
-            with _plain_fonts():
-                figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
-
-
-class _FontOptions(subset.Options):
-    """What remains of an embedded font: all that draws its letters, no ``LAYOUT_TABLES``."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.parse_opts([f"--drop-tables+={LAYOUT_TABLES}"])
-
-
-@contextmanager
-def _plain_fonts() -> Iterator[None]:
-    """Let Matplotlib embed fonts without ``LAYOUT_TABLES``, for which it has no setting."""
-    before = subset.Options
-    subset.Options = _FontOptions
-    try:
-        yield
-    finally:
-        subset.Options = before
+            figure.savefig(temporary, format=kind, dpi=DPI, bbox_inches=page, metadata=metadata)
 
 
 def grid(count: int, columns: int) -> tuple[int, int]:
