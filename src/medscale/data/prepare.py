@@ -16,6 +16,7 @@ from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
 
 NO_CONTRAST = "hardly any contrast"
+NEW_INDEX = "the same command makes the index again"  # it compares the images with those of before
 FEWEST_LEVELS = 26  # of 256 grey levels: 12 bits in a file of 16 bits span 16 levels
 IndexedImage = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 
@@ -116,6 +117,6 @@ def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarra
             return from_file(data, settings, (width, height), frame)
     except Unreadable as error:
         raise MedscaleError(
-            f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
+            f"{Path(raw, path)} cannot be read any more ({error}); {NEW_INDEX}"
         ) from None
-    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")
+    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; {NEW_INDEX}")
