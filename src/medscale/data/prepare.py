@@ -12,11 +12,11 @@ import numpy as np
 from medscale.base.errors import MedscaleError
 from medscale.data.frames import frame_digest, read_frame
 from medscale.data.images import Unreadable, decode, frame_count, jpeg_size
+from medscale.data.index_file import NEW_INDEX
 from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
 
 NO_CONTRAST = "hardly any contrast"
-NEW_INDEX = "the same command makes the index again"  # it compares the images with those of before
 FEWEST_LEVELS = 26  # of 256 grey levels: 12 bits in a file of 16 bits span 16 levels
 IndexedImage = tuple[str, str, int, int]  # path, sha256, width, height as in the index
 

@@ -15,7 +15,7 @@ from medscale.base.files import write_csv, write_json
 from medscale.base.log import log
 from medscale.base.provenance import machine
 from medscale.base.section import Strict
-from medscale.data.prepare import NEW_INDEX
+from medscale.data.index_file import NEW_INDEX
 
 Ways = Mapping[str, tuple[str, str]]  # by name, the title and the description of a way
 
