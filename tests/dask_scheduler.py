@@ -9,7 +9,7 @@ from pathlib import Path
 import dask as dask_library
 from distributed import LocalCluster, Security
 
-from medscale.data.cluster import event_loop
+from medscale.data.event_loop import event_loop
 
 
 @contextmanager

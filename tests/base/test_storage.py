@@ -125,6 +125,18 @@ def test_a_disk_that_becomes_full_leaves_nothing_half_written(tmp_path, write):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_array_on_a_full_disk_says_so(tmp_path):
+    """NumPy counts the bytes instead of naming the cause."""
+    full = r"x\.npy cannot be written: no space left on device; free some"
+    with (
+        small_files(),
+        pytest.raises(MedscaleError, match=full),
+        atomic(tmp_path / "x.npy") as temporary,
+        open(temporary, "wb") as file,
+    ):
+        np.save(file, np.zeros(10_000))
+
+
 def test_the_scratch_folder_of_a_killed_process_is_cleared_and_no_other(tmp_path):
     program = (
         "import os, sys; from pathlib import Path; from medscale.base.scratch import scratch\n"

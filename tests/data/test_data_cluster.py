@@ -18,7 +18,7 @@ from distributed import Client, Security
 
 from dask_scheduler import running_scheduler
 from medscale.base.errors import MedscaleError
-from medscale.data import cluster
+from medscale.data import cluster, event_loop
 from medscale.data.certificates import security_of
 from medscale.data.cluster import client, run_all
 from medscale.data.settings import Dask
@@ -178,11 +178,11 @@ def test_an_event_loop_that_starts_late_is_awaited(monkeypatch: pytest.MonkeyPat
     def impatient(event: threading.Event, timeout: float | None = None) -> bool:
         return wait(event, None if timeout is None else min(timeout, 0.1))
 
-    monkeypatch.setattr(cluster.asyncio, "run", late)
+    monkeypatch.setattr(event_loop.asyncio, "run", late)
     monkeypatch.setattr(threading.Event, "wait", impatient)
-    loop = cluster._event_loop.__wrapped__(os.getpid())
+    loop = event_loop._event_loop.__wrapped__(os.getpid())
     assert loop.asyncio_loop.is_running()  # type: ignore[attr-defined]
-    assert cluster.event_loop() is cluster.event_loop()
+    assert event_loop.event_loop() is event_loop.event_loop()
 
 
 class Attack:

@@ -82,6 +82,19 @@ def test_index_csv_meets_accents_in_another_unicode_form(tmp_path: Path) -> None
     assert len(listed(tmp_path).rows) == 2
 
 
+def test_words_of_a_table_have_one_unicode_form(tmp_path: Path) -> None:
+    """Otherwise split.held_out would not find a source that looks the same in the table."""
+    for number in range(2):
+        write(tmp_path / f"{number}.png", number + 1)
+    composed, decomposed = (unicodedata.normalize(form, "Köln") for form in ("NFC", "NFD"))
+    header = f"path,label,source,{unicodedata.normalize('NFD', 'größe')}"
+    rows = f"0.png,a,{composed},{composed}\n1.png,b,{decomposed},{decomposed}"
+    with_index(tmp_path, f"{header}\n{rows}\n")
+    index = listed(tmp_path).rows
+    assert index["source"].tolist() == [composed] * 2
+    assert index[unicodedata.normalize("NFC", "größe")].tolist() == [composed] * 2
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 
@@ -252,6 +253,15 @@ def test_names_that_the_expression_does_not_match_are_noted(tmp_path: Path) -> N
 )
 def test_an_expression_finds_the_patient(expression: str, path: str, patient: str) -> None:
     assert patients.by_pattern([path, "!.png"], expression) == [patient, None]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_expression_finds_letters_in_each_unicode_form(form: str) -> None:
+    """MacOS writes the umlaut of a file's name as a mark of its own, and a keyboard does not."""
+    composed, decomposed = (normalize(each, "Müller_größe_1.png") for each in ("NFC", "NFD"))
+    expression = normalize(form, r"^(M[ü]ller)_größe")
+    names = patients.by_pattern([composed, decomposed], expression)
+    assert names == [normalize("NFC", "Müller")] * 2
 
 
 @pytest.mark.parametrize(

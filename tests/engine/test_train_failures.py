@@ -6,9 +6,11 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -294,3 +296,17 @@ def test_signals_have_the_callers_handlers_again_after_a_run(training):
     with pytest.raises(MedscaleError):
         launch(a_plan(training, "serial_1cpu"), "no_such_module", {}, cards.reserve)
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_stuck_ranks_are_killed_where_the_clock_was_set_back(tmp_path, monkeypatch):
+    """The report of the first failure is then dated in the future."""
+    report = tmp_path / "rank0.json"
+    report.write_text("{}")
+    os.utime(report, (time.time() + 3600,) * 2)
+    rank = SimpleNamespace(pid=7, kill=lambda: shutil.rmtree(tmp_path))  # which ends the watch
+    monkeypatch.setattr(launcher, "GRACE_S", 0.1)
+    monkeypatch.setattr(launcher, "_ranks", lambda: [rank])
+    watch = threading.Thread(target=launcher._kill_stuck_ranks, args=(tmp_path,), daemon=True)
+    watch.start()
+    watch.join(60)
+    assert not watch.is_alive()

@@ -139,6 +139,18 @@ def test_calibration_slope_and_intercept_are_those_of_a_logistic_regression():
     assert np.isnan(calibration.point(labels * 0, odds)["calibration_intercept"])
 
 
+@pytest.mark.parametrize("temperature", [10, 300, 3000])
+def test_the_slope_of_logits_that_a_temperature_makes_almost_equal_is_that_temperature_times_theirs(
+    temperature,
+):
+    test = cases(600, 3, sharpness=2.0)
+    labels, odds = test.labels, expit(logit(test.probabilities[0]) / temperature)
+    draws = bootstrap.draw(300, 40, 0)
+    slopes = calibration.resample(labels, odds, test.groups, draws)["calibration_slope"]
+    expected = calibration.resample(labels, test.probabilities[0], test.groups, draws)
+    np.testing.assert_allclose(slopes, temperature * expected["calibration_slope"], rtol=1e-6)
+
+
 def test_of_more_than_two_classes_slope_and_intercept_are_of_the_confidence():
     rng = np.random.default_rng(0)
     odds = rng.dirichlet(np.ones(4), 3000)

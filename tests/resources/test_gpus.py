@@ -127,7 +127,7 @@ def test_more_processes_than_cores_are_noted(cores, monkeypatch):
         f for f in preflight._devices(SimpleNamespace(config=config), plans) if "CPU" in f.subject
     ]
     assert (finding.level, finding.text) == {
-        1: ("note", "a run has 2 CPU processes on 1 cores: its speedup means nothing"),
+        1: ("note", "a run has 2 CPU processes on 1 core: its speedup means nothing"),
         2: ("ok", "2 cores, up to 2 processes a run"),
     }[cores]
 

@@ -71,7 +71,9 @@ OTHER_PROGRAMS = {
     **dict.fromkeys(("git", "cd", "pre-commit"), "the user's own"),
     **dict.fromkeys(("squeue", "sbatch", "sinfo", "sacctmgr"), "needs a cluster"),
     **dict.fromkeys(("apptainer", "docker", "module"), "needs an image, or a cluster's modules"),
-    **dict.fromkeys(("openssl", "chmod", "cp", "export", "dask", "$EDITOR"), "the user's own"),
+    **dict.fromkeys(
+        ("openssl", "chmod", "cp", "export", "dask", "find", "$EDITOR"), "the user's own"
+    ),
     "curl": "needs a service: tests/serve/test_service.py sends such requests",
     "sed": "applies a recipe, as test_recipes.py does",
 }

@@ -54,7 +54,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename is not None and Path(error.filename) != temporary:
             raise
-        raise MedscaleError(f"{path} cannot be written: {error.strerror or error}") from error
+        cause = error.strerror or storage_fault(error) or error  # NumPy gives only a text
+        raise MedscaleError(f"{path} cannot be written: {cause}") from error
     except Exception as error:  # a library's own type, such as safetensors'
         if (fault := storage_fault(error)) is None:
             raise

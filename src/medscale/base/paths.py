@@ -114,7 +114,7 @@ def new_file(path: Path) -> Path:
 
     Raises:
         MedscaleError: when it is a folder, or a device or pipe, which would be replaced, and when
-            one of its parents is a file.
+            one of its parents is a file or not writable.
     """
     full = expand_home(path)
     if full.is_dir():
@@ -146,7 +146,8 @@ def _check_parents(path: Path, full: Path) -> None:
     for parent in full.parents:
         if parent.is_dir():
             if not os.access(parent, os.W_OK | os.X_OK):
-                raise MedscaleError(f"{path} cannot be written: {parent} is not writable")
+                where = "this folder" if parent == Path() else parent
+                raise MedscaleError(f"{path} cannot be written: {where} is not writable")
             return
         if parent.exists():
             raise MedscaleError(f"{path} cannot be written: {parent} is a file")

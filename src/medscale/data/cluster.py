@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import closing, contextmanager
-from functools import cache, partial
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from itertools import accumulate, chain, islice
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, Security, WorkerPlugin, as_completed
 from distributed.client import CancelledError
 from distributed.comm import CommClosedError
-from tornado.ioloop import IOLoop
 
 from medscale.base.environment import kept_environment
 from medscale.base.errors import MedscaleError
+from medscale.base.interrupts import blocked
 from medscale.base.limits import usable_cores
 from medscale.base.log import log, track
 from medscale.base.scratch import scratch
 from medscale.data import guard
 from medscale.data.certificates import security_of, write_certificate
+from medscale.data.event_loop import event_loop
 from medscale.data.settings import Dask, Limits
 from medscale.data.versions import versions
 
@@ -214,50 +212,13 @@ def _call_each(function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -
     return results
 
 
-def event_loop() -> IOLoop:
-    """Return this process's event loop, which runs in a thread until the process ends.
-
-    Dask starts a loop for each cluster and client otherwise, and fails where a busy machine takes
-    more than ten seconds for that.
-    """
-    return _event_loop(os.getpid())
-
-
-@cache
-def _event_loop(pid: int) -> IOLoop:
-    """Start the event loop of a process; a forked process needs another."""
-    started: Future[IOLoop] = Future()
-
-    async def serve() -> None:
-        started.set_result(IOLoop.current())
-        await asyncio.Event().wait()
-
-    name = f"event loop of Dask in process {pid}"
-    Thread(target=asyncio.run, args=(serve(),), name=name, daemon=True).start()
-    return started.result()
-
-
 @contextmanager
 def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
     """Yield a running cluster (local, SLURM) or the address of one."""
     if settings.scheduler == "local":
-        cores = usable_cores()
-        with (
-            kept_environment(),
-            LocalCluster(
-                n_workers=min(settings.workers or cores, tasks or cores),
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": settings.dashboard},
-                security=Security.temporary(),
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-                loop=event_loop(),
-            ) as cluster,
-        ):
+        with kept_environment(), ExitStack() as stack:
+            with blocked():  # a cluster that is interrupted while it starts cannot be closed
+                cluster = stack.enter_context(_local_cluster(settings, tasks))
             yield cluster
     elif settings.scheduler == "slurm" and SCHEDULER in os.environ:
         yield os.environ[SCHEDULER]
@@ -266,6 +227,24 @@ def _start_cluster(settings: Dask, tasks: int | None) -> Iterator[str | Any]:
             yield os.environ[SCHEDULER]
     else:
         yield settings.scheduler
+
+
+def _local_cluster(settings: Dask, tasks: int | None) -> LocalCluster:
+    """Start a scheduler in this process, and a worker for each core or task."""
+    cores = usable_cores()
+    return LocalCluster(
+        n_workers=min(settings.workers or cores, tasks or cores),
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+        worker_dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": settings.dashboard},
+        security=Security.temporary(),
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+        loop=event_loop(),
+    )
 
 
 @contextmanager

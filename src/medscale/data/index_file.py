@@ -14,6 +14,8 @@ from medscale.base.files import read_table, sha256
 # Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
 ORIGINAL = b"medscale.original"
 REMEDY = "make it again by `snakemake data`"
+# Where images have changed since; a command compares them with those of the index.
+NEW_INDEX = "the same command makes the index again"
 
 
 def read_index(path: str | Path) -> pd.DataFrame:

@@ -47,9 +47,10 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     """
     if not listing.images:
         return []
+    paths = [normalize("NFC", path) for path in listing.images]  # as the expression is searched
     for expression in _label_expressions(classes or ()):
         pattern = re.compile(expression)
-        names = listing.images if "/" in expression else map(_name, listing.images)
+        names = paths if "/" in expression else map(_name, paths)
         matches = {match[1] for name in names if (match := pattern.search(name))}
         if matches == set(classes or ()):
             place = "paths" if "/" in expression else "file names"

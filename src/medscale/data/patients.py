@@ -131,7 +131,8 @@ def by_pattern(
     """Return the patient (or label) of each path by a regular expression; None without a match.
 
     The expression is searched in the file's name; one that contains ``/``, in the whole path. The
-    value is the group of the setting's name, the first group, or the whole match.
+    value is the group of the setting's name, the first group, or the whole match. Letters match in
+    each form that Unicode has for them: macOS writes accents in names as marks of their own.
 
     Args:
         paths: of the images, below the raw folder.
@@ -144,13 +145,14 @@ def by_pattern(
     """
     hint = suggestion(pattern, columns)
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise MedscaleError(
             f"source.{setting} {pattern!r} is neither a column of the table of images nor a "
             f"regular expression: {error}; {hint}"
         ) from None
-    texts = paths if "/" in pattern else [PurePosixPath(path).name for path in paths]
+    composed = [unicodedata.normalize("NFC", path) for path in paths]
+    texts = composed if "/" in pattern else [PurePosixPath(path).name for path in composed]
     values = [_value(expression.search(text), setting) for text in texts]
     if paths and not any(values):
         raise MedscaleError(

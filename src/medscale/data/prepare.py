@@ -12,6 +12,7 @@ import numpy as np
 from medscale.base.errors import MedscaleError
 from medscale.data.frames import frame_digest, read_frame
 from medscale.data.images import Unreadable, decode, frame_count, jpeg_size
+from medscale.data.index_file import NEW_INDEX
 from medscale.data.preprocess import preprocess, reduction
 from medscale.data.settings import Preprocess
 
@@ -116,6 +117,6 @@ def read_image(raw: str, image: IndexedImage, settings: Preprocess) -> np.ndarra
             return from_file(data, settings, (width, height), frame)
     except Unreadable as error:
         raise MedscaleError(
-            f"{Path(raw, path)} cannot be read any more ({error}); make the index again"
+            f"{Path(raw, path)} cannot be read any more ({error}); {NEW_INDEX}"
         ) from None
-    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; make the index again")
+    raise MedscaleError(f"{Path(raw, path)} has changed since it was indexed; {NEW_INDEX}")

@@ -34,20 +34,24 @@ def recalibration(
         instance if the logits separate the outcomes.
     """
     step = max(1, BLOCK_SIZE // max(len(logits), 1))
+    # A high temperature makes logits almost equal, and their slope larger than the sum of all steps
+    # of Newton's method. It is therefore fitted to logits of mean 0 and standard deviation 1.
+    spread = logits.std() or 1.0
+    standard = (logits - logits.mean()) / spread
     all_images = draw_counts.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)
-    start = _fit(outcome, logits, all_images, np.zeros((1, 2)))[0]
+    start = _fit(outcome, standard, all_images, np.zeros((1, 2)))[0]
     start = start if np.isfinite(start).all() else np.zeros(2)
     blocks = []
     for first in range(0, len(draw_counts), step):
         weights = draw_counts[first : first + step][:, groups].astype(np.float64)
-        slopes = _fit(outcome, logits, weights, np.tile(start, (len(weights), 1)))[:, 1]
+        slopes = _fit(outcome, standard, weights, np.tile(start, (len(weights), 1)))[:, 1]
         has_slope = _overlap(outcome, logits, weights)
         slopes[~has_slope] = np.nan
         # From the parameters of all images, Newton's method can leave the region that it converges
         # from, if these images almost separate the outcomes.
         again = np.flatnonzero(has_slope & np.isnan(slopes))
-        slopes[again] = _fit(outcome, logits, weights[again], np.zeros((len(again), 2)))[:, 1]
-        blocks.append((slopes, _fit_intercept(outcome, logits, weights)))
+        slopes[again] = _fit(outcome, standard, weights[again], np.zeros((len(again), 2)))[:, 1]
+        blocks.append((slopes / spread, _fit_intercept(outcome, logits, weights)))
     slopes, intercepts = zip(*blocks, strict=True)
     return np.concatenate(slopes), np.concatenate(intercepts)
 

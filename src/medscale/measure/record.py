@@ -15,6 +15,7 @@ from medscale.base.files import write_csv, write_json
 from medscale.base.log import log
 from medscale.base.provenance import machine
 from medscale.base.section import Strict
+from medscale.data.index_file import NEW_INDEX
 
 Ways = Mapping[str, tuple[str, str]]  # by name, the title and the description of a way
 
@@ -58,9 +59,7 @@ def warm(files: Sequence[Path]) -> None:
                 while stream.read(1 << 20):
                     pass
         except OSError as error:
-            raise MedscaleError(
-                f"{file} cannot be read ({error.strerror}); make the index again"
-            ) from None
+            raise MedscaleError(f"{file} cannot be read ({error.strerror}); {NEW_INDEX}") from None
 
 
 def start_method(module: str) -> ForkServerContext:

@@ -16,6 +16,7 @@ from torch import Tensor
 from medscale.base.errors import MedscaleError
 from medscale.base.extras import require
 from medscale.base.log import log
+from medscale.base.paths import new_file
 from medscale.base.text import listed
 from medscale.data.images import Unreadable
 from medscale.data.prepare import PreparedImage
@@ -120,7 +121,7 @@ def export(
     is_classification = record.task == "classification"
     preprocessed = preprocessed or form.preprocessed
     _check(form, images, None if preprocessed else record.preprocess)
-    path = path or Path(default_name(f"{record.study}-{record.run}", to))
+    path = new_file(path or Path(default_name(f"{record.study}-{record.run}", to)))
     read = [] if images is None else _read_images(predictor, images)
     samples = _samples(predictor, read)
     decoded = [] if preprocessed else _decoded(predictor, read)

@@ -286,10 +286,13 @@ def _devices(graph: Graph, plans: list[RunPlan]) -> Iterator[Finding]:
         yield Finding("note", "GPUs", text)
     ranks = max((plan.run.devices for plan in plans if plan.backend == "cpu"), default=0)
     if ranks > cores:
-        text = f"a run has {ranks} CPU processes on {cores} cores: its speedup means nothing"
+        text = (
+            f"a run has {ranks} CPU processes on {amount(cores, 'core')}: its speedup means nothing"
+        )
         yield Finding("note", "CPU", text)
     else:
-        yield Finding("ok", "CPU", f"{cores} cores, up to {ranks} processes a run")
+        processes = amount(ranks, "process") if ranks < 2 else f"up to {ranks} processes"
+        yield Finding("ok", "CPU", f"{amount(cores, 'core')}, {processes} a run")
 
 
 def _cards(graph: Graph, plans: list[RunPlan], visible: list[str]) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from medscale.base.errors import MedscaleError
 from medscale.base.files import read_json, write_json, write_text
+from medscale.base.interrupts import blocked
 from medscale.base.limits import usable_cores
 from medscale.base.log import log, track
 from medscale.base.section import Strict
@@ -85,10 +86,14 @@ def write_dataset(
     images = [path for drawing in drawings for path in drawing.paths]
     _clear(out, dict.fromkeys([*tables, *faulty, *images, MARKER]))
     workers = usable_cores()
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread) as pool:
-        results = pool.map(partial(write, options, out), drawings, chunksize=8)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread)
+    try:
+        with blocked():  # processes start here
+            results = pool.map(partial(write, options, out), drawings)
         for _ in track(results, "drawing images", len(drawings)):
             pass
+    finally:
+        pool.shutdown(cancel_futures=True)
     _write_faulty(out, faulty, (out / whole).read_bytes())
     for path, text in tables.items():
         write_text(out / path, text)

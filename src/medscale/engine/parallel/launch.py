@@ -225,13 +225,12 @@ def _hang_up(number: int, _frame: Any) -> None:
 
 def _kill_stuck_ranks(scratch: Path) -> None:
     """Kill all ranks GRACE_S after the first one reported a failure: others may be stuck."""
+    noticed: float | None = None  # by a clock that nobody sets back
     while scratch.exists():
-        times = [
-            file.stat().st_mtime
-            for file in (*scratch.glob("rank*.json"), *scratch.glob("hang*.txt"))
-            if file.stat().st_size
-        ]
-        if times and time.time() - min(times) > GRACE_S:
+        reports = (*scratch.glob("rank*.json"), *scratch.glob("hang*.txt"))
+        if noticed is None and any(file.stat().st_size for file in reports):
+            noticed = time.monotonic()
+        if noticed is not None and time.monotonic() - noticed > GRACE_S:
             for rank in _ranks():
                 with suppress(psutil.Error):
                     Path(scratch, f"killed{rank.pid}").touch()

@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from medscale.base.errors import MedscaleError
+from medscale.base.interrupts import blocked
 from medscale.base.log import log
 from medscale.engine.parallel.orphan import die_with_parent
 from medscale.serve.http.queue import Budget, FairQueue, Job
@@ -268,11 +269,8 @@ class Process:
 
         Otherwise Ctrl-C would end it with a traceback before it can ignore signals.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
+        with blocked(*SIGNALS):
             return self._executor.submit(os.getpid)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def kill(self, *, wait: bool = False) -> None:
         """Kill the process; with ``wait``, also wait for the thread that watches it."""
