@@ -182,6 +182,8 @@ def sheet(folder: Path, kind: str = "smdg", **settings) -> str:
 def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tmp_path):
     index = make_index(tmp_path / "data", ["a_1", "b & c"], images=40)
     index["age"] = [None, *range(39)]
+    index["sex"] = [None, *["unknown", "f", "m"] * 13]
+    index["hand"] = "?"
     index.to_parquet(tmp_path / "data" / "index.parquet")
     datasheet = sheet(tmp_path)
     assert headings(datasheet) == SHEET
@@ -195,6 +197,8 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
         assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
     assert "43 files, 40 used, of 20 patients or groups, 3 left out" in datasheet
     assert "age: known of 39 of 40 images; 0 to 38, median 19" in datasheet
+    assert "sex: known of 26 of 40 images; f 13, m 13\n" in datasheet
+    assert "hand: known of 0 of 40 images\n" in datasheet
     assert "| duplicate | 2 |" in datasheet
     assert sha256(tmp_path / "data" / "index.parquet") in datasheet
     assert "doi:10.34740/kaggle/ds/2329670" in datasheet

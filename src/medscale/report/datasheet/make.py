@@ -11,7 +11,7 @@ from medscale.data.download import command_line
 from medscale.data.folds import is_of_folds
 from medscale.data.index_file import index_digest, read_index
 from medscale.data.kind import load_kind
-from medscale.data.patients import NOT_KNOWN, is_person, names_part, sentence
+from medscale.data.patients import NOT_KNOWN, is_missing, is_person, names_part, sentence
 from medscale.data.settings import SPLITS, Datasheet
 from medscale.report.datasheet.chapter import PATH
 from medscale.report.markdown import fill
@@ -131,8 +131,13 @@ def _range(values: pd.Series) -> str:
 
 
 def _distribution(values: pd.Series) -> str:
-    """Return how many images have a value, and its range or its most frequent values."""
+    """Return how many images have a value, and its range or its most frequent values.
+
+    A word such as ``unknown`` is no value.
+    """
     present = values.dropna()
+    if not pd.api.types.is_numeric_dtype(present):
+        present = present[[not is_missing(str(text), name=True) for text in present]]
     share = f"known of {len(present)} of {len(values)} images"
     if present.empty:
         return share
