@@ -180,7 +180,7 @@ def sheet(folder: Path, kind: str = "smdg", **settings) -> str:
 
 
 def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tmp_path):
-    index = make_index(tmp_path / "data", ["a_1", "b & c"], images=40)
+    index = make_index(tmp_path / "data", ["b & c", "a_1"], images=40)
     index["age"] = [None, *range(39)]
     index["sex"] = [None, *["unknown", "f", "m"] * 13]
     index["hand"] = "?"
@@ -195,6 +195,9 @@ def test_a_datasheet_answers_the_questions_from_audit_index_and_what_is_known(tm
             flags=re.M,
         )
         assert sum(map(int, row.groups()[:3])) == int(row[4]) == counts[name]
+    assert re.findall(r"^\| (\S.*?) \| \d+ \| \d+ \| \d+ \| \d+ \|$", datasheet, flags=re.M) == [
+        class_name(name) for name in ("b & c", "a_1")
+    ]
     assert "43 files, 40 used, of 20 patients or groups, 3 left out" in datasheet
     assert "age: known of 39 of 40 images; 0 to 38, median 19" in datasheet
     assert "sex: known of 26 of 40 images; f 13, m 13\n" in datasheet

@@ -77,6 +77,7 @@ def _content(
         "d": {key: UNKNOWN if value is None else value for key, value in described.items()},
         "problems": dataset.known_problems or [],
         "a": audit,
+        "classes": list(index["label"].cat.categories),  # in the study's order
         "files": unit_of_files(audit),
         "groups": GROUPS[state],
         "patients": sentence(audit["patients"]),
