@@ -35,8 +35,8 @@ def recalibration(
     """
     step = max(1, BLOCK_SIZE // max(len(logits), 1))
     # A high temperature makes logits almost equal, and their slope larger than the sum of all steps
-    # of Newton's method. Logits are therefore widened to a standard deviation of 1. Wider ones stay,
-    # since narrowing them would put slopes beyond the reach of these steps.
+    # of Newton's method. Narrow logits are therefore widened to a standard deviation of 1. Others
+    # stay: narrower ones would have slopes beyond the reach of these steps.
     spread = min(logits.std(), 1.0) or 1.0
     standard = (logits - logits.mean()) / spread
     all_images = draw_counts.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)
