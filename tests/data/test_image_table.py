@@ -409,3 +409,11 @@ def test_capitals_and_underscores_in_the_header(tmp_path: Path) -> None:
     index = index.set_index("path").loc[[f"images/{n}.png" for n in range(12)]]
     assert index["_reason"].tolist() == [f"r{n}" for n in range(12)]
     assert index["_frame"].tolist() == list(range(12))
+
+
+def test_the_greek_question_mark_does_not_separate_cells(tmp_path: Path) -> None:
+    """Unicode's composed form of it is a semicolon."""
+    for number in range(2):
+        write(tmp_path / f"{number}.png", number + 1)
+    with_index(tmp_path, "path;label;source\n0.png;a;ti\u037e\n1.png;b;x\n")
+    assert listed(tmp_path).rows["source"].tolist() == ["ti;", "x"]

@@ -24,7 +24,7 @@ ELSEWHERE = {
     "version": "medscale --version",
     "help": "medscale --help",
     "report": "medscale study, or: make report",
-    # commands that have to be called with the name of their group
+    # commands of a group, which a person may type without the name of the group
     "croissant": "medscale data croissant",
     "fetch": "medscale data fetch KIND",
     "restore": "medscale crate restore CRATE --to FOLDER",

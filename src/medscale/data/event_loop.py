@@ -24,21 +24,26 @@ def event_loop() -> IOLoop:
 
 @cache
 def _event_loop(pid: int) -> IOLoop:
-    """Start the event loop of a process; a forked process needs another."""
+    """Start an event loop in a thread.
+
+    ``pid``: number of this process, by which the loop is cached. A forked process has no threads of
+    its parent and needs a loop of its own.
+    """
     started: Future[IOLoop] = Future()
 
     async def serve() -> None:
-        # Of connections that were open when a cluster closed; other errors reach their callers.
+        # Such errors come from connections that were open when a cluster closed. Other errors are
+        # raised where the result of a call is awaited.
         asyncio.get_running_loop().set_exception_handler(_log_unseen)
         started.set_result(IOLoop.current())
         await asyncio.Event().wait()
 
     name = f"event loop of Dask in process {pid}"
-    with blocked():  # also for the workers, which this thread starts
+    with blocked():  # the thread and the workers that it starts inherit the signal mask
         Thread(target=asyncio.run, args=(serve(),), name=name, daemon=True).start()
     return started.result()
 
 
 def _log_unseen(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that nothing waits for, which asyncio would print with its traceback."""
+    """Log an error of a task that no caller awaits; asyncio would print it with its traceback."""
     log.debug("Dask: %s", context.get("exception") or context["message"])

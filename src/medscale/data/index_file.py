@@ -14,7 +14,7 @@ from medscale.base.files import read_table, sha256
 # Key of the metadata of a Parquet file: SHA-256 of the original, in a copy without file names.
 ORIGINAL = b"medscale.original"
 REMEDY = "make it again by `snakemake data`"
-# Where images have changed since; a command compares them with those of the index.
+# Remedy for images that changed after they were indexed. Each command compares them with the index.
 NEW_INDEX = "the same command makes the index again"
 
 

@@ -47,7 +47,8 @@ def label_hints(listing: Listing, classes: Sequence[str] | None) -> list[str]:
     """
     if not listing.images:
         return []
-    paths = [normalize("NFC", path) for path in listing.images]  # as the expression is searched
+    # Expressions are searched in paths of Unicode's composed form (``patients.by_pattern``).
+    paths = [normalize("NFC", path) for path in listing.images]
     for expression in _label_expressions(classes or ()):
         pattern = re.compile(expression)
         names = paths if "/" in expression else map(_name, paths)

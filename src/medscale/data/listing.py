@@ -156,7 +156,7 @@ def list_folder(root: Path | None, expected: str) -> Listing:
 
 
 def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
-    """Read a CSV file as text; an empty cell becomes None, and an accent a part of its letter.
+    """Read a CSV file as text in Unicode's composed form (NFC); an empty cell becomes None.
 
     Values are separated by commas, semicolons (as spreadsheets write in countries with a decimal
     comma) or tabs, whichever divides the first two lines into the most values.
@@ -167,9 +167,11 @@ def read_table(path: Path, required: Iterable[str]) -> pd.DataFrame:
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            composed = (unicodedata.normalize("NFC", line) for line in file)
-            reader = csv.reader(composed, delimiter=separator_of(path), strict=True)
-            lines = [line for line in reader if line]
+            reader = csv.reader(file, delimiter=separator_of(path), strict=True)
+            # Not before: U+037E becomes a semicolon, which separates cells.
+            lines = [
+                [unicodedata.normalize("NFC", cell) for cell in line] for line in reader if line
+            ]
     except UnicodeDecodeError as error:
         raise MedscaleError(
             f"{path} cannot be read as a CSV file in UTF-8: {error}; save it again as CSV UTF-8"

@@ -131,8 +131,9 @@ def by_pattern(
     """Return the patient (or label) of each path by a regular expression; None without a match.
 
     The expression is searched in the file's name; one that contains ``/``, in the whole path. The
-    value is the group of the setting's name, the first group, or the whole match. Letters match in
-    each form that Unicode has for them: macOS writes accents in names as marks of their own.
+    value is the group of the setting's name, the first group, or the whole match. Paths and
+    expression are compared in Unicode's composed form (NFC), since macOS writes accents in names as
+    separate characters.
 
     Args:
         paths: of the images, below the raw folder.

@@ -34,9 +34,9 @@ def recalibration(
         instance if the logits separate the outcomes.
     """
     step = max(1, BLOCK_SIZE // max(len(logits), 1))
-    # A high temperature makes logits almost equal, and their slope larger than the sum of all steps
-    # of Newton's method. Narrow logits are therefore widened to a standard deviation of 1. Others
-    # stay: narrower ones would have slopes beyond the reach of these steps.
+    # The steps of Newton's method are limited, and so is the slope that they can reach. A high
+    # temperature makes logits almost equal and their slope large. Logits with a standard deviation
+    # below 1 are therefore scaled to 1. Those with a larger one are not, as their slope would grow.
     spread = min(logits.std(), 1.0) or 1.0
     standard = (logits - logits.mean()) / spread
     all_images = draw_counts.sum(axis=0, keepdims=True)[:, groups].astype(np.float64)

@@ -77,7 +77,7 @@ def _export(config: Config, wildcards: Mapping[str, str], cpus: int) -> float:
     passes = (2 + len(settings.formats)) * (1 + settings.repeats)
     images = min(settings.images, counts["test"]) * passes
     images += min(settings.calibration, counts["val"])
-    # The ONNX file of a network is written once; other formats are converted from it.
+    # An export writes a network's ONNX file once and converts it to the other formats.
     fixed = config.cost.start_s + config.cost.onnx_s
     return sum(fixed + images * _forward_seconds(config, study, run, cpus) for run in settings.runs)
 

@@ -181,7 +181,8 @@ def _class_names(settings: Study, labels: list[str], name: str) -> Iterator[Find
             yield Finding("error", f"classes of {name}", text)
     if mistake := settings.equal_titles(classes):
         yield Finding("error", f"classes of {name}", mistake)
-    # Unknown classes are named above; of two classes only the last one has a prevalence.
+    # A prevalence of a class that does not exist is reported by another check. With two classes,
+    # only the last one, the positive class, has a prevalence.
     are_classes = set(settings.evaluate.prevalence) <= set(classes)
     if are_classes and (mistake := settings.evaluate.wrong_prevalence(classes)):
         yield Finding("error", f"classes of {name}", mistake)

@@ -88,7 +88,7 @@ def write_dataset(
     workers = usable_cores()
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _one_thread)
     try:
-        with blocked():  # processes start here
+        with blocked():  # the processes of the pool start here, and inherit the signal mask
             results = pool.map(partial(write, options, out), drawings)
         for _ in track(results, "drawing images", len(drawings)):
             pass

@@ -225,7 +225,7 @@ def _hang_up(number: int, _frame: Any) -> None:
 
 def _kill_stuck_ranks(scratch: Path) -> None:
     """Kill all ranks GRACE_S after the first one reported a failure: others may be stuck."""
-    noticed: float | None = None  # by a clock that nobody sets back
+    noticed: float | None = None  # time of the first report; the system's clock can be set back
     while scratch.exists():
         reports = (*scratch.glob("rank*.json"), *scratch.glob("hang*.txt"))
         if noticed is None and any(file.stat().st_size for file in reports):

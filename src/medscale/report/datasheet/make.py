@@ -134,7 +134,7 @@ def _range(values: pd.Series) -> str:
 def _distribution(values: pd.Series) -> str:
     """Return how many images have a value, and its range or its most frequent values.
 
-    A word such as ``unknown`` is no value.
+    Images whose value is a word such as ``unknown`` are not counted.
     """
     present = values.dropna()
     if not pd.api.types.is_numeric_dtype(present):

@@ -269,7 +269,7 @@ class Process:
 
         Otherwise Ctrl-C would end it with a traceback before it can ignore signals.
         """
-        with blocked(*SIGNALS):
+        with blocked(SIGNALS):
             return self._executor.submit(os.getpid)
 
     def kill(self, *, wait: bool = False) -> None:

@@ -265,7 +265,7 @@ def _parts(target: str) -> tuple[str, str]:
 
 
 def is_path_elsewhere(target: str, studies: Container[str]) -> bool:
-    """Whether a target is a path outside the folder of the study.
+    """Return whether a target is a path that lies outside the workdir of the study.
 
     ``target``: relative to the workdir if it lies in it; ``studies``: names of all studies.
     """
